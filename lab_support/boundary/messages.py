@@ -1,0 +1,158 @@
+"""Every message that crosses from one process into another, listed by who receives it.
+
+msgspec structs, packed as msgpack arrays. There is no tensor and no pickle in any of them, so a process
+that speaks this language needs neither torch nor trust. Times are `time.monotonic()` seconds, which all
+processes of one machine share.
+"""
+
+import msgspec
+
+from lab_support.generation import FinishReason, SamplingParams
+
+
+class Message(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
+    """Base of all messages: packed as `[tag, field, field, …]`."""
+
+
+# ---- received by an engine core, from API servers -------------------------------------------------------------------
+
+
+class Generate(Message):
+    """Generate one sequence. `request_id` is unique within the API server `client_index`."""
+
+    client_index: int
+    request_id: int
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    sent_at: float
+
+
+class Abort(Message):
+    """Forget these requests and free their blocks. Unknown ids are fine: they may have just ended."""
+
+    client_index: int
+    request_ids: list[int]
+
+
+# ---- received by an API server, from engine cores -------------------------------------------------------------------
+
+
+class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Log-probability of one chosen token, its rank (1 is best), and the best alternatives, best first."""
+
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]
+
+
+class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
+    """What one step made of one sequence: usually one token; none where it was aborted."""
+
+    request_id: int
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprobs] | None = None
+
+
+class Tokens(Message):
+    """All that one step made for one API server: one message a step, not one a token."""
+
+    engine_index: int
+    sequences: list[SequenceTokens]
+
+
+class EngineStats(Message):
+    """How an engine core stands after a step. Gauges, and totals since it started.
+
+    Goes to one API server, which publishes it for all, and to the coordinator where there is one.
+    `abort_steps_max` is the largest number of steps that began between an abort's arrival and its blocks
+    being free; `stage_seconds` sums the time spent per stage (engine_core.py names the stages).
+    """
+
+    engine_index: int
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+    steps: int
+    prompt_tokens: int
+    generation_tokens: int
+    preemptions: int
+    aborts: int
+    abort_steps_max: int
+    stage_seconds: dict[str, float]
+
+
+class EngineReady(Message):
+    """First message of an engine core to each API server: it can be asked now."""
+
+    engine_index: int
+    max_model_len: int
+    total_blocks: int
+
+
+# ---- received by an API server, from the coordinator ----------------------------------------------------------------
+
+
+class Loads(Message):
+    """(waiting, running) of every engine core, by index."""
+
+    counts: list[tuple[int, int]]
+
+
+# ---- between the launcher and each of its children ------------------------------------------------------------------
+
+
+class Hello(Message):
+    """A child's first word to the launcher: I am here."""
+
+    name: str
+    pid: int
+
+
+class Addresses(Message):
+    """The launcher's answer to Hello: the endpoints that the child connects to.
+
+    inputs, outputs: one of each for every API server, by index. stats, loads: the coordinator's two ends.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    stats: str | None = None
+    loads: str | None = None
+
+
+class Ready(Message):
+    """A child can do its work. `details` is for the log and for `/version`."""
+
+    name: str
+    details: dict[str, str | int | float]
+
+
+class Fatal(Message):
+    """A process can't go on, and so the server ends.
+
+    From a child to the launcher; from the launcher, and from a dying engine core, to every API server,
+    which tells its open streams.
+    """
+
+    name: str
+    cause: str
+
+
+ToEngineCore = Generate | Abort
+ToApiServer = Tokens | EngineStats | EngineReady | Fatal
+ToLauncher = Hello | Ready | Fatal
+FromLauncher = Addresses | Fatal
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decoder(kind: type) -> msgspec.msgpack.Decoder:
+    """A decoder for one of the unions above. It raises `msgspec.ValidationError` on anything else."""
+    return msgspec.msgpack.Decoder(kind)
+
+
+_encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,177 @@
+"""One frozen `ServerConfig`: every choice that a server is started with, and the command's flags made from it.
+
+The names are vLLM's wherever vLLM has the flag. Nothing here imports a library, so that a wrong flag is
+refused in milliseconds and so that every other module may import this one.
+"""
+
+import argparse
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
+
+
+class ConfigError(ValueError):
+    """A choice that cannot work. The text names what was got, what is allowed and what to do."""
+
+
+def flag(
+    default, help: str, *, choices: tuple[str, ...] | None = None, type: type | None = None, group: str = "server"
+):
+    """A field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`."""
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "type": type or (str if default is None else default.__class__),
+        "group": group,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Checked when it is made: a `ServerConfig` that exists makes sense by itself (`ConfigError` otherwise).
+
+    What depends on the machine or on the model folder is checked by the process that opens them.
+    """
+
+    model: Path = flag(
+        MODEL_IN_THE_BOX, "folder of a Llama-architecture model in Hugging Face format", type=Path, group="model"
+    )
+    served_model_name: str | None = flag(None, "name that clients use; the folder's name by default", group="model")
+    load_format: str = flag(
+        "auto",
+        "auto reads safetensors; dummy makes random weights from config.json alone",
+        choices=("auto", "dummy"),
+        group="model",
+    )
+    max_model_len: int | None = flag(
+        None, "longest prompt plus output, in tokens; the model's own limit by default", type=int, group="model"
+    )
+
+    host: str = flag("127.0.0.1", "address to bind")
+    port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
+    uds: str | None = flag(None, "path of a Unix domain socket to bind instead of a port")
+    api_key: str | None = flag(None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping")
+    ready_fd: int | None = flag(
+        None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
+    )
+    max_num_queued_reqs: int = flag(
+        1024, "requests admitted over all API servers before new ones get 503; 0 is no limit"
+    )
+    max_body_bytes: int = flag(4 * 1024 * 1024, "largest request body; a larger one gets 413")
+    body_timeout: float = flag(10.0, "seconds within which a request body must have arrived; a slower one gets 408")
+    log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
+
+    api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
+    data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
+    start_method: str = flag(
+        "spawn",
+        "how engine cores are started (API servers always by spawn)",
+        choices=("spawn", "forkserver", "fork"),
+        group="processes",
+    )
+    shutdown_timeout: float = flag(
+        5.0, "seconds that running requests get to finish after SIGTERM or Ctrl-C", group="processes"
+    )
+
+    device: str = flag(
+        "auto",
+        "where engine cores compute; auto takes a GPU where there is one",
+        choices=("auto", "cpu", "cuda"),
+        group="engine",
+    )
+    dtype: str = flag(
+        "auto",
+        "arithmetic; auto is float32 on a CPU and the model's own type on a GPU",
+        choices=("auto", "float32", "bfloat16"),
+        group="engine",
+    )
+    max_num_seqs: int = flag(64, "most sequences in one step", group="engine")
+    max_num_batched_tokens: int = flag(
+        512, "most tokens in one step; longer prompts are computed in chunks", group="engine"
+    )
+    block_size: int = flag(16, "tokens in one block of the KV cache", group="engine")
+    num_gpu_blocks_override: int | None = flag(
+        None,
+        "blocks in the KV cache (vLLM's name, also on a CPU); sized from memory by default",
+        type=int,
+        group="engine",
+    )
+    gpu_memory_utilization: float = flag(0.9, "share of the GPU's memory that an engine core may use", group="engine")
+    torch_threads: int = flag(1, "threads of torch in each engine core on a CPU", group="engine")
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{as_flag(name)}: got {value}, expected at least {least}")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"--port: got {self.port}, expected 0 (the kernel chooses) to 65535")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                f"--gpu-memory-utilization: got {self.gpu_memory_utilization}, expected more than 0 and at most 1"
+            )
+        for choice in dataclasses.fields(self):
+            allowed = choice.metadata["choices"]
+            if allowed and getattr(self, choice.name) not in allowed:
+                raise ConfigError(
+                    f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
+                )
+        if self.api_key == "":
+            raise ConfigError(
+                "--api-key: got an empty key, expected at least one character; leave the flag out for a server without a key"
+            )
+
+    @property
+    def model_name(self) -> str:
+        """The name under which clients ask for the model."""
+        return self.served_model_name or self.model.name
+
+
+_LEAST = {
+    "api_server_count": 1,
+    "data_parallel_size": 1,
+    "max_num_seqs": 1,
+    "max_num_batched_tokens": 1,
+    "block_size": 1,
+    "num_gpu_blocks_override": 1,
+    "max_model_len": 1,
+    "max_num_queued_reqs": 0,
+    "max_body_bytes": 1,
+    "body_timeout": 0.1,
+    "shutdown_timeout": 0.0,
+    "torch_threads": 1,
+    "ready_fd": 0,
+}
+
+
+def as_flag(field_name: str) -> str:
+    return "--" + field_name.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` one flag for each field of `ServerConfig`, in groups."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for choice in dataclasses.fields(ServerConfig):
+        details = choice.metadata
+        group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
+        default = "" if choice.default is None else f" (default: {_short(choice.default)})"
+        group.add_argument(
+            as_flag(choice.name),
+            type=details["type"],
+            choices=details["choices"],
+            default=choice.default,
+            metavar=None if details["choices"] else details["type"].__name__.upper(),
+            help=details["help"] + default,
+        )
+
+
+def _short(default: object) -> object:
+    return "data/model" if default == MODEL_IN_THE_BOX else default
+
+
+def from_flags(arguments: argparse.Namespace) -> ServerConfig:
+    """The config that the parsed flags describe. Raises `ConfigError`."""
+    return ServerConfig(**{choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)})

@@ -1,0 +1,48 @@
+"""What one sequence is asked for and why it ended: the two shapes that a client, the wire and the engine all know.
+
+They live above `boundary/`, which carries them, and `engine/`, which obeys them, because these two never
+import each other. The names are OpenAI's and vLLM's. There are no stop strings here: text is the API
+server's matter, and an engine core never sees any.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class FinishReason(IntEnum):
+    """Why a sequence ended: an end token, its length limit, or an abort."""
+
+    STOP = 0
+    LENGTH = 1
+    ABORT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose the tokens of one sequence. The ranges are checked at the rim, in `frontend/openai_api.py`.
+
+    temperature: 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are "off".
+    presence_penalty, frequency_penalty: subtracted from logits, over generated tokens only (OpenAI's rule).
+    repetition_penalty: divides or multiplies logits, over prompt and generated tokens (Hugging Face's rule).
+    seed: makes a sampled sequence repeatable whatever else is in its batch; None draws one.
+    logprobs: how many alternatives to report beside each token; None reports nothing, 0 the token alone.
+    stop_token_ids: end the sequence like the model's own end token does, even under `ignore_eos`.
+    """
+
+    max_tokens: int = 16
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0

@@ -1,0 +1,387 @@
+# ruff: noqa: RUF009 (flag() makes dataclass fields)
+"""The load generator: asks a server on this machine for completions, open or closed loop, and reports what came.
+
+`lab load URL …`, or from Python `measure(Load(url=…))` and `await run_load(Load(url=…))`. It runs in one
+process of its own and says so when that process, not the server, was the limit. It talks to the loopback
+alone: a load generator that can be pointed at a stranger is a weapon.
+
+Closed loop: N clients, each sends its next request when the last one has ended. A slow server slows them
+down too. Open loop: requests come when they come, by a Poisson process or a trace; latency counts from
+when each was due.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import ipaddress
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from lab_support.config import as_flag, flag
+from lab_support.instruments import http_stream, report, workload
+from lab_support.instruments.latency import RequestRecord
+from lab_support.instruments.report import Report
+from lab_support.instruments.workload import LengthRange, Question, WorkloadError, length_range
+
+MOST_OPEN_CONNECTIONS = 512
+"""An open loop waits for a free one beyond this; it shows as lateness. Below the usual 1,024 descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to ask, how often and how long. Checked when made: raises `WorkloadError`.
+
+    Without `rate` and `trace` it is a closed loop of `clients`. It is bounded in count (`requests`) and in
+    time: nothing is sent after `duration` seconds, and each request ends within `timeout` more.
+    """
+
+    url: str
+    clients: int = flag(8, "closed loop: how many clients, each with one request at a time", group="arrivals")
+    rate: float | None = flag(None, "open loop: requests a second, at random (Poisson)", type=float, group="arrivals")
+    trace: Path | None = flag(
+        None, "open loop: file of arrival times in seconds, one a line", type=Path, group="arrivals"
+    )
+    requests: int = flag(100, "how many requests at most", group="arrivals")
+    duration: float = flag(30.0, "seconds after which no new request is sent", group="arrivals")
+    timeout: float = flag(30.0, "seconds that one request may take", group="arrivals")
+
+    prompts: Path | None = flag(
+        None, "file or folder of prompts, JSON lines; data/prompts by default", type=Path, group="requests"
+    )
+    prompt_words: LengthRange | None = flag(
+        None, "make prompts up instead, of so many words: 10 or 5-200", type=LengthRange, group="requests"
+    )
+    output_tokens: LengthRange | None = flag(
+        None, "ask for so many tokens, 16 or 4-64, instead of what the prompts say", type=LengthRange, group="requests"
+    )
+    ignore_eos: bool = flag(False, "ask the server to go on to the asked length", group="requests")
+    temperature: float | None = flag(
+        None, "sampling temperature; the server's default if none", type=float, group="requests"
+    )
+    model: str | None = flag(None, "model name to send; none is sent by default", group="requests")
+    hangup_share: float = flag(0.0, "share of requests that hang up early, 0 to 1", group="requests")
+    stream: bool = flag(True, "ask for server-sent events", group="requests")
+    keep_alive: bool = flag(
+        True, "reuse connections; with --no-keep-alive each request makes its own", group="requests"
+    )
+    api_key: str | None = flag(None, "send `Authorization: Bearer KEY`", group="requests")
+    seed: int = flag(0, "the same seed asks the same questions at the same times", group="requests")
+
+    def __post_init__(self) -> None:
+        address_of(self.url)
+        for name in ("clients", "rate", "requests", "duration", "timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise WorkloadError(f"{as_flag(name)}: got {value}, expected more than 0")
+        if not 0 <= self.hangup_share <= 1:
+            raise WorkloadError(f"--hangup-share: got {self.hangup_share}, expected 0 to 1")
+        if self.rate is not None and self.trace is not None:
+            raise WorkloadError("--rate and --trace: got both, expected one of them")
+
+    @property
+    def open_loop(self) -> bool:
+        return self.rate is not None or self.trace is not None
+
+    @property
+    def description(self) -> str:
+        """The arrivals in words."""
+        if self.rate is not None:
+            return f"open loop, {self.rate:g} requests/s (Poisson)"
+        if self.trace is not None:
+            return f"open loop, trace {self.trace.name}"
+        return f"closed loop, {self.clients} client{'s' if self.clients > 1 else ''}"
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """(host, port) of `url`. Raises `WorkloadError` for anything but plain HTTP on this machine's loopback."""
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    host = parts.hostname or ""
+    if parts.scheme != "http":
+        raise WorkloadError(f"{url}: got {parts.scheme}, expected http:// and a loopback address")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        port = parts.port or 80
+    except ValueError:
+        loopback, port = False, 0
+    if not loopback or not port:
+        raise WorkloadError(
+            f"{url}: got the host {host or 'nothing'}, expected 127.0.0.1, ::1 or localhost with a port. "
+            "This load generator only asks servers on its own machine: start the server here, or run it there."
+        )
+    return host, port
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Run:
+    """One load while it runs: its idle connections and what came so far."""
+
+    load: Load
+    host: str
+    port: int
+    progress: Any
+    started_at: float = 0.0
+    idle: list[http_stream.Connection] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
+    stale_connections: int = 0
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() - self.started_at >= self.load.duration
+
+
+async def run_load(load: Load, *, progress: bool = False) -> Report:
+    """Run `load` in this process and event loop, to its end. At most `duration + timeout` seconds.
+
+    progress: draw a bar on stderr. Raises `WorkloadError` for prompts or a trace that can't be read.
+    """
+    host, port = address_of(load.url)
+    asked = prepare(load)
+    arrivals = _arrivals(load, len(asked))
+    with report.GeneratorMeter() as meter, tqdm(total=len(asked), unit="req", disable=not progress) as bar:
+        run = _Run(load, host, port, bar, started_at=time.monotonic())
+        await (_open_loop(run, asked, arrivals) if load.open_loop else _closed_loop(run, asked))
+        ended_at = time.monotonic()
+    for connection in run.idle:
+        connection.close()
+    return report.summarise(
+        run.records,
+        description=load.description,
+        url=load.url,
+        seconds=ended_at - run.started_at,
+        open_loop=load.open_loop,
+        generator=meter.cost,
+        stale_connections=run.stale_connections,
+        seed=load.seed,
+    )
+
+
+def measure(load: Load, *, progress: bool = False) -> Report:
+    """`run_load` from a program without an event loop. Not from a notebook's kernel: there, run `lab load`."""
+    return asyncio.run(run_load(load, progress=progress))
+
+
+def prepare(load: Load) -> list[Question]:
+    """All the requests of `load`, in order. Raises `WorkloadError`."""
+    chance = random.Random(load.seed)
+    count = load.requests if load.trace is None else min(load.requests, len(workload.read_trace(load.trace)))
+    source = load.prompts or workload.PROMPTS_IN_THE_BOX
+    if load.prompt_words is not None:
+        prompts = workload.made_up_prompts(load.prompt_words, chance)
+    else:
+        prompts = workload.shuffled_for_ever(workload.read_prompts(source), chance)
+    return workload.questions(
+        prompts,
+        count,
+        chance,
+        output_tokens=load.output_tokens,
+        hangup_share=load.hangup_share,
+        fields=_fields(load),
+    )
+
+
+def _fields(load: Load) -> dict[str, Any]:
+    fields: dict[str, Any] = {"stream": load.stream}
+    if load.stream:
+        fields["stream_options"] = {"include_usage": True}
+    if load.ignore_eos:
+        fields["ignore_eos"] = True
+    if load.temperature is not None:
+        fields["temperature"] = load.temperature
+    if load.model is not None:
+        fields["model"] = load.model
+    return fields
+
+
+def _arrivals(load: Load, count: int) -> list[float]:
+    """When each request is due, in seconds from the start; nothing for a closed loop."""
+    if load.trace is not None:
+        times: Iterable[float] = workload.read_trace(load.trace)
+    elif load.rate is not None:
+        times = workload.poisson_arrivals(load.rate, random.Random(f"arrivals {load.seed}"))
+    else:
+        return []
+    return list(takewhile(lambda at: at < load.duration, islice(times, count)))
+
+
+async def _closed_loop(run: _Run, asked: list[Question]) -> None:
+    feed = iter(asked)
+
+    async def client() -> None:
+        for question in feed:
+            if run.over:
+                return
+            await _request(run, question, due_at=time.monotonic())
+
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(min(run.load.clients, len(asked))):
+            clients.create_task(client())
+
+
+async def _open_loop(run: _Run, asked: list[Question], arrivals: list[float]) -> None:
+    free = asyncio.Semaphore(MOST_OPEN_CONNECTIONS)
+
+    async def one(question: Question, due_at: float) -> None:
+        async with free:
+            await _request(run, question, due_at=due_at)
+
+    async with asyncio.TaskGroup() as requests:
+        for question, at in zip(asked, arrivals, strict=False):
+            due_at = run.started_at + at
+            await asyncio.sleep(max(0.0, due_at - time.monotonic()))
+            requests.create_task(one(question, due_at))
+
+
+async def _request(run: _Run, question: Question, *, due_at: float) -> None:
+    """Send one request, on a kept connection if there is one, and record what came of it."""
+    started_at = time.monotonic()
+    message = encode_request(run.load, run.host, run.port, question)
+    answer = await _ask(run, message, question.hang_up_after)
+    run.records.append(
+        RequestRecord(
+            due_at=due_at,
+            started_at=started_at,
+            ended_at=answer.ended_at,
+            token_times=answer.token_times,
+            tokens=answer.tokens,
+            outcome=answer.outcome,
+            served_by=answer.header(b"x-served-by"),
+            engine=answer.header(b"x-engine"),
+        )
+    )
+    run.progress.update()
+
+
+async def _ask(run: _Run, message: bytes, hang_up_after: int | None) -> http_stream.Answer:
+    while True:
+        try:
+            connection = await _connection(run)
+        except OSError as error:
+            return _unanswered(f"connect: {error.strerror or error}")
+        answer = await connection.ask(message, timeout=run.load.timeout, hang_up_after=hang_up_after)
+        if answer.outcome != "stale":
+            break
+        # The server closed a kept connection just as we wrote to it. HTTP/1.1 lets a client ask again, and all do.
+        run.stale_connections += 1
+    if run.load.keep_alive and connection.usable:
+        run.idle.append(connection)
+    else:
+        connection.close()
+    return answer
+
+
+async def _connection(run: _Run) -> http_stream.Connection:
+    while run.idle:
+        connection = run.idle.pop()
+        if connection.usable:
+            return connection
+        run.stale_connections += 1
+    return await http_stream.connect(run.host, run.port)
+
+
+def _unanswered(outcome: str) -> http_stream.Answer:
+    answer = http_stream.Answer()
+    answer.outcome = outcome
+    answer.ended_at = time.monotonic()
+    return answer
+
+
+def encode_request(load: Load, host: str, port: int, question: Question) -> bytes:
+    """The bytes of one HTTP/1.1 request."""
+    body = json.dumps(question.body).encode()
+    lines = [
+        f"POST {question.path} HTTP/1.1",
+        f"Host: {host}:{port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    if load.api_key is not None:
+        lines.append(f"Authorization: Bearer {load.api_key}")
+    if not load.keep_alive:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def add_load_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the URL and one flag for each field of `Load`."""
+    parser.add_argument("url", metavar="URL", help="http://127.0.0.1:PORT of a server on this machine")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for choice in dataclasses.fields(Load)[1:]:
+        details = choice.metadata
+        group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
+        text = details["help"] + ("" if choice.default in (None, True, False) else f" (default: {choice.default})")
+        if isinstance(choice.default, bool):
+            group.add_argument(
+                as_flag(choice.name), action=argparse.BooleanOptionalAction, default=choice.default, help=text
+            )
+        else:
+            group.add_argument(
+                as_flag(choice.name), type=_parser(details["type"]), default=choice.default, help=text, metavar="…"
+            )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well, as JSON")
+
+
+def _parser(kind: type) -> Any:
+    """What turns a flag's text into `kind`, with errors as argparse wants to hear them."""
+    if kind is not LengthRange:
+        return kind
+
+    def parse(text: str) -> LengthRange:
+        try:
+            return length_range(text)
+        except WorkloadError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
+
+
+def load_from_flags(arguments: argparse.Namespace) -> Load:
+    """The `Load` that the parsed flags describe. Raises `WorkloadError`."""
+    return Load(**{choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(Load)})
+
+
+def run_load_command(arguments: argparse.Namespace) -> int:
+    """`lab load`: a table for people, then one JSON line for programs.
+
+    0: every request got its answer (or was meant to hang up); 1: some did not; 2: the flags make no sense.
+    """
+    try:
+        result = measure(load_from_flags(arguments), progress=sys.stderr.isatty())
+    except (WorkloadError, FileNotFoundError) as error:
+        print(f"lab load: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lab load: stopped by Ctrl-C; nothing to report", file=sys.stderr)
+        return 130
+    print(report.table(result))
+    line = report.to_json(result)
+    if arguments.json:
+        arguments.json.write_text(line + "\n")
+    print(line)
+    return 1 if result.errors else 0
+
+
+def main() -> int:
+    """`python -m lab_support.instruments.load URL …`, the same as `lab load URL …`."""
+    parser = argparse.ArgumentParser(prog="lab load", description="ask a server on this machine and measure it")
+    add_load_flags(parser)
+    return run_load_command(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

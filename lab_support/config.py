@@ -121,7 +121,7 @@ class ServerConfig:
                 )
         if self.api_key == "":
             raise ConfigError(
-                "--api-key: got an empty key, expected at least one character; leave the flag out for a server without a key"
+                "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
             )
 
     @property

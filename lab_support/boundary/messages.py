@@ -5,6 +5,8 @@ that speaks this language needs neither torch nor trust. Times are `time.monoton
 processes of one machine share.
 """
 
+from typing import Any
+
 import msgspec
 
 from lab_support.generation import FinishReason, SamplingParams
@@ -94,20 +96,25 @@ class EngineReady(Message):
 # ---- received by an API server, from the coordinator ----------------------------------------------------------------
 
 
-class Loads(Message):
-    """(waiting, running) of every engine core, by index."""
+class EngineLoad(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How busy one engine core is: requests by state, and the share of its KV cache that is in use (0 to 1)."""
 
-    counts: list[tuple[int, int]]
+    waiting: int = 0
+    running: int = 0
+    kv_cache_usage: float = 0.0
+
+
+class Loads(Message):
+    """How busy every engine core is, by index."""
+
+    engines: list[EngineLoad]
 
 
 # ---- between the launcher and each of its children ------------------------------------------------------------------
 
 
 class Hello(Message):
-    """A child's first word to the launcher: I am here."""
-
-    name: str
-    pid: int
+    """A child's first word to the launcher: I run, tell me where to connect."""
 
 
 class Addresses(Message):
@@ -123,21 +130,21 @@ class Addresses(Message):
 
 
 class Ready(Message):
-    """A child can do its work. `details` is for the log and for `/version`."""
+    """A child can do its work. `details` is for the log and for the line that says that the server is ready."""
 
-    name: str
     details: dict[str, str | int | float]
 
 
 class Fatal(Message):
-    """A process can't go on, and so the server ends.
+    """The process `name` can't go on, and so the server ends.
 
-    From a child to the launcher; from the launcher, and from a dying engine core, to every API server,
-    which tells its open streams.
+    From a child to the launcher; from the launcher, and from a dying engine core, to every API server, which tells
+    its open streams.
     """
 
     name: str
     cause: str
+    code: int = 1  # what the server should exit with: an `ExitCode` of boundary/lifeline.py
 
 
 ToEngineCore = Generate | Abort
@@ -150,7 +157,7 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decoder(kind: type) -> msgspec.msgpack.Decoder:
+def decoder(kind: Any) -> msgspec.msgpack.Decoder:
     """A decoder for one of the unions above. It raises `msgspec.ValidationError` on anything else."""
     return msgspec.msgpack.Decoder(kind)
 

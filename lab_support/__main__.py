@@ -1,0 +1,63 @@
+"""The `lab` command. Each subcommand imports what it needs and no more: `lab serve` holds no torch and no HTTP.
+
+lab serve     start the server
+lab load      drive a server and measure it
+lab doctor    what this machine can show
+lab open      the notebooks, in a copy of your own
+lab reset     a fresh copy of one notebook
+"""
+
+import sys
+
+COMMANDS = ("serve", "load", "doctor", "open", "reset")
+
+
+def main() -> int:
+    """Runs in the process that you start; its return value is the exit code."""
+    import argparse
+
+    from lab_support import __version__
+
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", choices=COMMANDS)
+    command = parser.parse_args(sys.argv[1:2] or ["--help"]).command
+    return _run(command, argparse.ArgumentParser(prog=f"lab {command}"), sys.argv[2:])
+
+
+def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-untyped-def]
+    if command == "serve":
+        return _serve(parser, words)
+    if command == "load":
+        from lab_support.instruments import load as chosen
+
+        chosen.add_load_flags(parser)
+        return chosen.run_load_command(parser.parse_args(words))
+    if command == "doctor":
+        from lab_support.doctor import run_doctor_command
+
+        return run_doctor_command(parser.parse_args(words))
+    from lab_support.notebook import copies
+
+    if command == "reset":
+        parser.add_argument("number", help="of the notebook: 00, 01, …")
+        return copies.run_reset_command(parser.parse_args(words))
+    copies.add_open_flags(parser)
+    return copies.run_open_command(parser.parse_args(words))
+
+
+def _serve(parser, words: list[str]) -> int:  # type: ignore[no-untyped-def]
+    from lab_support.config import ConfigError, add_flags, from_flags
+
+    add_flags(parser)
+    try:
+        config = from_flags(parser.parse_args(words))
+    except ConfigError as error:
+        parser.error(str(error))
+    from lab_support.processes import launcher
+
+    return launcher.main(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The ZeroMQ sockets that requests and tokens ride on: who binds, who connects, how they close.
+
+    API server i   ROUTER  <- DEALER   engine core j      Generate, Abort   (and EngineReady, the other way)
+    API server i   PULL    <- PUSH     engine core j      Tokens, EngineStats, Fatal
+    coordinator    PULL    <- PUSH     engine core j      EngineStats
+    coordinator    PUB     -> SUB      API server i       Loads
+
+Every engine core is connected to every API server. API servers and the coordinator own the binding end, but the
+*launcher* binds: it makes plain listening Unix sockets, hands them over as descriptors, and libzmq adopts them
+(ZMQ_USE_FD). So an address is good from the moment it is known, and whoever connects early waits in the kernel's
+queue. Queues are unbounded (high-water mark 0), as in vLLM: what bounds them is the admission limit of the API servers.
+"""
+
+import asyncio
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+import zmq
+
+from lab_support.boundary.inheritance import endpoint
+from lab_support.boundary.messages import (
+    Addresses,
+    EngineReady,
+    EngineStats,
+    Loads,
+    Message,
+    ToApiServer,
+    ToEngineCore,
+    decoder,
+    encode,
+)
+
+COORDINATOR = -1  # where a message of an engine core goes, beside the indexes of the API servers
+_LINGER_MS = 1000  # how long closing waits for messages that are still on their way
+
+
+class ApiServerChannels:
+    """The ends in an API server, driven by its event loop: no thread of ours, no task. A context manager."""
+
+    def __init__(self, inputs: socket.socket, outputs: socket.socket, loads: str | None) -> None:
+        self._context = zmq.Context()
+        self._router = _adopt(self._context, zmq.ROUTER, inputs)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unknown engine core is an error, not silence
+        self._pull = _adopt(self._context, zmq.PULL, outputs)
+        self._receiving = [self._router, self._pull]
+        if loads:
+            subscriber = _connect(self._context, zmq.SUB, loads)
+            subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+            self._receiving.append(subscriber)
+        self._decode = decoder(ToApiServer | Loads).decode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=_LINGER_MS)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, on_message: Callable[[Message], None]) -> None:
+        """From now on call `on_message` in `loop` for every message that comes."""
+
+        def drain(receiving: zmq.Socket) -> None:
+            # All there is: ZeroMQ's descriptor becomes readable when its state *changes*, not while there is more.
+            for frame in _waiting(receiving):
+                on_message(self._decode(frame))
+
+        for receiving in self._receiving:
+            loop.add_reader(int(receiving.getsockopt(zmq.FD)), drain, receiving)
+            loop.call_soon(drain, receiving)
+
+    def send(self, engine_index: int, message: ToEngineCore) -> None:
+        """To one engine core that said it is ready. Never waits.
+
+        Sending may swallow the change of state that a reader of the same socket waits for. What engine cores say on
+        this socket (EngineReady) all comes before anything is sent on it.
+        """
+        self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+
+
+class EngineCoreChannels:
+    """The ends in an engine core, on two threads of their own, so that its loop never waits for a socket.
+
+    inbox: (message, `begun()` at its arrival), put by the input thread.
+    outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
+    A context manager; leaving it sends what is in the outbox, then closes.
+    """
+
+    def __init__(self, addresses: Addresses, ready: EngineReady, begun: Callable[[], int]) -> None:
+        self.inbox: queue.SimpleQueue[tuple[ToEngineCore, int]] = queue.SimpleQueue()
+        self.outbox: queue.SimpleQueue[Sequence[tuple[int, Message]] | None] = queue.SimpleQueue()
+        self._addresses = addresses
+        self._ready = ready
+        self._begun = begun
+        self._context = zmq.Context()
+        self._threads = [
+            threading.Thread(target=self._receive, name="input", daemon=True),
+            threading.Thread(target=self._send, name="output", daemon=True),
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.outbox.put(None)
+        self._threads[1].join()
+        self._context.term()  # wakes the input thread, and returns once it has closed its sockets
+
+    def _receive(self) -> None:
+        """The input thread. Its first message on each socket is what makes the ROUTER there know this engine core."""
+        identity = _identity(self._ready.engine_index)
+        dealers = [_connect(self._context, zmq.DEALER, address, identity) for address in self._addresses.inputs]
+        poller = zmq.Poller()
+        for dealer in dealers:
+            dealer.send(encode(self._ready))
+            poller.register(dealer, zmq.POLLIN)
+        decode = decoder(ToEngineCore).decode
+        try:
+            while True:
+                for dealer, _ in poller.poll():
+                    for frame in _waiting(dealer):
+                        self.inbox.put((decode(frame), self._begun()))
+        except zmq.ContextTerminated:
+            for dealer in dealers:
+                dealer.close(linger=0)
+
+    def _send(self) -> None:
+        """The output thread."""
+        pushes = {i: _connect(self._context, zmq.PUSH, address) for i, address in enumerate(self._addresses.outputs)}
+        if self._addresses.stats:
+            pushes[COORDINATOR] = _connect(self._context, zmq.PUSH, self._addresses.stats)
+        for messages in iter(self.outbox.get, None):
+            for destination, message in messages:
+                if destination in pushes:  # there may be no coordinator
+                    pushes[destination].send(encode(message))
+        for push in pushes.values():
+            push.close(linger=_LINGER_MS)
+
+
+class CoordinatorChannels:
+    """The ends in the coordinator. A context manager."""
+
+    def __init__(self, stats: socket.socket, loads: socket.socket) -> None:
+        self._context = zmq.Context()
+        self._pull = _adopt(self._context, zmq.PULL, stats)
+        self._publish = _adopt(self._context, zmq.PUB, loads)
+        self._decode = decoder(EngineStats).decode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.destroy(linger=0)
+
+    def receive(self, timeout: float) -> Iterator[EngineStats]:
+        """What comes within `timeout` seconds: waits for the first message only."""
+        if self._pull.poll(int(timeout * 1000)):
+            yield from map(self._decode, _waiting(self._pull))
+
+    def publish(self, loads: Loads) -> None:
+        self._publish.send(encode(loads))
+
+
+def _adopt(context: zmq.Context, kind: int, listener: socket.socket) -> zmq.Socket:
+    """A bound ZeroMQ socket on a listening socket that the launcher made. libzmq owns the descriptor from then on.
+
+    Given USE_FD, libzmq neither binds nor unlinks the path. The option stays set, so one bind a socket is all there is.
+    """
+    adopted = _socket(context, kind)
+    address = endpoint(listener)
+    listener.set_inheritable(False)
+    adopted.setsockopt(zmq.USE_FD, listener.detach())
+    adopted.bind(address)
+    return adopted
+
+
+def _connect(context: zmq.Context, kind: int, address: str, identity: bytes | None = None) -> zmq.Socket:
+    connected = _socket(context, kind)
+    if identity:
+        connected.setsockopt(zmq.IDENTITY, identity)
+    # The names are gone once everyone is connected, and a process that died is not replaced: nothing to try again.
+    connected.setsockopt(zmq.RECONNECT_IVL, -1)
+    connected.connect(address)
+    return connected
+
+
+def _socket(context: zmq.Context, kind: int) -> zmq.Socket:
+    made = context.socket(kind)
+    made.setsockopt(zmq.LINGER, 0)
+    if kind != zmq.SUB:
+        made.setsockopt(zmq.SNDHWM, 0)
+    made.setsockopt(zmq.RCVHWM, 0)
+    return made
+
+
+def _waiting(receiving: zmq.Socket) -> Iterator[bytes]:
+    """The last frame of each message that is there now."""
+    while True:
+        try:
+            yield receiving.recv_multipart(zmq.NOBLOCK)[-1]
+        except zmq.Again:
+            return
+
+
+def _identity(engine_index: int) -> bytes:
+    """How a ROUTER knows an engine core: two bytes, little end first, as in vLLM."""
+    return engine_index.to_bytes(2, "little")

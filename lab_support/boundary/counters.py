@@ -1,0 +1,79 @@
+"""Shared pages: a few numbers that every API server may read and only their owner writes.
+
+One memory file (memfd_create(2): memory with a descriptor and without a name) is mapped by all API servers. Each has
+a slot of 64 bytes of its own, a cache line, so that two writers never fight for one; a number is one aligned machine
+word, so that a reader sees the old value or the new one, never half of each. There is no lock.
+"""
+
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing import reduction
+from typing import Self
+
+_SLOT_BYTES = 64
+_WORD_BYTES = 8
+_REQUESTS_IN_FLIGHT = 0  # word within a slot
+
+
+class Counters:
+    """Made by the launcher for `slots` API servers, then given to each, which calls `own`.
+
+    A context manager: leaving it unmaps the page in this process; the memory goes with its last holder.
+    """
+
+    def __init__(self, slots: int, descriptor: int | None = None) -> None:
+        self.slots = slots
+        self._descriptor = _nameless_file() if descriptor is None else descriptor
+        os.ftruncate(self._descriptor, slots * _SLOT_BYTES)
+        self._map = mmap.mmap(self._descriptor, slots * _SLOT_BYTES)
+        self._words = memoryview(self._map).cast("q")
+        self._own = 0
+
+    def __reduce__(self) -> tuple[Callable[..., "Counters"], tuple[int, object]]:
+        return _rebuild, (self.slots, reduction.DupFd(self._descriptor))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._words.release()
+        self._map.close()
+        os.close(self._descriptor)
+
+    def own(self, slot: int) -> Self:
+        """From now on this process writes to `slot`, and nobody else does. A predecessor's numbers are cleared."""
+        self._own = slot * _SLOT_BYTES // _WORD_BYTES
+        self.requests_in_flight = 0
+        return self
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Requests that this API server is answering."""
+        return self._words[self._own + _REQUESTS_IN_FLIGHT]
+
+    @requests_in_flight.setter
+    def requests_in_flight(self, count: int) -> None:
+        self._words[self._own + _REQUESTS_IN_FLIGHT] = count
+
+    def total(self) -> int:
+        """Requests in flight, summed over all API servers."""
+        return sum(self._words[_REQUESTS_IN_FLIGHT :: _SLOT_BYTES // _WORD_BYTES])
+
+
+def _nameless_file() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("lab-counters")
+    with tempfile.TemporaryFile() as file:  # a name for an instant: the best that other systems offer
+        return os.dup(file.fileno())
+
+
+def _rebuild(slots: int, passed: object) -> Counters:
+    descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
+    os.set_inheritable(descriptor, False)
+    return Counters(slots, descriptor)

@@ -1,0 +1,72 @@
+"""What a child of the launcher is given when it is made: plain values, and descriptors.
+
+Descriptors that `multiprocessing` finds among the arguments of a process made by spawn stay open across exec(2), at
+the same number; only these do. So the lists here are the whole truth about what an API server or the coordinator
+inherits. They are apart from the processes' own files because the launcher, which fills them in, must not import
+what these processes import.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from lab_support.boundary.counters import Counters
+from lab_support.boundary.messages import Addresses
+
+
+@dataclass(frozen=True)
+class ApiServerInheritance:
+    """For one API server. `inputs` and `outputs` are the listening Unix sockets that engine cores connect to."""
+
+    index: int
+    run_id: str
+    metrics_directory: str
+    listening_socket: socket.socket
+    inputs: socket.socket
+    outputs: socket.socket
+    counters: Counters
+
+
+class ChannelListeners:
+    """The listening sockets under all ZeroMQ channels, made by the launcher before anyone connects.
+
+    `path_of` says where a name lives. A context manager; leaving it closes what is still open here.
+    """
+
+    def __init__(self, path_of: Callable[[str], str], api_server_count: int, with_coordinator: bool) -> None:
+        self.inputs = [_listen(path_of(f"api-{i}-in")) for i in range(api_server_count)]
+        self.outputs = [_listen(path_of(f"api-{i}-out")) for i in range(api_server_count)]
+        self.stats = _listen(path_of("stats")) if with_coordinator else None
+        self.loads = _listen(path_of("loads")) if with_coordinator else None
+        self.addresses = Addresses(
+            [endpoint(listener) for listener in self.inputs],
+            [endpoint(listener) for listener in self.outputs],
+            endpoint(self.stats) if self.stats else None,
+            endpoint(self.loads) if self.loads else None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The processes that adopted them go on holding them."""
+        for listener in (*self.inputs, *self.outputs, self.stats, self.loads):
+            if listener:
+                listener.close()
+
+
+def endpoint(listener: socket.socket) -> str:
+    """How ZeroMQ names the address of a Unix socket."""
+    return f"ipc://{listener.getsockname()}"
+
+
+def _listen(path: str) -> socket.socket:
+    """It must listen before it is handed over: libzmq only accepts, and on a socket that does not listen it aborts."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(128)
+    return listener

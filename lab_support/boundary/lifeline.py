@@ -1,0 +1,106 @@
+"""Life and death: how every process that we start ends with the one that started it, and how an end is named.
+
+Two ropes, because each alone lets somebody hang:
+
+- **EOF on a pipe.** The launcher holds the only write end and writes nothing, ever. However the launcher ends, the
+  kernel closes the end, and a thread of each child reads EOF. A child that is stopped, or in C code that keeps the
+  GIL, never runs that thread.
+- **The parent-death signal** (prctl(2), PR_SET_PDEATHSIG). The kernel itself sends SIGKILL, so a stopped child dies
+  too. But it fires at the end of the *thread* that made the child, and not at all where that had ended before the
+  child asked. So: children are made by the launcher's main thread, and a child looks at the pipe right after asking.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from multiprocessing import reduction
+from typing import Self
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class ExitCode(IntEnum):
+    """What a process of ours says with its last breath. Everything else is a crash or a signal."""
+
+    STOPPED = 0  # it was asked to stop, and did
+    FAILED = 1  # it, or a process that it needs, broke
+    REFUSED = 2  # what was asked for cannot be done: a flag, the port, the model folder, the device
+    LAUNCHER_GONE = 3  # the launcher ended first
+
+
+def describe_exit(code: int) -> str:
+    """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with code {code} ({ExitCode(code).name})" if code in set(ExitCode) else f"exited with code {code}"
+
+
+class ReadEnd:
+    """The end of the pipe that a child holds. Travels as an argument of `Process`: as a descriptor, that is."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Callable[..., "ReadEnd"], tuple[object]]:
+        return _rebuild, (reduction.DupFd(self.descriptor),)
+
+    def at_eof(self) -> bool:
+        """Has the launcher ended? Never waits."""
+        return bool(select.select([self.descriptor], [], [], 0)[0])
+
+
+def _rebuild(passed: object) -> ReadEnd:
+    descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
+    os.set_inheritable(descriptor, False)
+    return ReadEnd(descriptor)
+
+
+class Lifeline:
+    """The pipe, in the launcher. A context manager; leaving it tells every child that still runs to die."""
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        self.read_end = ReadEnd(read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.close_write_end()
+        os.close(self.read_end.descriptor)
+
+    def close_write_end(self) -> None:
+        """In a child made by fork: its copy would keep itself and every other child waiting for EOF for ever."""
+        os.close(self._write)
+
+
+def hold(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
+    """In a child, before anything heavy is imported: tie its life to the launcher's.
+
+    `clean_up` runs in the lifeline's thread once the launcher is gone, before this process exits. The kernel's
+    signal may end the process first; then the next start sweeps.
+    """
+    _ask_for_parent_death_signal()
+    if read_end.at_eof():  # the launcher ended before the kernel knew that we want to hear of it
+        clean_up()
+        os._exit(ExitCode.LAUNCHER_GONE)
+    threading.Thread(target=_wait_for_eof, args=(read_end, clean_up), name="lifeline", daemon=True).start()
+
+
+def _wait_for_eof(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
+    os.read(read_end.descriptor, 1)  # returns only at EOF: nobody ever writes
+    clean_up()
+    os._exit(ExitCode.LAUNCHER_GONE)
+
+
+def _ask_for_parent_death_signal() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""Who answers whom: the requests of this API server that are in flight, and where their tokens go.
+
+Everything here runs in the event loop of one API server; nothing waits. It knows no HTTP and no text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from lab_support.boundary.messages import (
+    Abort,
+    EngineReady,
+    EngineStats,
+    Fatal,
+    Generate,
+    Loads,
+    Message,
+    SequenceTokens,
+    ToEngineCore,
+    Tokens,
+)
+from lab_support.frontend.router import Router
+from lab_support.generation import SamplingParams
+
+
+class Sink(Protocol):
+    """Where the tokens of one sequence go. Called straight from the event loop's reader: it must not wait."""
+
+    def on_tokens(self, tokens: SequenceTokens) -> None: ...
+
+    def on_fatal(self, fatal: Fatal) -> None: ...
+
+
+class Sender(Protocol):
+    """The way out: `boundary/channels.py`'s `ApiServerChannels`."""
+
+    def send(self, engine_index: int, message: ToEngineCore) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A sequence on its way. `request_id` is unique within this API server, for ever."""
+
+    request_id: int
+    engine_index: int
+
+
+@dataclass
+class EngineClient:
+    """The engine cores, as an API server sees them."""
+
+    sender: Sender
+    client_index: int
+    client_count: int
+    engine_count: int
+    on_stats: Callable[[EngineStats], None] = lambda stats: None
+    stats: dict[int, EngineStats] = field(default_factory=dict)
+    fatal: Fatal | None = None
+    max_model_len: int = 0  # tokens; 0 until the first engine core is ready
+    _ready: set[int] = field(default_factory=set)
+    _in_flight: dict[int, tuple[Sink, int]] = field(default_factory=dict)
+    _next_id: int = 0
+
+    def __post_init__(self) -> None:
+        self._router = Router(self.engine_count, self.client_index, self.client_count)
+
+    @property
+    def ready(self) -> bool:
+        """Has every engine core said that it is ready, and none that it can't go on?"""
+        return len(self._ready) == self.engine_count and self.fatal is None
+
+    def submit(
+        self, prompt_token_ids: list[int], sampling: SamplingParams, sink: Sink, engine_index: int | None = None
+    ) -> Submitted:
+        """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted."""
+        chosen = self._router.choose(engine_index)
+        self._next_id += 1
+        self._in_flight[self._next_id] = (sink, chosen)
+        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, monotonic())
+        self.sender.send(chosen, message)
+        return Submitted(self._next_id, chosen)
+
+    def abort(self, submitted: Submitted) -> None:
+        """Forget a sequence: its sink hears nothing more. Does nothing where it has ended."""
+        if self._in_flight.pop(submitted.request_id, None):
+            self._router.done(submitted.engine_index)
+            self.sender.send(submitted.engine_index, Abort(self.client_index, [submitted.request_id]))
+
+    def fail(self, fatal: Fatal) -> None:
+        """The server can't go on: tell every open sequence, once, and refuse what comes."""
+        self.fatal = self.fatal or fatal
+        failed, self._in_flight = self._in_flight, {}
+        for sink, _ in failed.values():
+            sink.on_fatal(fatal)
+
+    def on_message(self, message: Message) -> None:
+        """Every message that reaches this API server from an engine core or the coordinator."""
+        match message:
+            case Tokens():
+                self._deliver(message)
+            case EngineStats():
+                self.stats[message.engine_index] = message
+                self.on_stats(message)
+            case Loads():
+                self._router.update(message.engines)
+            case EngineReady():
+                self._ready.add(message.engine_index)
+                self.max_model_len = message.max_model_len
+            case Fatal():
+                self.fail(message)
+
+    def _deliver(self, step: Tokens) -> None:
+        for tokens in step.sequences:
+            found = self._in_flight.get(tokens.request_id)
+            if found is None:
+                continue  # aborted while these tokens were on their way
+            sink, engine_index = found
+            if tokens.finish_reason is not None:
+                del self._in_flight[tokens.request_id]
+                self._router.done(engine_index)
+            sink.on_tokens(tokens)

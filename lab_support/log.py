@@ -1,0 +1,14 @@
+"""One look for every process's log: time, title, pid, level, text, on stderr."""
+
+import logging
+import os
+
+
+def set_up_log(level: str, name: str) -> None:
+    """Called once in each process of a server, in its main."""
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s lab:{name} {os.getpid()} %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )

@@ -1,0 +1,169 @@
+"""API server: speaks HTTP, owns no GPU, never loads torch.
+
+Runs as:     lab:api-0, lab:api-1, …
+Started by:  launcher, by spawn, with the listening socket
+Receives:    connections; Tokens, EngineStats, EngineReady, Fatal from every engine core; Loads from the coordinator;
+             Addresses, Fatal from the launcher
+Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
+Holds:       the listening socket (the launcher's own, by inheritance), one ZeroMQ socket per direction, the counters
+Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+import uvicorn
+import uvloop
+
+from lab_support.boundary.channels import ApiServerChannels
+from lab_support.boundary.inheritance import ApiServerInheritance
+from lab_support.boundary.lifeline import ExitCode
+from lab_support.boundary.listen_socket import BACKLOG
+from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Message, Ready, decoder, encode
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.log import set_up_log
+from lab_support.model_folder import ModelFolder
+
+log = logging.getLogger("lab.api")
+
+KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
+FAREWELL = 1.0  # seconds that open streams get to carry away their error event
+
+
+def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
+    """Runs in the API server."""
+    set_up_log(config.log_level, name)
+    # Spawn passed it on by making it inheritable; an exec from here must not pass it on again.
+    given.listening_socket.set_inheritable(False)
+    # Before prometheus_client is imported: it reads the variable once.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
+    control.send_bytes(encode(Hello()))
+    try:
+        uvloop.run(ApiServer(name, control, config, given).run())
+    except ConfigError as error:
+        control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
+        return ExitCode.REFUSED
+    except Exception as error:
+        log.exception("the API server failed")
+        control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
+        return ExitCode.FAILED
+    return ExitCode.STOPPED
+
+
+class ApiServer:
+    """One API server, from its first address to its last connection. All of it runs in one event loop."""
+
+    def __init__(self, name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> None:
+        self.name = name
+        self.control = control
+        self.config = config
+        self.given = given
+        self.folder = ModelFolder.open(config.model)
+        self.tokenizer = Tokenizer.open(self.folder)
+        self.engines_ready = asyncio.Event()
+        self.http: HttpServer | None = None
+
+    async def run(self) -> None:
+        """Returns when the last connection is closed."""
+        loop = asyncio.get_running_loop()
+        addresses = decoder(FromLauncher).decode(await asyncio.to_thread(self.control.recv_bytes))
+        assert isinstance(addresses, Addresses), addresses
+        given, config = self.given, self.config
+        with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
+            self.client = EngineClient(channels, given.index, config.api_server_count, config.data_parallel_size)
+            channels.watch(loop, self.on_message)
+            loop.add_reader(self.control.fileno(), self.on_control)
+            loop.add_signal_handler(signal.SIGTERM, self.drain)
+            app = self.build_app()
+            await self.engines_ready.wait()
+            if self.client.fatal is None:
+                await self.serve(app)
+
+    def build_app(self) -> object:
+        # Imported here, not above: prometheus_client wants PROMETHEUS_MULTIPROC_DIR to be set when it is imported.
+        from lab_support.frontend.routes import Identity, build_app
+
+        counters = self.given.counters.own(self.given.index)
+        identity = Identity(self.given.index, self.given.run_id)
+        return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
+
+    async def serve(self, app: object) -> None:
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            backlog=BACKLOG,  # asyncio calls listen(2) again, which would shrink the backlog for everybody
+        )
+        self.http = HttpServer(config, on_started=lambda: self.control.send_bytes(encode(Ready({}))))
+        await self.http.serve(sockets=[self.given.listening_socket])
+
+    def on_message(self, message: Message) -> None:
+        """From an engine core or the coordinator."""
+        self.client.on_message(message)
+        if isinstance(message, Fatal):
+            self.give_up(message)
+        elif self.client.ready:
+            self.engines_ready.set()
+
+    def on_control(self) -> None:
+        """From the launcher. The end of the connection is the lifeline's matter."""
+        try:
+            message = decoder(FromLauncher).decode(self.control.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            asyncio.get_running_loop().remove_reader(self.control.fileno())
+            return
+        if isinstance(message, Fatal):
+            self.give_up(message)
+
+    def drain(self) -> None:
+        """SIGTERM: take no more connections, finish what runs, and after --shutdown-timeout give it up."""
+        timeout = self.config.shutdown_timeout
+        if self.http is None:  # nobody has been accepted yet
+            self.engines_ready.set()
+            self.client.fatal = Fatal(self.name, "it was stopped before it was ready")
+            return
+        self.http.should_exit = True
+        asyncio.get_running_loop().call_later(timeout, self.give_up, Fatal(self.name, "the server is shutting down"))
+
+    def give_up(self, fatal: Fatal) -> None:
+        """Tell all open streams why they end, then end."""
+        self.client.fail(fatal)
+        self.engines_ready.set()
+        if self.http:
+            self.http.should_exit = True
+            asyncio.get_running_loop().call_later(FAREWELL, self.http.stop_waiting)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own, which says when it accepts."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The event loop has the handlers: a signal to the launcher means the whole server, not this process alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    def stop_waiting(self) -> None:
+        """Leave clients that don't read their farewell."""
+        self.force_exit = True

@@ -1,0 +1,58 @@
+"""Coordinator: collects how busy each engine core is and tells all API servers.
+
+Runs as:     lab:coordinator
+Started by:  launcher, where there is more than one engine core
+Receives:    EngineStats from every engine core
+Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
+Holds:       two listening sockets, adopted by ZeroMQ
+Dies when:   SIGTERM, launcher gone
+
+An API server knows what it has sent itself, but not what its siblings have. With the loads it can choose the engine
+core that is least busy. Where no news comes it publishes every 5 s nevertheless, for who subscribed late.
+"""
+
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from types import FrameType
+
+from lab_support.boundary.channels import CoordinatorChannels
+from lab_support.boundary.lifeline import ExitCode
+from lab_support.boundary.messages import EngineLoad, EngineStats, Hello, Loads, Ready, encode
+from lab_support.config import ServerConfig
+from lab_support.log import set_up_log
+
+LEAST_INTERVAL = 0.1  # seconds between two publications, as in vLLM
+LONGEST_INTERVAL = 5.0
+
+
+def main(name: str, control: Connection, config: ServerConfig, stats: socket.socket, loads: socket.socket) -> int:
+    """Runs in the coordinator, until SIGTERM ends it: it has nothing to finish."""
+    set_up_log(config.log_level, name)
+    signal.signal(signal.SIGTERM, _stop)
+    control.send_bytes(encode(Hello()))
+    with CoordinatorChannels(stats, loads) as channels:
+        control.send_bytes(encode(Ready({})))
+        engines = [EngineLoad()] * config.data_parallel_size
+        published, changed = 0.0, False
+        while True:
+            interval = LEAST_INTERVAL if changed else LONGEST_INTERVAL
+            changed |= _update(engines, channels.receive(max(0.0, interval - (time.monotonic() - published))))
+            if time.monotonic() - published >= (LEAST_INTERVAL if changed else LONGEST_INTERVAL):
+                channels.publish(Loads(engines))
+                published, changed = time.monotonic(), False
+
+
+def _update(engines: list[EngineLoad], news: Iterable[EngineStats]) -> bool:
+    """Write the news into `engines`; was there any?"""
+    before = list(engines)
+    for stats in news:
+        usage = 1 - stats.free_blocks / stats.total_blocks
+        engines[stats.engine_index] = EngineLoad(stats.waiting, stats.running, usage)
+    return engines != before
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(ExitCode.STOPPED)

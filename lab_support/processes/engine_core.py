@@ -1,0 +1,197 @@
+"""Engine core: owns one GPU (or the CPU) and the KV cache; speaks no HTTP and sees no text.
+
+Runs as:     lab:engine-0, lab:engine-1, …
+Started by:  launcher, by --start-method
+Receives:    Generate, Abort from every API server; Addresses from the launcher
+Sends:       Tokens, EngineStats, Fatal to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the
+             launcher
+Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
+Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an error in a step
+
+`busy_loop` is what it does all day. Sockets are read and written by two other threads (boundary/channels.py).
+"""
+
+import logging
+import queue
+import signal
+import time
+from multiprocessing.connection import Connection
+
+from lab_support.boundary.channels import COORDINATOR, EngineCoreChannels
+from lab_support.boundary.lifeline import ExitCode
+from lab_support.boundary.messages import (
+    Addresses,
+    EngineReady,
+    EngineStats,
+    Fatal,
+    FromLauncher,
+    Generate,
+    Hello,
+    Message,
+    Ready,
+    SequenceTokens,
+    ToEngineCore,
+    TokenLogprobs,
+    Tokens,
+    decoder,
+    encode,
+)
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.engine.request import Request
+from lab_support.engine.runner import Runner
+from lab_support.engine.scheduler import Output, Scheduler
+from lab_support.log import set_up_log
+
+log = logging.getLogger("lab.engine")
+
+STATS_INTERVAL = 0.1  # seconds between two EngineStats to the API servers while there is work
+STATS_READER = 0  # the API server that publishes them for all
+
+Inbox = queue.SimpleQueue[tuple[ToEngineCore | None, int]]
+
+
+def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
+    """Runs in the engine core."""
+    set_up_log(config.log_level, name)
+    control.send_bytes(encode(Hello()))
+    try:
+        runner = Runner(config)
+    except ConfigError as error:
+        control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
+        return ExitCode.REFUSED
+    core = EngineCore(index, runner, make_scheduler(config, runner))
+    addresses = decoder(FromLauncher).decode(control.recv_bytes())
+    assert isinstance(addresses, Addresses), addresses
+    ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
+    with EngineCoreChannels(addresses, ready, core.steps_ended) as channels:
+        # SimpleQueue.put may be called from a signal handler, Queue.put may not: it could wait for itself.
+        signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
+        control.send_bytes(encode(Ready(runner.details)))
+        try:
+            core.busy_loop(channels)
+        except Exception as error:
+            log.exception("a step failed")
+            fatal = Fatal(name, f"{type(error).__name__}: {error}")
+            channels.outbox.put([(i, fatal) for i in range(config.api_server_count)])
+            control.send_bytes(encode(fatal))
+            return ExitCode.FAILED
+    return ExitCode.STOPPED
+
+
+def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
+    return Scheduler(
+        block_size=config.block_size,
+        num_blocks=runner.num_blocks,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=runner.max_model_len,
+        end_token_ids=runner.end_token_ids,
+    )
+
+
+class EngineCore:
+    """The loop of an engine core, and what it counts."""
+
+    def __init__(self, index: int, runner: Runner, scheduler: Scheduler) -> None:
+        self.index = index
+        self.runner = runner
+        self.scheduler = scheduler
+        self.clock = StageClock()
+        self.abort_steps_max = 0
+        self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
+
+    def busy_loop(self, channels: EngineCoreChannels) -> None:
+        """receive → schedule → run → send, until SIGTERM."""
+        while self.receive(channels.inbox):
+            if self.scheduler.has_work():
+                step = self.scheduler.schedule()
+                self.clock.lap("schedule")
+                sampled = self.runner.run(step)
+                self.clock.lap("run")
+                outputs = self.scheduler.update(step, sampled)
+                channels.outbox.put(self.address(outputs))
+            if news := self.news():
+                channels.outbox.put(news)
+            self.clock.lap("send")
+
+    def receive(self, inbox: Inbox) -> bool:
+        """Take in all that has come; wait only where there is nothing else to do. False: stop."""
+        wait = not self.scheduler.has_work()
+        while True:
+            try:
+                message, at = inbox.get(block=wait)
+            except queue.Empty:
+                self.clock.lap("receive")
+                return True
+            if wait:
+                self.clock.lap("idle")
+                wait = False
+            if message is None:
+                return False
+            self.take_in(message, at)
+
+    def take_in(self, message: ToEngineCore, at: int) -> None:
+        """One message, which came when `at` steps had ended."""
+        if isinstance(message, Generate):
+            key = (message.client_index, message.request_id)
+            self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling))
+        elif self.scheduler.abort([(message.client_index, request_id) for request_id in message.request_ids]):
+            self.abort_steps_max = max(self.abort_steps_max, self.steps_ended() - at)
+
+    def steps_ended(self) -> int:
+        """Also called by the input thread, which marks each arrival with it."""
+        return self.scheduler.stats.steps
+
+    def address(self, outputs: list[Output]) -> list[tuple[int, Message]]:
+        """What a step made, as one message for each API server concerned."""
+        by_client: dict[int, list[SequenceTokens]] = {}
+        for output in outputs:
+            client_index, request_id = output.request_id
+            logprobs = output.logprobs and [TokenLogprobs(one.logprob, one.rank, one.top) for one in output.logprobs]
+            tokens = SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs)
+            by_client.setdefault(client_index, []).append(tokens)
+        return [(client_index, Tokens(self.index, sequences)) for client_index, sequences in by_client.items()]
+
+    def news(self) -> list[tuple[int, Message]]:
+        """EngineStats for whom they are due: the coordinator at a change, an API server now and then and when idle."""
+        counts = self.scheduler.stats
+        at, load = self._published
+        now = time.monotonic()
+        changed = load != (counts.waiting, counts.running)
+        due = now - at >= STATS_INTERVAL or not self.scheduler.has_work()
+        if not changed and not due:
+            return []
+        self._published = (now if due else at, (counts.waiting, counts.running))
+        destinations = [COORDINATOR] * changed + [STATS_READER] * due
+        return [(destination, self.stats()) for destination in destinations]
+
+    def stats(self) -> EngineStats:
+        counts = self.scheduler.stats
+        return EngineStats(
+            engine_index=self.index,
+            running=counts.running,
+            waiting=counts.waiting,
+            free_blocks=counts.free_blocks,
+            total_blocks=counts.total_blocks,
+            steps=counts.steps,
+            prompt_tokens=counts.prompt_tokens,
+            generation_tokens=counts.generation_tokens,
+            preemptions=counts.preemptions,
+            aborts=counts.aborts,
+            abort_steps_max=self.abort_steps_max,
+            stage_seconds=dict(self.clock.seconds),
+        )
+
+
+class StageClock:
+    """Seconds spent in each stage of the loop, summed. `idle` is waiting for a request."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("idle", "receive", "schedule", "run", "send"), 0.0)
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """All time since the last lap belongs to `stage`."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._last
+        self._last = now

@@ -1,0 +1,217 @@
+"""Launcher: binds the port, starts everyone in order, watches, and stops everyone. Holds no GPU, serves no HTTP.
+
+Runs as:     lab:launcher
+Started by:  you: `lab serve`
+Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP
+Sends:       Addresses to each child; Fatal to the API servers; SIGTERM and SIGKILL
+Holds:       the listening socket, the write end of the lifeline, the runtime directory and its lock
+Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends
+"""
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from contextlib import ExitStack
+
+from setproctitle import setproctitle
+
+from lab_support import __version__
+from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
+from lab_support.boundary.counters import Counters
+from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
+from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
+from lab_support.boundary.listen_socket import listening_socket, url_of
+from lab_support.boundary.messages import Fatal, Hello, Ready
+from lab_support.boundary.runtime_directory import RuntimeDirectory
+from lab_support.boundary.start_method import stop_python_processes
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.log import set_up_log
+from lab_support.model_folder import ModelFolder
+
+log = logging.getLogger("lab.launcher")
+
+GRACE = 2.0  # seconds beyond --shutdown-timeout after which whoever is left is killed
+
+
+class Ended(Exception):
+    """The server has to end. `code` is what the launcher will exit with; the text says why."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def main(config: ServerConfig) -> int:
+    """Run a server until it ends; returns its `ExitCode`.
+
+    When this returns, every process has been waited for and no file or socket is left. Worst case after a signal:
+    --shutdown-timeout, GRACE, and the time that the kernel takes to kill.
+    """
+    set_up_log(config.log_level, "launcher")
+    setproctitle("lab:launcher")
+    try:
+        with ExitStack() as stack:
+            Launcher(config, stack).run()
+    except ConfigError as error:
+        print(f"lab serve: {error}", file=sys.stderr)
+        return ExitCode.REFUSED
+    except Ended as ended:
+        if ended.code != ExitCode.STOPPED:
+            print(f"lab serve: {ended}", file=sys.stderr)
+        return ended.code
+    raise AssertionError("a launcher ends by saying why")
+
+
+class Launcher:
+    """One server. `stack` closes what is opened here, last opened first: so first of all the children end."""
+
+    def __init__(self, config: ServerConfig, stack: ExitStack) -> None:
+        self.config = config
+        self.run_id = secrets.token_hex(4)
+        self.details: dict[str, dict[str, str | int | float]] = {}
+        _demand_open(config.ready_fd)
+        ModelFolder.open(config.model)
+        self.listening_socket = stack.enter_context(listening_socket(config))
+        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
+        with_coordinator = config.data_parallel_size > 1
+        self.listeners = stack.enter_context(
+            ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
+        )
+        self.counters = stack.enter_context(Counters(config.api_server_count))
+        self.signals = stack.enter_context(Signals())
+        self.lifeline = stack.enter_context(Lifeline())
+        stack.callback(stop_python_processes)
+        self.children = stack.enter_context(
+            Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
+        )
+
+    def close_after_fork(self) -> None:
+        """In an engine core made by fork: let go of what it must not hold."""
+        self.lifeline.close_write_end()
+        self.directory.close_lock()
+        self.signals.close()
+        self.listening_socket.close()
+        self.listeners.close()
+        self.counters.close()
+
+    def run(self) -> None:
+        """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
+        drain = 0.0
+        try:
+            self.start_children()
+            self.await_ready()
+            drain = self.config.shutdown_timeout
+            self.announce()
+            for event in self.children.events(self.signals):
+                self.on_event(event)
+        except Ended as ended:
+            self.stop(ended, drain)
+            raise
+
+    def start_children(self) -> None:
+        """Engine cores first: they have most to load. API servers come up meanwhile."""
+        config = self.config
+        for i in range(config.data_parallel_size):
+            module = "lab_support.processes.engine_core"
+            self.children.start(config.start_method, f"engine-{i}", module, config, i)
+        for i in range(config.api_server_count):
+            given = ApiServerInheritance(
+                i,
+                self.run_id,
+                str(self.directory.metrics),
+                self.listening_socket,
+                self.listeners.inputs[i],
+                self.listeners.outputs[i],
+                self.counters,
+            )
+            self.children.start("spawn", f"api-{i}", "lab_support.processes.api_server", config, given)
+        if self.listeners.stats and self.listeners.loads:
+            module = "lab_support.processes.coordinator"
+            self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
+        self.listeners.close()
+
+    def await_ready(self) -> None:
+        """Hello, addresses, ready: by name, and a child that ends instead ends the server."""
+        awaited = set(self.children.running)
+        for event in self.children.events(self.signals):
+            self.on_event(event)
+            if isinstance(event, Said) and isinstance(event.message, Ready):
+                awaited.discard(event.name)
+            if not awaited:
+                self.directory.unlink_sockets()
+                return
+
+    def on_event(self, event: Event) -> None:
+        """What holds at any time. Raises `Ended` where the server can't go on."""
+        match event:
+            case Said(name, Hello()):
+                self.children.tell(name, self.listeners.addresses)
+            case Said(name, Ready(details)):
+                self.details[name] = details
+                log.info("%s is ready %s", name, details or "")
+            case Said(name, Fatal(_, cause, code)):
+                raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
+            case Exited(name, code):
+                raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+            case Signalled(number):
+                log.info("%s: stopping", signal.Signals(number).name)
+                raise Ended(ExitCode.STOPPED, signal.Signals(number).name)
+
+    def announce(self) -> None:
+        """One line for people, and one JSON line for the program that asked for it by --ready-fd."""
+        url, config = url_of(self.listening_socket), self.config
+        engine = self.details["engine-0"]
+        print(
+            f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "
+            f"{config.data_parallel_size} engine core(s) on {engine['device']} in {engine['dtype']}. Ctrl-C stops it.",
+            flush=True,
+        )
+        if config.ready_fd is not None:
+            facts = {
+                "url": url,
+                "run_id": self.run_id,
+                "version": __version__,
+                "model": config.model_name,
+                "pids": {"launcher": os.getpid(), **self.children.pids},
+                "details": self.details,
+            }
+            with open(config.ready_fd, "w", encoding="utf-8") as ready:
+                ready.write(json.dumps(facts) + "\n")
+
+    def stop(self, ended: Ended, drain: float) -> None:
+        """API servers first, so that running requests can finish within `drain` seconds; then the rest.
+
+        Whoever is late is killed, by `Children`. A further signal means: all are late.
+        """
+        deadline = time.monotonic() + drain + GRACE
+        if ended.code != ExitCode.STOPPED:
+            for name in self.children.running:
+                if name.startswith("api-"):
+                    self.children.tell(name, Fatal("launcher", str(ended)))
+        if self.end("api-", deadline):
+            self.end("", deadline)
+
+    def end(self, prefix: str, deadline: float) -> bool:
+        """SIGTERM to the children whose names begin so; wait for them. False: too late, or a further signal."""
+        for name in self.children.running:
+            if name.startswith(prefix):
+                self.children.send_signal(name, signal.SIGTERM)
+        events = self.children.events(self.signals, deadline)
+        while any(name.startswith(prefix) for name in self.children.running):
+            event = next(events, None)
+            if event is None or isinstance(event, Signalled):
+                return False
+        return True
+
+
+def _demand_open(descriptor: int | None) -> None:
+    if descriptor is None:
+        return
+    try:
+        os.fstat(descriptor)
+    except OSError as error:
+        raise ConfigError(f"--ready-fd: got {descriptor}, which is not open here; pass an inherited one") from error

@@ -1,0 +1,55 @@
+"""What every test gets: a real server to talk to, and a check that nothing of it is left behind."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running_server import RunningServer, running_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    """One real server with two API servers, for all tests that only talk to it."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No process and no descriptor more than before, apart from those of fixtures that live longer."""
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server")
+    processes, descriptors = _children(), _descriptors()
+    yield
+    deadline = time.monotonic() + 5
+    while (left := _children() - processes) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not left, f"processes left running: {[_command(pid) for pid in left]}"
+    new = {fd: target for fd, target in _descriptors().items() if fd not in descriptors}
+    sockets = {fd: target for fd, target in new.items() if not target.startswith(("/", "anon_inode"))}
+    assert not sockets, f"descriptors left open: {sockets}"
+
+
+def _children() -> set[int]:
+    pids = {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    return {pid for pid in pids if "resource_tracker" not in _command(pid) and _command(pid)}
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            found[path.name] = os.readlink(path)
+        except OSError:
+            continue
+    return found

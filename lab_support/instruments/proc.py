@@ -1,0 +1,326 @@
+"""/proc, read into dataclasses: processes below a pid, their memory, descriptors, libraries and context switches.
+
+It looks from outside, as any operator of the same user could, and changes nothing. A process that ends
+while it is read is not an error: functions that read one process answer None or nothing then. What another
+user owns raises PermissionError where one process was asked for, and is left out where many were searched.
+Linux only; elsewhere each function raises `NotLinux`.
+"""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+_GONE = (FileNotFoundError, ProcessLookupError)
+"""What /proc says of a process that has ended, before open and between open and read."""
+
+
+class NotLinux(RuntimeError):
+    """This system has no /proc as Linux has it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """One process for ever: the kernel reuses pids, but not with the same start.
+
+    start_ticks: clock ticks from boot to its start.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process at the moment it was read.
+
+    title: its command line, or what it wrote over it, or its short name in brackets if it has none.
+    state: the kernel's letter: R running, S sleeping, D in the kernel, T stopped, Z ended but not waited for.
+    """
+
+    identity: Identity
+    parent_pid: int
+    name: str
+    title: str
+    state: str
+    threads: int
+    cpu_seconds: float
+
+    @property
+    def pid(self) -> int:
+        return self.identity.pid
+
+    @property
+    def ended(self) -> bool:
+        """Ended, though a parent has yet to wait for it."""
+        return self.state in "ZX"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. rss counts a shared page in full, pss its share among those that map it, uss leaves it out."""
+
+    rss: int
+    pss: int
+    uss: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningSocket:
+    """One kernel object that connections arrive at. port is 0 for a Unix socket; queued: waiting to be accepted."""
+
+    inode: int
+    address: str
+    port: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """One entry of a process's descriptor table.
+
+    kind: "listening socket", "socket", "pipe", "memfd", "epoll", "eventfd", "pidfd", another anonymous kind
+    by the kernel's name, or "file". inode: of the kernel object, 0 where it has none of its own.
+    about: a listening socket's address, or what the kernel calls the target.
+    """
+
+    number: int
+    kind: str
+    inode: int
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has a descriptor of a listening socket."""
+
+    process: Process
+    number: int
+    socket: ListeningSocket
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSwitches:
+    """Summed over all threads. voluntary: it went to sleep by itself, so about once for each wake-up."""
+
+    voluntary: int
+    involuntary: int
+
+
+# ---- one process -----------------------------------------------------------------------------------------------------
+
+
+def read_process(pid: int) -> Process | None:
+    """The process `pid`, or None if there is none (any more)."""
+    _require_linux()
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+        command = (PROC / str(pid) / "cmdline").read_bytes()
+    except _GONE:
+        return None
+    # The name may hold spaces and parentheses: it ends at the last one.
+    name = stat[stat.index("(") + 1 : stat.rindex(")")]
+    fields = stat[stat.rindex(")") + 2 :].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return Process(
+        identity=Identity(pid, int(fields[19])),
+        parent_pid=int(fields[1]),
+        name=name,
+        title=command.rstrip(b"\0 ").replace(b"\0", b" ").decode("utf-8", "replace") or f"[{name}]",
+        state=fields[0],
+        threads=int(fields[17]),
+        cpu_seconds=(int(fields[11]) + int(fields[12])) / ticks,
+    )
+
+
+def is_running(identity: Identity) -> bool:
+    """Whether this very process still runs. One that has ended but was not waited for does not."""
+    process = read_process(identity.pid)
+    return process is not None and process.identity == identity and not process.ended
+
+
+def read_memory(pid: int) -> Memory | None:
+    """Memory from /proc/PID/smaps_rollup, or None if the process has ended."""
+    _require_linux()
+    try:
+        text = (PROC / str(pid) / "smaps_rollup").read_text()
+    except _GONE:
+        return None
+    sizes = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
+    if "Rss" not in sizes:
+        return None
+    return Memory(sizes["Rss"], sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"])
+
+
+def read_context_switches(pid: int) -> ContextSwitches | None:
+    """Context switches of all threads of `pid` that now live, or None if the process has ended."""
+    _require_linux()
+    voluntary = involuntary = 0
+    threads = list(_numbers_in(PROC / str(pid) / "task"))
+    for thread in threads:
+        try:
+            status = (PROC / str(pid) / "task" / str(thread) / "status").read_text()
+        except _GONE:
+            continue
+        counts = dict(re.findall(r"^((?:non)?voluntary)_ctxt_switches:\s+(\d+)", status, re.MULTILINE))
+        voluntary += int(counts.get("voluntary", 0))
+        involuntary += int(counts.get("nonvoluntary", 0))
+    return ContextSwitches(voluntary, involuntary) if threads else None
+
+
+def mapped_libraries(pid: int) -> frozenset[str]:
+    """File names (`libtorch_cpu.so`, without folders) of the shared libraries that `pid` has mapped."""
+    _require_linux()
+    try:
+        maps = (PROC / str(pid) / "maps").read_text()
+    except _GONE:
+        return frozenset()
+    return frozenset(os.path.basename(path) for path in re.findall(r"(/\S+\.so[\w.-]*)", maps))
+
+
+def maps_library(pid: int, name: str) -> bool:
+    """Whether `pid` has mapped a library whose file name begins with `name`, such as "libtorch"."""
+    return any(library.startswith(name) for library in mapped_libraries(pid))
+
+
+# ---- many processes --------------------------------------------------------------------------------------------------
+
+
+def all_processes() -> list[Process]:
+    """Every process that this user may see, by pid."""
+    _require_linux()
+    processes = (read_process(pid) for pid in _numbers_in(PROC))
+    return [process for process in processes if process is not None]
+
+
+def process_tree(pid: int) -> list[Process]:
+    """`pid` and all that descend from it, each before its children; empty if it has ended.
+
+    One pass over /proc, so a process that was born or re-parented meanwhile may be missed.
+    """
+    processes = {process.pid: process for process in all_processes()}
+    children: dict[int, list[Process]] = {}
+    for process in processes.values():
+        children.setdefault(process.parent_pid, []).append(process)
+
+    def below(process: Process) -> Iterator[Process]:
+        yield process
+        for child in children.get(process.pid, []):
+            yield from below(child)
+
+    return list(below(processes[pid])) if pid in processes else []
+
+
+# ---- descriptors and sockets -----------------------------------------------------------------------------------------
+
+
+def read_descriptors(pid: int) -> list[Descriptor]:
+    """The descriptor table of `pid`, by number; empty if it has ended."""
+    return _descriptor_table(pid, listening_sockets())
+
+
+def _descriptor_table(pid: int, listening: dict[int, ListeningSocket]) -> list[Descriptor]:
+    folder = PROC / str(pid) / "fd"
+    found = []
+    for number in sorted(_numbers_in(folder)):
+        try:
+            target = os.readlink(folder / str(number))
+        except _GONE:
+            continue
+        found.append(_descriptor(number, target, listening))
+    return found
+
+
+def _descriptor(number: int, target: str, listening: dict[int, ListeningSocket]) -> Descriptor:
+    if target.startswith("anon_inode:"):
+        name = target.removeprefix("anon_inode:").strip("[]")
+        return Descriptor(number, {"eventpoll": "epoll"}.get(name, name), 0, target)
+    if target.startswith("/memfd:"):
+        return Descriptor(number, "memfd", 0, target.removeprefix("/memfd:").removesuffix(" (deleted)"))
+    kind, found, inode = target.removesuffix("]").partition(":[")
+    if not found:
+        return Descriptor(number, "file", 0, target)
+    if kind == "socket" and int(inode) in listening:
+        return Descriptor(number, "listening socket", int(inode), listening[int(inode)].address)
+    return Descriptor(number, kind, int(inode), target)
+
+
+def listening_sockets() -> dict[int, ListeningSocket]:
+    """Every socket in this network namespace that listens, TCP and Unix, by inode."""
+    _require_linux()
+    tcp = [*_listening_tcp("tcp", socket.AF_INET), *_listening_tcp("tcp6", socket.AF_INET6)]
+    return {found.inode: found for found in (*tcp, *_listening_unix())}
+
+
+def _listening_tcp(table: str, family: int) -> Iterator[ListeningSocket]:
+    for line in _net_lines(table):
+        fields = line.split()
+        if fields[3] != "0A":  # TCP_LISTEN
+            continue
+        host, _, port = fields[1].partition(":")
+        address = _address_text(host, family)
+        # Of a socket that listens, rx_queue is the length of its accept queue.
+        queued = int(fields[4].partition(":")[2], 16)
+        yield ListeningSocket(int(fields[9]), f"{address}:{int(port, 16)}", int(port, 16), queued)
+
+
+def _address_text(host: str, family: int) -> str:
+    """The kernel prints an address as 32-bit words in the machine's own byte order."""
+    words = (bytes.fromhex(host[i : i + 8]) for i in range(0, len(host), 8))
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    text = socket.inet_ntop(family, packed)
+    return f"[{text}]" if family == socket.AF_INET6 else text
+
+
+def _listening_unix() -> Iterator[ListeningSocket]:
+    for line in _net_lines("unix"):
+        fields = line.split(maxsplit=7)
+        if int(fields[3], 16) & 0x10000:  # SO_ACCEPTCON
+            path = fields[7].strip() if len(fields) > 7 else "(no name)"
+            yield ListeningSocket(int(fields[6]), path, 0, 0)
+
+
+def _net_lines(table: str) -> list[str]:
+    try:
+        return (PROC / "net" / table).read_text().splitlines()[1:]
+    except FileNotFoundError:
+        return []  # a kernel without IPv6 has no tcp6
+
+
+def holders_of_listening_socket(port: int, pids: Iterable[int] | None = None) -> list[Holder]:
+    """Who holds a descriptor of a TCP socket that listens on `port`, by pid and descriptor number.
+
+    pids: look there only; by default at every process of this user.
+    """
+    listening = {inode: found for inode, found in listening_sockets().items() if found.port == port}
+    return [
+        Holder(process, descriptor.number, listening[descriptor.inode])
+        for pid in (sorted(_numbers_in(PROC)) if pids is None else pids)
+        for descriptor in _descriptors_if_allowed(pid, listening)
+        if descriptor.kind == "listening socket" and (process := read_process(pid)) is not None
+    ]
+
+
+def _descriptors_if_allowed(pid: int, listening: dict[int, ListeningSocket]) -> list[Descriptor]:
+    try:
+        return _descriptor_table(pid, listening)
+    except PermissionError:
+        return []  # another user's: left out of a search, as the module says
+
+
+def _numbers_in(folder: Path) -> Iterator[int]:
+    try:
+        names = os.listdir(folder)
+    except _GONE:
+        return
+    yield from (int(name) for name in names if name.isdigit())
+
+
+def _require_linux() -> None:
+    if sys.platform != "linux":
+        raise NotLinux(f"got {sys.platform}, expected Linux: this looks into /proc. Use Linux, or WSL2 on Windows.")

@@ -56,7 +56,15 @@ def launched(*words: str, env: dict[str, str] | None = None, **choices: object) 
     with tempfile.TemporaryDirectory(prefix="lt-") as directory:
         log = Path(directory) / "log"
         read, write = os.pipe()
-        command = [sys.executable, "-m", "lab_support", "serve", *flags(port=0, ready_fd=write), *flags(**choices), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "lab_support",
+            "serve",
+            *flags(port=0, ready_fd=write),
+            *flags(**choices),
+            *words,
+        ]
         runtime = Path(directory) / "r"
         runtime.mkdir()
         with log.open("wb") as output:

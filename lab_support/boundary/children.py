@@ -108,10 +108,8 @@ class Children:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        for child in self._children.values():
-            child.process.join()
-            if child.control:
-                child.control.close()
+        for name in self.running:
+            self._bury(name)
 
     def start(self, method: str, name: str, module: str, *arguments: object) -> None:
         """Start the child `name`, whose `main(name, control, *arguments)` is in `module`."""

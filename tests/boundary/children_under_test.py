@@ -30,7 +30,9 @@ def report_descriptors(name: str, control: Connection, *_: object) -> int:
 
 def report_socket(name: str, control: Connection, listening: socket.socket) -> int:
     control.send_bytes(
-        encode(Ready({"inode": os.fstat(listening.fileno()).st_ino, "parent": os.getppid(), "number": listening.fileno()}))
+        encode(
+            Ready({"inode": os.fstat(listening.fileno()).st_ino, "parent": os.getppid(), "number": listening.fileno()})
+        )
     )
     return 0
 

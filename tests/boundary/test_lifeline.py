@@ -1,0 +1,50 @@
+"""Whatever kills the launcher, its children end: the promise of `lifeline.py`."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lab_support.boundary.lifeline import ExitCode, describe_exit
+
+
+def orphans_after_kill(method: str, *whats: str, stop: bool = False) -> list[int]:
+    """Start a launcher with children, kill it with SIGKILL; the pids that still run 5 s later."""
+    command = [sys.executable, "-m", "tests.boundary.launcher_under_test", method, *whats]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout
+        pids = [int(word) for word in launcher.stdout.readline().split()]
+        watched = [os.pidfd_open(pid) for pid in pids]
+        if stop:
+            for pid in pids[: len(whats)]:
+                os.kill(pid, signal.SIGSTOP)
+        launcher.kill()
+    left = []
+    for pid, descriptor in zip(pids, watched, strict=True):
+        if not select.select([descriptor], [], [], 5)[0]:  # a pidfd is readable once its process has ended
+            left.append(pid)
+            os.kill(pid, signal.SIGKILL)
+        os.close(descriptor)
+    return left
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_children_end_with_a_killed_launcher(method: str) -> None:
+    assert orphans_after_kill(method, "wait_for_ever", "ignore_sigterm", "wait_for_ever") == []
+
+
+def test_a_child_that_holds_the_gil_ends_with_a_killed_launcher() -> None:
+    assert orphans_after_kill("spawn", "hold_the_gil") == []
+
+
+def test_a_stopped_child_ends_with_a_killed_launcher() -> None:
+    assert orphans_after_kill("spawn", "wait_for_ever", stop=True) == []
+
+
+def test_ends_are_named() -> None:
+    assert describe_exit(-9) == "was killed by SIGKILL"
+    assert describe_exit(ExitCode.REFUSED) == "exited with code 2 (REFUSED)"
+    assert describe_exit(77) == "exited with code 77"

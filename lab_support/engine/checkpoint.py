@@ -1,0 +1,87 @@
+"""Weights from a model folder's safetensors files, or random ones, brought into the form that model.py computes with.
+
+The files are mapped, not read: the kernel brings in each page as it is converted, and nothing stays mapped.
+model_folder.py has checked names, shapes and sizes before this runs.
+"""
+
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lab_support.engine.linear import Linear, PackedLinear, PlainLinear, can_pack
+from lab_support.engine.model import Layer, Weights
+from lab_support.model_folder import ModelFolder, ModelShape, StoredTensor
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+Source = Callable[[str], torch.Tensor]
+
+
+def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Weights:
+    """All weights on `device` in `dtype`. Runs in engine cores. A folder without tensors gets random ones."""
+    maps: dict[Path, mmap.mmap] = {}
+
+    def stored(name: str) -> torch.Tensor:
+        return _read(folder.stored[name], maps).to(device=device, dtype=dtype, copy=True)
+
+    source = stored if folder.stored else _random_source(folder.shape, device, dtype)
+    return _assemble(folder.shape, source, PackedLinear if can_pack(device) else PlainLinear)
+
+
+def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
+    """A view of the mapped file. ACCESS_COPY because torch wants writable memory; nobody writes, so no page is copied."""
+    if tensor.file not in maps:
+        with open(tensor.file, "rb") as opened:
+            maps[tensor.file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+    dtype = _DTYPES[tensor.dtype]
+    count = tensor.nbytes // dtype.itemsize
+    return torch.frombuffer(maps[tensor.file], dtype=dtype, count=count, offset=tensor.start).view(tensor.shape)
+
+
+def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Source:
+    """--load-format dummy. The same numbers in every engine core, so that data-parallel ones answer alike."""
+    shapes = shape.tensors()
+    generator = torch.Generator(device).manual_seed(0)
+
+    def source(name: str) -> torch.Tensor:
+        if name.endswith("norm.weight"):
+            return torch.ones(shapes[name], device=device, dtype=dtype)
+        return torch.empty(shapes[name], device=device, dtype=dtype).normal_(std=0.02, generator=generator)
+
+    return source
+
+
+def _assemble(shape: ModelShape, source: Source, linear: Callable[..., Linear]) -> Weights:
+    embedding = source("model.embed_tokens.weight")
+    layers = [_layer(shape, source, linear, f"model.layers.{index}.") for index in range(shape.num_layers)]
+    head = linear(embedding if shape.tied_embeddings else source("lm_head.weight"), None)
+    return Weights(embedding, layers, source("model.norm.weight"), head)
+
+
+def _layer(shape: ModelShape, source: Source, linear: Callable[..., Linear], prefix: str) -> Layer:
+    def fused(names: list[str], has_bias: bool) -> Linear:
+        weight = torch.cat([_paired(shape, name, source(f"{prefix}{name}.weight")) for name in names])
+        bias = [_paired(shape, name, source(f"{prefix}{name}.bias")) for name in names] if has_bias else []
+        return linear(weight, torch.cat(bias) if bias else None)
+
+    return Layer(
+        attention_norm=source(f"{prefix}input_layernorm.weight"),
+        qkv=fused(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], shape.attention_bias),
+        output=fused(["self_attn.o_proj"], shape.attention_bias),
+        mlp_norm=source(f"{prefix}post_attention_layernorm.weight"),
+        gate_up=fused(["mlp.gate_proj", "mlp.up_proj"], shape.mlp_bias),
+        down=fused(["mlp.down_proj"], shape.mlp_bias),
+    )
+
+
+def _paired(shape: ModelShape, name: str, weight: torch.Tensor) -> torch.Tensor:
+    """Queries and keys from Hugging Face's layout (two halves of a head are turned together) into pairs side by side.
+
+    Both are reordered alike, so their products don't change.
+    """
+    if not name.endswith(("q_proj", "k_proj")):
+        return weight
+    halves = weight.view(-1, 2, shape.head_dim // 2, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)

@@ -1,0 +1,97 @@
+"""A Llama-architecture decoder in plain torch: one forward pass over the rows of a mixed batch.
+
+It doesn't know what a request is: rows come with a token, a position and a slot in the KV cache, grouped in spans.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from lab_support.engine.attention import BlockMemory, Span
+from lab_support.engine.linear import Linear
+from lab_support.model_folder import ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One decoder layer. `qkv` and `gate_up` are several of the checkpoint's matrices in one product."""
+
+    attention_norm: torch.Tensor
+    qkv: Linear
+    output: Linear
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """embedding [vocabulary, hidden]; norm [hidden]; head maps hidden to logits."""
+
+    embedding: torch.Tensor
+    layers: list[Layer]
+    norm: torch.Tensor
+    head: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one step, padding rows last.
+
+    token_ids, slots: int64 [rows]. rotations: complex64 [rows, 1, head dim / 2]. spans: cover the rows in order,
+    but for the padding. sampling_rows: int64 [samples], the rows that need logits; None if all rows do.
+    """
+
+    token_ids: torch.Tensor
+    slots: torch.Tensor
+    rotations: torch.Tensor
+    spans: list[Span]
+    sampling_rows: torch.Tensor | None
+
+
+class LlamaModel:
+    """Weights and KV memory; `forward` is the whole of it."""
+
+    def __init__(self, shape: ModelShape, weights: Weights, memory: BlockMemory) -> None:
+        self._shape, self._weights, self._memory = shape, weights, memory
+        self._num_rotated = shape.num_heads + shape.num_kv_heads
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits, float32 [samples, vocabulary]; writes the rows' keys and values into the KV cache."""
+        weights = self._weights
+        x = F.embedding(batch.token_ids, weights.embedding)
+        for index, layer in enumerate(weights.layers):
+            x = layer.output.add_to(x, self._attention(index, layer, self._norm(x, layer.attention_norm), batch))
+            gate, up = layer.gate_up(self._norm(x, layer.mlp_norm)).chunk(2, -1)
+            x = layer.down.add_to(x, F.silu(gate).mul_(up))
+        if batch.sampling_rows is not None:
+            x = x.index_select(0, batch.sampling_rows)
+        return weights.head(self._norm(x, weights.norm)).float()
+
+    def _attention(self, index: int, layer: Layer, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """[rows, heads × head dim]: every row looks at its sequence's rows so far, itself included."""
+        shape = self._shape
+        qkv = layer.qkv(x).view(x.shape[0], -1, shape.head_dim)
+        _rotate(qkv[:, : self._num_rotated], batch.rotations)
+        self._memory.write(index, qkv[:, shape.num_heads :], batch.slots)
+        parts, start = [], 0
+        for span in batch.spans:
+            end = start + span.num_sequences * span.rows_each
+            parts.append(self._memory.attend(index, qkv[start:end, : shape.num_heads], span))
+            start = end
+        if start < x.shape[0]:
+            parts.append(x.new_zeros(x.shape[0] - start, shape.num_heads * shape.head_dim))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, weight.shape, weight, self._shape.norm_epsilon)
+
+
+def _rotate(heads: torch.Tensor, rotations: torch.Tensor) -> None:
+    """RoPE in place on heads [rows, heads, head dim], whose pairs lie side by side."""
+    if heads.dtype == torch.float32:
+        torch.view_as_complex(heads.unflatten(-1, (-1, 2))).mul_(rotations)
+        return
+    turned = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2))) * rotations
+    heads.copy_(torch.view_as_real(turned).flatten(-2))

@@ -1,0 +1,65 @@
+"""A request as it arrives, and the sequence that it becomes inside an engine core. No torch, no text, no sockets."""
+
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from lab_support.generation import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine."""
+
+    request_id: Hashable
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+
+
+class Sequence:
+    """A request on its way: the scheduler moves it, the runner reads it.
+
+    token_ids: prompt and generated tokens, growing by one a step.
+    num_computed: how many of them have their keys and values in the KV cache.
+    block_table: the blocks that hold these; position p lies in `block_table[p // block_size]`.
+    """
+
+    __slots__ = (
+        "block_table",
+        "ended",
+        "greedy_only",
+        "num_computed",
+        "num_prompt",
+        "random",
+        "request_id",
+        "sampling",
+        "token_ids",
+    )
+
+    def __init__(self, request: Request) -> None:
+        sampling = request.sampling
+        self.request_id = request.request_id
+        self.sampling = sampling
+        self.token_ids = list(request.prompt_token_ids)
+        self.num_prompt = len(self.token_ids)
+        self.num_computed = 0
+        self.block_table: list[int] = []
+        self.ended = False
+        self.greedy_only = sampling.greedy and not _changes_logits(sampling) and sampling.logprobs is None
+        # One generator a sequence, so that a seed gives the same tokens whatever else is in the batch. Without a
+        # seed it is drawn from the kernel, so it differs between requests and between (even forked) processes.
+        self.random = None if sampling.greedy else random.Random(sampling.seed)
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.token_ids) - self.num_prompt
+
+    @property
+    def num_uncomputed(self) -> int:
+        """1 while decoding; more while its prompt, or after a preemption all of it, is still to be computed."""
+        return len(self.token_ids) - self.num_computed
+
+
+def _changes_logits(sampling: SamplingParams) -> bool:
+    penalties = (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty - 1.0)
+    return any(penalties) or sampling.min_tokens > 0

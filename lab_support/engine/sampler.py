@@ -1,0 +1,156 @@
+"""From logits to tokens, for a whole batch at once.
+
+The order is vLLM's (v1/sample/sampler.py): logprobs from the raw logits; penalties and forbidden end tokens;
+greedy rows take the best; the others: temperature, min-p, top-k, top-p, one draw. A step in which everybody is
+greedy is one argmax.
+"""
+
+import torch
+
+from lab_support.engine.request import Sequence
+from lab_support.engine.step import Logprobs, Sampled
+
+# Sorting 16 × 2,048 logits takes 1.4 ms on one core, finding the best 64 takes 0.04 ms, so top-p tries that first.
+FEW_CANDIDATES = 64
+
+
+class Sampler:
+    """Draws tokens; holds no state of its own (each sequence carries its generator)."""
+
+    def __init__(self, end_token_ids: frozenset[int]) -> None:
+        self._end_token_ids = end_token_ids
+
+    def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> Sampled:
+        """One token for each row of logits (float32 [len(sequences), vocabulary]; it is overwritten)."""
+        if all(sequence.greedy_only for sequence in sequences):
+            return Sampled(logits.argmax(-1).tolist())
+        reported = [row for row, sequence in enumerate(sequences) if sequence.sampling.logprobs is not None]
+        raw = logits[reported].log_softmax(-1) if reported else None
+        _penalize(logits, sequences)
+        self._forbid_end_tokens(logits, sequences)
+        tokens = logits.argmax(-1)
+        drawn = [row for row, sequence in enumerate(sequences) if sequence.random is not None]
+        if drawn:
+            rows = torch.tensor(drawn, device=logits.device)
+            tokens[rows] = _draw(logits[rows], [sequences[row] for row in drawn])
+        if raw is None:
+            return Sampled(tokens.tolist())
+        return Sampled(tokens.tolist(), _logprobs(raw, tokens, sequences, reported))
+
+    def _forbid_end_tokens(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
+        """min_tokens: until then neither the model's end tokens nor the request's own stop tokens can come."""
+        for row, sequence in enumerate(sequences):
+            sampling = sequence.sampling
+            if sequence.num_generated < sampling.min_tokens:
+                ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else self._end_token_ids)
+                logits[row, [token for token in ends if token < logits.shape[1]]] = float("-inf")
+
+
+def _penalize(logits: torch.Tensor, sequences: list[Sequence]) -> None:
+    """The three penalties, in place, on the rows that ask for any."""
+    rows = [
+        row
+        for row, sequence in enumerate(sequences)
+        if (s := sequence.sampling).presence_penalty or s.frequency_penalty or s.repetition_penalty != 1.0
+    ]
+    if not rows:
+        return
+    chosen = [sequences[row] for row in rows]
+    prompt = _counts(logits, [sequence.token_ids[: sequence.num_prompt] for sequence in chosen])
+    generated = _counts(logits, [sequence.token_ids[sequence.num_prompt :] for sequence in chosen])
+    repetition = _column(logits, [sequence.sampling.repetition_penalty for sequence in chosen])
+    presence = _column(logits, [sequence.sampling.presence_penalty for sequence in chosen])
+    frequency = _column(logits, [sequence.sampling.frequency_penalty for sequence in chosen])
+    penalized = logits[rows]
+    repeated = torch.where(penalized > 0, penalized / repetition, penalized * repetition)
+    penalized = torch.where(prompt + generated > 0, repeated, penalized)
+    logits[rows] = penalized - frequency * generated - presence * (generated > 0)
+
+
+def _counts(logits: torch.Tensor, token_lists: list[list[int]]) -> torch.Tensor:
+    """[rows, vocabulary]: how often each token occurs in each list."""
+    rows = [row for row, tokens in enumerate(token_lists) for _ in tokens]
+    tokens = [token for tokens in token_lists for token in tokens]
+    counts = torch.zeros(len(token_lists), logits.shape[1], device=logits.device)
+    index = torch.tensor([rows, tokens], dtype=torch.long, device=logits.device)
+    return counts.index_put_((index[0], index[1]), torch.ones((), device=logits.device), accumulate=True)
+
+
+def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
+    """One token a row [rows], drawn from what temperature, min-p, top-k and top-p leave."""
+    settings = [sequence.sampling for sequence in sequences]
+    logits = logits / _column(logits, [s.temperature for s in settings])
+    if any(s.min_p > 0 for s in settings):
+        floor = logits.amax(-1, keepdim=True) + _column(logits, [s.min_p for s in settings]).log()
+        logits = logits.masked_fill(logits < floor, float("-inf"))
+    limited = [row for row, s in enumerate(settings) if s.top_k > 0 or s.top_p < 1]
+    if limited:
+        logits[limited] = _keep_best(
+            logits[limited], [settings[row].top_k for row in limited], [settings[row].top_p for row in limited]
+        )
+    uniform = _column(logits, [_uniform(sequence) for sequence in sequences], torch.float64)
+    return _invert(logits.softmax(-1), uniform)
+
+
+def _uniform(sequence: Sequence) -> float:
+    """In (0, 1]: so the token found by `_invert` never has probability 0."""
+    assert sequence.random is not None
+    return 1.0 - sequence.random.random()
+
+
+def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The token at which the summed probability first reaches `uniform` of its total.
+
+    One random number a row where torch.multinomial takes one a token: 20 against 510 µs for 16 × 2,048. Summed in
+    float64, or the tail of a large vocabulary would drown in rounding.
+    """
+    summed = probabilities.cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(summed, uniform * summed[:, -1:]).squeeze(1)
+
+
+def _keep_best(logits: torch.Tensor, top_k: list[int], top_p: list[float]) -> torch.Tensor:
+    """logits with minus infinity wherever a row's top-k, and of what that leaves its top-p, cuts off."""
+    vocabulary = logits.shape[1]
+    limit = _column(logits, [k if 0 < k < vocabulary else vocabulary for k in top_k], torch.long)
+    share = _column(logits, top_p)
+    best, tokens = logits.topk(min(vocabulary, FEW_CANDIDATES))
+    kept, enough = _nucleus(logits, best, limit, share)
+    if not enough:
+        best, tokens = logits.sort(-1, descending=True)
+        kept, _ = _nucleus(logits, best, limit, share)
+    return torch.full_like(logits, float("-inf")).scatter_(1, tokens, kept)
+
+
+def _nucleus(
+    logits: torch.Tensor, best: torch.Tensor, limit: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, bool]:
+    """`best` ([rows, candidates], best first) without what is cut off, and whether all that stays is among it."""
+    candidates = best.shape[1]
+    best = best.masked_fill(torch.arange(candidates, device=best.device) >= limit, float("-inf"))
+    total = torch.where(limit <= candidates, best.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True))
+    probabilities = (best - total).exp()
+    summed = probabilities.cumsum(-1)
+    cut = summed - probabilities >= share
+    cut[:, 0] = False  # the best one always stays, even under top_p = 0
+    enough = ((limit <= candidates) | (summed[:, -1:] >= share)).all()
+    return best.masked_fill(cut, float("-inf")), bool(enough)
+
+
+def _logprobs(
+    raw: torch.Tensor, tokens: torch.Tensor, sequences: list[Sequence], reported: list[int]
+) -> list[Logprobs | None]:
+    """For each sequence its `Logprobs`, or None; raw is [len(reported), vocabulary], log-probabilities."""
+    result: list[Logprobs | None] = [None] * len(sequences)
+    chosen = raw.gather(1, tokens[reported].unsqueeze(1))
+    ranks = ((raw > chosen).sum(-1) + 1).tolist()
+    wanted = [sequences[row].sampling.logprobs or 0 for row in reported]
+    best, best_tokens = raw.topk(min(max(wanted), raw.shape[1]))
+    columns = zip(reported, wanted, chosen.squeeze(1).tolist(), ranks, best_tokens.tolist(), best.tolist(), strict=True)
+    for row, count, logprob, rank, top_tokens, top in columns:
+        result[row] = Logprobs(logprob, rank, list(zip(top_tokens[:count], top[:count], strict=True)))
+    return result
+
+
+def _column(logits: torch.Tensor, values: list[float] | list[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """[len(values), 1] beside logits."""
+    return torch.tensor(values, dtype=dtype, device=logits.device).unsqueeze(1)

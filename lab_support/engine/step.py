@@ -1,0 +1,58 @@
+"""What the scheduler tells the runner to compute in one step, and what the runner answers. No torch."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lab_support.engine.request import Sequence
+
+
+class Chunk(NamedTuple):
+    """The next `num_tokens` uncomputed tokens of one sequence; it `samples` when they are its last ones."""
+
+    sequence: Sequence
+    num_tokens: int
+
+    @property
+    def samples(self) -> bool:
+        return self.num_tokens == self.sequence.num_uncomputed
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One forward pass over a mixed batch.
+
+    decodes: sequences with one token left to compute, shortest first, so that the runner can pad neighbours
+        to one length. Each gets a new token.
+    chunks: pieces of prompts; those that reach the end of theirs (`Chunk.samples`) get a token too.
+    """
+
+    decodes: list[Sequence]
+    chunks: list[Chunk]
+
+    @property
+    def sampling(self) -> list[Sequence]:
+        """The sequences that get a token, in the order of `Sampled.token_ids`."""
+        return self.decodes + [chunk.sequence for chunk in self.chunks if chunk.samples]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.decodes) + sum(chunk.num_tokens for chunk in self.chunks)
+
+
+class Logprobs(NamedTuple):
+    """How likely the model itself found a token: before penalties, temperature and the like (vLLM's raw_logprobs).
+
+    rank 1 is the likeliest; `top` holds (token id, logprob), likeliest first, as many as were asked for.
+    """
+
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One token for each of `Step.sampling`, in its order; `logprobs` is None where nobody asked."""
+
+    token_ids: list[int]
+    logprobs: list[Logprobs | None] | None = None

@@ -1,0 +1,353 @@
+"""What this machine is, whether the server can run here, and what each notebook loses here.
+
+`lab doctor` prints it; `lab.start()` prints one line of it. Everything is found by looking: no package is
+imported (torch's version is read from its metadata) and nothing is started, so it takes a fraction of a
+second and changes nothing. It repairs nothing either: each loss comes with the sentence that helps.
+"""
+
+import argparse
+import ctypes
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from lab_support.config import MODEL_IN_THE_BOX
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+_GIB = 1 << 30
+_LEAST_MEMORY = 1 * _GIB
+_LEAST_TEMPORARY = 64 << 20
+_LEAST_DESCRIPTORS = 256
+_SERVER_NEEDS = (
+    "torch", "uvicorn", "uvloop", "httptools", "starlette", "zmq", "msgspec", "tokenizers",
+    "safetensors", "prometheus_client", "setproctitle", "jinja2",
+)  # fmt: skip
+_KCMP = {"x86_64": 312, "aarch64": 272}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was found. Bytes and counts; None where it does not exist here, "" where a package is not installed.
+
+    cores: that this process may use, by affinity and by its control group. kernel_views: which ways of
+    looking into processes are open to this user, by name.
+    """
+
+    system: str
+    kernel: str
+    python: str
+    cores: int
+    memory: int
+    torch: str
+    gpus: int
+    gpu_driver: str
+    missing_packages: tuple[str, ...]
+    kernel_views: dict[str, bool]
+    strace: str
+    descriptors: int
+    processes: int | None
+    pids_max: int | None
+    temporary_folder: str
+    temporary_kind: str
+    temporary_free: int
+    temporary_writable: bool
+    jupyterlab: str
+    widgets: str
+    lab_widgets: str
+    matplotlib: str
+    vllm: str
+    ray: str
+
+
+def examine() -> Machine:
+    """Look at this machine, from this process."""
+    folder = tempfile.gettempdir()
+    driver = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
+    return Machine(
+        system=platform.system(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        cores=_usable_cores(),
+        memory=_usable_memory(),
+        torch=_version("torch"),
+        gpus=len(driver) or len(list(Path("/dev").glob("nvidia[0-9]*"))),
+        gpu_driver=_first_line("/proc/driver/nvidia/version"),
+        missing_packages=tuple(name for name in _SERVER_NEEDS if util.find_spec(name) is None),
+        kernel_views=_kernel_views(),
+        strace=shutil.which("strace") or "",
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        processes=_limit(resource.RLIMIT_NPROC),
+        pids_max=_control_group_limit("pids.max"),
+        temporary_folder=folder,
+        temporary_kind=_file_system(folder),
+        temporary_free=shutil.disk_usage(folder).free,
+        temporary_writable=os.access(folder, os.W_OK),
+        jupyterlab=_version("jupyterlab"),
+        widgets=_version("ipywidgets"),
+        lab_widgets=_version("jupyterlab_widgets"),
+        matplotlib=_version("matplotlib"),
+        vllm=_version("vllm"),
+        ray=_version("ray"),
+    )
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------------
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().partition("\n")[0].strip()
+    except OSError:
+        return ""
+
+
+def _limit(which: int) -> int | None:
+    soft = resource.getrlimit(which)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _control_group_limit(name: str) -> int | None:
+    """The tightest value of a control-group file on the way from this process to the root; None if unlimited."""
+    folder = Path("/sys/fs/cgroup") / _first_line("/proc/self/cgroup").rpartition(":")[2].lstrip("/")
+    values = []
+    for place in (folder, *folder.parents):
+        text = _first_line(str(place / name)).split()
+        if text and text[0].isdigit():
+            # cpu.max is two numbers: so many microseconds in each period.
+            values.append(int(text[0]) if len(text) == 1 else -(-int(text[0]) // int(text[1])))
+    return min(values, default=None)
+
+
+def _usable_cores() -> int:
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(mine, _control_group_limit("cpu.max") or mine))
+
+
+def _usable_memory() -> int:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(physical, _control_group_limit("memory.max") or physical)
+
+
+def _file_system(folder: str) -> str:
+    """The kind of file system that holds `folder`, such as ext4 or tmpfs; "" where the kernel does not say."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    inside = [(place, kind) for place, kind in mounts if Path(folder).is_relative_to(place)]
+    return max(inside, key=lambda mount: len(mount[0]), default=("", ""))[1]
+
+
+def _kernel_views() -> dict[str, bool]:
+    return {
+        "/proc": os.access("/proc/self/stat", os.R_OK),
+        "proportional memory (smaps_rollup)": _works(lambda: Path("/proc/self/smaps_rollup").read_text()),
+        "context-switch counters": "voluntary_ctxt" in _text("/proc/self/status"),
+        "kcmp": _kcmp_works(),
+        "memfd": _works(lambda: os.close(os.memfd_create("doctor"))),
+        "pidfd": _works(lambda: os.close(os.pidfd_open(os.getpid()))),
+        "ptrace of own processes": _first_line("/proc/sys/kernel/yama/ptrace_scope") in ("", "0", "1"),
+    }
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, AttributeError):  # refused by the kernel, or this Python was built without it
+        return False
+    return True
+
+
+def _kcmp_works() -> bool:
+    """Containers often forbid it: compare descriptor 1 of this process with itself."""
+    number = _KCMP.get(platform.machine())
+    if number is None or sys.platform != "linux":
+        return False
+    me, kind_file = os.getpid(), 0
+    return ctypes.CDLL(None, use_errno=True).syscall(number, me, me, kind_file, 1, 1) == 0
+
+
+# ---- judging ---------------------------------------------------------------------------------------------------------
+
+
+def obstacles(machine: Machine) -> list[str]:
+    """Why the server can't run here, each with what to do; empty if it can."""
+    found = []
+    if machine.system != "Linux":
+        found.append(f"got {machine.system}, expected Linux: use Linux, WSL2 on Windows, or a container")
+    if machine.missing_packages:
+        found.append(f"not installed: {', '.join(machine.missing_packages)}: run `pip install -r requirements.txt`")
+    if not (MODEL_IN_THE_BOX / "config.json").exists():
+        found.append("data/model has no config.json: get the whole repository, or pass --model FOLDER to `lab serve`")
+    if machine.memory < _LEAST_MEMORY:
+        found.append(f"got {_size(machine.memory)} of memory, expected 1 GB: give the machine or container more")
+    if not machine.temporary_writable or machine.temporary_free < _LEAST_TEMPORARY:
+        found.append(
+            f"the temporary folder has {_size(machine.temporary_free)} free or can't be written, expected 64 MB: "
+            "make room or set TMPDIR to another folder"
+        )
+    if machine.descriptors < _LEAST_DESCRIPTORS:
+        found.append(f"got a limit of {machine.descriptors} descriptors, expected 256: run `ulimit -n 1024`")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Something that some notebooks want: whether it is here, and what they do without it, by number."""
+
+    met: Callable[[Machine], bool]
+    name: str
+    without: dict[str, str]
+
+
+def _view(name: str) -> Callable[[Machine], bool]:
+    return lambda machine: machine.kernel_views[name]
+
+
+_NEEDS = (
+    _Need(
+        _view("proportional memory (smaps_rollup)"),
+        "readable smaps_rollup",
+        {
+            "00": "memory is shown as resident size alone",
+            "01": "copy-on-write is shown by recording",
+            "02": "memory beside fork is shown by recording",
+        },
+    ),
+    _Need(
+        _view("kcmp"),
+        "kcmp",
+        {"03": "sameness is shown by inode and by a flag that changes on both sides"},
+    ),
+    _Need(
+        lambda machine: bool(machine.strace) and machine.kernel_views["ptrace of own processes"],
+        "strace (apt-get install strace)",
+        {
+            "03": "the system calls are shown by recording",
+            "04": "one exhibit is shown by recording",
+            "10": "the trace of vLLM is shown by recording",
+        },
+    ),
+    _Need(
+        _view("context-switch counters"),
+        "context-switch counters",
+        {"04": "wake-ups are shown by recording"},
+    ),
+    _Need(
+        lambda machine: machine.cores >= 2,
+        "a second core",
+        {"04": "shares look other than on a server", "08": "more processes add no throughput"},
+    ),
+    _Need(
+        lambda machine: machine.gpus > 0,
+        "a GPU",
+        {"05": "CUDA is shown by recording", "06": "CUDA is shown by recording", "08": "the engine is paced"},
+    ),
+    _Need(lambda machine: bool(machine.vllm), "vLLM", {"10": "its processes are shown by recording"}),
+    _Need(lambda machine: bool(machine.ray), "Ray", {"11": "the cluster is shown by recording"}),
+)
+
+
+def losses(machine: Machine, number: str) -> list[str]:
+    """What the notebook `number` ("00" to "11") can't show live here, as sentences; empty if nothing."""
+    return [
+        f"without {need.name}, {need.without[number]}"
+        for need in _NEEDS
+        if number in need.without and not need.met(machine)
+    ]
+
+
+# ---- saying ----------------------------------------------------------------------------------------------------------
+
+
+def one_line(machine: Machine) -> str:
+    """The machine in a line, as each notebook begins."""
+    gpu = f"{machine.gpus} GPU" if machine.gpus else "no GPU"
+    parts = [
+        f"{machine.system} {'.'.join(machine.kernel.split('.')[:2])}",
+        f"{machine.cores} core{'s' if machine.cores > 1 else ''}",
+        _size(machine.memory),
+        f"Python {machine.python}",
+        f"torch {machine.torch or 'not installed'}",
+        gpu,
+    ]
+    return " · ".join(parts)
+
+
+def describe(machine: Machine) -> str:
+    """Several lines: the machine, what can be seen here, what stands in the way, and each notebook's losses."""
+    lines = [
+        one_line(machine),
+        "",
+        *(f"  {name:36}{value}" for name, value in _details(machine)),
+        "",
+        *_notebook_lines(machine),
+        "",
+        *(f"  ✘ {obstacle}" for obstacle in obstacles(machine)),
+    ]
+    lines.append("The server can't run here." if obstacles(machine) else "The server can run here: `lab serve`.")
+    return "\n".join(lines)
+
+
+def _details(machine: Machine) -> list[tuple[str, str]]:
+    views = [(name, "yes" if there else "no") for name, there in machine.kernel_views.items()]
+    return [
+        ("kernel", f"{machine.system} {machine.kernel}"),
+        ("GPU", f"{machine.gpus} ({machine.gpu_driver or 'driver not read'})" if machine.gpus else "none found"),
+        *views,
+        ("strace", "found" if machine.strace else "not found"),
+        ("open descriptors a process", str(machine.descriptors)),
+        ("processes of this user", str(machine.processes or "no limit")),
+        ("processes of this control group", str(machine.pids_max or "no limit")),
+        ("temporary folder", f"{machine.temporary_kind or 'unknown kind'}, {_size(machine.temporary_free)} free"),
+        ("JupyterLab", machine.jupyterlab or "not installed"),
+        ("widgets", _widgets(machine)),
+        ("matplotlib", machine.matplotlib or "not installed"),
+    ]
+
+
+def _widgets(machine: Machine) -> str:
+    if not machine.widgets or not machine.lab_widgets:
+        return "not installed"
+    # ipywidgets 8 speaks with jupyterlab_widgets 3: always five apart.
+    fit = int(machine.widgets.partition(".")[0]) - int(machine.lab_widgets.partition(".")[0]) == 5
+    return f"{machine.widgets}, with JupyterLab's part {machine.lab_widgets}" + ("" if fit else ": they don't fit")
+
+
+def _notebook_lines(machine: Machine) -> list[str]:
+    there = {path.name[:2]: path.stem for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    lines = [f"  {name:36}{'; '.join(losses(machine, number)) or 'all live'}" for number, name in there.items()]
+    planned = [number for number in (f"{index:02}" for index in range(12)) if number not in there]
+    return ["Notebooks:", *lines, *([f"  {'planned':36}{', '.join(planned)}"] if planned else [])]
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.1f} GB" if count >= _GIB else f"{count / (1 << 20):.0f} MB"
+
+
+def run_doctor_command(arguments: argparse.Namespace) -> int:
+    """`lab doctor`: 0 if the server can run here, else 1."""
+    machine = examine()
+    print(describe(machine))
+    return 1 if obstacles(machine) else 0

@@ -74,6 +74,7 @@ def launched(*words: str, env: dict[str, str] | None = None, **choices: object) 
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                cwd=runtime,
                 env=os.environ | {"TMPDIR": str(runtime)} | (env or {}),
             )
         os.close(write)

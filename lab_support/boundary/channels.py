@@ -38,7 +38,10 @@ _LINGER_MS = 1000  # how long closing waits for messages that are still on their
 
 
 class ApiServerChannels:
-    """The ends in an API server, driven by its event loop: no thread of ours, no task. A context manager."""
+    """The ends in an API server, driven by its event loop: no thread of ours, no task.
+
+    A context manager, left inside the loop.
+    """
 
     def __init__(self, inputs: socket.socket, outputs: socket.socket, loads: str | None) -> None:
         self._context = zmq.Context()
@@ -50,12 +53,16 @@ class ApiServerChannels:
             subscriber = _connect(self._context, zmq.SUB, loads)
             subscriber.setsockopt(zmq.SUBSCRIBE, b"")
             self._receiving.append(subscriber)
+        self._watched: list[int] = []
         self._decode = decoder(ToApiServer | Loads).decode
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # First the readers: libuv aborts the process when a descriptor that it watches has been closed.
+        for descriptor in self._watched:
+            asyncio.get_running_loop().remove_reader(descriptor)
         self._context.destroy(linger=_LINGER_MS)
 
     def watch(self, loop: asyncio.AbstractEventLoop, on_message: Callable[[Message], None]) -> None:
@@ -67,8 +74,10 @@ class ApiServerChannels:
                 on_message(self._decode(frame))
 
         for receiving in self._receiving:
-            loop.add_reader(int(receiving.getsockopt(zmq.FD)), drain, receiving)
-            loop.call_soon(drain, receiving)
+            descriptor = int(receiving.getsockopt(zmq.FD))
+            self._watched.append(descriptor)
+            loop.add_reader(descriptor, drain, receiving)
+            drain(receiving)  # what came before anybody watched
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
         """To one engine core that said it is ready. Never waits.

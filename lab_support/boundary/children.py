@@ -83,8 +83,9 @@ class Signals:
         self.read.close()
         self._write.close()
 
-    def take(self) -> list[int]:
-        return list(self.read.recv(64))
+    def take(self) -> int:
+        """The number of the next signal. One at a time: a second one has a meaning of its own."""
+        return self.read.recv(1)[0]
 
 
 def _record(number: int, frame: FrameType | None) -> None:
@@ -148,7 +149,7 @@ class Children:
             for control in [found for found in ready if found in controls]:
                 yield from self._hear(controls[control])
             if signals.read in ready:
-                yield from map(Signalled, signals.take())
+                yield Signalled(signals.take())
             for sentinel in [found for found in ready if found in sentinels]:
                 yield self._bury(sentinels[sentinel])
 

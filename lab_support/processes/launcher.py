@@ -74,7 +74,7 @@ class Launcher:
         self.run_id = secrets.token_hex(4)
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
-        ModelFolder.open(config.model)
+        ModelFolder.open(config.model, config.load_format)
         self.listening_socket = stack.enter_context(listening_socket(config))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
         with_coordinator = config.data_parallel_size > 1

@@ -1,0 +1,56 @@
+# make lab         JupyterLab on your own copy of the notebooks        make serve      the server, on port 8000
+# make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
+# make test-quick  the same in under two minutes                        make notebooks  run all notebooks again
+#
+# Each does its own set-up in .venv first, and again only when the requirements have changed.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+TEST_READY := $(VENV)/.test-ready
+
+.PHONY: lab serve test test-quick prove notebooks clean
+
+lab: $(READY)
+	$(RUN) -m lab_support open
+
+serve: $(READY)
+	$(RUN) -m lab_support serve $(FLAGS)
+
+test: $(TEST_READY)
+	$(RUN) -m pytest
+
+test-quick: $(TEST_READY)
+	$(RUN) -m pytest -m "not slow"
+
+prove: $(TEST_READY)
+	$(RUN) -m tests.prove
+
+notebooks: $(READY)
+	$(RUN) -m lab_support.notebook.build
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "This needs Python 3.11 or newer as '$(PYTHON)'; got: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "This needs Python's venv module. Install it (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A torch that is already in .venv is kept: so you can put the build of your choice there first (README).
+$(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --upgrade pip
+	@if $(RUN) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; \
+	then grep -v '^torch==' requirements.txt > $(VENV)/requirements.txt; \
+	else cp requirements.txt $(VENV)/requirements.txt; fi
+	@sed -i.bak 's|^-e \.$$|-e $(CURDIR)|' $(VENV)/requirements.txt
+	$(RUN) -m pip install --quiet --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(TEST_READY): $(READY) tests/requirements.txt
+	$(RUN) -m pip install --quiet --requirement tests/requirements.txt
+	@touch $@

@@ -1,0 +1,90 @@
+"""The plan of the house, as code: what may import what, and which library lives in which room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lab_support
+
+HOUSE = Path(lab_support.__file__).parent
+FILES = sorted(HOUSE.rglob("*.py"))
+
+# What each room may import of the others. Everybody may import the top of the house (config, generation, …).
+MAY_IMPORT = {
+    "processes": {"processes", "frontend", "engine", "boundary"},
+    "frontend": {"frontend", "boundary"},
+    "boundary": {"boundary"},
+    "engine": {"engine"},
+    "instruments": {"instruments"},
+    "notebook": {"notebook", "instruments"},
+}
+LIVES_IN = {
+    "torch": {"engine"},
+    "safetensors": {"engine"},
+    "zmq": {"boundary"},
+    "uvicorn": {"processes"},
+    "uvloop": {"processes"},
+    "starlette": {"frontend"},
+    "tokenizers": {"frontend"},
+    "jinja2": {"frontend"},
+    "prometheus_client": {"frontend"},
+    "IPython": {"notebook"},
+    "ipywidgets": {"notebook"},
+    "matplotlib": {"notebook"},
+}
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(HOUSE)
+    return relative.parts[0] if len(relative.parts) > 1 else ""
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that the file imports, anywhere in it; names for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import; name the module in full"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_point_down(path: Path) -> None:
+    allowed = MAY_IMPORT.get(room_of(path))
+    if allowed is None:
+        return  # the top: `__main__` may start anything
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("lab_support.")}
+    assert rooms & set(MAY_IMPORT) <= allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_libraries_stay_in_their_rooms(path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imported(path)} & set(LIVES_IN)
+    strangers = {library for library in libraries if room_of(path) not in LIVES_IN[library]}
+    assert not strangers
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_every_file_says_what_it_is(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert text or not path.read_text().strip()
+
+
+@pytest.mark.parametrize("path", sorted((HOUSE / "processes").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_every_process_has_its_card(path: Path) -> None:
+    card = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for line in ("Runs as:", "Started by:", "Receives:", "Sends:", "Holds:", "Dies when:"):
+        assert f"\n{line}" in card
+
+
+def test_nothing_starts_a_process_but_start_method() -> None:
+    """Of the server's files; the notebooks' own processes are another matter."""
+    for path in FILES:
+        if room_of(path) in {"processes", "frontend", "boundary", "engine"} and path.name != "start_method.py":
+            makers = {"subprocess", "multiprocessing.Process", "multiprocessing.get_context", "os.fork"}
+            assert not makers & imported(path), path

@@ -320,7 +320,7 @@ def _shards(index: Path) -> list[Path]:
     missing = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
     if missing:
         raise ModelFolderError(
-            f"{index.parent}: got {len(names) - len(missing)} of {len(names)} shards, {missing[0]} is missing; download it"
+            f"{index.parent}: got {len(names) - len(missing)} of {len(names)} shards; download {missing[0]} as well"
         )
     return [index.parent / name for name in names]
 

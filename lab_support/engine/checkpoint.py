@@ -31,7 +31,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Weigh
 
 
 def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
-    """A view of the mapped file. ACCESS_COPY because torch wants writable memory; nobody writes, so no page is copied."""
+    """A view of the mapped file. ACCESS_COPY: torch wants writable memory; nobody writes, so no page is copied."""
     if tensor.file not in maps:
         with open(tensor.file, "rb") as opened:
             maps[tensor.file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -55,6 +55,12 @@ class Runner:
             self._sampler = Sampler(folder.end_token_ids)
         self._warm_up()
 
+    @property
+    def details(self) -> dict[str, str | int | float]:
+        """What was chosen, for the log and for the line that says that the server is ready."""
+        dtype = str(self._dtype).removeprefix("torch.")
+        return {"device": str(self._device), "dtype": dtype, "blocks": self.num_blocks, "context": self.max_model_len}
+
     def run(self, step: Step) -> Sampled:
         """One forward pass; a token for each of `step.sampling`, in its order. Takes as long as the step computes."""
         with torch.inference_mode():

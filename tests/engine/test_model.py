@@ -1,0 +1,239 @@
+"""Tokens and logits of the engine against transformers on the same folder, in float32."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
+from lab_support.engine.request import Request, Sequence
+from lab_support.engine.runner import Runner
+from lab_support.engine.scheduler import Scheduler
+from lab_support.engine.step import Chunk, Step
+from lab_support.generation import SamplingParams
+from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
+
+# Where the two best logits lie within this of each other, either token is right.
+NEAR_TIE = 1e-4
+LOGITS = 1e-4
+
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=10_000.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=128,
+)
+YARN = dict(rope_type="yarn", rope_theta=10_000.0, factor=4.0, original_max_position_embeddings=128)
+ARCHITECTURES = {
+    "grouped queries": {},
+    "one query head for each key head": dict(num_key_value_heads=4),
+    "one key head": dict(num_key_value_heads=1),
+    "tied embeddings": dict(tie_word_embeddings=True),
+    "biases": dict(attention_bias=True, mlp_bias=True),
+    "head_dim of its own": dict(head_dim=24),
+    "rope theta": dict(rope_parameters=dict(rope_type="default", rope_theta=500_000.0)),
+    "rope linear": dict(rope_parameters=dict(rope_type="linear", rope_theta=10_000.0, factor=2.5)),
+    "rope dynamic": dict(rope_parameters=dict(rope_type="dynamic", rope_theta=10_000.0, factor=2.0)),
+    "rope llama3": dict(rope_parameters=LLAMA3),
+    "rope yarn": dict(rope_parameters=YARN),
+    "rope yarn, every option": dict(
+        rope_parameters=YARN | dict(beta_fast=20.0, beta_slow=2.0, mscale=0.7, mscale_all_dim=1.2, truncate=False)
+    ),
+    "shards": dict(shard_size="50KB"),
+    "bfloat16 weights": dict(dtype=torch.bfloat16),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model"))
+
+
+def config(folder: Path, **changes) -> ServerConfig:
+    return ServerConfig(**(dict(model=folder, device="cpu", num_gpu_blocks_override=256) | changes))
+
+
+def prompts(count: int, vocabulary: int, longest: int = 80) -> list[list[int]]:
+    rng = random.Random(count)
+    return [[rng.randrange(vocabulary) for _ in range(rng.randrange(1, longest))] for _ in range(count)]
+
+
+def generate(runner: Runner, questions: list[list[int]], max_tokens: int, **sizes) -> list[list[int]]:
+    """Greedy answers to all questions at once, and how often anything was preempted."""
+    scheduler = Scheduler(
+        **(
+            dict(
+                block_size=16,
+                num_blocks=runner.num_blocks,
+                max_num_seqs=64,
+                max_num_batched_tokens=512,
+                max_model_len=runner.max_model_len,
+                end_token_ids=runner.end_token_ids,
+            )
+            | sizes
+        )
+    )
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
+    for number, tokens in enumerate(questions):
+        scheduler.add(Request(number, tokens, sampling))
+    answers: list[list[int]] = [[] for _ in questions]
+    while scheduler.has_work():
+        step = scheduler.schedule()
+        for output in scheduler.update(step, runner.run(step)):
+            answers[output.request_id] += output.token_ids
+    assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
+    return answers
+
+
+def assert_greedy(model, questions: list[list[int]], answers: list[list[int]]) -> None:
+    """Each token is the best by transformers' logits, or ties with it; says how many ties there were."""
+    ties = 0
+    for question, answer in zip(questions, answers, strict=True):
+        best = oracle_logits(model, question + answer)[len(question) - 1 : -1].topk(2)
+        for token, values, tokens in zip(answer, best.values.tolist(), best.indices.tolist(), strict=True):
+            tied = values[0] - values[1] < NEAR_TIE
+            ties += tied
+            assert token in tokens if tied else token == tokens[0]
+    print(f"near-ties: {ties} of {sum(map(len, answers))} tokens")
+
+
+# ---- what it computes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logits_and_tokens_are_those_of_transformers(name, tmp_path):
+    folder = make_folder(tmp_path, **ARCHITECTURES[name])
+    assert (len(list(folder.glob("*.safetensors"))) > 1) == (name == "shards")
+    runner, model = Runner(config(folder)), oracle(folder)
+    question = prompts(1, 307, 100)[0] + list(range(250, 300))
+    assert_logits(runner, model, question)
+    questions = prompts(4, 307)
+    assert_greedy(model, questions, generate(runner, questions, 24))
+
+
+def assert_logits(runner: Runner, model, tokens: list[int]) -> None:
+    """After the prompt computed at once, and then after each of a few tokens more."""
+    sequence = Sequence(Request("a", tokens, SamplingParams()))
+    sequence.block_table = list(range(-(-(len(tokens) + 8) // 16)))
+    expected = oracle_logits(model, [*tokens, *range(8)])
+    for extra in range(8):
+        count = sequence.num_uncomputed
+        step = Step([sequence], []) if count == 1 else Step([], [Chunk(sequence, count)])
+        found = runner.logits(step)
+        assert found is not None and found.shape == (1, expected.shape[1])
+        torch.testing.assert_close(found[0], expected[len(tokens) - 1 + extra], atol=LOGITS, rtol=0)
+        sequence.num_computed += count
+        sequence.token_ids.append(extra)
+
+
+def test_twenty_prompts_of_the_model_in_the_box():
+    """The case that the course shows: 20 prompts × 64 tokens, all in one batch."""
+    runner, model = Runner(config(MODEL_IN_THE_BOX)), oracle(MODEL_IN_THE_BOX)
+    questions = prompts(20, 2048)
+    assert_greedy(model, questions, generate(runner, questions, 64))
+
+
+def test_config_as_older_transformers_wrote_it(tmp_path):
+    folder = make_folder(tmp_path, **ARCHITECTURES["rope llama3"])
+    expected = oracle(folder)
+    old = {key: value for key, value in LLAMA3.items() if key != "rope_theta"}
+    edit_config(folder, rope_parameters=None, rope_theta=10_000.0, rope_scaling=old, torch_dtype="float32", dtype=None)
+    assert_logits(Runner(config(folder)), expected, list(range(200)))
+
+
+def test_plain_layers_give_the_same_as_prepacked_ones(folder, monkeypatch):
+    """The path that GPUs and machines without oneDNN take."""
+    monkeypatch.setattr("lab_support.engine.checkpoint.can_pack", lambda device: False)
+    monkeypatch.setattr("lab_support.engine.runner.can_pack", lambda device: False)
+    runner, model = Runner(config(folder)), oracle(folder)
+    assert_logits(runner, model, list(range(70)))
+    questions = prompts(4, 307)
+    assert_greedy(model, questions, generate(runner, questions, 24))
+
+
+def test_bfloat16_is_near_float32(folder):
+    """Near-ties flip there, so logits are compared, by their direction."""
+    runner, model = Runner(config(folder, dtype="bfloat16")), oracle(folder)
+    tokens = list(range(100))
+    sequence = Sequence(Request("a", tokens, SamplingParams()))
+    sequence.block_table = list(range(7))
+    found = runner.logits(Step([], [Chunk(sequence, 100)]))
+    assert found is not None
+    assert torch.cosine_similarity(found[0], oracle_logits(model, tokens)[-1], dim=0) > 0.995
+
+
+# ---- what must not change it ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(folder) -> tuple[list[list[int]], list[list[int]]]:
+    """Questions, and their answers each computed alone."""
+    runner, questions = Runner(config(folder)), prompts(12, 307)
+    answers = [generate(runner, [question], 40)[0] for question in questions]
+    assert_greedy(oracle(folder), questions, answers)
+    return questions, answers
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("all at once", {}),
+        ("in chunks of 7 tokens", dict(max_num_batched_tokens=7)),
+        ("one after another", dict(max_num_seqs=1)),
+        ("preempted", dict(num_blocks=16)),
+        ("preempted and in chunks", dict(num_blocks=12, max_num_batched_tokens=9)),
+    ],
+)
+def test_batch_composition_changes_no_token(name, sizes, folder, alone):
+    questions, answers = alone
+    again = generate(Runner(config(folder)), questions, 40, **sizes)
+    assert_greedy(oracle(folder), questions, again)
+    differing = sum(one != other for one, other in zip(answers, again, strict=True))
+    print(f"{name}: {differing} of {len(questions)} answers differ (from a near-tie on)")
+
+
+def test_block_size_changes_no_token(folder, alone):
+    questions, _ = alone
+    again = generate(Runner(config(folder, block_size=4)), questions, 40, block_size=4)
+    assert_greedy(oracle(folder), questions, again)
+
+
+def test_lengths_far_apart_in_one_batch(folder):
+    """Decodes of very different lengths are computed in several spans."""
+    rng = random.Random(3)
+    questions = [[rng.randrange(307) for _ in range(length)] for length in (1, 400, 3, 150, 130, 20, 290, 5)]
+    answers = generate(Runner(config(folder)), questions, 30)
+    assert_greedy(oracle(folder), questions, answers)
+
+
+# ---- what the runner refuses ----------------------------------------------------------------------------------------
+
+
+def test_dummy_weights_come_from_config_json_alone(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "model.safetensors").unlink()
+    answers = [generate(Runner(config(folder, load_format="dummy")), [[1, 2, 3]], 5) for _ in range(2)]
+    assert answers[0] == answers[1], "data-parallel engine cores would answer differently"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(folder):
+    with pytest.raises(ConfigError, match="--device cuda: got no GPU"):
+        Runner(config(folder, device="cuda"))
+
+
+def test_max_model_len(folder):
+    assert Runner(config(folder)).max_model_len == 512
+    assert Runner(config(folder, max_model_len=100)).max_model_len == 100
+    assert Runner(config(folder, num_gpu_blocks_override=4)).max_model_len == 64
+    with pytest.raises(ConfigError, match="at most 512, the model's context"):
+        Runner(config(folder, max_model_len=513))
+    with pytest.raises(ConfigError, match="at most 64, which is what the KV cache holds"):
+        Runner(config(folder, max_model_len=100, num_gpu_blocks_override=4))
+
+
+def test_the_kv_cache_is_sized_by_itself(folder):
+    assert Runner(config(folder, num_gpu_blocks_override=None)).num_blocks == 1024

@@ -1,0 +1,359 @@
+"""The scheduler with a fake model: a token is made from its sequence alone, so every answer is known beforehand."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from lab_support.engine.kv_cache import BlockPool
+from lab_support.engine.request import Request, Sequence
+from lab_support.engine.scheduler import Output, Scheduler
+from lab_support.engine.step import Logprobs, Sampled, Step
+from lab_support.generation import FinishReason, SamplingParams
+
+END = 7
+
+
+def make(**changes) -> Scheduler:
+    sizes = dict(
+        block_size=4,
+        num_blocks=16,
+        max_num_seqs=8,
+        max_num_batched_tokens=16,
+        max_model_len=1000,
+        end_token_ids=[END],
+    )
+    return Scheduler(**(sizes | changes))
+
+
+def request(name, prompt=5, **sampling) -> Request:
+    return Request(name, list(range(100, 100 + prompt)), SamplingParams(**({"max_tokens": 5} | sampling)))
+
+
+def fake_token(sequence: Sequence) -> int:
+    """Depends on everything before it, so a token computed from a wrong prefix is seen. Never the end token."""
+    return 1000 + hash(tuple(sequence.token_ids)) % 1000
+
+
+def expected_tokens(prompt: list[int], count: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(1000 + hash(tuple(tokens)) % 1000)
+    return tokens[len(prompt) :]
+
+
+@dataclass
+class FakeRunner:
+    """Checks of every step what a real runner relies on, and answers like a model would."""
+
+    block_size: int
+    max_tokens: int
+    tokens: dict[object, list[int]] = field(default_factory=dict)
+
+    def run(self, step: Step) -> Sampled:
+        scheduled = step.decodes + [chunk.sequence for chunk in step.chunks]
+        assert step.num_tokens <= self.max_tokens
+        assert len(set(map(id, scheduled))) == len(scheduled), "a sequence twice in one step"
+        owners = Counter(block for sequence in scheduled for block in sequence.block_table)
+        assert all(count == 1 for count in owners.values()), "a block owned twice"
+        assert [len(s.token_ids) for s in step.decodes] == sorted(len(s.token_ids) for s in step.decodes)
+        for sequence in step.decodes:
+            assert sequence.num_uncomputed == 1
+            self._check_blocks(sequence, 1)
+        for chunk in step.chunks:
+            assert 0 < chunk.num_tokens <= chunk.sequence.num_uncomputed
+            self._check_blocks(chunk.sequence, chunk.num_tokens)
+        return Sampled([fake_token(sequence) for sequence in step.sampling])
+
+    def _check_blocks(self, sequence: Sequence, count: int) -> None:
+        assert len(sequence.block_table) * self.block_size >= sequence.num_computed + count
+
+
+def step_once(scheduler: Scheduler, runner: FakeRunner) -> list[Output]:
+    step = scheduler.schedule()
+    return scheduler.update(step, runner.run(step))
+
+
+def run_to_the_end(scheduler: Scheduler, runner: FakeRunner, most_steps: int = 10_000) -> dict:
+    """{request id: (tokens, finish reason)}"""
+    tokens: dict = {}
+    reasons: dict = {}
+    for _ in range(most_steps):
+        if not scheduler.has_work():
+            return {name: (tokens[name], reasons[name]) for name in tokens}
+        for output in step_once(scheduler, runner):
+            assert output.request_id not in reasons, "an Output after the last one"
+            tokens.setdefault(output.request_id, []).extend(output.token_ids)
+            if output.finish_reason is not None:
+                reasons[output.request_id] = output.finish_reason
+    raise AssertionError(f"work left after {most_steps} steps: {scheduler.stats}")
+
+
+# ---- one request ----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_gets_its_tokens_and_gives_its_blocks_back():
+    scheduler = make()
+    scheduler.add(request("a", prompt=5, max_tokens=6))
+    answer = run_to_the_end(scheduler, FakeRunner(4, 16))
+    assert answer == {"a": (expected_tokens(list(range(100, 105)), 6), FinishReason.LENGTH)}
+    stats = scheduler.stats
+    assert (stats.free_blocks, stats.running, stats.waiting) == (16, 0, 0)
+    assert (stats.prompt_tokens, stats.generation_tokens, stats.steps) == (5, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "reason", "count"),
+    [
+        ({}, FinishReason.STOP, 3),
+        ({"ignore_eos": True}, FinishReason.LENGTH, 5),
+        ({"ignore_eos": True, "stop_token_ids": (8,)}, FinishReason.STOP, 4),
+        ({"stop_token_ids": (8,)}, FinishReason.STOP, 3),
+        ({"max_tokens": 3}, FinishReason.STOP, 3),
+        ({"max_tokens": 2}, FinishReason.LENGTH, 2),
+    ],
+)
+def test_what_ends_a_request(sampling, reason, count):
+    scheduler = make()
+    scheduler.add(request("a", **sampling))
+    tokens, outputs = [1, 2, END, 8, 9], []
+    while scheduler.has_work():
+        outputs += scheduler.update(scheduler.schedule(), Sampled([tokens[len(outputs)]]))
+    assert [output.token_ids for output in outputs] == [[token] for token in tokens[:count]]
+    assert [output.finish_reason for output in outputs] == [None] * (count - 1) + [reason]
+
+
+def test_a_request_ends_at_the_length_limit():
+    scheduler = make(max_model_len=9)
+    scheduler.add(request("a", prompt=5, max_tokens=100))
+    tokens, reason = run_to_the_end(scheduler, FakeRunner(4, 16))["a"]
+    assert (len(tokens), reason) == (4, FinishReason.LENGTH)
+
+
+def test_the_whole_cache_is_the_length_limit_of_a_lone_request():
+    scheduler = make(num_blocks=3)
+    scheduler.add(request("a", prompt=5, max_tokens=100))
+    tokens, reason = run_to_the_end(scheduler, FakeRunner(4, 16))["a"]
+    assert (len(tokens), reason, scheduler.stats.preemptions) == (7, FinishReason.LENGTH, 0)
+
+
+@pytest.mark.parametrize("prompt", [0, 12, 13, 500])
+def test_a_prompt_that_never_fits_is_ended_and_not_kept(prompt):
+    scheduler = make(num_blocks=3)
+    scheduler.add(request("a", prompt=prompt))
+    assert scheduler.has_work()
+    step = scheduler.schedule()
+    assert step.num_tokens == 0
+    assert scheduler.update(step, Sampled([])) == [Output("a", [], FinishReason.ABORT, None)]
+    assert not scheduler.has_work()
+
+
+def test_logprobs_travel_with_their_token():
+    scheduler = make()
+    scheduler.add(request("a", max_tokens=1, logprobs=0))
+    scheduler.add(request("b", max_tokens=1))
+    step = scheduler.schedule()
+    found = Logprobs(-0.5, 2, [])
+    outputs = scheduler.update(step, Sampled([1, 2], [found, None]))
+    assert [output.logprobs for output in outputs] == [[found], None]
+
+
+# ---- several --------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_prompt_never_stalls_a_running_stream():
+    scheduler, runner = make(num_blocks=64), FakeRunner(4, 16)
+    scheduler.add(request("stream", prompt=3, max_tokens=20))
+    step_once(scheduler, runner)
+    scheduler.add(request("long", prompt=100, max_tokens=1))
+    seen: list[list] = []
+    while scheduler.has_work():
+        step = scheduler.schedule()
+        assert step.num_tokens <= 16
+        seen.append([output.request_id for output in scheduler.update(step, runner.run(step))])
+    assert all("stream" in names for names in seen[:19])
+    # 15 prompt tokens a step beside the stream's one: 7 steps for 100.
+    assert [index for index, names in enumerate(seen) if "long" in names] == [6]
+
+
+def test_one_step_mixes_decodes_and_prompts():
+    scheduler, runner = make(), FakeRunner(4, 16)
+    scheduler.add(request("a"))
+    step_once(scheduler, runner)
+    scheduler.add(request("b"))
+    step = scheduler.schedule()
+    assert [s.request_id for s in step.decodes] == ["a"]
+    assert [chunk.sequence.request_id for chunk in step.chunks] == ["b"]
+    assert [s.request_id for s in step.sampling] == ["a", "b"]
+
+
+def test_no_more_than_max_num_seqs_run_at_once():
+    scheduler = make(max_num_seqs=2)
+    for name in range(5):
+        scheduler.add(request(name))
+    scheduler.update(step := scheduler.schedule(), FakeRunner(4, 16).run(step))
+    assert (scheduler.stats.running, scheduler.stats.waiting) == (2, 3)
+
+
+def test_requests_start_in_the_order_of_arrival():
+    """A small one doesn't overtake a large one that waits for blocks: it could do so for ever."""
+    scheduler, runner = make(num_blocks=8), FakeRunner(4, 16)
+    scheduler.add(request("first", prompt=12, max_tokens=12))
+    step_once(scheduler, runner)
+    scheduler.add(request("large", prompt=24, max_tokens=2))
+    scheduler.add(request("small", prompt=1, max_tokens=1))
+    started = []
+    while scheduler.has_work():
+        started += [output.request_id for output in step_once(scheduler, runner)]
+    assert list(dict.fromkeys(started)) == ["first", "large", "small"]
+
+
+def test_preemption_takes_the_newest_and_changes_no_token():
+    scheduler, runner = make(num_blocks=7), FakeRunner(4, 16)
+    prompts = {name: list(range(10 * index, 10 * index + 5)) for index, name in enumerate("abc")}
+    for name, prompt in prompts.items():
+        scheduler.add(Request(name, prompt, SamplingParams(max_tokens=15)))
+    answers = run_to_the_end(scheduler, runner)
+    assert scheduler.stats.preemptions > 0
+    assert {name: tokens for name, (tokens, _) in answers.items()} == {
+        name: expected_tokens(prompt, 15) for name, prompt in prompts.items()
+    }
+    assert (scheduler.stats.prompt_tokens, scheduler.stats.generation_tokens) == (15, 45)
+
+
+def test_the_oldest_is_never_preempted():
+    scheduler, runner = make(num_blocks=8), FakeRunner(4, 16)
+    for name in range(6):
+        scheduler.add(request(name, prompt=6, max_tokens=20))
+    steps = 0
+    while scheduler.stats.running != 0 or steps == 0:
+        outputs = step_once(scheduler, runner)
+        steps += 1
+        if any(output.request_id == 0 and output.finish_reason is not None for output in outputs):
+            break
+    assert steps == 20
+
+
+# ---- aborts ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_abort_frees_blocks_at_once():
+    scheduler, runner = make(), FakeRunner(4, 16)
+    scheduler.add(request("a"))
+    scheduler.add(request("b"))
+    step_once(scheduler, runner)
+    before = scheduler.stats.free_blocks
+    assert scheduler.abort(["a", "never heard of", "a"]) == 1
+    assert scheduler.stats.free_blocks == before + 2
+    assert list(run_to_the_end(scheduler, runner)) == ["b"]
+    assert (scheduler.stats.free_blocks, scheduler.stats.aborts) == (16, 1)
+
+
+def test_an_abort_of_a_waiting_request():
+    scheduler = make(max_num_seqs=1)
+    scheduler.add(request("a"))
+    scheduler.add(request("b"))
+    scheduler.update(step := scheduler.schedule(), FakeRunner(4, 16).run(step))
+    assert scheduler.abort(["b"]) == 1
+    assert list(run_to_the_end(scheduler, FakeRunner(4, 16))) == ["a"]
+
+
+def test_an_abort_while_a_step_is_in_flight_frees_after_it():
+    """The step still writes into these blocks, so nobody else may get them before it has ended."""
+    scheduler, runner = make(), FakeRunner(4, 16)
+    scheduler.add(request("a"))
+    step = scheduler.schedule()
+    assert scheduler.abort(["a"]) == 1
+    assert scheduler.stats.free_blocks < 16
+    assert scheduler.update(step, runner.run(step)) == []
+    assert scheduler.stats.free_blocks == 16
+    assert not scheduler.has_work()
+
+
+# ---- everything at random -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_mixture_ends_with_every_block_free(seed):
+    rng = random.Random(seed)
+    block_size = rng.choice([1, 2, 4, 16])
+    capacity = rng.randrange(24, 80)
+    budget = rng.choice([1, 3, 8, 64])
+    max_model_len = rng.choice([20, 1000])
+    scheduler = make(
+        block_size=block_size,
+        num_blocks=-(-capacity // block_size),
+        max_num_seqs=rng.choice([1, 2, 7, 64]),
+        max_num_batched_tokens=budget,
+        max_model_len=max_model_len,
+    )
+    total = scheduler.stats.total_blocks
+    runner = FakeRunner(block_size, budget)
+    wanted: dict[int, Request] = {}
+    tokens: dict[int, list[int]] = {}
+    reasons: dict[int, FinishReason] = {}
+    aborted: set[int] = set()
+    for number in range(40):
+        prompt = [rng.randrange(100) for _ in range(rng.randrange(1, 30))]
+        wanted[number] = Request(number, prompt, SamplingParams(max_tokens=rng.randrange(1, 30)))
+        scheduler.add(wanted[number])
+        for _ in range(rng.randrange(0, 4)):
+            step = scheduler.schedule()
+            if rng.random() < 0.2:
+                victim = rng.randrange(number + 1)
+                aborted |= {victim} if scheduler.abort([victim]) else set()
+            collect(scheduler.update(step, runner.run(step)), tokens, reasons, aborted)
+        if rng.random() < 0.2:
+            victim = rng.randrange(number + 1)
+            aborted |= {victim} if scheduler.abort([victim]) else set()
+    steps = 0
+    while scheduler.has_work():
+        collect(step_once(scheduler, runner), tokens, reasons, aborted)
+        steps += 1
+        assert steps < 40 * 60 * 40, "no end in sight"
+    stats = scheduler.stats
+    assert (stats.free_blocks, stats.running, stats.waiting) == (total, 0, 0)
+    assert stats.aborts == len(aborted)
+    assert set(reasons) | aborted == set(wanted) and not set(reasons) & aborted
+    limit = min(max_model_len, total * block_size)
+    for number, reason in reasons.items():
+        prompt, asked = wanted[number].prompt_token_ids, wanted[number].sampling.max_tokens
+        count = 0 if len(prompt) >= limit else min(asked, limit - len(prompt))
+        assert reason is (FinishReason.LENGTH if count else FinishReason.ABORT)
+        assert tokens.get(number, []) == expected_tokens(prompt, count)
+
+
+def collect(outputs, tokens, reasons, aborted) -> None:
+    for output in outputs:
+        assert output.request_id not in reasons and output.request_id not in aborted
+        tokens.setdefault(output.request_id, []).extend(output.token_ids)
+        if output.finish_reason is not None:
+            reasons[output.request_id] = output.finish_reason
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_freed_twice_is_refused():
+    pool = BlockPool(4, 16)
+    blocks = pool.allocate(2)
+    pool.free(blocks)
+    with pytest.raises(AssertionError, match="free already"):
+        pool.free(blocks)
+
+
+def test_freed_blocks_are_used_again_first():
+    """So that the memory behind the cache is touched only as far as it is needed at once."""
+    pool = BlockPool(1000, 16)
+    for _ in range(50):
+        blocks = pool.allocate(3)
+        assert set(blocks) == {0, 1, 2}
+        pool.free(blocks)
+
+
+def test_the_scheduler_needs_no_torch():
+    code = "import sys, lab_support.engine.scheduler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -337,17 +337,19 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         return {name: _stored(file, size, 8 + length, name, entry) for name, entry in entries.items()}
+    except ModelFolderError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ModelFolderError):
-            raise
         raise _broken(file, f"a header that can't be read ({error!r})") from None
 
 
 def _stored(file: Path, size: int, data: int, name: str, entry: dict[str, Any]) -> StoredTensor:
     begin, end = entry["data_offsets"]
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    if not all(isinstance(number, int) and number >= 0 for number in (begin, end, *shape)):
+        raise _broken(file, f"offsets {[begin, end]} and shape {list(shape)} for {name}")
     if end > size - data:
         raise _broken(file, f"{size} bytes, expected at least {data + end} ({name} ends there)")
-    dtype, shape = entry["dtype"], tuple(entry["shape"])
     if dtype in ITEM_SIZES and end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
         raise _broken(file, f"{end - begin} bytes for {name} of shape {list(shape)} in {dtype}")
     return StoredTensor(file, dtype, shape, data + begin, end - begin)

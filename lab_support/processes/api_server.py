@@ -15,12 +15,14 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 import uvicorn
 import uvloop
 
+from lab_support import __version__
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
@@ -41,6 +43,7 @@ FAREWELL = 1.0  # seconds that open streams get to carry away their error event
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # Spawn passed it on by making it inheritable; an exec from here must not pass it on again.
     given.listening_socket.set_inheritable(False)
     # Before prometheus_client is imported: it reads the variable once.
@@ -92,7 +95,7 @@ class ApiServer:
         from lab_support.frontend.routes import Identity, build_app
 
         counters = self.given.counters.own(self.given.index)
-        identity = Identity(self.given.index, self.given.run_id)
+        identity = Identity(self.given.index, self.given.run_id, __version__, int(time.time()), {self.name: os.getpid()})
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 
     async def serve(self, app: object) -> None:

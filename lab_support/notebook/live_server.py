@@ -1,0 +1,177 @@
+"""A real server for some cells: `server = lab.live_server(api_server_count=3)` … `server.stop()`.
+
+It is started as any user would start it, `python -m lab_support serve`, and seen as any operator could see
+it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel.
+"""
+
+import atexit
+import dataclasses
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+
+from lab_support.config import ServerConfig, as_flag
+from lab_support.instruments import proc
+from lab_support.instruments.proc import Identity
+from lab_support.notebook.supervised import SupervisedProcess
+
+START_SECONDS = 120.0
+_GRACE_BEYOND_DRAIN = 5.0
+
+
+class ServerNotReady(RuntimeError):
+    """The server ended, or was not ready in time. The text ends with what it said."""
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server that is ready, or has been stopped. A context manager: leaving it stops the server.
+
+    url: where it answers. run_id: what its /version repeats. pids: by role, such as "api-0".
+    identities: the same processes by pid and start time, which name them for ever. model: the name to ask for.
+    """
+
+    url: str
+    run_id: str
+    model: str
+    pids: dict[str, int]
+    identities: dict[str, Identity]
+    seconds_to_ready: float
+    _supervised: SupervisedProcess
+    _said: str | None = None
+    _left: "Leftovers | None" = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "ready" if self._supervised.running else "stopped"
+        return f"{state}: {self.url}, {len(self.pids)} processes: {', '.join(self.pids)}"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        """What it wrote to its terminal so far."""
+        if self._said is not None:
+            return self._said
+        return self._supervised.output + self._supervised.errors
+
+    def survivors(self) -> list[str]:
+        """Roles whose process still runs: that very one, by pid and start time."""
+        return [role for role, identity in self.identities.items() if proc.is_running(identity)]
+
+    def stop(self) -> "Leftovers":
+        """SIGTERM to the launcher, and wait; what is left, which is to be nothing. Again is harmless.
+
+        When it returns, every process of the server has been waited for. Worst case: the server's
+        `shutdown_timeout` and 5 seconds, then the kernel is asked to end it.
+        """
+        if self._left is not None:
+            return self._left
+        self._supervised.stop()
+        self._said = self.log
+        self._left = Leftovers(
+            self.survivors(), proc.holders_of_listening_socket(self.port), self._supervised.files_left()
+        )
+        self._supervised.close()
+        _live.remove(self)
+        return self._left
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What a stopped server left: roles that still run, holders of its socket, names of files."""
+
+    running: list[str]
+    holders: list[proc.Holder]
+    files: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.running or self.holders or self.files)
+
+    def __repr__(self) -> str:
+        return (
+            f"processes left: {', '.join(self.running) or 'none'} · holders of the port: {len(self.holders) or 'none'}"
+            f" · files left: {', '.join(self.files) or 'none'}"
+        )
+
+
+_live: list[Server] = []
+"""The one mutable state here: `cleanup` must find a server whose variable a later cell has overwritten."""
+
+
+def live_server(**choices: Any) -> Server:
+    """Start a server in processes of its own and wait until it is ready.
+
+    choices: `lab serve`'s flags with underscores, such as `api_server_count=3`; the port is free by default.
+    Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
+    """
+    wanted = {"port": 0, **choices}
+    config = ServerConfig(**wanted)
+    began = time.monotonic()
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
+    supervised = SupervisedProcess(command, grace=config.shutdown_timeout + _GRACE_BEYOND_DRAIN, ready_fd=write_end)
+    try:
+        facts = _await_ready(supervised, read_end)
+    except BaseException:  # an interrupt while it starts must not leave it behind either
+        supervised.close()
+        raise
+    finally:
+        os.close(read_end)
+    server = _server(facts, supervised, time.monotonic() - began)
+    if not _live:
+        atexit.register(cleanup)
+    _live.append(server)
+    return server
+
+
+def cleanup() -> list[Leftovers]:
+    """Stop every live server of this notebook; what each left."""
+    return [server.stop() for server in list(_live)]
+
+
+def _flags(choices: dict[str, Any]) -> list[str]:
+    known = {choice.name for choice in dataclasses.fields(ServerConfig)}
+    assert choices.keys() <= known, "ServerConfig has refused the others"
+    return [word for name, value in choices.items() if value is not None for word in (as_flag(name), str(value))]
+
+
+def _await_ready(supervised: SupervisedProcess, read_end: int) -> dict[str, Any]:
+    """The server's own ready line. The pipe ends without one when the server does."""
+    text, deadline = b"", time.monotonic() + START_SECONDS
+    while not text.endswith(b"\n"):
+        if not supervised.readable(read_end, max(0.0, deadline - time.monotonic())):
+            raise ServerNotReady(f"got no ready line in {START_SECONDS:.0f} s; the server said:\n{_tail(supervised)}")
+        piece = os.read(read_end, 65536)
+        if not piece:
+            supervised.wait(5)
+            raise ServerNotReady(f"the server ended before it was ready; it said:\n{_tail(supervised)}")
+        text += piece
+    return json.loads(text)
+
+
+def _tail(supervised: SupervisedProcess) -> str:
+    return "\n".join((supervised.output + supervised.errors).splitlines()[-12:])
+
+
+def _server(facts: dict[str, Any], supervised: SupervisedProcess, seconds: float) -> Server:
+    processes = {role: proc.read_process(pid) for role, pid in facts["pids"].items()}
+    return Server(
+        url=facts["url"],
+        run_id=facts["run_id"],
+        model=facts["model"],
+        pids=dict(facts["pids"]),
+        identities={role: process.identity for role, process in processes.items() if process is not None},
+        seconds_to_ready=seconds,
+        _supervised=supervised,
+    )

@@ -1,0 +1,117 @@
+"""What the notebooks look at: a live server's processes from /proc, as plain dataclasses; and a load on it.
+
+Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). All runs in the kernel but the
+load, which is a process of its own, because a load generator inside a kernel would measure the kernel.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from IPython import get_ipython
+from IPython.display import display
+
+from lab_support.config import as_flag
+from lab_support.instruments import proc, report
+from lab_support.instruments.report import Report
+from lab_support.notebook.live_server import Server
+from lab_support.notebook.supervised import SupervisedProcess
+
+_MB = 1e6
+
+
+class LoadFailed(RuntimeError):
+    """`lab load` ended without a report. The text is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleView:
+    """One process of a server at one moment. Memory in MB (10⁶ bytes); parent is a role, or "".
+
+    socket_numbers: its descriptor numbers of the server's listening socket; socket_inode: that kernel
+    object's number, 0 if it holds none. maps_torch: whether a libtorch library is mapped in it.
+    """
+
+    role: str
+    pid: int
+    parent: str
+    title: str
+    threads: int
+    resident_mb: float
+    proportional_mb: float
+    private_mb: float
+    maps_torch: bool
+    libraries: int
+    socket_numbers: tuple[int, ...]
+    socket_inode: int
+    queued: int
+
+
+def look(server: Server) -> list[RoleView]:
+    """Every process of `server` that runs now, the launcher first. A stopped server has none."""
+    holders = proc.holders_of_listening_socket(server.port, server.pids.values())
+    roles = {pid: role for role, pid in server.pids.items()}
+    processes = (proc.read_process(pid) for pid in server.pids.values())
+    views = (_view(process, roles, holders) for process in processes if process and not process.ended)
+    return [view for view in views if view is not None]
+
+
+def _view(process: proc.Process, roles: dict[int, str], holders: list[proc.Holder]) -> RoleView | None:
+    memory = proc.read_memory(process.pid)
+    if memory is None:
+        return None
+    mine = [holder for holder in holders if holder.process.pid == process.pid]
+    libraries = proc.mapped_libraries(process.pid)
+    return RoleView(
+        role=roles[process.pid],
+        pid=process.pid,
+        parent=roles.get(process.parent_pid, ""),
+        title=process.title if process.title.startswith("lab:") else process.name,
+        threads=process.threads,
+        resident_mb=memory.rss / _MB,
+        proportional_mb=memory.pss / _MB,
+        private_mb=memory.uss / _MB,
+        maps_torch=any(name.startswith("libtorch") for name in libraries),
+        libraries=len(libraries),
+        socket_numbers=tuple(holder.number for holder in mine),
+        socket_inode=mine[0].socket.inode if mine else 0,
+        queued=mine[0].socket.queued if mine else 0,
+    )
+
+
+def drive(server: Server, **choices: Any) -> Report:
+    """Run `lab load` against `server` in a process of its own and wait for its report.
+
+    choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
+    Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
+    """
+    words = [word for name, value in choices.items() for word in _flag(name, value)]
+    command = [sys.executable, "-m", "lab_support", "load", server.url, *words]
+    show = _line_that_changes("asking …")
+    with SupervisedProcess(command, grace=1.0) as running:
+        seconds = 0
+        while not running.wait(1.0):
+            seconds += 1
+            show(f"asking … {seconds} s")
+        *people, program = running.output.splitlines() or [""]
+        said = running.errors
+    running.close()
+    if not program.startswith("{"):
+        raise LoadFailed(said.strip())
+    show("\n".join(people))
+    return report.from_json(program)
+
+
+def _line_that_changes(text: str) -> Callable[[str], None]:
+    """Show `text` in this cell's output; the function replaces it. Outside of a notebook nothing is shown."""
+    if get_ipython() is None:
+        return lambda text: None
+    handle = display({"text/plain": text}, raw=True, display_id=True)
+    return lambda text: handle.update({"text/plain": text}, raw=True)
+
+
+def _flag(name: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [as_flag(name) if value else as_flag(f"no_{name}")]
+    return [as_flag(name), str(value)]

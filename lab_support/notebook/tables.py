@@ -1,0 +1,72 @@
+"""Dataclasses as a table: HTML in a notebook, text elsewhere. It measures nothing."""
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab_support.notebook.look import RoleView
+
+STABLE = "LAB_STABLE_OUTPUT"
+"""Set while the published notebooks are made: process labels then stand for pids, so that a new run changes less."""
+
+_HEADS = {
+    "role": "process",
+    "title": "title in ps",
+    "resident_mb": "resident MB",
+    "proportional_mb": "proportional MB",
+    "private_mb": "private MB",
+    "maps_torch": "libtorch mapped",
+    "socket_numbers": "descriptor of the listening socket",
+    "socket_inode": "kernel object (inode)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns, and rows of text as long as they are."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = (self.columns, *self.rows)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        style = ' style="text-align:left"'
+        head = "".join(f"<th{style}>{html.escape(column)}</th>" for column in self.columns)
+        rows = ("".join(f"<td{style}>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table(views: Sequence[RoleView], *columns: str) -> Table:
+    """The named fields of `views`, one row each. Raises `AttributeError` with the name that is not there."""
+    labels = pid_labels([view.pid for view in views])
+    rows = tuple(tuple(_cell(getattr(view, column), column, labels) for column in columns) for view in views)
+    return Table(tuple(_HEADS.get(column, column) for column in columns), rows)
+
+
+def pid_labels(pids: Sequence[int]) -> dict[int, str]:
+    """What to show for each pid: itself, or P0, P1, … while the published notebooks are made."""
+    return {pid: f"P{index}" if os.environ.get(STABLE) else str(pid) for index, pid in enumerate(pids)}
+
+
+def _cell(value: object, column: str, labels: dict[int, str]) -> str:
+    if column == "pid":
+        return labels[value]  # type: ignore[index]
+    if column == "socket_inode":
+        return str(value) if value else "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "–"
+    return str(value) or "–"

@@ -1,0 +1,185 @@
+"""Tokens and text to OpenAI's JSON: the events of a stream and whole bodies, for both ways of asking.
+
+An event of a stream is constant bytes around one JSON string; everything that does not change from token to token is
+encoded once a request. Pure functions of their arguments: nothing here sends, and nothing keeps time.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from lab_support.boundary.messages import TokenLogprobs
+from lab_support.frontend.openai_api import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    Finish,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from lab_support.frontend.tokenizer import Tokenizer
+
+LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
+DONE = b"data: [DONE]\n\n"
+Logprobs = CompletionLogprobs | ChatLogprobs
+encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What all events of an answer begin with. `created` is in seconds since 1970."""
+
+    id: str
+    created: int
+    model: str
+
+
+@dataclass(slots=True)
+class FinishedChoice:
+    """One choice as it ended."""
+
+    index: int
+    text: str
+    finish: Finish
+    logprobs: Logprobs | None
+
+
+class AnswerFormat(Protocol):
+    """How one way of asking is answered."""
+
+    def event_parts(self, index: int, with_usage: bool) -> "EventParts": ...
+    def usage_event(self, usage: Usage) -> bytes: ...
+    def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
+    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> Logprobs: ...
+    def joined(self, parts: list[Any]) -> Logprobs | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventParts:
+    """The constant bytes of one choice's events: `first` or `next`, then the text, then `running`.
+
+    `after` closes the object that holds the text, `end` the event; between them stand logprobs and finish_reason.
+    """
+
+    first: bytes
+    next: bytes
+    after: bytes
+    end: bytes
+    running: bytes
+
+    def event(self, first: bool, text: str, logprobs: Logprobs | None, finish: Finish | None) -> bytes:
+        """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`."""
+        begin = self.first if first else self.next
+        extra = b',"logprobs":' + encode(logprobs) + b',"finish_reason":' + encode(finish)
+        return begin + encode(text) + self.after + extra + self.end
+
+
+def _parts(
+    head: bytes, index: int, before_first: bytes, before_next: bytes, after: bytes, with_usage: bool
+) -> EventParts:
+    opening = b"data: " + head + b',"choices":[{"index":%d,' % index
+    end = b'}],"usage":null}\n\n' if with_usage else b"}]}\n\n"
+    running = after + b',"logprobs":null,"finish_reason":null' + end
+    return EventParts(opening + before_first, opening + before_next, after, end, running)
+
+
+def _head(heading: Heading, kind: str) -> bytes:
+    """`{"id":…,"object":…,"created":…,"model":…` without the closing brace."""
+    fields = {"id": heading.id, "object": kind, "created": heading.created, "model": heading.model}
+    return encode(fields)[:-1]
+
+
+def _usage_event(head: bytes, usage: Usage) -> bytes:
+    return b"data: " + head + b',"choices":[],"usage":' + encode(usage) + b"}\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionFormat:
+    """/v1/completions."""
+
+    heading: Heading
+
+    def event_parts(self, index: int, with_usage: bool) -> EventParts:
+        return _parts(_head(self.heading, "text_completion"), index, b'"text":', b'"text":', b"", with_usage)
+
+    def usage_event(self, usage: Usage) -> bytes:
+        return _usage_event(_head(self.heading, "text_completion"), usage)
+
+    def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes:
+        made = [CompletionChoice(c.index, c.text, c.logprobs, c.finish) for c in choices]  # type: ignore[arg-type]
+        heading = self.heading
+        return encode(Completion(heading.id, "text_completion", heading.created, heading.model, made, usage))
+
+    def logprobs(
+        self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int
+    ) -> CompletionLogprobs:
+        """`offset`: characters of the choice's tokens before these."""
+        made = CompletionLogprobs([], [], [], [])
+        for token_id, entry in zip(ids, entries, strict=True):
+            token = tokenizer.token_text(token_id)
+            made.text_offset.append(offset)
+            made.tokens.append(token)
+            made.token_logprobs.append(_finite(entry.logprob))
+            made.top_logprobs.append(
+                {tokenizer.token_text(i): _finite(p) for i, p in reversed(entry.top)} | {token: _finite(entry.logprob)}
+            )
+            offset += len(token)
+        return made
+
+    def joined(self, parts: list[CompletionLogprobs]) -> CompletionLogprobs | None:
+        if not parts:
+            return None
+        whole = CompletionLogprobs([], [], [], [])
+        for part in parts:
+            whole.text_offset += part.text_offset
+            whole.tokens += part.tokens
+            whole.token_logprobs += part.token_logprobs
+            whole.top_logprobs += part.top_logprobs
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """/v1/chat/completions. The first event of a choice carries the role beside its first text."""
+
+    heading: Heading
+
+    def event_parts(self, index: int, with_usage: bool) -> EventParts:
+        head = _head(self.heading, "chat.completion.chunk")
+        first = b'"delta":{"role":"assistant","content":'
+        return _parts(head, index, first, b'"delta":{"content":', b"}", with_usage)
+
+    def usage_event(self, usage: Usage) -> bytes:
+        return _usage_event(_head(self.heading, "chat.completion.chunk"), usage)
+
+    def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes:
+        made = [
+            ChatChoice(c.index, AssistantMessage("assistant", c.text), c.logprobs, c.finish)  # type: ignore[arg-type]
+            for c in choices
+        ]
+        heading = self.heading
+        return encode(ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage))
+
+    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> ChatLogprobs:
+        def named(token_id: int, logprob: float) -> tuple[str, float, list[int]]:
+            return tokenizer.token_text(token_id), _finite(logprob), list(tokenizer.token_bytes(token_id))
+
+        return ChatLogprobs(
+            [
+                TokenLogprob(*named(token_id, entry.logprob), [TopLogprob(*named(i, p)) for i, p in entry.top])
+                for token_id, entry in zip(ids, entries, strict=True)
+            ]
+        )
+
+    def joined(self, parts: list[ChatLogprobs]) -> ChatLogprobs | None:
+        return ChatLogprobs([entry for part in parts for entry in part.content]) if parts else None
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, LOWEST_LOGPROB)

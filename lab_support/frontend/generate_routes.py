@@ -1,0 +1,228 @@
+"""The two routes that make text: from a parsed request to submitted sequences and, when the client leaves, to aborts.
+
+The request's one task waits for `receive()`; the answer is sent from the callbacks that bring the tokens, and when
+it is complete uvicorn says "disconnect" to `receive()` just as it does when the client hangs up.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import monotonic, time
+from typing import Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from lab_support.frontend.answer_format import AnswerFormat, ChatFormat, CompletionFormat, Heading
+from lab_support.frontend.body import BodyReader
+from lab_support.frontend.choice import Choice
+from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.errors import from_fatal, unavailable
+from lab_support.frontend.metrics import Metrics
+from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.parsing import RequestParser
+from lab_support.frontend.prompts import Limits, Prompt, PromptReader
+from lab_support.frontend.response import CallbackWriter, RequestRecord, record_of
+from lab_support.frontend.sampling import check_fields_together, derived_seed, sampling_params, stop_strings
+from lab_support.frontend.stop_strings import StopStrings
+from lab_support.frontend.streaming import EventStream
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.whole_answer import WholeAnswer
+from lab_support.generation import SamplingParams
+
+
+class InFlight(Protocol):
+    """`boundary/counters.py`: this API server's own count, and the sum over all of them."""
+
+    requests_in_flight: int
+
+    def total(self) -> int: ...
+
+
+class Admission:
+    """Counts requests in flight and refuses new ones over `limit` (0: none), or when they could not be answered.
+
+    The sum is read and the own count raised without a lock, so that API servers admitting at the same instant may
+    go over the limit by their number.
+    """
+
+    def __init__(self, limit: int, counters: InFlight, engine_client: EngineClient, metrics: Metrics) -> None:
+        self._limit = limit
+        self._counters = counters
+        self._engine_client = engine_client
+        self._metrics = metrics
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Raises `ApiError` (503) at entry."""
+        if self._engine_client.fatal is not None:
+            raise from_fatal(self._engine_client.fatal)
+        if not self._engine_client.ready:
+            raise unavailable("the engine cores are still starting", "not_ready")
+        if self._limit and (total := self._counters.total()) >= self._limit:
+            self._metrics.server.rejected()
+            raise unavailable(f"too many requests: got {total} in flight, allowed are {self._limit}", "overloaded")
+        self._counters.requests_in_flight += 1
+        try:
+            yield
+        finally:
+            self._counters.requests_in_flight -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked request: what to generate from each prompt and how to answer. One `SamplingParams` for each prompt."""
+
+    format: AnswerFormat
+    prompts: list[Prompt]
+    sampling: list[SamplingParams]
+    n: int
+    stops: tuple[str, ...]
+    include_stop: bool
+    stream: bool
+    with_usage: bool
+    arrived_at: float
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(prompt.token_ids) for prompt in self.prompts)
+
+    @property
+    def with_logprobs(self) -> bool:
+        return self.sampling[0].logprobs is not None
+
+
+class LimitsNow(Protocol):
+    """The model's limits, which the engine cores tell when they are ready."""
+
+    def __call__(self) -> Limits: ...
+
+
+class Generate:
+    """The ASGI endpoints `completions` and `chat_completions`."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        engine_client: EngineClient,
+        limits: LimitsNow,
+        bodies: BodyReader,
+        prompts: PromptReader,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._engine_client = engine_client
+        self._limits = limits
+        self._bodies = bodies
+        self._prompts = prompts
+        self._admission = admission
+        self._metrics = metrics
+        self._completion_parser = RequestParser(CompletionRequest)
+        self._chat_parser = RequestParser(ChatCompletionRequest)
+
+    async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/completions."""
+        arrived_at = monotonic()
+        with self._admission.admitted():
+            request = self._completion_parser.parse(await self._bodies.read(scope, receive))
+            limits = self._limits()
+            limits.check_model(request.model)
+            prompts = await self._prompts.completion(request, limits)
+            format = CompletionFormat(_heading("cmpl-", scope, limits))
+            await self._run(_job(request, prompts, format, limits, arrived_at), scope, receive, send)
+
+    async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/chat/completions."""
+        arrived_at = monotonic()
+        with self._admission.admitted():
+            request = self._chat_parser.parse(await self._bodies.read(scope, receive))
+            limits = self._limits()
+            limits.check_model(request.model)
+            prompt = Prompt(
+                await self._prompts.chat(request.messages, limits, special=bool(request.add_special_tokens))
+            )
+            format = ChatFormat(_heading("chatcmpl-", scope, limits))
+            await self._run(_job(request, [prompt], format, limits, arrived_at), scope, receive, send)
+
+    async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = CallbackWriter(send)
+        answer = self._answer(job, writer)
+        choices = self._submit(job, answer)
+        try:
+            await _end_or_hang_up(receive)
+        finally:
+            if not answer.failed:
+                for choice in choices:
+                    choice.abandon()
+            writer.close()
+            _record(record_of(scope), job, choices)
+
+    def _answer(self, job: Job, writer: CallbackWriter) -> EventStream | WholeAnswer:
+        echoed = [prompt.echo for prompt in job.prompts for _ in range(job.n)]
+        if job.stream:
+            return EventStream(
+                writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs, job.with_usage
+            )
+        return WholeAnswer(writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
+
+    def _submit(self, job: Job, answer: EventStream | WholeAnswer) -> list[Choice]:
+        """Submit all sequences of a request. No token can come before it returns: both run in the event loop."""
+        choices: list[Choice] = []
+        for prompt, sampling in zip(job.prompts, job.sampling, strict=True):
+            for number in range(job.n):
+                choice = self._choice(job, answer, len(choices), sampling)
+                own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
+                choice.submitted = self._engine_client.submit(prompt.token_ids, own, choice)
+                choice.meter = self._metrics.engines[choice.submitted.engine_index]
+                choice.meter.submitted(len(prompt.token_ids))
+                choices.append(choice)
+        engines = sorted({choice.submitted.engine_index for choice in choices})
+        answer.headers.append((b"x-engine", ",".join(map(str, engines)).encode()))
+        return choices
+
+    def _choice(self, job: Job, answer: EventStream | WholeAnswer, index: int, sampling: SamplingParams) -> Choice:
+        return Choice(
+            answer=answer,
+            index=index,
+            detokenizer=self._tokenizer.detokenizer(),
+            stops=StopStrings(job.stops, job.include_stop) if job.stops else None,
+            hidden_stop_ids=() if job.include_stop else sampling.stop_token_ids,
+            min_tokens=sampling.min_tokens,
+            abort=self._engine_client.abort,
+            arrived_at=job.arrived_at,
+        )
+
+
+def _job(
+    request: CompletionRequest | ChatCompletionRequest,
+    prompts: list[Prompt],
+    format: AnswerFormat,
+    limits: Limits,
+    arrived_at: float,
+) -> Job:
+    check_fields_together(request)
+    return Job(
+        format=format,
+        prompts=prompts,
+        sampling=[sampling_params(request, len(prompt.token_ids), limits) for prompt in prompts],
+        n=request.n or 1,
+        stops=stop_strings(request),
+        include_stop=bool(request.include_stop_str_in_output),
+        stream=bool(request.stream),
+        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        arrived_at=arrived_at,
+    )
+
+
+def _heading(prefix: str, scope: Scope, limits: Limits) -> Heading:
+    return Heading(prefix + record_of(scope).request_id, int(time()), limits.model_name)
+
+
+async def _end_or_hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _record(record: RequestRecord, job: Job, choices: list[Choice]) -> None:
+    record.prompt_tokens = job.prompt_tokens
+    record.completion_tokens = sum(choice.tokens for choice in choices)

@@ -1,0 +1,107 @@
+"""What every request passes, outermost first: `Served` (headers, the line in the log) and `ApiKey`.
+
+Plain ASGI: a wrapper that starts a task for each request would cost more than the whole answer of `/health`.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+from collections.abc import Callable
+from time import monotonic
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lab_support.frontend.errors import ApiError
+from lab_support.frontend.response import RequestRecord, respond_error
+
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_log = logging.getLogger("lab.api")
+
+
+class Served:
+    """Puts `x-served-by` and `x-request-id` on every answer and writes one line a request.
+
+    A client's own `x-request-id` is kept where it is short and plain, so that its logs and ours name the same thing.
+    """
+
+    def __init__(self, app: ASGIApp, served_by: str, on_answered: Callable[[int], None]) -> None:
+        self._app = app
+        self._served_by = (b"x-served-by", served_by.encode())
+        self._on_answered = on_answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        record = scope["lab.record"] = RequestRecord(_request_id(scope))
+        own = [self._served_by, (b"x-request-id", record.request_id.encode())]
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] += own
+            await send(message)
+
+        started = monotonic()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._note(scope, record, (monotonic() - started) * 1000)
+
+    def _note(self, scope: Scope, record: RequestRecord, milliseconds: float) -> None:
+        status = record.status or 499  # nginx's number for a client that left before its answer
+        self._on_answered(status)
+        _log.info(
+            "%s %s %d %.1f ms, tokens %d in %d out, %s",
+            scope["method"],
+            scope["path"],
+            status,
+            milliseconds,
+            record.prompt_tokens,
+            record.completion_tokens,
+            record.request_id,
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+            return value.decode()
+    return os.urandom(12).hex()
+
+
+class ApiKey:
+    """Demands `Authorization: Bearer KEY` on every path but `open_paths`, also on those that don't exist."""
+
+    def __init__(self, app: ASGIApp, key: str, open_paths: frozenset[str]) -> None:
+        self._app = app
+        self._digest = hashlib.sha256(key.encode()).digest()
+        self._open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._open_paths or self._admits(scope):
+            await self._app(scope, receive, send)
+        else:
+            await respond_error(send, _unauthorized(scope))
+
+    def _admits(self, scope: Scope) -> bool:
+        kind, _, key = _authorization(scope).partition(b" ")
+        # Digests have one length, so that comparing them tells nothing about the key, not even its length.
+        same = hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
+        return same and kind.lower() == b"bearer"
+
+
+def _authorization(scope: Scope) -> bytes:
+    return next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+
+
+def _unauthorized(scope: Scope) -> ApiError:
+    given = "another one" if _authorization(scope) else "none"
+    return ApiError(
+        401,
+        f"authorization: got {given}, allowed is `Bearer` and this server's API key",
+        "authorization",
+        "invalid_api_key",
+        headers=[(b"www-authenticate", b'Bearer realm="lab"')],
+    )

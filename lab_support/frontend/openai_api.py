@@ -1,0 +1,256 @@
+"""OpenAI's API as msgspec structs: what a client may send and what it gets. Shapes only; nothing runs here.
+
+The structs validate requests, and `openapi.py` makes the server's document of the same structs, so that the two
+can't differ. `None` in a request means "not given". Names are OpenAI's, and vLLM's where OpenAI has none.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+MOST_CHOICES = 64
+MOST_PROMPTS = 64
+MOST_LOGPROBS = 20
+MOST_STOPS = 16
+MOST_TEXT = 262_144  # characters of a text to tokenize
+
+Text = Annotated[str, Meta(min_length=1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+StopText = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+def _exactly(schema: dict[str, Any], description: str = "") -> Meta:
+    """Says in the document what the type can't: the schema replaces the one that msgspec would write."""
+    return Meta(extra_json_schema=schema, description=description or None)
+
+
+Prompt = Annotated[
+    str | list[str | int | list[int]],
+    _exactly(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MOST_PROMPTS},
+                {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}, "minItems": 1},
+                {
+                    "type": "array",
+                    "items": {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}, "minItems": 1},
+                    "minItems": 1,
+                    "maxItems": MOST_PROMPTS,
+                },
+            ]
+        },
+        "A text, several texts, token ids, or several lists of token ids.",
+    ),
+]
+
+
+# ---- requests -------------------------------------------------------------------------------------------------------
+
+
+class StreamOptions(Struct, kw_only=True):
+    """`include_usage`: one more event before the end of a stream, with the counts of tokens."""
+
+    include_usage: bool | None = None
+
+
+class Sampling(Struct, kw_only=True):
+    """How to choose tokens: the fields that both ways of asking have."""
+
+    model: Annotated[str | None, Meta(description="The served model's name; may be left out.")] = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES, description="Choices for each prompt.")] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, description="Most tokens of one choice.")] | None = None
+    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    temperature: (
+        Annotated[float, Meta(ge=0, le=2, description="0 is greedy; between 0 and 0.01 counts as 0.01.")] | None
+    ) = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="0 and -1 switch it off.")] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=MOST_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOPS)] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    add_special_tokens: bool | None = None
+
+
+class CompletionRequest(Sampling, kw_only=True):
+    """POST /v1/completions. `max_tokens` is 16, or what is left of the context, when not given."""
+
+    prompt: Prompt
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MOST_LOGPROBS)] | None = None
+
+
+class TextPart(Struct, kw_only=True):
+    """A part of a message. Only text is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Struct, kw_only=True):
+    """One message of a conversation. `developer` is taken as `system`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Meta(min_length=1)]
+    tool_calls: Annotated[Any, _exactly({"enum": [None, []]})] = None
+
+
+class ChatCompletionRequest(Sampling, kw_only=True):
+    """POST /v1/chat/completions. The answer may take what is left of the context when no limit is given."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_LOGPROBS)] | None = None
+
+
+class TokenizeRequest(Struct, kw_only=True):
+    """POST /tokenize: a text (`prompt`), or a conversation (`messages`) as the model would see it."""
+
+    model: str | None = None
+    prompt: Annotated[str, Meta(max_length=MOST_TEXT)] | UnsetType = UNSET
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)] | UnsetType = UNSET
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Struct, kw_only=True):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: Annotated[list[TokenId], Meta(max_length=MOST_TEXT)]
+
+
+Request = CompletionRequest | ChatCompletionRequest | TokenizeRequest | DetokenizeRequest
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+Finish = Literal["stop", "length"]
+
+
+class Usage(Struct):
+    """Counts of tokens: prompts once each, all choices' outputs, and their sum."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CompletionLogprobs(Struct):
+    """One entry a token. `text_offset` counts characters from the beginning of the choice's text."""
+
+    text_offset: list[int]
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+
+
+class CompletionChoice(Struct):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Finish | None
+
+
+class Completion(Struct):
+    """The answer of /v1/completions; in a stream each event is one, with one choice or, for usage, none."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None
+
+
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct):
+    content: list[TokenLogprob]
+
+
+class AssistantMessage(Struct):
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(Struct):
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+
+
+class ChatCompletion(Struct):
+    """The answer of /v1/chat/completions."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ModelCard(Struct):
+    """A served model. `max_model_len` is the longest prompt plus output, in tokens."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    max_model_len: int
+
+
+class ModelList(Struct):
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class Tokenized(Struct):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(Struct):
+    prompt: str
+
+
+class ServerLoad(Struct):
+    """Requests that are being answered, summed over all API servers."""
+
+    server_load: int
+
+
+class Version(Struct):
+    """Who answers: the versions, this run of the server, and which of its processes this is."""
+
+    version: str
+    run_id: str
+    api_server: int
+    pids: dict[str, int]
+    versions: dict[str, str]

@@ -1,0 +1,207 @@
+"""A request's body to a struct of `openai_api.py`, or an `ApiError` that names what was got and what is allowed.
+
+Fields that nobody knows are ignored and logged once. Fields that OpenAI or vLLM know and that would change the
+answer are refused by name; those that would not (user, metadata, store, …) are ignored.
+"""
+
+import logging
+import re
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from lab_support.frontend.errors import ApiError, bad_request
+from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+_FOR_BOTH: dict[str, list[Any]] = {
+    "logit_bias": [None, {}],
+    "use_beam_search": [None, False],
+    "prompt_logprobs": [None],
+    "allowed_token_ids": [None],
+    "bad_words": [None, []],
+    "logits_processors": [None, []],
+    "structured_outputs": [None],
+    "guided_json": [None],
+    "guided_regex": [None],
+    "guided_choice": [None],
+    "guided_grammar": [None],
+    "truncate_prompt_tokens": [None],
+    "skip_special_tokens": [None, True],
+    "return_token_ids": [None, False],
+}
+
+REFUSED: dict[type, dict[str, list[Any]]] = {
+    CompletionRequest: _FOR_BOTH
+    | {
+        "suffix": [None, ""],
+        "response_format": [None, {"type": "text"}],
+    },
+    ChatCompletionRequest: _FOR_BOTH
+    | {
+        "tools": [None, []],
+        "tool_choice": [None, "none"],
+        "functions": [None, []],
+        "function_call": [None, "none"],
+        "response_format": [None, {"type": "text"}],
+        "modalities": [None, ["text"]],
+        "audio": [None],
+        "prediction": [None],
+        "web_search_options": [None],
+        "reasoning_effort": [None, "none"],
+        "verbosity": [None, "medium"],
+        "echo": [None, False],
+        "add_generation_prompt": [None, True],
+        "continue_final_message": [None, False],
+        "chat_template": [None],
+        "chat_template_kwargs": [None, {}],
+        "documents": [None, []],
+    },
+}
+"""Field → the values under which it changes nothing; with any other it is refused."""
+
+_IGNORED = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "parallel_tool_calls",
+        "priority",
+        "request_id",
+        "spaces_between_special_tokens",
+    }
+)
+_MOST_UNKNOWN = 1000  # names remembered, so that a stream of invented ones can't fill the memory
+_log = logging.getLogger("lab.api")
+
+
+class RequestParser(Generic[R]):
+    """Parses bodies of one kind. One for each route, made when the app is made."""
+
+    def __init__(self, kind: type[R]) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+        self._names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+        self._known = frozenset(kind.__struct_encode_fields__)
+        self._refused = REFUSED.get(kind, {})
+        self._unknown: set[str] = set()
+
+    def parse(self, body: bytes) -> R:
+        """Raises `ApiError` (400)."""
+        _check_utf8(body)
+        try:
+            given = self._names(body)
+            request = self._decode(body)
+        except msgspec.ValidationError as error:
+            raise _explain(str(error), body) from None
+        except msgspec.DecodeError as error:
+            raise bad_request(f"the body is not JSON: {_cause(error)}", code="invalid_json") from None
+        except RecursionError:
+            raise bad_request(
+                "the body is nested too deeply: got more than 900 levels, allowed are fewer", code="invalid_json"
+            ) from None
+        if not given.keys() <= self._known:
+            self._check_others(given)
+        return request
+
+    def _check_others(self, given: dict[str, msgspec.Raw]) -> None:
+        for name in given.keys() - self._known:
+            if name in self._refused:
+                _check_harmless(name, given[name], self._refused[name])
+            elif name == "best_of":
+                _check_best_of(given)
+            elif name not in _IGNORED:
+                self._note(name)
+
+    def _note(self, name: str) -> None:
+        if name not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
+            self._unknown.add(name)
+            _log.warning("ignored a field that this server does not know: %.100r", name)
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise bad_request(
+            f"the body is not UTF-8: got byte 0x{body[error.start]:02x} at position {error.start}", code="invalid_json"
+        ) from None
+
+
+def _check_harmless(name: str, value: msgspec.Raw, harmless: list[Any]) -> None:
+    got = _value(bytes(value))
+    if not any(type(got) is type(each) and got == each for each in harmless):
+        allowed = " or ".join(_short(each) for each in harmless)
+        raise bad_request(
+            f"{name}: got {_short(got)}, allowed is only {allowed}: this server does not have it, and leaving it out "
+            "would change the answer",
+            name,
+            "unsupported_field",
+        )
+
+
+def _check_best_of(given: dict[str, msgspec.Raw]) -> None:
+    n = _value(bytes(given["n"])) if "n" in given else 1
+    got = _value(bytes(given["best_of"]))
+    if got not in (None, n):
+        raise bad_request(
+            f"best_of: got {_short(got)}, allowed is only n, which is {_short(n)}", "best_of", "unsupported_field"
+        )
+
+
+# ---- msgspec's words to ours ----------------------------------------------------------------------------------------
+
+_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_CHOICES = {"role": "system, developer, user or assistant", "type": "text"}
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+
+
+def _explain(message: str, body: bytes) -> ApiError:
+    """msgspec says what was expected and where; add what was got there."""
+    found = _WHERE.match(message)
+    assert found is not None
+    what, path = found["what"], found["path"] or ""
+    param = path.removeprefix(".")
+    if what.startswith("Object missing required field"):
+        name = what.split("`")[1]
+        param = f"{param}.{name}".removeprefix(".")
+        return bad_request(f"{param}: got nothing, but this field is required", param, "missing_field")
+    if what.startswith("Invalid enum value"):
+        expected = _CHOICES[param.rsplit(".", 1)[-1]]
+        return bad_request(f"{param}: got {_short(_at(_value(body), path))}, allowed is {expected}", param)
+    expected = re.sub(r", got `\w+`$", "", what).removeprefix("Expected ")
+    got = _short(_at(_value(body), path))
+    return bad_request(f"{param or 'the body'}: got {got}, allowed is {expected}", param or None)
+
+
+def _at(value: object, path: str) -> object:
+    for name, index in _STEP.findall(path):
+        if name and isinstance(value, dict):
+            value = value.get(name)
+        elif index and isinstance(value, list):
+            value = value[int(index)]
+    return value
+
+
+def _value(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.UNSET  # a value that JSON can spell and we can't hold, like 1e999
+
+
+def _short(value: object) -> str:
+    if value is msgspec.UNSET:
+        return "a value that can't be read"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _cause(error: msgspec.DecodeError) -> str:
+    if "truncated" in str(error):  # msgspec also says this of half a surrogate pair
+        return "it ends early, or a string holds half of a surrogate pair (\\ud800 to \\udfff)"
+    return str(error).removeprefix("JSON is malformed: ")

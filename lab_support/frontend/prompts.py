@@ -1,0 +1,131 @@
+"""A request's prompt to token ids: texts, token ids and conversations, each checked against what the model can take."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab_support.frontend.chat_template import ChatTemplateError
+from lab_support.frontend.errors import ApiError, bad_request
+from lab_support.frontend.openai_api import MOST_PROMPTS, ChatMessage, CompletionRequest
+from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the served model can take. `max_model_len`: prompt plus output, in tokens."""
+
+    model_name: str
+    max_model_len: int
+    vocab_size: int
+
+    def check_model(self, name: str | None) -> None:
+        """Raises `ApiError` (404) for the name of another model."""
+        if name is not None and name != self.model_name:
+            raise ApiError(404, f"model: got {name!r:.100}, served is {self.model_name!r}", "model", "model_not_found")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The token ids of one prompt, and its text where the client wants it echoed."""
+
+    token_ids: list[int]
+    echo: str = ""
+
+
+class PromptReader:
+    """Reads prompts. Long texts are tokenized one at a time in a thread, so that running streams don't wait."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._one_at_a_time = asyncio.Lock()
+
+    async def completion(self, request: CompletionRequest, limits: Limits) -> list[Prompt]:
+        """The prompts of /v1/completions, at least one. Raises `ApiError` (400)."""
+        special = request.add_special_tokens is not False
+        return [await self._one(given, special, bool(request.echo), limits) for given in _prompts_of(request.prompt)]
+
+    async def chat(
+        self, messages: list[ChatMessage], limits: Limits, add_generation_prompt: bool = True, special: bool = False
+    ) -> list[int]:
+        """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400)."""
+        _refuse_tool_calls(messages)
+        plain = [{"role": _role(message), "content": _content(message)} for message in messages]
+        try:
+            text = self._tokenizer.chat_template.render(plain, add_generation_prompt)
+        except ChatTemplateError as error:
+            raise bad_request(str(error), "messages") from error
+        return await self.encode(text, special, limits.max_model_len, "messages")
+
+    async def encode(self, text: str, special: bool, most: int, param: str) -> list[int]:
+        """Token ids of `text`. Raises `ApiError` (400) where they are certainly more than `most`."""
+        if len(text) <= CHARACTERS_AT_ONCE:
+            return self._tokenizer.encode(text, special)
+        async with self._one_at_a_time:
+            token_ids = await asyncio.to_thread(self._tokenizer.encode_up_to, text, most, special)
+        if token_ids is None:
+            raise _too_long(f"{len(text)} characters, which are more than {most} tokens", most, param)
+        return token_ids
+
+    async def _one(self, given: str | list[int], special: bool, echo: bool, limits: Limits) -> Prompt:
+        if isinstance(given, str):
+            token_ids = await self.encode(given, special, limits.max_model_len, "prompt") if given else []
+        else:
+            token_ids = given
+            _check_range(token_ids, limits.vocab_size)
+        if not token_ids:
+            raise bad_request("prompt: got an empty one, allowed is at least one token", "prompt")
+        if len(token_ids) >= limits.max_model_len:
+            raise _too_long(f"{len(token_ids)} tokens", limits.max_model_len, "prompt")
+        if not echo:
+            return Prompt(token_ids)
+        return Prompt(token_ids, given if isinstance(given, str) else self._tokenizer.decode(given))
+
+
+def _prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
+    if isinstance(given, str):
+        return [given]
+    kinds = {type(each) for each in given}
+    if kinds == {int}:
+        return [given]  # type: ignore[list-item]
+    if len(kinds) != 1:
+        got = "an empty list" if not kinds else "a list of " + " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise bad_request(
+            f"prompt: got {got}, allowed are a text, a list of texts, a list of token ids or a list of such lists",
+            "prompt",
+        )
+    if len(given) > MOST_PROMPTS:
+        raise bad_request(f"prompt: got {len(given)} prompts, allowed are {MOST_PROMPTS}", "prompt")
+    return given  # type: ignore[return-value]
+
+
+def _check_range(token_ids: list[int], vocab_size: int) -> None:
+    if token_ids and not 0 <= (lowest := min(token_ids)) <= (highest := max(token_ids)) < vocab_size:
+        wrong = lowest if lowest < 0 else highest
+        raise bad_request(f"prompt: got token id {wrong}, allowed are 0 to {vocab_size - 1}", "prompt")
+
+
+def _too_long(got: str, max_model_len: int, param: str) -> ApiError:
+    return bad_request(
+        f"{param}: got {got}, but this model's context is {max_model_len} tokens, one of them the answer's",
+        param,
+        "context_length_exceeded",
+    )
+
+
+def _refuse_tool_calls(messages: list[ChatMessage]) -> None:
+    for index, message in enumerate(messages):
+        if message.tool_calls not in (None, []):
+            param = f"messages[{index}].tool_calls"
+            raise bad_request(
+                f"{param}: got some, allowed is none: this server has no tools", param, "unsupported_field"
+            )
+
+
+def _role(message: ChatMessage) -> str:
+    return "system" if message.role == "developer" else message.role
+
+
+def _content(message: ChatMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in message.content)

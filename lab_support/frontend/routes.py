@@ -1,0 +1,259 @@
+"""The HTTP application of an API server: every route, what guards it, and how errors become answers.
+
+Runs in API servers only, in one event loop. `build_app` is the one entry. What makes text is in `generate_routes.py`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lab_support.config import ServerConfig
+from lab_support.frontend import openapi
+from lab_support.frontend.body import BodyReader, ClientGone
+from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.errors import SERVER_ERROR, ApiError, bad_request, from_fatal, unavailable
+from lab_support.frontend.generate_routes import Admission, Generate, InFlight
+from lab_support.frontend.metrics import CONTENT_TYPE, Metrics
+from lab_support.frontend.middleware import ApiKey, Served
+from lab_support.frontend.openai_api import (
+    Detokenized,
+    DetokenizeRequest,
+    ModelCard,
+    ModelList,
+    ServerLoad,
+    Tokenized,
+    TokenizeRequest,
+    Version,
+)
+from lab_support.frontend.parsing import RequestParser
+from lab_support.frontend.prompts import Limits, PromptReader
+from lab_support.frontend.response import respond
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.model_folder import ModelFolder
+
+OPEN_PATHS = frozenset({"/health", "/ping"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers. `started_at`: seconds since 1970; `pids`: process ids by title, where known."""
+
+    api_server_index: int
+    run_id: str
+    version: str
+    started_at: int
+    pids: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"api-{self.api_server_index}"
+
+
+def build_app(
+    config: ServerConfig,
+    folder: ModelFolder,
+    tokenizer: Tokenizer,
+    engine_client: EngineClient,
+    counters: InFlight,
+    identity: Identity,
+) -> ASGIApp:
+    """The ASGI application of one API server. Sets `engine_client.on_stats`."""
+    metrics = Metrics(config.model_name, engine_client.engine_count, identity.api_server_index)
+    engine_client.on_stats = metrics.on_stats
+    limits = ModelLimits(config, folder, engine_client)
+    bodies = BodyReader(config.max_body_bytes, config.body_timeout)
+    prompts = PromptReader(tokenizer)
+    admission = Admission(config.max_num_queued_reqs, counters, engine_client, metrics)
+    generate = Generate(tokenizer, engine_client, limits, bodies, prompts, admission, metrics)
+    texts = Texts(tokenizer, limits, bodies, prompts)
+    about = About(config, limits, engine_client, counters, identity, metrics)
+    routes = [
+        _route("/v1/completions", generate.completions, "POST"),
+        _route("/v1/chat/completions", generate.chat_completions, "POST"),
+        _route("/v1/models", about.models, "GET"),
+        _route("/v1/models/{model_id:path}", about.model, "GET"),
+        _route("/tokenize", texts.tokenize, "POST"),
+        _route("/detokenize", texts.detokenize, "POST"),
+        _route("/health", about.health, "GET"),
+        _route("/ping", about.health, "GET", "POST"),
+        _route("/version", about.version, "GET"),
+        _route("/load", about.load, "GET"),
+        _route("/metrics", about.metrics, "GET"),
+        _route("/openapi.json", about.openapi, "GET"),
+    ]
+    app: ASGIApp = _starlette(routes)
+    if config.api_key is not None:
+        app = ApiKey(app, config.api_key, OPEN_PATHS)
+    return Served(app, identity.title, metrics.server.answered)
+
+
+class ModelLimits:
+    """The model's limits as the engine cores told them, or, before that, as its folder and the flags say."""
+
+    def __init__(self, config: ServerConfig, folder: ModelFolder, engine_client: EngineClient) -> None:
+        self._config = config
+        self._shape = folder.shape
+        self._engine_client = engine_client
+
+    def __call__(self) -> Limits:
+        length = self._engine_client.max_model_len or self._config.max_model_len or self._shape.context_length
+        return Limits(self._config.model_name, length, self._shape.vocab_size)
+
+
+class Texts:
+    """/tokenize and /detokenize: the model's tokens without the model."""
+
+    def __init__(self, tokenizer: Tokenizer, limits: ModelLimits, bodies: BodyReader, prompts: PromptReader) -> None:
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._bodies = bodies
+        self._prompts = prompts
+        self._tokenize_parser = RequestParser(TokenizeRequest)
+        self._detokenize_parser = RequestParser(DetokenizeRequest)
+
+    async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._tokenize_parser.parse(await self._bodies.read(scope, receive))
+        limits = self._limits()
+        limits.check_model(request.model)
+        tokens = await self._tokens(request, limits)
+        strings = [self._tokenizer.token_text(token) for token in tokens] if request.return_token_strs else None
+        await respond(send, 200, msgspec.json.encode(Tokenized(len(tokens), limits.max_model_len, tokens, strings)))
+
+    async def detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._detokenize_parser.parse(await self._bodies.read(scope, receive))
+        limits = self._limits()
+        limits.check_model(request.model)
+        if request.tokens and (highest := max(request.tokens)) >= limits.vocab_size:
+            raise bad_request(f"tokens: got {highest}, allowed are 0 to {limits.vocab_size - 1}", "tokens")
+        await respond(send, 200, msgspec.json.encode(Detokenized(self._tokenizer.decode(request.tokens))))
+
+    async def _tokens(self, request: TokenizeRequest, limits: Limits) -> list[int]:
+        if isinstance(request.messages, list) == isinstance(request.prompt, str):
+            raise bad_request("got both or neither of `prompt` and `messages`, allowed is exactly one", "prompt")
+        if isinstance(request.messages, list):
+            return await self._prompts.chat(
+                request.messages, limits, request.add_generation_prompt is not False, bool(request.add_special_tokens)
+            )
+        text = request.prompt
+        assert isinstance(text, str)
+        return await self._prompts.encode(text, request.add_special_tokens is not False, len(text), "prompt")
+
+
+class About:
+    """What the server says of itself."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        limits: ModelLimits,
+        engine_client: EngineClient,
+        counters: InFlight,
+        identity: Identity,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._engine_client = engine_client
+        self._counters = counters
+        self._identity = identity
+        self._metrics = metrics
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._engine_client.fatal is not None:
+            raise from_fatal(self._engine_client.fatal)
+        if not self._engine_client.ready:
+            raise unavailable("the engine cores are still starting", "not_ready")
+        await respond(send, 200, b"")
+
+    async def version(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = self._identity
+        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions)
+        await respond(send, 200, msgspec.json.encode(answer))
+
+    async def load(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, 200, msgspec.json.encode(ServerLoad(self._counters.total())))
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, 200, self._metrics.render(), CONTENT_TYPE)
+
+    async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        document = openapi.document(self._limits(), self._identity.version, self._config.api_key is not None)
+        await respond(send, 200, msgspec.json.encode(document))
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, 200, msgspec.json.encode(ModelList("list", [self._card()])))
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._limits().check_model(scope["path_params"]["model_id"])
+        await respond(send, 200, msgspec.json.encode(self._card()))
+
+    def _card(self) -> ModelCard:
+        limits = self._limits()
+        name = limits.model_name
+        return ModelCard(name, "model", self._identity.started_at, "lab", name, limits.max_model_len)
+
+
+# ---- plumbing -------------------------------------------------------------------------------------------------------
+
+AsgiFunction = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """An ASGI app of a function: Starlette would take a bare one for `func(request) -> response`."""
+
+    function: AsgiFunction
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.function(scope, receive, send)
+        except ClientGone:
+            return
+
+
+def _route(path: str, function: AsgiFunction, *methods: str) -> Route:
+    return Route(path, _Endpoint(function), methods=methods, name=path)
+
+
+def _starlette(routes: list[Route]) -> Starlette:
+    app = Starlette(
+        routes=routes,
+        exception_handlers={ApiError: _on_api_error, HTTPException: _on_http_exception, Exception: _on_defect},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    response = Response(error.body(), error.status, media_type="application/json")
+    response.raw_headers += error.headers
+    return response
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    path = request.scope["path"]
+    if error.status_code == 405:
+        message = f"{path!r:.200}: got {request.method}, allowed is {allow}"
+        own = ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
+    else:
+        message = f"got {path!r:.200}, which is no route; /openapi.json names them"
+        own = ApiError(error.status_code, message, None, "not_found")
+    return await _on_api_error(request, own)
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """Our mistake. Starlette raises it again after this answer, so that uvicorn logs it."""
+    own = ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)
+    return await _on_api_error(request, own)

@@ -1,0 +1,109 @@
+"""A request's fields to `SamplingParams`. Ranges were checked when it was parsed; here, what depends on two fields."""
+
+from lab_support.frontend.errors import ApiError, bad_request
+from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.prompts import Limits
+from lab_support.generation import SamplingParams
+
+DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
+LOWEST_TEMPERATURE = 0.01  # above 0; vLLM's: dividing by less overflows
+SEEDS = 2**64
+
+
+def check_fields_together(request: CompletionRequest | ChatCompletionRequest) -> None:
+    """Raises `ApiError` (400) for fields that are fine alone and not together."""
+    if request.stream_options is not None and not request.stream:
+        raise bad_request("stream_options: got some, allowed is only with `stream` true", "stream_options")
+    if isinstance(request, CompletionRequest):
+        if request.echo and request.logprobs is not None:
+            raise bad_request(
+                "logprobs: got some with `echo`, allowed is one of both: prompts get no log-probabilities", "logprobs"
+            )
+    elif request.top_logprobs and not request.logprobs:
+        raise bad_request("top_logprobs: got some, allowed is only with `logprobs` true", "top_logprobs")
+
+
+def sampling_params(
+    request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, limits: Limits
+) -> SamplingParams:
+    """How to answer a prompt of `prompt_tokens`. Raises `ApiError` (400) where the answer would not fit."""
+    max_tokens = _max_tokens(request, prompt_tokens, limits)
+    min_tokens = request.min_tokens or 0
+    if min_tokens > max_tokens:
+        raise bad_request(
+            f"min_tokens: got {min_tokens}, allowed are 0 to max_tokens, which is {max_tokens}", "min_tokens"
+        )
+    temperature = _given(request.temperature, 1.0)
+    return SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        temperature=max(temperature, LOWEST_TEMPERATURE) if temperature else 0.0,
+        top_p=_given(request.top_p, 1.0),
+        top_k=max(0, request.top_k or 0),
+        min_p=request.min_p or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        repetition_penalty=_given(request.repetition_penalty, 1.0),
+        seed=request.seed,
+        ignore_eos=bool(request.ignore_eos),
+        stop_token_ids=_stop_token_ids(request, limits),
+        logprobs=_logprobs(request),
+    )
+
+
+def stop_strings(request: CompletionRequest | ChatCompletionRequest) -> tuple[str, ...]:
+    if isinstance(request.stop, str):
+        return (request.stop,)
+    return tuple(request.stop or ())
+
+
+def derived_seed(seed: int | None, choice: int) -> int | None:
+    """The seed of a request's choice: the first has the request's own, so that n=1 and n=2 begin alike."""
+    if seed is None:
+        return None
+    return (seed + choice + SEEDS // 2) % SEEDS - SEEDS // 2
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, limits: Limits) -> int:
+    left = limits.max_model_len - prompt_tokens
+    if left < 1:
+        raise _over_context("nothing left for the answer", prompt_tokens, limits, "messages")
+    if isinstance(request, CompletionRequest):
+        name, asked = "max_tokens", request.max_tokens
+        default = min(DEFAULT_COMPLETION_TOKENS, left)
+    else:
+        name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+        asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+        default = left
+    if asked is not None and asked > left:
+        raise _over_context(f"{name} {asked}", prompt_tokens, limits, name)
+    return default if asked is None else asked
+
+
+def _over_context(asked: str, prompt_tokens: int, limits: Limits, param: str) -> ApiError:
+    return bad_request(
+        f"{param}: got a prompt of {prompt_tokens} tokens and {asked}, but this model's context is "
+        f"{limits.max_model_len} tokens for both",
+        param,
+        "context_length_exceeded",
+    )
+
+
+def _stop_token_ids(request: CompletionRequest | ChatCompletionRequest, limits: Limits) -> tuple[int, ...]:
+    given = tuple(request.stop_token_ids or ())
+    for token_id in given:
+        if token_id >= limits.vocab_size:
+            raise bad_request(
+                f"stop_token_ids: got {token_id}, allowed are 0 to {limits.vocab_size - 1}", "stop_token_ids"
+            )
+    return given
+
+
+def _logprobs(request: CompletionRequest | ChatCompletionRequest) -> int | None:
+    if isinstance(request, CompletionRequest):
+        return request.logprobs
+    return (request.top_logprobs or 0) if request.logprobs else None

@@ -1,0 +1,88 @@
+"""An answer that is not streamed: the text of all choices, collected, and sent as one body when the last one ends."""
+
+from dataclasses import dataclass, field
+
+from lab_support.boundary.messages import Fatal, SequenceTokens
+from lab_support.frontend.answer_format import AnswerFormat, FinishedChoice, Logprobs
+from lab_support.frontend.choice import Choice
+from lab_support.frontend.errors import from_fatal
+from lab_support.frontend.openai_api import Finish, Usage
+from lab_support.frontend.response import JSON, CallbackWriter, Headers
+from lab_support.frontend.tokenizer import Tokenizer
+
+
+@dataclass(slots=True)
+class _Collected:
+    pieces: list[str]
+    offset: int
+    logprobs: list[Logprobs] = field(default_factory=list)
+    finish: Finish | None = None
+
+
+class WholeAnswer:
+    """All choices of one request. `headers` is filled before the first token can come.
+
+    echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
+    """
+
+    def __init__(
+        self,
+        writer: CallbackWriter,
+        format: AnswerFormat,
+        tokenizer: Tokenizer,
+        echoed: list[str],
+        prompt_tokens: int,
+        with_logprobs: bool,
+    ) -> None:
+        self._writer = writer
+        self._format = format
+        self._tokenizer = tokenizer
+        self._prompt_tokens = prompt_tokens
+        self._with_logprobs = with_logprobs
+        self._choices = [_Collected([text], len(text)) for text in echoed]
+        self._open = len(echoed)
+        self.headers: Headers = []
+        self.completion_tokens = 0
+        self.failed = False
+
+    def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
+        collected = self._choices[choice.index]
+        collected.pieces.append(text)
+        if self._with_logprobs and tokens.logprobs:
+            self._add_logprobs(collected, tokens)
+        if finish is not None:
+            collected.finish = finish
+            self.completion_tokens += choice.tokens
+            self._open -= 1
+            if not self._open:
+                self._send(200, self._body())
+
+    def on_fatal(self, fatal: Fatal) -> None:
+        """Called for each choice that was open; the first call answers."""
+        if not self.failed:
+            self.failed = True
+            error = from_fatal(fatal)
+            self.headers += error.headers
+            self._send(error.status, error.body())
+
+    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> None:
+        entries = tokens.logprobs or []
+        collected.logprobs.append(self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset))
+        collected.offset += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
+
+    def _body(self) -> bytes:
+        total = self._prompt_tokens + self.completion_tokens
+        return self._format.body(
+            [self._finished(index, collected) for index, collected in enumerate(self._choices)],
+            Usage(self._prompt_tokens, self.completion_tokens, total),
+        )
+
+    def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
+        assert collected.finish is not None
+        return FinishedChoice(
+            index, "".join(collected.pieces), collected.finish, self._format.joined(collected.logprobs)
+        )
+
+    def _send(self, status: int, body: bytes) -> None:
+        self._writer.start(status, JSON, self.headers, body)
+        self._writer.end(body)

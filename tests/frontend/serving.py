@@ -1,0 +1,102 @@
+"""The real HTTP side on a real socket, in a thread of the test, with a fake engine behind it."""
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+import uvicorn
+import uvloop
+
+from lab_support.config import ServerConfig
+from lab_support.frontend.routes import Identity, build_app
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.model_folder import ModelFolder
+from tests.fakes import FakeCounters, FakeEngine
+
+T = TypeVar("T")
+
+
+@dataclass
+class FakeServer:
+    """A running API server with `engine` behind it. What touches the engine goes through `call`."""
+
+    config: ServerConfig
+    engine: FakeEngine
+    counters: FakeCounters = field(default_factory=FakeCounters)
+    port: int = 0
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, body: object = None, **options: Any) -> requests.Response:
+        return requests.post(self.url + path, json=body, timeout=30, **options)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What `function` returns when the server's event loop runs it."""
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(function())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(run)
+        return answer.result(30)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Returns when `condition` holds in the server's event loop, looked at once each turn of it."""
+
+        async def watch() -> None:
+            async with asyncio.timeout(30):
+                while not condition():
+                    await asyncio.sleep(0)
+
+        assert self.loop is not None
+        asyncio.run_coroutine_threadsafe(watch(), self.loop).result(30)
+
+
+@contextlib.contextmanager
+def serving(engine: FakeEngine | None = None, **choices: Any) -> Iterator[FakeServer]:
+    """A server made by `build_app`; `choices` are fields of `ServerConfig`. It has stopped when the block ends."""
+    config = dataclasses.replace(ServerConfig(), **choices)
+    server = FakeServer(config, engine or FakeEngine())
+    started = threading.Event()
+    http: list[uvicorn.Server] = []
+
+    async def run() -> None:
+        server.loop = asyncio.get_running_loop()
+        folder = ModelFolder.open(config.model, "dummy")
+        identity = Identity(0, "run-of-a-test", "0.0", 1_700_000_000, {"api-0": 1})
+        app = build_app(config, folder, Tokenizer.open(folder), server.engine.client, server.counters, identity)
+        http.append(uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server.port = listening.getsockname()[1]
+            started.set()
+            await http[0].serve(sockets=[listening])
+
+    thread = threading.Thread(target=uvloop.run, args=(run(),))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield server
+    finally:
+        if http:
+            http[0].should_exit = True
+        thread.join(30)

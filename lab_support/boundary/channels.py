@@ -16,6 +16,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Self
 
 import zmq
@@ -143,8 +144,8 @@ class EngineCoreChannels:
             pushes[COORDINATOR] = _connect(self._context, zmq.PUSH, self._addresses.stats)
         for messages in iter(self.outbox.get, None):
             for destination, message in messages:
-                if destination in pushes:  # there may be no coordinator
-                    pushes[destination].send(encode(message))
+                with suppress(zmq.Again, KeyError):  # who was to hear it is gone; there is no coordinator
+                    pushes[destination].send(encode(message), zmq.NOBLOCK)
         for push in pushes.values():
             push.close(linger=_LINGER_MS)
 

@@ -37,7 +37,7 @@ from lab_support.model_folder import ModelFolder
 log = logging.getLogger("lab.api")
 
 KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
-FAREWELL = 1.0  # seconds that open streams get to carry away their error event
+FAREWELL = 0.5  # seconds that open streams get to carry away their error event
 
 
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:

@@ -34,7 +34,7 @@ from lab_support.model_folder import ModelFolder
 
 log = logging.getLogger("lab.launcher")
 
-GRACE = 2.0  # seconds beyond --shutdown-timeout after which whoever is left is killed
+GRACE = 0.8  # seconds beyond --shutdown-timeout after which whoever is left is killed
 
 
 class Ended(Exception):
@@ -100,7 +100,7 @@ class Launcher:
 
     def run(self) -> None:
         """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
-        drain = 0.0
+        drain = 0.0  # nothing to finish yet
         try:
             self.start_children()
             self.await_ready()
@@ -187,8 +187,10 @@ class Launcher:
 
         Whoever is late is killed, by `Children`. A further signal means: all are late.
         """
-        deadline = time.monotonic() + drain + GRACE
-        if ended.code != ExitCode.STOPPED:
+        deadline = time.monotonic() + GRACE
+        if ended.code == ExitCode.STOPPED:
+            deadline += drain
+        else:
             for name in self.children.running:
                 if name.startswith("api-"):
                     self.children.tell(name, Fatal("launcher", str(ended)))

@@ -214,9 +214,13 @@ def _share_lines(title: str, shares: dict[str, Share]) -> list[str]:
     head = f"  {title:22}{'requests':>10}{'tokens':>10}{'first token p50':>18}{'inter-token p50':>18}"
     return ["", head] + [
         f"  {name:22}{share.requests:>10}{share.tokens:>10}"
-        f"{share.first_token.p50 * 1000:>18.2f}{share.inter_token.p50 * 1000:>18.2f}"
+        f"{_median(share.first_token):>18}{_median(share.inter_token):>18}"
         for name, share in shares.items()
     ]
+
+
+def _median(values: Distribution) -> str:
+    return f"{values.p50 * 1000:.2f}" if values.n else "–"
 
 
 def _generator_line(report: Report) -> str:

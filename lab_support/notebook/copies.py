@@ -1,0 +1,171 @@
+"""The reader's own copies of the notebooks, in workspace/: `lab open` makes them and opens JupyterLab there.
+
+Copies have no outputs, so that predictions come first. A copy that was edited is never overwritten; one
+that was not follows its original. `lab reset NN` makes a fresh copy and keeps the old one beside it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from lab_support.notebook.build import NOTEBOOKS, clear, find
+
+WORKSPACE = NOTEBOOKS.parent / "workspace"
+_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What became of one notebook. state: "new", "same", "updated", "yours" (edited, and kept)."""
+
+    path: Path
+    state: str
+    original_changed: bool = False
+
+
+def copy_all(workspace: Path = WORKSPACE) -> list[Copy]:
+    """Bring every notebook into `workspace`; edited ones stay as they are."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    return [_bring(original, workspace / original.name) for original in find([])]
+
+
+def _bring(original: Path, path: Path) -> Copy:
+    fresh = _fresh(original)
+    if not path.exists():
+        nbformat.write(fresh, path)
+        return Copy(path, "new")
+    copied_from = _copied_from(fresh)
+    mine = nbformat.read(path, as_version=4)
+    if _text_hash(mine) != _copied_from(mine):
+        return Copy(path, "yours", original_changed=_copied_from(mine) != copied_from)
+    if _copied_from(mine) == copied_from:
+        return Copy(path, "same")
+    nbformat.write(fresh, path)
+    return Copy(path, "updated")
+
+
+def reset(number: str, workspace: Path = WORKSPACE) -> list[tuple[Path, Path | None]]:
+    """A fresh copy of each notebook that begins with `number`, and where the old copy went, if there was one."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    done = []
+    for original in find([number]):
+        path = workspace / original.name
+        kept = _set_aside(path) if path.exists() else None
+        nbformat.write(_fresh(original), path)
+        done.append((path, kept))
+    return done
+
+
+def _set_aside(path: Path) -> Path:
+    index = 1
+    while (aside := path.with_name(f"{path.stem}.before-reset-{index}.ipynb")).exists():
+        index += 1
+    return path.rename(aside)
+
+
+def _fresh(original: Path) -> NotebookNode:
+    notebook = nbformat.read(original, as_version=4)
+    clear(notebook)
+    notebook.metadata["course"] = {"copied_from": _text_hash(notebook)}
+    return notebook
+
+
+def _copied_from(notebook: NotebookNode) -> str:
+    return notebook.metadata.get("course", {}).get("copied_from", "")
+
+
+def _text_hash(notebook: NotebookNode) -> str:
+    """Of all that a reader can edit: the cells' kinds and sources, not their outputs."""
+    joined = "\0".join(f"{cell.cell_type}\0{cell.source}" for cell in notebook.cells)
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+# ---- the commands ----------------------------------------------------------------------------------------------------
+
+
+def add_open_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", nargs="?", default="00", help="the notebook to open at (default: 00)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+    parser.add_argument("--port", type=int, default=8888, help="of JupyterLab; the next free one is taken")
+    parser.add_argument("--copy-only", action="store_true", help="make the copies and do not start JupyterLab")
+    parser.add_argument("--workspace", type=Path, default=WORKSPACE, help="folder of your copies (default: workspace)")
+
+
+def run_open_command(arguments: argparse.Namespace) -> int:
+    """`lab open`: make the copies, then become JupyterLab. 2 if there is no such notebook; else it does not return."""
+    chosen = find([arguments.number])
+    if not chosen:
+        return _no_such_notebook("open", arguments.number)
+    for copy in copy_all(arguments.workspace):
+        print(_in_words(copy))
+    if arguments.copy_only:
+        return 0
+    workspace = arguments.workspace.resolve()
+    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(_write_settings(workspace))}
+    command = jupyter_command(workspace, chosen[0].name, arguments.port, browser=not arguments.no_browser)
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment)
+
+
+def _in_words(copy: Copy) -> str:
+    text = {
+        "new": "your copy is new",
+        "same": "your copy is as you left it",
+        "updated": "was updated; you had not changed it",
+        "yours": "your edited copy is kept",
+    }[copy.state]
+    if copy.original_changed:
+        text += f"; the original has changed since: `lab reset {copy.path.name[:2]}` gives a fresh copy"
+    return f"{copy.path.stem}: {text}"
+
+
+def _write_settings(workspace: Path) -> Path:
+    """JupyterLab's own folder for this workspace: the reader's other settings don't leak in, and no news pops up."""
+    folder = workspace / ".jupyter"
+    place = folder / "labconfig" / "default_setting_overrides.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(_SETTINGS, indent=2) + "\n")
+    return folder
+
+
+def jupyter_command(workspace: Path, notebook: str, port: int, *, browser: bool) -> list[str]:
+    """The command line of JupyterLab on the loopback, at `notebook`."""
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={workspace}",
+        f"--LabApp.default_url=/lab/tree/{notebook}",
+    ]
+    if not browser:
+        command.append("--no-browser")
+    if os.geteuid() == 0:  # as in a container; Jupyter refuses root otherwise
+        command.append("--allow-root")
+    return command
+
+
+def run_reset_command(arguments: argparse.Namespace) -> int:
+    """`lab reset NN`: a fresh copy; the old one is kept beside it. 2 if there is no such notebook."""
+    done = reset(arguments.number, getattr(arguments, "workspace", WORKSPACE))
+    if not done:
+        return _no_such_notebook("reset", arguments.number)
+    for path, kept in done:
+        print(f"{path.stem}: a fresh copy" + (f"; the old one is {kept.name}" if kept else ""))
+    return 0
+
+
+def _no_such_notebook(command: str, number: str) -> int:
+    known = ", ".join(path.name[:2] for path in find([]))
+    print(f"lab {command}: got {number!r}, expected the number of a notebook: {known}", file=sys.stderr)
+    return 2

@@ -29,8 +29,9 @@ class RuntimeDirectory:
     @classmethod
     def make(cls, run_id: str) -> Self:
         """Sweep what dead servers of this user left, then make a new directory. Raises `ConfigError`."""
-        parent = Path(tempfile.gettempdir())
+        parent = Path("(none)")
         try:
+            parent = Path(tempfile.gettempdir())
             sweep(parent)
             path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-{run_id}-", dir=parent))
             try:

@@ -11,7 +11,6 @@ Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or 
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -71,7 +70,7 @@ class Launcher:
 
     def __init__(self, config: ServerConfig, stack: ExitStack) -> None:
         self.config = config
-        self.run_id = secrets.token_hex(4)
+        self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)

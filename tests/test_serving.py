@@ -1,0 +1,98 @@
+"""A server as its operator sees it: the ready line, the ways of starting, several engine cores, a Unix socket."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.kill_trial import wait_until_gone
+from tests.running_server import RunningServer, running_server
+
+QUESTION = {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+
+
+def test_the_ready_line_names_the_server_that_was_started(server: RunningServer) -> None:
+    assert server.get("/version").json()["run_id"] == server.facts["run_id"]
+    assert set(server.pids) == {"launcher", "api-0", "api-1", "engine-0", "resource-tracker"}
+    assert server.pids["launcher"] == server.process.pid
+    assert all(Path(f"/proc/{pid}").exists() for pid in server.pids.values())
+
+
+def test_every_answer_says_who_served_it(server: RunningServer) -> None:
+    answer = server.post("/v1/completions", QUESTION)
+    assert answer.headers["x-served-by"] in {"api-0", "api-1"}
+    assert answer.headers["x-engine"] == "0"
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_engine_cores_start_by_every_method(method: str) -> None:
+    with running_server(start_method=method, data_parallel_size=2, api_server_count=1) as server:
+        assert server.post("/v1/completions", QUESTION).status_code == 200
+        for name in ("engine-0", "engine-1"):
+            held = {
+                os.readlink(f"/proc/{server.pids[name]}/fd/{fd}") for fd in os.listdir(f"/proc/{server.pids[name]}/fd")
+            }
+            assert listening_inode(server) not in held
+        os.kill(server.pids["launcher"], signal.SIGKILL)
+        assert wait_until_gone(server.directory, 5.0).left == []
+
+
+def listening_inode(server: RunningServer) -> str:
+    pid, port = server.pids["launcher"], int(server.url.rsplit(":", 1)[1])
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        columns = line.split()
+        if columns[1].endswith(f":{port:04X}") and columns[3] == "0A":
+            return f"socket:[{columns[9]}]"
+    raise AssertionError("nobody listens")
+
+
+def test_several_engine_cores_share_the_requests() -> None:
+    with running_server(data_parallel_size=2, api_server_count=2) as server:
+        engines: Counter[str] = Counter()
+        answers = set()
+        for _ in range(20):
+            answer = server.post("/v1/completions", QUESTION)
+            engines[answer.headers["x-engine"]] += 1
+            answers.add(answer.json()["choices"][0]["text"])
+        assert len(answers) == 1
+        assert min(engines["0"], engines["1"]) >= 5
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def test_a_unix_socket_serves_and_its_name_goes(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sock"
+    with running_server(uds=path) as server:
+        assert server.url == f"unix:{path}"
+        connection = UnixConnection(str(path))
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps(QUESTION), headers)
+        assert json.loads(connection.getresponse().read())["usage"]["completion_tokens"] == 8
+        connection.close()
+    assert not path.exists()
+
+
+def test_random_weights_serve_without_a_weights_file(tmp_path: Path) -> None:
+    from lab_support.config import MODEL_IN_THE_BOX
+
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        (tmp_path / name).write_bytes((MODEL_IN_THE_BOX / name).read_bytes())
+    with running_server(model=tmp_path, load_format="dummy", api_server_count=1) as server:
+        assert server.post("/v1/completions", QUESTION).status_code == 200

@@ -22,7 +22,7 @@ from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionReq
 from lab_support.frontend.parsing import RequestParser
 from lab_support.frontend.prompts import Limits, Prompt, PromptReader
 from lab_support.frontend.response import CallbackWriter, RequestRecord, record_of
-from lab_support.frontend.sampling import check_fields_together, derived_seed, sampling_params, stop_strings
+from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
 from lab_support.frontend.stop_strings import StopStrings
 from lab_support.frontend.streaming import EventStream
 from lab_support.frontend.tokenizer import Tokenizer
@@ -127,6 +127,7 @@ class Generate:
             request = self._completion_parser.parse(await self._bodies.read(scope, receive))
             limits = self._limits()
             limits.check_model(request.model)
+            check_echo(request)
             prompts = await self._prompts.completion(request, limits)
             format = CompletionFormat(_heading("cmpl-", scope, limits))
             await self._run(_job(request, prompts, format, limits, arrived_at), scope, receive, send)
@@ -200,7 +201,6 @@ def _job(
     limits: Limits,
     arrived_at: float,
 ) -> Job:
-    check_fields_together(request)
     return Job(
         format=format,
         prompts=prompts,

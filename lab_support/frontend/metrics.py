@@ -135,6 +135,9 @@ class ServerMeter:
         }
         self.tokenize_seconds = self.detokenize_seconds = self.send_seconds = 0.0
 
+    def tokenized(self, seconds: float) -> None:
+        self.tokenize_seconds += seconds
+
     def rejected(self) -> None:
         self._rejections.inc()
 

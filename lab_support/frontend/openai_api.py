@@ -19,30 +19,8 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-def _exactly(schema: dict[str, Any], description: str = "") -> Meta:
-    """Says in the document what the type can't: the schema replaces the one that msgspec would write."""
-    return Meta(extra_json_schema=schema, description=description or None)
-
-
-Prompt = Annotated[
-    str | list[str | int | list[int]],
-    _exactly(
-        {
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MOST_PROMPTS},
-                {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}, "minItems": 1},
-                {
-                    "type": "array",
-                    "items": {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}, "minItems": 1},
-                    "minItems": 1,
-                    "maxItems": MOST_PROMPTS,
-                },
-            ]
-        },
-        "A text, several texts, token ids, or several lists of token ids.",
-    ),
-]
+Prompt = str | list[str | int | list[int]]
+"""A text, several texts, token ids, or several lists of them; `openapi.py` says so more exactly than a type can."""
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------
@@ -62,7 +40,10 @@ class Sampling(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES, description="Choices for each prompt.")] | None = None
     max_tokens: Annotated[int, Meta(ge=1, description="Most tokens of one choice.")] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    min_tokens: (
+        Annotated[int, Meta(ge=0, description="No end token and no stop string before; max_tokens ends it anyway.")]
+        | None
+    ) = None
     temperature: (
         Annotated[float, Meta(ge=0, le=2, description="0 is greedy; between 0 and 0.01 counts as 0.01.")] | None
     ) = None
@@ -100,11 +81,14 @@ class ChatMessage(Struct, kw_only=True):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Meta(min_length=1)]
-    tool_calls: Annotated[Any, _exactly({"enum": [None, []]})] = None
+    tool_calls: Annotated[Any, Meta(extra_json_schema={"enum": [None, []]})] = None
 
 
 class ChatCompletionRequest(Sampling, kw_only=True):
-    """POST /v1/chat/completions. The answer may take what is left of the context when no limit is given."""
+    """POST /v1/chat/completions. The answer may take what is left of the context when no limit is given.
+
+    `top_logprobs` asks for `logprobs` too.
+    """
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None

@@ -19,9 +19,8 @@ Schema = dict[str, Any]
 
 DESCRIPTION = """\
 OpenAI's API for one model. Fields that nobody knows are ignored; fields that would change the answer and that this
-server lacks are refused. Some limits join two fields, and no schema can say them; they are answered with 400:
-prompt tokens plus max_tokens within the model's context, min_tokens up to max_tokens, stream_options only with
-stream, top_logprobs only with logprobs, logprobs not with echo."""
+server lacks are refused. One limit no schema can say: prompt tokens plus max_tokens have to be within the model's
+context, or the answer is 400."""
 
 ERRORS = {
     400: "The request is wrong; the message names what was got and what is allowed.",
@@ -39,6 +38,27 @@ _ANSWERS = (api.Completion, api.ChatCompletion, api.ModelList, api.Tokenized, ap
 _OTHERS = (api.ModelCard, api.ServerLoad, api.Version, ErrorAnswer)
 _ANY_TOKEN_ID = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _TOKEN_ID = {"$ref": "#/components/schemas/TokenId"}
+_TEXT = {"type": "string", "minLength": 1}
+_TOKEN_IDS = {"type": "array", "items": _TOKEN_ID, "minItems": 1}
+_PROMPT = {
+    "description": "A text, several texts, token ids, or several lists of token ids.",
+    "anyOf": [
+        _TEXT,
+        {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": api.MOST_PROMPTS},
+        _TOKEN_IDS,
+        {"type": "array", "items": _TOKEN_IDS, "minItems": 1, "maxItems": api.MOST_PROMPTS},
+    ],
+}
+_ECHO_WITH_LOGPROBS = {
+    "properties": {"echo": {"const": True}, "logprobs": {"type": "integer"}},
+    "required": ["echo", "logprobs"],
+}
+_EVENT = {
+    "description": "One event: a piece of the answer as JSON, an error object, or at the end [DONE].",
+    "type": "object",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +108,15 @@ OPERATIONS = (
 )
 
 
-def document(limits: Limits, version: str, with_key: bool) -> Schema:
-    """The whole document, for a server of `limits` that demands an API key or does not."""
+def document(limits: Limits, version: str, with_key: bool, shortest_chat: int = 1) -> Schema:
+    """The whole document, for a server of `limits` that demands an API key or does not.
+
+    shortest_chat: tokens of a conversation that says nothing, which no answer can take.
+    """
     paths: dict[str, Schema] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, limits, with_key)
-    components: Schema = {"schemas": _schemas(limits)}
+    components: Schema = {"schemas": _schemas(limits, shortest_chat)}
     if with_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     info = {"title": "many processes, one port", "version": version, "description": DESCRIPTION}
@@ -103,14 +126,17 @@ def document(limits: Limits, version: str, with_key: bool) -> Schema:
 # ---- schemas --------------------------------------------------------------------------------------------------------
 
 
-def _schemas(limits: Limits) -> dict[str, Schema]:
+def _schemas(limits: Limits, shortest_chat: int) -> dict[str, Schema]:
     _, made = msgspec.json.schema_components(
         (*_REQUESTS, *_ANSWERS, *_OTHERS), ref_template="#/components/schemas/{name}"
     )
     schemas: dict[str, Schema] = _with_token_ids(made)
     schemas["TokenId"] = {"type": "integer", "minimum": 0, "maximum": limits.vocab_size - 1}
     for request in _REQUESTS:
-        _fill_in(schemas[request.__name__]["properties"], request, limits)
+        shortest = shortest_chat if request is api.ChatCompletionRequest else 1
+        _fill_in(schemas[request.__name__]["properties"], request, limits, shortest)
+    schemas["CompletionRequest"]["properties"]["prompt"] = _PROMPT
+    schemas["CompletionRequest"]["not"] = _ECHO_WITH_LOGPROBS
     schemas["TokenizeRequest"]["oneOf"] = [{"required": ["prompt"]}, {"required": ["messages"]}]
     return schemas
 
@@ -124,11 +150,12 @@ def _with_token_ids(schema: Any) -> Any:
     return [_with_token_ids(each) for each in schema] if isinstance(schema, list | tuple) else schema
 
 
-def _fill_in(properties: dict[str, Schema], request: type, limits: Limits) -> None:
+def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, shortest_prompt: int) -> None:
     properties["model"] = {"enum": [limits.model_name, None], "default": None, "description": "The served model."}
-    for name in ("max_tokens", "min_tokens", "max_completion_tokens"):
-        if name in properties:
-            properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - 1
+    for name in {"max_tokens", "max_completion_tokens"} & properties.keys():
+        properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - shortest_prompt
+    if "min_tokens" in properties:
+        properties["min_tokens"]["anyOf"][0]["maximum"] = limits.max_model_len - 1
     for name, harmless in REFUSED.get(request, {}).items():
         properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
 
@@ -161,7 +188,7 @@ def _success(operation: Operation) -> Schema:
     elif operation.answer is not None:
         made["content"] = _content("application/json", operation.answer)
     if operation.streams:
-        made["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        made["content"]["text/event-stream"] = {"schema": _EVENT}
     return made
 
 

@@ -84,6 +84,7 @@ class RequestParser(Generic[R]):
     """Parses bodies of one kind. One for each route, made when the app is made."""
 
     def __init__(self, kind: type[R]) -> None:
+        self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
         self._names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self._known = frozenset(kind.__struct_encode_fields__)
@@ -97,16 +98,25 @@ class RequestParser(Generic[R]):
             given = self._names(body)
             request = self._decode(body)
         except msgspec.ValidationError as error:
-            raise _explain(str(error), body) from None
+            request = self._second_try(str(error), body)
         except msgspec.DecodeError as error:
-            raise bad_request(f"the body is not JSON: {_cause(error)}", code="invalid_json") from None
+            raise bad_request(f"the body is not JSON: {_cause(error, body)}", code="invalid_json") from None
         except RecursionError:
             raise bad_request(
-                "the body is nested too deeply: got more than 900 levels, allowed are fewer", code="invalid_json"
+                "the body is nested too deeply: allowed are a few hundred levels", code="invalid_json"
             ) from None
         if not given.keys() <= self._known:
             self._check_others(given)
         return request
+
+    def _second_try(self, message: str, body: bytes) -> R:
+        """JSON knows one kind of number: 16.0 is an integer too, which msgspec's decoder does not take."""
+        if "got `float`" in message:
+            try:
+                return msgspec.convert(_with_integers(_value(body)), self._kind)
+            except msgspec.ValidationError as error:
+                message = str(error)
+        raise _explain(message, body) from None
 
     def _check_others(self, given: dict[str, msgspec.Raw]) -> None:
         for name in given.keys() - self._known:
@@ -187,6 +197,15 @@ def _at(value: object, path: str) -> object:
     return value
 
 
+def _with_integers(value: Any) -> Any:
+    """`value` with each float that is a whole number as an int; a field that wants a float takes both."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_with_integers(each) for each in value]
+    return {name: _with_integers(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 def _value(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
@@ -201,7 +220,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _cause(error: msgspec.DecodeError) -> str:
+def _cause(error: msgspec.DecodeError, body: bytes) -> str:
+    if not body.strip():
+        return "it is empty"
     if "truncated" in str(error):  # msgspec also says this of half a surrogate pair
         return "it ends early, or a string holds half of a surrogate pair (\\ud800 to \\udfff)"
     return str(error).removeprefix("JSON is malformed: ")

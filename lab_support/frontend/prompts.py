@@ -1,8 +1,9 @@
 """A request's prompt to token ids: texts, token ids and conversations, each checked against what the model can take."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from lab_support.frontend.chat_template import ChatTemplateError
 from lab_support.frontend.errors import ApiError, bad_request
@@ -35,8 +36,9 @@ class Prompt:
 class PromptReader:
     """Reads prompts. Long texts are tokenized one at a time in a thread, so that running streams don't wait."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, on_tokenized: Callable[[float], None] = lambda seconds: None) -> None:
         self._tokenizer = tokenizer
+        self._on_tokenized = on_tokenized
         self._one_at_a_time = asyncio.Lock()
 
     async def completion(self, request: CompletionRequest, limits: Limits) -> list[Prompt]:
@@ -56,10 +58,24 @@ class PromptReader:
             raise bad_request(str(error), "messages") from error
         return await self.encode(text, special, limits.max_model_len, "messages")
 
+    async def shortest_chat(self, limits: Limits) -> int:
+        """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
+        try:
+            return max(1, len(await self.chat([ChatMessage(role="user", content="")], limits)))
+        except ApiError:
+            return 1
+
     async def encode(self, text: str, special: bool, most: int, param: str) -> list[int]:
         """Token ids of `text`. Raises `ApiError` (400) where they are certainly more than `most`."""
+        started = monotonic()
         if len(text) <= CHARACTERS_AT_ONCE:
-            return self._tokenizer.encode(text, special)
+            token_ids = self._tokenizer.encode(text, special)
+        else:
+            token_ids = await self._encode_long(text, special, most, param)
+        self._on_tokenized(monotonic() - started)
+        return token_ids
+
+    async def _encode_long(self, text: str, special: bool, most: int, param: str) -> list[int]:
         async with self._one_at_a_time:
             token_ids = await asyncio.to_thread(self._tokenizer.encode_up_to, text, most, special)
         if token_ids is None:

@@ -70,11 +70,11 @@ def build_app(
     engine_client.on_stats = metrics.on_stats
     limits = ModelLimits(config, folder, engine_client)
     bodies = BodyReader(config.max_body_bytes, config.body_timeout)
-    prompts = PromptReader(tokenizer)
+    prompts = PromptReader(tokenizer, metrics.server.tokenized)
     admission = Admission(config.max_num_queued_reqs, counters, engine_client, metrics)
     generate = Generate(tokenizer, engine_client, limits, bodies, prompts, admission, metrics)
     texts = Texts(tokenizer, limits, bodies, prompts)
-    about = About(config, limits, engine_client, counters, identity, metrics)
+    about = About(config, limits, engine_client, counters, identity, prompts, metrics)
     routes = [
         _route("/v1/completions", generate.completions, "POST"),
         _route("/v1/chat/completions", generate.chat_completions, "POST"),
@@ -157,6 +157,7 @@ class About:
         engine_client: EngineClient,
         counters: InFlight,
         identity: Identity,
+        prompts: PromptReader,
         metrics: Metrics,
     ) -> None:
         self._config = config
@@ -164,6 +165,7 @@ class About:
         self._engine_client = engine_client
         self._counters = counters
         self._identity = identity
+        self._prompts = prompts
         self._metrics = metrics
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,7 +187,9 @@ class About:
         await respond(send, 200, self._metrics.render(), CONTENT_TYPE)
 
     async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        document = openapi.document(self._limits(), self._identity.version, self._config.api_key is not None)
+        limits, with_key = self._limits(), self._config.api_key is not None
+        shortest = await self._prompts.shortest_chat(limits)
+        document = openapi.document(limits, self._identity.version, with_key, shortest)
         await respond(send, 200, msgspec.json.encode(document))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,17 +10,12 @@ LOWEST_TEMPERATURE = 0.01  # above 0; vLLM's: dividing by less overflows
 SEEDS = 2**64
 
 
-def check_fields_together(request: CompletionRequest | ChatCompletionRequest) -> None:
-    """Raises `ApiError` (400) for fields that are fine alone and not together."""
-    if request.stream_options is not None and not request.stream:
-        raise bad_request("stream_options: got some, allowed is only with `stream` true", "stream_options")
-    if isinstance(request, CompletionRequest):
-        if request.echo and request.logprobs is not None:
-            raise bad_request(
-                "logprobs: got some with `echo`, allowed is one of both: prompts get no log-probabilities", "logprobs"
-            )
-    elif request.top_logprobs and not request.logprobs:
-        raise bad_request("top_logprobs: got some, allowed is only with `logprobs` true", "top_logprobs")
+def check_echo(request: CompletionRequest) -> None:
+    """Raises `ApiError` (400) where log-probabilities of the prompt were asked for."""
+    if request.echo and request.logprobs is not None:
+        raise bad_request(
+            "logprobs: got some with `echo`, allowed is one of both: prompts get no log-probabilities", "logprobs"
+        )
 
 
 def sampling_params(
@@ -28,15 +23,10 @@ def sampling_params(
 ) -> SamplingParams:
     """How to answer a prompt of `prompt_tokens`. Raises `ApiError` (400) where the answer would not fit."""
     max_tokens = _max_tokens(request, prompt_tokens, limits)
-    min_tokens = request.min_tokens or 0
-    if min_tokens > max_tokens:
-        raise bad_request(
-            f"min_tokens: got {min_tokens}, allowed are 0 to max_tokens, which is {max_tokens}", "min_tokens"
-        )
     temperature = _given(request.temperature, 1.0)
     return SamplingParams(
         max_tokens=max_tokens,
-        min_tokens=min_tokens,
+        min_tokens=min(_min_tokens(request.min_tokens or 0, limits), max_tokens),
         temperature=max(temperature, LOWEST_TEMPERATURE) if temperature else 0.0,
         top_p=_given(request.top_p, 1.0),
         top_k=max(0, request.top_k or 0),
@@ -84,6 +74,13 @@ def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_token
     return default if asked is None else asked
 
 
+def _min_tokens(asked: int, limits: Limits) -> int:
+    most = limits.max_model_len - 1
+    if asked > most:
+        raise bad_request(f"min_tokens: got {asked}, allowed are 0 to {most}", "min_tokens")
+    return asked
+
+
 def _over_context(asked: str, prompt_tokens: int, limits: Limits, param: str) -> ApiError:
     return bad_request(
         f"{param}: got a prompt of {prompt_tokens} tokens and {asked}, but this model's context is "
@@ -106,4 +103,4 @@ def _stop_token_ids(request: CompletionRequest | ChatCompletionRequest, limits: 
 def _logprobs(request: CompletionRequest | ChatCompletionRequest) -> int | None:
     if isinstance(request, CompletionRequest):
         return request.logprobs
-    return (request.top_logprobs or 0) if request.logprobs else None
+    return (request.top_logprobs or 0) if request.logprobs or request.top_logprobs else None

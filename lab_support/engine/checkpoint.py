@@ -12,6 +12,7 @@ import torch
 
 from lab_support.engine.linear import Linear, PackedLinear, PlainLinear, can_pack
 from lab_support.engine.model import Layer, Weights
+from lab_support.engine.norm import FastNorm, Norm, PlainNorm
 from lab_support.model_folder import ModelFolder, ModelShape, StoredTensor
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -27,7 +28,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Weigh
         return _read(folder.stored[name], maps).to(device=device, dtype=dtype, copy=True)
 
     source = stored if folder.stored else _random_source(folder.shape, device, dtype)
-    return _assemble(folder.shape, source, PackedLinear if can_pack(device) else PlainLinear)
+    return _Assembly(folder.shape, source, can_pack(device), dtype).weights()
 
 
 def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
@@ -53,35 +54,45 @@ def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) 
     return source
 
 
-def _assemble(shape: ModelShape, source: Source, linear: Callable[..., Linear]) -> Weights:
-    embedding = source("model.embed_tokens.weight")
-    layers = [_layer(shape, source, linear, f"model.layers.{index}.") for index in range(shape.num_layers)]
-    head = linear(embedding if shape.tied_embeddings else source("lm_head.weight"), None)
-    return Weights(embedding, layers, source("model.norm.weight"), head)
+class _Assembly:
+    """Puts a source's tensors together, in the plain or in the prepacked form."""
 
+    def __init__(self, shape: ModelShape, source: Source, packed: bool, dtype: torch.dtype) -> None:
+        self._shape, self._source = shape, source
+        self._linear = PackedLinear if packed else PlainLinear
+        self._norm_class = FastNorm if packed and dtype == torch.float32 else PlainNorm
 
-def _layer(shape: ModelShape, source: Source, linear: Callable[..., Linear], prefix: str) -> Layer:
-    def fused(names: list[str], has_bias: bool) -> Linear:
-        weight = torch.cat([_paired(shape, name, source(f"{prefix}{name}.weight")) for name in names])
-        bias = [_paired(shape, name, source(f"{prefix}{name}.bias")) for name in names] if has_bias else []
-        return linear(weight, torch.cat(bias) if bias else None)
+    def weights(self) -> Weights:
+        shape, embedding = self._shape, self._source("model.embed_tokens.weight")
+        layers = [self._layer(f"model.layers.{index}.") for index in range(shape.num_layers)]
+        head = self._linear(embedding if shape.tied_embeddings else self._source("lm_head.weight"), None)
+        return Weights(embedding, layers, self._norm("model.norm"), head)
 
-    return Layer(
-        attention_norm=source(f"{prefix}input_layernorm.weight"),
-        qkv=fused(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], shape.attention_bias),
-        output=fused(["self_attn.o_proj"], shape.attention_bias),
-        mlp_norm=source(f"{prefix}post_attention_layernorm.weight"),
-        gate_up=fused(["mlp.gate_proj", "mlp.up_proj"], shape.mlp_bias),
-        down=fused(["mlp.down_proj"], shape.mlp_bias),
-    )
+    def _layer(self, prefix: str) -> Layer:
+        attention, mlp = self._shape.attention_bias, self._shape.mlp_bias
+        return Layer(
+            attention_norm=self._norm(prefix + "input_layernorm"),
+            qkv=self._fused(prefix, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], attention),
+            output=self._fused(prefix, ["self_attn.o_proj"], attention),
+            mlp_norm=self._norm(prefix + "post_attention_layernorm"),
+            gate_up=self._fused(prefix, ["mlp.gate_proj", "mlp.up_proj"], mlp),
+            down=self._fused(prefix, ["mlp.down_proj"], mlp),
+        )
 
+    def _norm(self, name: str) -> Norm:
+        return self._norm_class(self._source(name + ".weight"), self._shape.norm_epsilon)
 
-def _paired(shape: ModelShape, name: str, weight: torch.Tensor) -> torch.Tensor:
-    """Queries and keys from Hugging Face's layout (two halves of a head are turned together) into pairs side by side.
+    def _fused(self, prefix: str, names: list[str], has_bias: bool) -> Linear:
+        weights = [self._paired(name, self._source(f"{prefix}{name}.weight")) for name in names]
+        biases = [self._paired(name, self._source(f"{prefix}{name}.bias")) for name in names] if has_bias else []
+        return self._linear(torch.cat(weights), torch.cat(biases) if biases else None)
 
-    Both are reordered alike, so their products don't change.
-    """
-    if not name.endswith(("q_proj", "k_proj")):
-        return weight
-    halves = weight.view(-1, 2, shape.head_dim // 2, *weight.shape[1:])
-    return halves.transpose(1, 2).reshape(weight.shape)
+    def _paired(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Queries and keys from Hugging Face's layout (two halves of a head turn together) into pairs side by side.
+
+        Both are reordered alike, so their products don't change.
+        """
+        if not name.endswith(("q_proj", "k_proj")):
+            return weight
+        halves = weight.view(-1, 2, self._shape.head_dim // 2, *weight.shape[1:])
+        return halves.transpose(1, 2).reshape(weight.shape)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from lab_support.engine.attention import BlockMemory, Span
+from lab_support.engine.attention import BlockMemory
+from lab_support.engine.batch import Batch
 from lab_support.engine.linear import Linear
+from lab_support.engine.norm import Norm
 from lab_support.model_folder import ModelShape
 
 
@@ -17,37 +19,22 @@ from lab_support.model_folder import ModelShape
 class Layer:
     """One decoder layer. `qkv` and `gate_up` are several of the checkpoint's matrices in one product."""
 
-    attention_norm: torch.Tensor
+    attention_norm: Norm
     qkv: Linear
     output: Linear
-    mlp_norm: torch.Tensor
+    mlp_norm: Norm
     gate_up: Linear
     down: Linear
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """embedding [vocabulary, hidden]; norm [hidden]; head maps hidden to logits."""
+    """embedding [vocabulary, hidden]; head maps hidden to logits."""
 
     embedding: torch.Tensor
     layers: list[Layer]
-    norm: torch.Tensor
+    norm: Norm
     head: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The rows of one step, padding rows last.
-
-    token_ids, slots: int64 [rows]. rotations: complex64 [rows, 1, head dim / 2]. spans: cover the rows in order,
-    but for the padding. sampling_rows: int64 [samples], the rows that need logits; None if all rows do.
-    """
-
-    token_ids: torch.Tensor
-    slots: torch.Tensor
-    rotations: torch.Tensor
-    spans: list[Span]
-    sampling_rows: torch.Tensor | None
 
 
 class LlamaModel:
@@ -62,12 +49,12 @@ class LlamaModel:
         weights = self._weights
         x = F.embedding(batch.token_ids, weights.embedding)
         for index, layer in enumerate(weights.layers):
-            x = layer.output.add_to(x, self._attention(index, layer, self._norm(x, layer.attention_norm), batch))
-            gate, up = layer.gate_up(self._norm(x, layer.mlp_norm)).chunk(2, -1)
+            x = layer.output.add_to(x, self._attention(index, layer, layer.attention_norm(x), batch))
+            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, -1)
             x = layer.down.add_to(x, F.silu(gate).mul_(up))
         if batch.sampling_rows is not None:
             x = x.index_select(0, batch.sampling_rows)
-        return weights.head(self._norm(x, weights.norm)).float()
+        return weights.head(weights.norm(x)).float()
 
     def _attention(self, index: int, layer: Layer, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """[rows, heads × head dim]: every row looks at its sequence's rows so far, itself included."""
@@ -83,9 +70,6 @@ class LlamaModel:
         if start < x.shape[0]:
             parts.append(x.new_zeros(x.shape[0] - start, shape.num_heads * shape.head_dim))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, weight.shape, weight, self._shape.norm_epsilon)
 
 
 def _rotate(heads: torch.Tensor, rotations: torch.Tensor) -> None:

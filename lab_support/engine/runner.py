@@ -5,18 +5,17 @@ computed is model.py's matter, what is scheduled the scheduler's. The lines mark
 the machine that this was written on has none.
 """
 
-import array
 import os
 
 import torch
 
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine import checkpoint
-from lab_support.engine.attention import BlockMemory, Span
-from lab_support.engine.linear import can_pack, pad_rows
-from lab_support.engine.model import Batch, LlamaModel
+from lab_support.engine.attention import BlockMemory
+from lab_support.engine.batch import BatchBuilder
+from lab_support.engine.linear import can_pack
+from lab_support.engine.model import LlamaModel
 from lab_support.engine.request import Request, Sequence
-from lab_support.engine.rope import rotations
 from lab_support.engine.sampler import Sampler
 from lab_support.engine.step import Sampled, Step
 from lab_support.generation import SamplingParams
@@ -24,8 +23,6 @@ from lab_support.model_folder import ModelFolder, ModelShape
 
 # A CPU has no memory that is the engine's alone, so the cache is a fixed number of tokens; it is touched only as used.
 CPU_CACHE_TOKENS = 16_384
-# Sequences up to so many blocks share one span; longer ones are padded to at most twice their length.
-SHORT_BLOCKS = 8
 
 
 class Runner:
@@ -42,18 +39,25 @@ class Runner:
         dtype = choose_dtype(config.dtype, device, folder.shape)
         if device.type == "cpu":
             torch.set_num_threads(config.torch_threads)
-        self._device, self._dtype, self._block_size = device, dtype, config.block_size
-        self._padded = can_pack(device)
+        self._device, self._dtype = device, dtype
         self.end_token_ids = folder.end_token_ids
         with torch.inference_mode():
             weights = checkpoint.load(folder, device, dtype)
             self.num_blocks = config.num_gpu_blocks_override or count_blocks(config, folder.shape, device, dtype)
             self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
-            self._memory = BlockMemory(folder.shape, self.num_blocks, config.block_size, device, dtype)
-            self._rotations = rotations(folder.shape.rope, folder.shape.head_dim, self.max_model_len).to(device)
-            self._model = LlamaModel(folder.shape, weights, self._memory)
+            memory = BlockMemory(folder.shape, self.num_blocks, config.block_size, device, dtype)
+            self._model = LlamaModel(folder.shape, weights, memory)
             self._sampler = Sampler(folder.end_token_ids)
-        self._warm_up()
+            self._builder = BatchBuilder(
+                folder.shape,
+                block_size=config.block_size,
+                scratch_block=memory.scratch_block,
+                max_model_len=self.max_model_len,
+                device=device,
+                dtype=dtype,
+                padded=can_pack(device),
+            )
+        self._warm_up(memory.scratch_block)
 
     @property
     def details(self) -> dict[str, str | int | float]:
@@ -72,87 +76,14 @@ class Runner:
         """float32 [len(step.sampling), vocabulary]; None for an empty step."""
         if not step.num_tokens:
             return None
-        logits = self._model.forward(self._batch(step))
+        logits = self._model.forward(self._builder.build(step))
         return logits[: len(step.sampling)]
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, scratch_block: int) -> None:
         """One decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily."""
         sequence = Sequence(Request(None, [0], SamplingParams(temperature=0.0)))
-        sequence.block_table = [self._memory.scratch_block]
+        sequence.block_table = [scratch_block]
         self.run(Step([sequence], []))
-
-    # ---- from lists to tensors --------------------------------------------------------------------------------------
-
-    def _batch(self, step: Step) -> Batch:
-        rows, size = step.num_tokens, self._block_size
-        padding = (pad_rows(rows) if self._padded else rows) - rows
-        tokens, positions, slots = array.array("q"), array.array("q"), array.array("q")
-        for sequence in step.decodes:
-            position = sequence.num_computed
-            tokens.append(sequence.token_ids[position])
-            positions.append(position)
-            slots.append(sequence.block_table[position // size] * size + position % size)
-        for sequence, count in step.chunks:
-            chunk = range(sequence.num_computed, sequence.num_computed + count)
-            tokens.extend(sequence.token_ids[chunk.start : chunk.stop])
-            positions.extend(chunk)
-            slots.extend([sequence.block_table[position // size] * size + position % size for position in chunk])
-        tokens.extend([0] * padding)
-        positions.extend([0] * padding)
-        slots.extend([self._memory.scratch_block * size] * padding)
-        columns = self._tensor(tokens + positions + slots).view(3, -1)
-        return Batch(
-            token_ids=columns[0],
-            slots=columns[2],
-            rotations=self._rotations.index_select(0, columns[1]),
-            spans=self._decode_spans(step.decodes, columns[1]) + self._chunk_spans(step, columns[1]),
-            sampling_rows=self._sampling_rows(step) if step.chunks else None,
-        )
-
-    def _decode_spans(self, decodes: list[Sequence], positions: torch.Tensor) -> list[Span]:
-        """Decodes come shortest first; a new span starts where padding would more than double the work."""
-        spans, start = [], 0
-        while start < len(decodes):
-            longest = max(SHORT_BLOCKS, 2 * len(decodes[start].block_table))
-            end = start + 1
-            while end < len(decodes) and len(decodes[end].block_table) <= longest:
-                end += 1
-            spans.append(self._decode_span(decodes[start:end], positions[start:end]))
-            start = end
-        return spans
-
-    def _decode_span(self, decodes: list[Sequence], positions: torch.Tensor) -> Span:
-        blocks_each = max(len(sequence.block_table) for sequence in decodes)
-        blocks = array.array("q")
-        for sequence in decodes:
-            blocks.extend(sequence.block_table)
-            blocks.extend([self._memory.scratch_block] * (blocks_each - len(sequence.block_table)))
-        bias = self._memory.bias(positions, blocks_each * self._block_size, len(decodes), self._dtype)
-        return Span(len(decodes), 1, self._tensor(blocks), bias)
-
-    def _chunk_spans(self, step: Step, positions: torch.Tensor) -> list[Span]:
-        spans, start = [], len(step.decodes)
-        for sequence, count in step.chunks:
-            used = -(-(sequence.num_computed + count) // self._block_size)
-            bias = self._memory.bias(positions[start : start + count], used * self._block_size, 1, self._dtype)
-            spans.append(Span(1, count, self._tensor(array.array("q", sequence.block_table[:used])), bias))
-            start += count
-        return spans
-
-    def _sampling_rows(self, step: Step) -> torch.Tensor:
-        rows = array.array("q", range(len(step.decodes)))
-        row = len(step.decodes)
-        for chunk in step.chunks:
-            row += chunk.num_tokens
-            if chunk.samples:
-                rows.append(row - 1)
-        padding = (pad_rows(len(rows)) if self._padded else len(rows)) - len(rows)
-        rows.extend([0] * padding)
-        return self._tensor(rows)
-
-    def _tensor(self, numbers: array.array) -> torch.Tensor:
-        """int64, on the device. By way of the array's memory: 2 µs where torch.tensor takes 14 for 128 numbers."""
-        return torch.frombuffer(numbers, dtype=torch.int64).to(self._device)
 
 
 # ---- what the machine allows ----------------------------------------------------------------------------------------

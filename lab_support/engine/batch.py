@@ -1,0 +1,176 @@
+"""A step's lists turned into the tensors of one forward pass, with one copy to the device.
+
+Rows that can be computed together form a span: decoding sequences of about one length (one row each, block tables
+padded to the longest), or one piece of a prompt (many rows of one sequence).
+"""
+
+import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+
+from lab_support.engine.linear import pad_rows
+from lab_support.engine.request import Sequence
+from lab_support.engine.rope import rotations
+from lab_support.engine.step import Chunk, Step
+from lab_support.model_folder import ModelShape
+
+# A span more costs about as much time as gathering and multiplying so many blocks of padding (model in the box).
+SPAN_COST = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows that attend together.
+
+    blocks: int64 [num_sequences × blocks each], shorter block tables filled up with the scratch block.
+    bias: [1 or kv heads × num_sequences, 1 or query heads per kv head × rows_each, tokens]: 0 where a row may look,
+        minus infinity where it may not (its future, and the filling).
+    """
+
+    num_sequences: int
+    rows_each: int
+    blocks: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one step, padding rows last.
+
+    token_ids, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
+    rotations: complex64 [rows, 1, head dim / 2]. spans: cover the rows in order, but for the padding.
+    sampling_rows: int64 [samples and padding], the rows that need logits; None if those are the first ones.
+    """
+
+    token_ids: torch.Tensor
+    slots: torch.Tensor
+    rotations: torch.Tensor
+    spans: list[Span]
+    sampling_rows: torch.Tensor | None
+
+
+class BatchBuilder:
+    """Knows the sizes that every step has in common. `padded`: rows are padded to one of few counts (linear.py)."""
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        block_size: int,
+        scratch_block: int,
+        max_model_len: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        padded: bool,
+    ) -> None:
+        self._kv_heads, self._group = shape.num_kv_heads, shape.num_heads // shape.num_kv_heads
+        self._block_size, self._scratch_block = block_size, scratch_block
+        self._device, self._padded = device, padded
+        self._rotations = rotations(shape.rope, shape.head_dim, max_model_len).to(device)
+        # Zeros, then minus infinities: every row's bias is a stretch of this that ends as far behind the middle as
+        # the row may not look. So one gather makes a span's bias (3 µs; comparing and filling took 15).
+        longest = max_model_len + block_size
+        self._window = torch.zeros(2 * longest, device=device, dtype=dtype)
+        self._window[longest:] = float("-inf")
+        self._last_zero = longest - 1
+
+    def build(self, step: Step) -> Batch:
+        token_ids, positions, slots = self._rows(step)
+        plans = [self._plan_decodes(span) for span in _similar(step.decodes)]
+        plans += [self._plan_chunk(chunk) for chunk in step.chunks]
+        lists = [token_ids, positions, slots, self._sampling_rows(step)]
+        for plan in plans:
+            lists += (plan.blocks, plan.stretches)
+        token_tensor, position_tensor, slot_tensor, sampling_rows, *others = self._tensors(lists)
+        return Batch(
+            token_ids=token_tensor,
+            slots=slot_tensor,
+            rotations=self._rotations.index_select(0, position_tensor),
+            spans=[self._span(*parts) for parts in zip(plans, others[::2], others[1::2], strict=True)],
+            sampling_rows=sampling_rows if step.chunks else None,
+        )
+
+    def _rows(self, step: Step) -> tuple[list[int], list[int], list[int]]:
+        """Token, position and slot of every row. Padding rows write into the scratch block."""
+        token_ids, positions, slots = [], [], []
+        size = self._block_size
+        for sequence in step.decodes:
+            position = sequence.num_computed
+            token_ids.append(sequence.token_ids[position])
+            positions.append(position)
+            slots.append(sequence.block_table[position // size] * size + position % size)
+        for sequence, count in step.chunks:
+            start, table = sequence.num_computed, sequence.block_table
+            token_ids += sequence.token_ids[start : start + count]
+            positions += range(start, start + count)
+            slots += [table[position // size] * size + position % size for position in range(start, start + count)]
+        padding = self._padding(len(token_ids))
+        return (
+            token_ids + [0] * padding,
+            positions + [0] * padding,
+            slots + [self._scratch_block * size] * padding,
+        )
+
+    def _sampling_rows(self, step: Step) -> list[int]:
+        rows = list(range(len(step.decodes)))
+        end = len(step.decodes)
+        for chunk in step.chunks:
+            end += chunk.num_tokens
+            if chunk.samples:
+                rows.append(end - 1)
+        return rows + [0] * self._padding(len(rows))
+
+    def _plan_decodes(self, decodes: list[Sequence]) -> "_Plan":
+        blocks_each = max(len(sequence.block_table) for sequence in decodes)
+        blocks = []
+        for sequence in decodes:
+            blocks += sequence.block_table
+            blocks += [self._scratch_block] * (blocks_each - len(sequence.block_table))
+        stretches = [self._last_zero - sequence.num_computed for sequence in decodes]
+        return _Plan(len(decodes), 1, blocks, stretches * self._kv_heads)
+
+    def _plan_chunk(self, chunk: Chunk) -> "_Plan":
+        start, end = chunk.sequence.num_computed, chunk.sequence.num_computed + chunk.num_tokens
+        blocks = chunk.sequence.block_table[: -(-end // self._block_size)]
+        stretches = [self._last_zero - position for position in range(start, end)]
+        return _Plan(1, chunk.num_tokens, blocks, stretches * self._group)
+
+    def _span(self, plan: "_Plan", blocks: torch.Tensor, stretches: torch.Tensor) -> Span:
+        tokens_each = len(plan.blocks) // plan.num_sequences * self._block_size
+        bias = self._window.unfold(0, tokens_each, 1).index_select(0, stretches)
+        return Span(plan.num_sequences, plan.rows_each, blocks, bias.unsqueeze(1 if plan.rows_each == 1 else 0))
+
+    def _padding(self, rows: int) -> int:
+        return pad_rows(rows) - rows if self._padded else 0
+
+    def _tensors(self, lists: list[list[int]]) -> tuple[torch.Tensor, ...]:
+        """Each list as int64 on the device: in one copy, by way of an array's memory, which torch.tensor is slow at
+        (14 against 2 µs for 128 numbers)."""
+        numbers = torch.frombuffer(array.array("q", chain.from_iterable(lists)), dtype=torch.int64)
+        return numbers.to(self._device).split([len(numbers) for numbers in lists])
+
+
+class _Plan(NamedTuple):
+    """A span before its numbers are on the device; `stretches` says where in the window each row's bias begins."""
+
+    num_sequences: int
+    rows_each: int
+    blocks: list[int]
+    stretches: list[int]
+
+
+def _similar(decodes: list[Sequence]) -> Iterator[list[Sequence]]:
+    """Cut decodes (shortest first) where padding to the longest would cost more than one span more."""
+    start = used = 0
+    for end, sequence in enumerate(decodes):
+        blocks = len(sequence.block_table)
+        if blocks * (end - start) - used > SPAN_COST:
+            yield decodes[start:end]
+            start, used = end, 0
+        used += blocks
+    if decodes:
+        yield decodes[start:]

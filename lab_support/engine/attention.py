@@ -7,9 +7,6 @@ with a softmax between them.
 import math
 import mmap
 
-import math
-import mmap
-
 import torch
 import torch.nn.functional as F
 

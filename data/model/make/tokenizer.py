@@ -5,6 +5,7 @@ that a port number is copied digit by digit and not known by heart.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,8 +64,10 @@ TOKENIZER_CONFIG = {
 GENERATION_CONFIG = {"eos_token_id": 0, "pad_token_id": 0, "do_sample": False}
 
 
-def train(texts: Iterable[str]) -> Tokenizer:
+def train(documents: Iterable[str]) -> Tokenizer:
     """A tokenizer of exactly `VOCABULARY` entries, the special ones first. Deterministic."""
+    specials = re.compile("|".join(map(re.escape, SPECIAL)))
+    texts = (part for document in documents for part in specials.split(document))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

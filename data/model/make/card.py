@@ -1,0 +1,148 @@
+"""Writes the model card (README.md of the folder) from what was measured. `python -m data.model.make.card`."""
+# ruff: noqa: E501 - tables
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from data.model.make import evaluate, train
+
+PROMPTS = 624
+
+CARD = """---
+license: apache-2.0
+language: en
+library_name: transformers
+---
+
+# The model in the box
+
+A Llama of {parameters:,} parameters in bfloat16 ({megabytes:.1f} MB), small enough to lie in this repository and quick
+enough for a laptop's CPU. It tells short stories of children, animals, processes and ports, answers questions about
+them, and explains the words of this course in a sentence or two. It exists so that a real server has something real
+to serve: text that one can read, and answers that one can check.
+
+| | |
+| --- | --- |
+| shape | 4 layers, hidden 256, 4 heads and 2 KV heads of 64, intermediate 688, vocabulary 2,048, tied embeddings, context 2,048 |
+| tokenizer | byte-level BPE; digits stay single; `<|endoftext|>` ends a text or an answer; `<|system|>`, `<|user|>`, `<|assistant|>` begin a message |
+| loads with | `AutoModelForCausalLM`, `AutoTokenizer` of transformers; any server for Llama folders |
+| weights' SHA-256 | `{digest}` |
+| licence | Apache-2.0, like the repository: corpus, script and weights are our own, and no third party's text or weights went in |
+
+## What was measured
+
+**Recall of named things: {recall:.1%} of {prompts} held-out prompts** (aim: 90 %). A prompt is a story, or a story with a
+question as a chat, that stops where only the story so far tells what comes: who it was, what it was, where, or at which
+port. Greedy decoding must give exactly that and nothing that prolongs it. The names and things of such a prompt never
+meet in a training story. {chance}
+
+| prompts | recall |
+| --- | --- |
+| as a story | {story:.1%} |
+| as a chat | {chat:.1%} |
+| with 1,500 tokens of other text before them ({prompts_far} prompts) | {recall_far:.1%} |
+
+By grammar: {by_grammar}.
+
+Validation on {prompts} held-out documents: loss {loss:.3f} nats a token, {bits_per_byte:.3f} bits a byte. All in float32 on a CPU.
+
+Trained on {tokens:.1f} million tokens in {steps:,} steps, {cpu_minutes:.0f} minutes of CPU time on one thread, seed {seed}.
+
+## Samples
+
+Greedy, the prompt in bold.
+
+{samples}
+
+## What it is not
+
+- Not a source of facts. It knows some seventy words of this course by heart and says of most other things that it does not
+  know; asked in a way that it has never seen, it may answer something else, fluently and wrongly.
+- Not a writer: its stories come from {grammars} grammars, so they soon resemble each other. It knows a few thousand words, and
+  names or words outside them are copied less surely.
+- Not made to compute, to translate, to write code, or to follow instructions beyond those of its chats. System messages
+  were seen in training but change nothing.
+- Its recall is that of a text like those it was trained on. Other texts, above all longer ones, it keeps track of less well.
+- It speaks English only. It was not tested for harmful output; its corpus holds none.
+
+## Make it again
+
+```
+python -m data.model.make --folder FOLDER
+```
+
+from the root of the repository (with the packages of the `test` extra) trains, measures and writes the card. It takes about half an hour.
+All is seeded; the weights come out the same bit for bit only with the same version of torch on the same kind of CPU.
+
+| file | what |
+| --- | --- |
+| `make/cast.py` | names, things, places, and the rule for what is held out |
+| `make/stories.py`, `make/machine_stories.py` | the story grammars |
+| `make/answers.py` | the questions and answers |
+| `make/corpus.py` | mixes them into documents |
+| `make/tokenizer.py` | the tokenizer, and the folder's small JSON files |
+| `make/llama.py`, `make/train.py` | the decoder and its training |
+| `make/evaluate.py`, `make/card.py` | the figures above, and this card |
+"""
+
+CHANCE = (
+    "A guess among the people, the places or the things of the same story is right about half the time or less, and a "
+    "guess from the word lists about never."
+)
+
+
+def write(folder: Path, training: list[dict[str, float]]) -> None:
+    """Measure `folder` and write its README.md; `training` is the log of `train.py`."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    measured = evaluate.measure(folder, PROMPTS)
+    weights = (folder / "model.safetensors").read_bytes()
+    by_grammar = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in measured["by_grammar"].items())
+    text = CARD.format(
+        parameters=sum(each.numel() for each in model.parameters()),
+        megabytes=len(weights) / 1e6,
+        digest=hashlib.sha256(weights).hexdigest(),
+        story=measured["by_form"]["story"],
+        chat=measured["by_form"]["chat"],
+        tokens=train.TOKENS / 1e6,
+        steps=train.STEPS,
+        cpu_minutes=training[-1]["cpu_seconds"] / 60,
+        seed=train.SEED,
+        samples="\n\n".join(as_sample(*each) for each in evaluate.samples(model, tokenizer)),
+        grammars=len(evaluate.GRAMMARS),
+        chance=CHANCE,
+        by_grammar=by_grammar,
+        **measured["validation"],
+        **{name: measured[name] for name in ("recall", "prompts", "recall_far", "prompts_far")},
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def as_sample(prompt: str, continuation: str) -> str:
+    """One quoted sample; the special tokens of a chat become words for readers."""
+    if prompt.startswith("<|user|>"):
+        question = prompt.removeprefix("<|user|>").removesuffix("<|assistant|>")
+        return f"> **{question}**\n>\n> {_quoted(continuation)}"
+    return f"> **{prompt}**{_quoted(continuation)}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\n", "\n> ")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=evaluate.FOLDER)
+    parser.add_argument("--training", type=Path, required=True, help="the training.jsonl that train.py wrote")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    write(arguments.folder, [json.loads(line) for line in arguments.training.read_text().splitlines()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Mixes stories, chains of stories and chats into documents, all from one seed.
+
+`python -m data.model.make.corpus` prints a few, so that they can be read.
+"""
+
+import random
+from collections.abc import Iterator
+
+from data.model.make import answers, machine_stories, stories
+from data.model.make.cast import Cast
+from data.model.make.stories import Story
+from data.model.make.tokenizer import ASSISTANT, END, SYSTEM, USER
+
+SUBJECTS = [
+    (stories.STORIES, ["a girl", "a boy", "a child", "an animal", "two friends", "children"]),
+    (
+        machine_stories.STORIES,
+        ["a process", "a server", "a port", "a small process", "processes", "a socket", "a computer"],
+    ),
+]
+
+
+def documents(seed: int, held_out: bool = False, marked: bool = False) -> Iterator[str]:
+    """Documents without end, each closed by the end token. `marked` keeps the marks around what can be recalled."""
+    random_source = random.Random(seed)
+    while True:
+        text = one_document(Cast(random_source, held_out))
+        yield text if marked else unmarked(text)
+
+
+def unmarked(text: str) -> str:
+    return text.replace("\x01", "").replace("\x02", "")
+
+
+def one_document(cast: Cast) -> str:
+    kind = cast.random.random()
+    if kind < 0.40:
+        return a_story(cast).text + END
+    if kind < 0.47:
+        return chain(cast, cast.random.choice((2, 2, 3, 4, 6))) + END
+    if kind < 0.50:
+        return explanation(cast) + END
+    return chat(cast)
+
+
+def a_story(cast: Cast) -> Story:
+    grammars = cast.random.choice([stories.STORIES, machine_stories.STORIES])
+    return cast.random.choice(grammars)(cast)
+
+
+def chain(cast: Cast, count: int) -> str:
+    """Several stories of one hero, so that something can be remembered from far away."""
+    grammars, hero = cast.random.choice(
+        [(stories.STORIES, cast.girl_or_boy()), (machine_stories.STORIES, cast.process())]
+    )
+    told = [cast.random.choice(grammars)(cast, hero) for _ in range(count)]
+    return "\n\n".join(story.text for story in told)
+
+
+def explanation(cast: Cast) -> str:
+    """One to four topics as running text."""
+    topics = cast.random.sample(answers.TOPICS, cast.random.randint(1, 4))
+    return "\n\n".join(answers.about_a_topic(cast.random, topic)[1] for topic in topics)
+
+
+def chat(cast: Cast) -> str:
+    """One conversation of one to three turns, as the chat template writes it."""
+    system = SYSTEM + cast.random.choice(answers.SYSTEM_PROMPTS) if cast.random.random() < 0.2 else ""
+    return system + "".join(_turn(cast) for _ in range(cast.random.choice((1, 1, 1, 2, 3))))
+
+
+def as_turn(question: str, answer: str) -> str:
+    return f"{USER}{question}{ASSISTANT}{answer}{END}"
+
+
+def _turn(cast: Cast) -> str:
+    kind = cast.random.random()
+    if kind < 0.42:
+        return as_turn(*answers.about_a_topic(cast.random))
+    if kind < 0.57:
+        return as_turn(*answers.with_an_answer_of_its_own(cast.random))
+    if kind < 0.65:
+        return as_turn(*answers.small_talk(cast.random))
+    if kind < 0.67:
+        return as_turn(*answers.counting(cast.random))
+    cast = Cast(cast.random, cast.held_out)
+    return _story_on_demand(cast) if kind < 0.80 else _reading(cast)
+
+
+def _story_on_demand(cast: Cast) -> str:
+    grammars, subjects = cast.random.choice(SUBJECTS)
+    story = cast.random.choice(grammars)(cast)
+    wish = story.wish if cast.random.random() < 0.7 else cast.pick(*subjects)
+    if cast.random.random() < 0.1:
+        return as_turn(
+            cast.pick("Tell me a story.", "Tell me a story", "Please tell me a story.", "Write a story."), story.text
+        )
+    ask = cast.pick(
+        "Tell me a story about",
+        "Please tell me a story about",
+        "Write a short story about",
+        "I would like to hear about",
+    )
+    return as_turn(f"{ask} {wish}.", story.text)
+
+
+def _reading(cast: Cast) -> str:
+    """A story, and one or two questions about it."""
+    story = a_story(cast)
+    questions = cast.random.sample(story.questions, cast.random.choice((1, 1, 2)))
+    first, *rest = questions
+    text = unmarked(story.text)
+    asked = cast.pick(f"{text}\n\n{first[0]}", f"Read this story. {text}\n\n{first[0]}", f"{text} {first[0]}")
+    return as_turn(asked, first[1]) + "".join(as_turn(*each) for each in rest)
+
+
+if __name__ == "__main__":
+    source = documents(seed=1)
+    for _ in range(40):
+        print(next(source), end="\n\n")

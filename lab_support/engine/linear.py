@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 # oneDNN compiles a kernel for every number of rows: 3 to 6 ms and about 3 MB for one model's shapes, measured.
 # So rows are padded to one of these.
-ROW_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)
+ROW_BUCKETS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192, 256, 384, 512)
 
 
 class Linear(Protocol):

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
 
@@ -17,16 +18,11 @@ class ConfigError(ValueError):
 
 
 def flag(
-    default, help: str, *, choices: tuple[str, ...] | None = None, type: type | None = None, group: str = "server"
-):
-    """A field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`."""
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "type": type or (str if default is None else default.__class__),
-        "group": group,
-    }
-    return field(default=default, metadata=metadata)
+    default: Any, help: str, *, choices: tuple[str, ...] | None = None, type: Any = None, group: str = "server"
+) -> Any:
+    """A dataclass field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`."""
+    kind = type or (str if default is None else default.__class__)
+    return field(default=default, metadata={"help": help, "choices": choices, "type": kind, "group": group})
 
 
 @dataclass(frozen=True, slots=True)

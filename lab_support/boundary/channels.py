@@ -1,7 +1,7 @@
 """The ZeroMQ sockets that requests and tokens ride on: who binds, who connects, how they close.
 
     API server i   ROUTER  <- DEALER   engine core j      Generate, Abort   (and EngineReady, the other way)
-    API server i   PULL    <- PUSH     engine core j      Tokens, EngineStats, Fatal
+    API server i   PULL    <- PUSH     engine core j      Tokens, EngineStats
     coordinator    PULL    <- PUSH     engine core j      EngineStats
     coordinator    PUB     -> SUB      API server i       Loads
 
@@ -33,6 +33,10 @@ from lab_support.boundary.messages import (
     decoder,
     encode,
 )
+
+# What an engine core is asked, and what `steps_ended` said when it came. None, in place of a message: stop.
+Inbox = queue.SimpleQueue[tuple[ToEngineCore | None, int]]
+Outbox = queue.SimpleQueue[Sequence[tuple[int, Message]] | None]
 
 COORDINATOR = -1  # where a message of an engine core goes, beside the indexes of the API servers
 _LINGER_MS = 1000  # how long closing waits for messages that are still on their way
@@ -92,17 +96,17 @@ class ApiServerChannels:
 class EngineCoreChannels:
     """The ends in an engine core, on two threads of their own, so that its loop never waits for a socket.
 
-    inbox: (message, `begun()` at its arrival), put by the input thread.
+    inbox: (message, `steps_ended()` at its arrival), put by the input thread.
     outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
     A context manager; leaving it sends what is in the outbox, then closes.
     """
 
-    def __init__(self, addresses: Addresses, ready: EngineReady, begun: Callable[[], int]) -> None:
-        self.inbox: queue.SimpleQueue[tuple[ToEngineCore, int]] = queue.SimpleQueue()
-        self.outbox: queue.SimpleQueue[Sequence[tuple[int, Message]] | None] = queue.SimpleQueue()
+    def __init__(self, addresses: Addresses, ready: EngineReady, steps_ended: Callable[[], int]) -> None:
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.outbox: Outbox = queue.SimpleQueue()
         self._addresses = addresses
         self._ready = ready
-        self._begun = begun
+        self._steps_ended = steps_ended
         self._context = zmq.Context()
         self._threads = [
             threading.Thread(target=self._receive, name="input", daemon=True),
@@ -132,7 +136,7 @@ class EngineCoreChannels:
             while True:
                 for dealer, _ in poller.poll():
                     for frame in _waiting(dealer):
-                        self.inbox.put((decode(frame), self._begun()))
+                        self.inbox.put((decode(frame), self._steps_ended()))
         except zmq.ContextTerminated:
             for dealer in dealers:
                 dealer.close(linger=0)

@@ -138,8 +138,8 @@ class Ready(Message):
 class Fatal(Message):
     """The process `name` can't go on, and so the server ends.
 
-    From a child to the launcher; from the launcher, and from a dying engine core, to every API server, which tells
-    its open streams.
+    From a child to the launcher, and from the launcher to every API server, which tells its open streams. (In vLLM
+    an engine core that fails tells the API servers itself; but one that is killed can't, so the launcher has to.)
     """
 
     name: str
@@ -148,7 +148,7 @@ class Fatal(Message):
 
 
 ToEngineCore = Generate | Abort
-ToApiServer = Tokens | EngineStats | EngineReady | Fatal
+ToApiServer = Tokens | EngineStats | EngineReady
 ToLauncher = Hello | Ready | Fatal
 FromLauncher = Addresses | Fatal
 

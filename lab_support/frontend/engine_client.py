@@ -107,8 +107,6 @@ class EngineClient:
             case EngineReady():
                 self._ready.add(message.engine_index)
                 self.max_model_len = message.max_model_len
-            case Fatal():
-                self.fail(message)
 
     def _deliver(self, step: Tokens) -> None:
         for tokens in step.sequences:

@@ -2,7 +2,7 @@
 
 Runs as:     lab:api-0, lab:api-1, …
 Started by:  launcher, by spawn, with the listening socket
-Receives:    connections; Tokens, EngineStats, EngineReady, Fatal from every engine core; Loads from the coordinator;
+Receives:    connections; Tokens, EngineStats, EngineReady from every engine core; Loads from the coordinator;
              Addresses, Fatal from the launcher
 Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
 Holds:       the listening socket (the launcher's own, by inheritance), one ZeroMQ socket per direction, the counters
@@ -95,7 +95,9 @@ class ApiServer:
         from lab_support.frontend.routes import Identity, build_app
 
         counters = self.given.counters.own(self.given.index)
-        identity = Identity(self.given.index, self.given.run_id, __version__, int(time.time()), {self.name: os.getpid()})
+        identity = Identity(
+            self.given.index, self.given.run_id, __version__, int(time.time()), {self.name: os.getpid()}
+        )
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 
     async def serve(self, app: object) -> None:
@@ -117,9 +119,7 @@ class ApiServer:
     def on_message(self, message: Message) -> None:
         """From an engine core or the coordinator."""
         self.client.on_message(message)
-        if isinstance(message, Fatal):
-            self.give_up(message)
-        elif self.client.ready:
+        if self.client.ready:
             self.engines_ready.set()
 
     def on_control(self) -> None:

@@ -3,8 +3,7 @@
 Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method
 Receives:    Generate, Abort from every API server; Addresses from the launcher
-Sends:       Tokens, EngineStats, Fatal to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the
-             launcher
+Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
 Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
 Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an error in a step
 
@@ -16,8 +15,9 @@ import queue
 import signal
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
-from lab_support.boundary.channels import COORDINATOR, EngineCoreChannels
+from lab_support.boundary.channels import COORDINATOR, EngineCoreChannels, Inbox
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import (
     Addresses,
@@ -47,18 +47,26 @@ log = logging.getLogger("lab.engine")
 STATS_INTERVAL = 0.1  # seconds between two EngineStats to the API servers while there is work
 STATS_READER = 0  # the API server that publishes them for all
 
-Inbox = queue.SimpleQueue[tuple[ToEngineCore | None, int]]
-
 
 def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
     """Runs in the engine core."""
     set_up_log(config.log_level, name)
     control.send_bytes(encode(Hello()))
     try:
-        runner = Runner(config)
+        serve(control, config, index)
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
+    except Exception as error:
+        log.exception("the engine core failed")
+        control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
+        return ExitCode.FAILED
+    return ExitCode.STOPPED
+
+
+def serve(control: Connection, config: ServerConfig, index: int) -> None:
+    """Load, connect, say that it is ready, and run the loop until SIGTERM."""
+    runner = Runner(config)
     core = EngineCore(index, runner, make_scheduler(config, runner))
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses
@@ -67,15 +75,7 @@ def main(name: str, control: Connection, config: ServerConfig, index: int) -> in
         # SimpleQueue.put may be called from a signal handler, Queue.put may not: it could wait for itself.
         signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
         control.send_bytes(encode(Ready(runner.details)))
-        try:
-            core.busy_loop(channels)
-        except Exception as error:
-            log.exception("a step failed")
-            fatal = Fatal(name, f"{type(error).__name__}: {error}")
-            channels.outbox.put([(i, fatal) for i in range(config.api_server_count)])
-            control.send_bytes(encode(fatal))
-            return ExitCode.FAILED
-    return ExitCode.STOPPED
+        core.busy_loop(channels)
 
 
 def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
@@ -146,8 +146,11 @@ class EngineCore:
         """What a step made, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
         for output in outputs:
-            client_index, request_id = output.request_id
-            logprobs = output.logprobs and [TokenLogprobs(one.logprob, one.rank, one.top) for one in output.logprobs]
+            key: Any = output.request_id  # as `take_in` made it
+            client_index, request_id = key
+            logprobs = None
+            if output.logprobs:
+                logprobs = [TokenLogprobs(one.logprob, one.rank, one.top) for one in output.logprobs]
             tokens = SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs)
             by_client.setdefault(client_index, []).append(tokens)
         return [(client_index, Tokens(self.index, sequences)) for client_index, sequences in by_client.items()]

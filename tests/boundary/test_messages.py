@@ -16,6 +16,7 @@ from lab_support.boundary.messages import (
     ToEngineCore,
     TokenLogprobs,
     Tokens,
+    ToLauncher,
     decoder,
     encode,
 )
@@ -26,7 +27,7 @@ MESSAGES = [
     (ToEngineCore, Abort(0, [1, 2])),
     (ToApiServer, Tokens(0, [SequenceTokens(1, [2], FinishReason.STOP, [TokenLogprobs(-0.5, 1, [(2, -0.5)])])])),
     (ToApiServer, EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, {"run": 0.5})),
-    (ToApiServer, Fatal("engine-0", "why")),
+    (ToLauncher, Fatal("engine-0", "why")),
 ]
 
 
@@ -42,5 +43,7 @@ def test_anything_else_is_refused(frame: bytes) -> None:
 
 
 def test_the_language_of_the_processes_needs_nothing_heavy() -> None:
-    program = "import sys, lab_support.boundary.messages; print({'torch', 'numpy', 'zmq', 'uvicorn'} & set(sys.modules))"
+    program = (
+        "import sys, lab_support.boundary.messages; print({'torch', 'numpy', 'zmq', 'uvicorn'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"

@@ -4,7 +4,7 @@ The kernel holds neither torch nor ZeroMQ sockets of ours: servers and loads are
 """
 
 from lab_support.notebook.live_server import Server, cleanup, live_server
-from lab_support.notebook.look import drive, look
+from lab_support.notebook.look import drive, look, metric
 from lab_support.notebook.plots import latency, memory, process_tree
 from lab_support.notebook.start import start
 from lab_support.notebook.tables import table
@@ -17,6 +17,7 @@ __all__ = [
     "live_server",
     "look",
     "memory",
+    "metric",
     "process_tree",
     "start",
     "table",

@@ -1,7 +1,7 @@
 """Makes the published notebooks: executes each from a clean kernel, tidies its outputs, and guards what is committed.
 
 `python -m lab_support.notebook.build [NN …]` executes and writes; with `--check` it only reads what is
-there and says what is wrong with it. Outputs are never made by hand.
+there and says what is wrong with it, and with `--try` it executes and writes nothing. Outputs are never made by hand.
 """
 
 import argparse
@@ -37,13 +37,14 @@ def find(numbers: list[str]) -> list[Path]:
 # ---- making ----------------------------------------------------------------------------------------------------------
 
 
-def build(path: Path) -> None:
+def build(path: Path, *, write: bool = True) -> None:
     """Execute the notebook at `path` from a clean kernel and write it back. Raises `CellExecutionError`."""
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, path.parent)
     tidy(notebook)
     notebook.metadata["course"] = {"source_hash": source_hash(notebook)}
-    nbformat.write(notebook, path)
+    if write:
+        nbformat.write(notebook, path)
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
@@ -62,7 +63,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
             resources={"metadata": {"path": str(folder)}},
         )
         # A reader's IPython settings and history must not show in what is published.
-        client.execute(env=os.environ | {"IPYTHONDIR": own, STABLE: "1"})
+        client.execute(env={**os.environ, "IPYTHONDIR": own, STABLE: "1"})
 
 
 def clear(notebook: NotebookNode) -> None:
@@ -168,6 +169,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab_support.notebook.build", description=__doc__)
     parser.add_argument("numbers", nargs="*", help="notebooks by number, such as 00; all by default")
     parser.add_argument("--check", action="store_true", help="execute nothing, and say what is wrong")
+    parser.add_argument("--try", action="store_true", dest="only_try", help="execute, and write nothing")
     arguments = parser.parse_args(words)
     paths = find(arguments.numbers)
     if not paths:
@@ -175,18 +177,18 @@ def main(words: list[str]) -> int:
         return 1
     found = []
     for path in paths:
-        found += problems(path) if arguments.check else _build_and_check(path)
+        found += problems(path) if arguments.check else _build_and_check(path, write=not arguments.only_try)
     print("\n".join(found) or f"{len(paths)} well")
     return 1 if found else 0
 
 
-def _build_and_check(path: Path) -> list[str]:
+def _build_and_check(path: Path, *, write: bool) -> list[str]:
     print(f"{path.name} …", flush=True)
     try:
-        build(path)
+        build(path, write=write)
     except CellExecutionError as error:
         return [f"{path.name}: not written, because a cell failed: {error}"]
-    return problems(path)
+    return problems(path) if write else []
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     @property
+    def api_servers(self) -> list[str]:
+        """The roles that speak HTTP."""
+        return [role for role in self.pids if role.startswith("api-")]
+
+    @property
     def log(self) -> str:
         """What it wrote to its terminal so far."""
         if self._said is not None:

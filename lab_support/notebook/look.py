@@ -4,10 +4,12 @@ Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). All r
 load, which is a process of its own, because a load generator inside a kernel would measure the kernel.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import urlopen
 
 from IPython import get_ipython
 from IPython.display import display
@@ -78,6 +80,13 @@ def _view(process: proc.Process, roles: dict[int, str], holders: list[proc.Holde
         socket_inode=mine[0].socket.inode if mine else 0,
         queued=mine[0].socket.queued if mine else 0,
     )
+
+
+def metric(server: Server, name: str) -> float:
+    """What the server's /metrics says of `name` now, summed over all that it tells apart; 0 before the first."""
+    with urlopen(f"{server.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))
 
 
 def drive(server: Server, **choices: Any) -> Report:

@@ -130,7 +130,17 @@ def _process_box(axes: Axes, place: tuple[float, float], view: RoleView) -> None
         )
     )
     libraries = "libtorch mapped" if view.maps_torch else "no libtorch"
-    axes.text(x + 0.17, y + 0.27, view.role, ha="center", va="center", fontsize=12, weight="bold", color=INK, zorder=5)
+    axes.text(
+        x + 0.17,
+        y + 0.27,
+        view.role,
+        ha="center",
+        va="center",
+        fontsize=12 if len(view.role) < 13 else 10,
+        weight="bold",
+        color=INK,
+        zorder=5,
+    )
     axes.text(
         x + 0.17, y - 0.04, f"{view.proportional_mb:.0f} MB", ha="center", va="center", fontsize=10, color=INK, zorder=5
     )
@@ -196,18 +206,25 @@ def memory(views: Sequence[RoleView]) -> Picture:
 # ---- a load ----------------------------------------------------------------------------------------------------------
 
 
-def latency(report: Report) -> Picture:
-    """A load in two panels: how long first and further tokens took, and which API server answered how many."""
+def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
+    """A load in two panels: how long first and further tokens took, and which API server answered how many.
+
+    api_servers: all there are, so that one that answered nothing shows as such; by default those that answered.
+    """
+    requests = dict.fromkeys(api_servers, 0) | {name: share.requests for name, share in report.by_server.items()}
     figure = Figure(figsize=(9.5, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _latency_curves(left, report)
-    _shares(right, report)
+    _shares(right, requests)
     finding = (
         f"half of the first tokens came within {_milliseconds(report.first_token.p50)}, "
         f"and half of the further ones {_milliseconds(report.inter_token.p50)} after the one before"
     )
-    served = ", ".join(f"{name} {share.requests}" for name, share in report.by_server.items())
+    served = ", ".join(f"{name} {count}" for name, count in requests.items())
     return Picture(figure, f"Load, {report.description}: {finding}. Requests answered: {served}.")
+
+
+_LEAST_SHOWN = 0.1  # milliseconds
 
 
 def _latency_curves(axes: Axes, report: Report) -> None:
@@ -219,7 +236,12 @@ def _latency_curves(axes: Axes, report: Report) -> None:
         if values.n:
             _curve(axes, f"{name} (n = {values.n})", values, colour, style, marker)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    shown = [values for _, values, *_ in lines if values.n]
+    # Pieces that came in one read are 0 apart: the axis begins where most of the values are.
+    least = max(_LEAST_SHOWN, min((values.quantiles[10] for values in shown), default=0.001) * 700)
+    axes.set_xlim(left=least)
+    wide = max((values.max for values in shown), default=1.0) * 1000 / least > 3000
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("milliseconds (logarithmic); markers: median and 99 %", fontsize=9)
@@ -235,22 +257,23 @@ def _latency_curves(axes: Axes, report: Report) -> None:
 
 
 def _curve(axes: Axes, name: str, values: Distribution, colour: str, style: str, marker: str) -> None:
-    points = [max(value * 1000, 0.01) for value in values.quantiles]
+    points = [max(value * 1000, _LEAST_SHOWN) for value in values.quantiles]
     axes.plot(points, range(len(points)), style, color=colour, linewidth=1.8, label=name)
     axes.plot([points[50], points[99]], [50, 99], linestyle="", marker=marker, color=colour, markersize=6)
 
 
-def _shares(axes: Axes, report: Report) -> None:
-    for index, (name, share) in enumerate(report.by_server.items()):
+def _shares(axes: Axes, requests: dict[str, int]) -> None:
+    for index, (name, count) in enumerate(requests.items()):
         look = look_of(name)
-        axes.bar(index, share.requests, color=look.colour, hatch=look.hatch, edgecolor=INK, width=0.6)
-        axes.text(index, share.requests, str(share.requests), ha="center", va="bottom", fontsize=10, color=INK)
-    axes.set_xticks(range(len(report.by_server)), list(report.by_server))
+        axes.bar(index, count, color=look.colour, hatch=look.hatch, edgecolor=INK, width=0.6)
+        axes.text(index, count, str(count), ha="center", va="bottom", fontsize=10, color=INK)
+    axes.set_xticks(range(len(requests)), list(requests))
     axes.set_ylabel("requests answered", fontsize=9)
+    axes.set_xlim(-0.7, len(requests) - 0.3)
     axes.margins(y=0.15)
     quiet(axes)
-    most, share = max(report.by_server.items(), key=lambda item: item[1].requests)
-    title(axes, f"{most} answered {share.requests} of {report.asked}")
+    most = max(requests, key=lambda name: requests[name])
+    title(axes, f"{most} answered {requests[most]} of {sum(requests.values())}")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -1,0 +1,178 @@
+"""Every notebook: what is committed is well, and it runs from a clean kernel and leaves nothing running."""
+
+import ctypes
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+import requests
+
+from lab_support.instruments import proc
+from lab_support.notebook import build
+
+NOTEBOOKS = build.find([])
+EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+PR_SET_CHILD_SUBREAPER = 36
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+]  # fmt: skip
+
+
+def test_there_is_a_first_notebook():
+    assert [path.name for path in NOTEBOOKS][:1] == ["00_start_here.ipynb"]
+
+
+@EVERY
+def test_what_is_committed_is_well(path):
+    assert build.problems(path) == []
+
+
+@EVERY
+def test_code_cells_are_short_and_the_title_is_a_question(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[0].source.splitlines()[0].endswith("?")
+    assert max(cell.source.count("\n") + 1 for cell in build.code_cells(notebook)) <= 25
+
+
+@EVERY
+def test_the_minutes_of_the_cells_add_up_to_those_of_the_header(path):
+    notebook = nbformat.read(path, as_version=4)
+    minutes = [cell.metadata["minutes"] for cell in notebook.cells if "minutes" in cell.metadata]
+    total = {kind: sum(each[kind] for each in minutes) for kind in ("alone", "class", "demo")}
+    words = re.search(r"About (\d+) minutes alone, (\d+) in class, (\d+) as a demo", notebook.cells[0].source)
+    assert total == dict(zip(total, map(int, words.groups()), strict=True))
+
+
+@EVERY
+def test_an_instructor_finds_every_section(path):
+    guide = (path.parent / "instructor" / f"{path.name[:2]}.md").read_text()
+    notebook = nbformat.read(path, as_version=4)
+    headings = [cell.source.splitlines()[0][3:] for cell in notebook.cells if cell.source.startswith("## ")]
+    assert [heading for heading in headings if f"| {heading} |" not in guide] == []
+
+
+@EVERY
+def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
+    # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="lt-") as folder, adopting_orphans() as orphans:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab_support.notebook.build", "--try", path.name[:2]],
+            env=os.environ | {"TMPDIR": folder},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert orphans() == []
+        assert list(Path(folder).iterdir()) == []
+
+
+@contextmanager
+def adopting_orphans() -> Iterator[Callable[[], list[str]]]:
+    """Meanwhile whatever outlives its parents becomes this process's child; the function names those that run."""
+    before = {process.identity for process in proc.process_tree(os.getpid())}
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def orphans() -> list[str]:
+        new = [process for process in proc.process_tree(os.getpid()) if process.identity not in before]
+        for ended in new:
+            if ended.ended and ended.parent_pid == os.getpid():
+                os.waitpid(ended.pid, 0)
+        return [process.title for process in new if not process.ended]
+
+    try:
+        yield orphans
+    finally:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+# ---- in JupyterLab, as a reader has it -------------------------------------------------------------------------------
+
+RUN_ALL = "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"
+KERNEL_READY = """async () => {
+    const widget = window.jupyterapp.shell.currentWidget
+    await widget.context.ready
+    await widget.sessionContext.ready
+    await widget.sessionContext.session.kernel.info
+}"""
+MODEL = "() => window.jupyterapp.shell.currentWidget.model.sharedModel.toJSON()"
+
+
+@pytest.mark.slow
+@EVERY
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+def test_run_all_in_jupyterlab_is_clean(path, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with (
+        jupyterlab(tmp_path, path.name[:2]) as address,
+        playwright.sync_playwright() as browsers,
+        browsers.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS) as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(f"{address}/lab/tree/{path.name}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
+        page.evaluate(KERNEL_READY)
+        assert page.evaluate(RUN_ALL), "a cell raised an error"
+        notebook = page.evaluate(MODEL)
+        _take_pictures(page, path.stem)
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+TOKEN = "a-token-for-this-test"
+
+
+def _take_pictures(page, name: str) -> None:
+    """For people to look at, where LAB_PICTURES names a folder."""
+    folder = os.environ.get("LAB_PICTURES")
+    if folder is None:
+        return
+    count = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
+    for index in range(0, count, 4):
+        page.evaluate(f"async () => await window.jupyterapp.shell.currentWidget.content.scrollToItem({index}, 'start')")
+        page.wait_for_timeout(400)
+        page.screenshot(path=f"{folder}/{name}-{index:02}.png")
+
+
+@contextmanager
+def jupyterlab(folder: Path, number: str) -> Iterator[str]:
+    """`lab open` without a browser, in its own workspace, with settings of its own; its address once it answers."""
+    settings = folder / ".jupyter" / "jupyter_lab_config.json"
+    settings.parent.mkdir()
+    settings.write_text('{"LabApp": {"expose_app_in_browser": true}}')
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lab_support", "open", number, "--no-browser", "--port", str(port)]
+    environment = os.environ | {"JUPYTER_TOKEN": TOKEN, "JUPYTER_DATA_DIR": str(folder / "data")}
+    environment |= {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder / "ipython")}
+    log = (folder / "log").open("wb")
+    with log, subprocess.Popen([*command, "--workspace", str(folder)], stdout=log, stderr=log, env=environment) as lab:
+        try:
+            _await_answer(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", lab)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            lab.terminate()
+            lab.wait(30)
+
+
+def _await_answer(address: str, lab: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and lab.poll() is None:
+        try:
+            requests.get(address, timeout=5).raise_for_status()
+            return
+        except requests.ConnectionError:
+            time.sleep(0.1)  # nothing to wait on: JupyterLab has no ready line
+    raise AssertionError(f"JupyterLab did not answer; exit code {lab.poll()}")

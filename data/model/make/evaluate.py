@@ -18,10 +18,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.model.make import machine_stories, stories
 from data.model.make.cast import Cast
@@ -80,7 +81,9 @@ def _cut(text: str, random_source: random.Random) -> tuple[str, str]:
 
 
 @torch.inference_mode()
-def recalled(model: torch.nn.Module, tokenizer: AutoTokenizer, prompt: RecallPrompt, before: str = "") -> bool:
+def recalled(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: RecallPrompt, before: str = ""
+) -> bool:
     prompt_ids = tokenizer(before + prompt.text)["input_ids"]
     answer_ids = tokenizer(prompt.answer)["input_ids"]
     best = model(torch.tensor([prompt_ids + answer_ids])).logits[0, len(prompt_ids) - 1 :].argmax(-1).tolist()
@@ -96,7 +99,7 @@ def shares(results: list[tuple[str, bool]]) -> dict[str, float]:
     return {label: round(sum(each) / len(each), 3) for label, each in sorted(by_label.items())}
 
 
-def other_text(tokens: int, tokenizer: AutoTokenizer) -> str:
+def other_text(tokens: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """About `tokens` tokens of other held-out documents, to stand before a prompt."""
     text = ""
     for document in documents(SEED + 2, held_out=True):
@@ -107,7 +110,7 @@ def other_text(tokens: int, tokenizer: AutoTokenizer) -> str:
 
 
 @torch.inference_mode()
-def validation(model: torch.nn.Module, tokenizer: AutoTokenizer, count: int) -> dict[str, float]:
+def validation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, float]:
     """Nats per token and bits per byte over `count` held-out documents, each read alone."""
     nats, tokens, size = 0.0, 0, 0
     for document in itertools.islice(documents(SEED + 1, held_out=True), count):
@@ -122,7 +125,7 @@ def _nats(logits: Tensor, targets: Tensor) -> float:
     return torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
 
 
-def samples(model: torch.nn.Module, tokenizer: AutoTokenizer) -> Iterator[tuple[str, str]]:
+def samples(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, str]]:
     """(prompt, greedy continuation) of the prompts above."""
     chats = [
         tokenizer.apply_chat_template([{"role": "user", "content": each}], add_generation_prompt=True, tokenize=False)
@@ -134,7 +137,7 @@ def samples(model: torch.nn.Module, tokenizer: AutoTokenizer) -> Iterator[tuple[
         yield prompt, tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def measure(folder: Path, count: int) -> dict[str, object]:
+def measure(folder: Path, count: int) -> dict[str, Any]:
     """All figures of a folder, in float32 on the CPU."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)

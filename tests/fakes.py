@@ -15,8 +15,8 @@ from lab_support.boundary.messages import (
     Fatal,
     Generate,
     SequenceTokens,
-    TokenLogprobs,
     ToEngineCore,
+    TokenLogprobs,
     Tokens,
 )
 from lab_support.frontend.engine_client import EngineClient
@@ -62,6 +62,7 @@ class FakeEngine:
     aborted: list[int] = field(default_factory=list)
     generated: list[Generate] = field(default_factory=list)
     steps: int = 0
+    prompt_tokens: int = 0
     generation_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +77,7 @@ class FakeEngine:
         match message:
             case Generate():
                 self.generated.append(message)
+                self.prompt_tokens += len(message.prompt_token_ids)
                 self.sequences[message.request_id] = FakeSequence(message, engine_index)
                 self._schedule()
             case Abort():
@@ -143,7 +145,7 @@ class FakeEngine:
             free_blocks=BLOCKS - running,
             total_blocks=BLOCKS,
             steps=self.steps,
-            prompt_tokens=sum(len(each.prompt_token_ids) for each in self.generated),
+            prompt_tokens=self.prompt_tokens,
             generation_tokens=self.generation_tokens,
             preemptions=0,
             aborts=len(self.aborted),

@@ -1,14 +1,15 @@
 """Token ids to text, a step at a time: never half a character, and in the end the text of decoding all at once.
 
 Two ways. A byte-level BPE tokenizer's tokens are bytes, so a table and a UTF-8 decoder do it at a fraction of a
-microsecond; any other tokenizer goes through the `tokenizers` library's own `DecodeStream`.
+microsecond; with any other tokenizer the `tokenizers` library decodes the last few tokens again.
 """
 
 from codecs import utf_8_decode
 from typing import Protocol
 
 import tokenizers
-from tokenizers.decoders import DecodeStream
+
+MOST_HELD = 8  # tokens: a character has at most 4 bytes, so that more can't become one
 
 
 class Detokenizer(Protocol):
@@ -77,22 +78,38 @@ class ByteDetokenizer:
 
 
 class LibraryDetokenizer:
-    """For every other tokenizer: the library holds an unfinished character back, `finish` gives it out."""
+    """For every other tokenizer: decode a short window again with each token and show what was added.
 
-    __slots__ = ("_ids", "_shown", "_stream", "_tokenizer")
+    The window begins at the tokens shown last, because a decoder may treat the first token specially (a leading
+    space). The library's own `DecodeStream` is not used: it raises where a later token changes earlier text, which
+    byte fallback does with bytes that are no UTF-8. There, and only there, decoding all at once would differ.
+    """
+
+    __slots__ = ("_shown", "_tokenizer", "_window")
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._shown: list[str] = []
+        self._window: list[int] = []
+        self._shown = 0  # tokens of the window whose text is out
 
     def push(self, token_ids: list[int]) -> str:
-        self._ids += token_ids
-        text = "".join([self._stream.step(self._tokenizer, token_id) or "" for token_id in token_ids])
-        self._shown.append(text)
-        return text
+        return "".join([self._push(token_id) for token_id in token_ids])
+
+    def _push(self, token_id: int) -> str:
+        self._window.append(token_id)
+        added = self._added()
+        held = len(self._window) - self._shown
+        if not added or (added.endswith("\ufffd") and held <= MOST_HELD):
+            return ""
+        self._window = self._window[self._shown :]
+        self._shown = held
+        return added
 
     def finish(self) -> str:
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return whole.removeprefix("".join(self._shown)) if self._ids else ""
+        added = self._added()
+        self._shown = len(self._window)
+        return added
+
+    def _added(self) -> str:
+        before = self._tokenizer.decode(self._window[: self._shown], skip_special_tokens=True)
+        return self._tokenizer.decode(self._window, skip_special_tokens=True)[len(before) :]

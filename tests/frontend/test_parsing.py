@@ -1,0 +1,149 @@
+"""Bodies to requests: what is refused says what was got and what is allowed; what is unknown is ignored and logged."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from lab_support.frontend.errors import ApiError
+from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.parsing import RequestParser
+
+COMPLETION = RequestParser(CompletionRequest)
+CHAT = RequestParser(ChatCompletionRequest)
+HELLO = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def refused(parser: RequestParser, body: bytes | dict[str, Any]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        parser.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"temperature": 3}, "temperature", ("got 3", "<= 2")),
+        ({"temperature": "hot"}, "temperature", ('got "hot"', "float")),
+        ({"top_p": 0}, "top_p", ("got 0", "> 0")),
+        ({"top_k": -2}, "top_k", ("got -2", ">= -1")),
+        ({"n": 0}, "n", ("got 0", ">= 1")),
+        ({"n": 1.5}, "n", ("got 1.5", "int")),
+        ({"max_tokens": 0}, "max_tokens", ("got 0", ">= 1")),
+        ({"max_tokens": True}, "max_tokens", ("got true", "int")),
+        ({"seed": 2**63}, "seed", ("got 9223372036854775808", "<= 9223372036854775807")),
+        ({"seed": 10**400}, "seed", ("got 1000", "9223372036854775807")),
+        ({"stop": ["a", ""]}, "stop[1]", ('got ""', "length >= 1")),
+        ({"stop": ["a"] * 17}, "stop", ("length <= 16",)),
+        ({"logprobs": 21}, "logprobs", ("got 21", "<= 20")),
+        ({"prompt": {"a": 1}}, "prompt", ('got {"a":1}', "str | array")),
+        ({"prompt": [[1, "x"]]}, "prompt[0][1]", ('got "x"', "int")),
+        ({"stream": "yes"}, "stream", ('got "yes"', "bool")),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", ("got 1", "bool")),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(fields: dict, param: str, words: tuple[str, ...]) -> None:
+    error = refused(COMPLETION, {"prompt": "a"} | fields)
+    assert error.param == param
+    assert error.message.startswith(param + ": ")
+    for word in words:
+        assert word in error.message
+    assert len(error.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "it is empty"),
+        (b"{", "ends early"),
+        (b"[1]", "got [1], allowed is `object`"),
+        (b"nonsense", "not JSON"),
+        (b'{"prompt": "a"} b', "trailing"),
+        (b'{"prompt": "a", "temperature": NaN}', "not JSON"),
+        (b'{"prompt": "a", "temperature": 1e999}', "out of range"),
+        (b'{"prompt": "\xff"}', "not UTF-8: got byte 0xff at position 12"),
+        (b'{"prompt": "a", "nobody": "\xc3"}', "not UTF-8"),
+        (b'{"prompt": "\\ud800"}', "surrogate"),
+        (b'{"prompt": "a", "nobody": "\\udfff"}', "surrogate"),
+        (b'{"prompt": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"prompt": "a", "nobody": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (b'{"prompt": "a", "tools": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "nested too deeply"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(body: bytes, words: str) -> None:
+    assert words in refused(COMPLETION, body).message
+
+
+def test_a_missing_field_is_named() -> None:
+    assert refused(COMPLETION, {}).param == "prompt"
+    assert refused(CHAT, {}).param == "messages"
+    assert refused(CHAT, {"messages": [{"role": "user"}]}).param == "messages[0].content"
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "allowed"),
+    [
+        ({"role": "tool", "content": "x"}, "messages[0].role", "system, developer, user or assistant"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type", "text"),
+        ({"role": "user", "content": None}, "messages[0].content", "str | array"),
+        ({"role": "user", "content": []}, "messages[0].content", "length >= 1"),
+    ],
+)
+def test_a_wrong_message_is_named(message: dict, param: str, allowed: str) -> None:
+    error = refused(CHAT, {"messages": [message]})
+    assert error.param == param
+    assert allowed in error.message
+
+
+@pytest.mark.parametrize(
+    ("parser", "field", "value"),
+    [
+        (CHAT, "tools", [{"type": "function"}]),
+        (CHAT, "tool_choice", "auto"),
+        (CHAT, "functions", [{}]),
+        (CHAT, "response_format", {"type": "json_object"}),
+        (CHAT, "modalities", ["text", "audio"]),
+        (CHAT, "audio", {"voice": "x"}),
+        (CHAT, "prediction", {}),
+        (CHAT, "logit_bias", {"50": 1}),
+        (CHAT, "add_generation_prompt", 1),
+        (COMPLETION, "suffix", "end"),
+        (COMPLETION, "best_of", 2),
+        (COMPLETION, "use_beam_search", True),
+    ],
+)
+def test_a_field_that_would_change_the_answer_is_refused_by_name(parser, field: str, value: object) -> None:
+    error = refused(parser, HELLO | {"prompt": "a", field: value})
+    assert error.param == field
+    assert error.code == "unsupported_field"
+
+
+def test_the_same_fields_are_taken_where_they_change_nothing() -> None:
+    harmless = {
+        "tools": [],
+        "tool_choice": "none",
+        "response_format": {"type": "text"},
+        "modalities": ["text"],
+        "logit_bias": {},
+        "audio": None,
+    }
+    assert CHAT.parse(json.dumps(HELLO | harmless).encode()).messages[0].content == "hi"
+    assert COMPLETION.parse(b'{"prompt": "a", "best_of": 3, "n": 3, "suffix": null}').n == 3
+
+
+def test_unknown_fields_are_logged_once_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    parser = RequestParser(CompletionRequest)
+    with caplog.at_level(logging.WARNING, "lab.api"):
+        for _ in range(3):
+            parser.parse(b'{"prompt": "a", "nobody_knows": 1, "user": "me", "store": true, "metadata": {}}')
+    assert [record.getMessage() for record in caplog.records] == [
+        "ignored a field that this server does not know: 'nobody_knows'"
+    ]
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    request = COMPLETION.parse(b'{"prompt": [[1.0, 2], [3e0]], "n": 2.0, "temperature": 1, "seed": 7.0}')
+    assert (request.prompt, request.n, request.temperature, request.seed) == ([[1, 2], [3]], 2, 1.0, 7)
+    assert refused(COMPLETION, b'{"prompt": [1.0], "n": 2.5}').param == "n"

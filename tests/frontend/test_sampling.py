@@ -1,0 +1,66 @@
+"""Two fields together: what fits the context, what a seed means for several choices, what is clamped."""
+
+import pytest
+
+from lab_support.frontend.errors import ApiError
+from lab_support.frontend.openai_api import ChatCompletionRequest, ChatMessage, CompletionRequest
+from lab_support.frontend.prompts import Limits
+from lab_support.frontend.sampling import derived_seed, sampling_params
+
+LIMITS = Limits("model", 100, 2048)
+MESSAGES = [ChatMessage(role="user", content="hi")]
+
+
+def completion(prompt_tokens: int = 10, **fields):
+    return sampling_params(CompletionRequest(prompt="a", **fields), prompt_tokens, LIMITS)
+
+
+def chat(prompt_tokens: int = 10, **fields):
+    return sampling_params(ChatCompletionRequest(messages=MESSAGES, **fields), prompt_tokens, LIMITS)
+
+
+def test_max_tokens_has_openais_defaults() -> None:
+    assert completion().max_tokens == 16
+    assert completion(95).max_tokens == 5
+    assert chat().max_tokens == 90
+    assert chat(max_tokens=7).max_tokens == 7
+    assert chat(max_tokens=7, max_completion_tokens=8).max_tokens == 8
+
+
+def test_prompt_plus_max_tokens_over_the_context_names_all_three() -> None:
+    assert completion(max_tokens=90).max_tokens == 90
+    for ask in (lambda: completion(max_tokens=91), lambda: chat(max_completion_tokens=91)):
+        with pytest.raises(ApiError) as caught:
+            ask()
+        assert caught.value.status == 400
+        assert caught.value.code == "context_length_exceeded"
+        for number in ("10 tokens", "91", "100 tokens"):
+            assert number in caught.value.message
+    with pytest.raises(ApiError) as caught:
+        chat(100)
+    assert "100 tokens" in caught.value.message
+
+
+def test_values_become_the_engines() -> None:
+    assert completion(top_k=-1).top_k == 0
+    assert completion(temperature=0).temperature == 0
+    assert completion(temperature=1e-9).temperature == 0.01
+    assert completion(min_tokens=50).min_tokens == 16
+    assert completion(logprobs=0).logprobs == 0
+    assert completion().logprobs is None
+    assert chat(logprobs=True).logprobs == 0
+    assert chat(top_logprobs=3).logprobs == 3
+    assert chat(logprobs=False).logprobs is None
+
+
+def test_ids_beyond_the_vocabulary_are_refused() -> None:
+    assert completion(stop_token_ids=[2047]).stop_token_ids == (2047,)
+    with pytest.raises(ApiError, match="got 2048, allowed are 0 to 2047"):
+        completion(stop_token_ids=[2048])
+
+
+def test_seeds_of_choices_differ_and_stay_in_range() -> None:
+    assert derived_seed(None, 3) is None
+    assert [derived_seed(5, i) for i in range(3)] == [5, 6, 7]
+    last = 2**63 - 1
+    assert [derived_seed(last, i) for i in range(2)] == [last, -(2**63)]

@@ -12,6 +12,8 @@ from lab_support.engine.step import Logprobs, Sampled
 
 # Sorting 16 × 2,048 logits takes 1.4 ms on one core, finding the best 64 takes 0.04 ms, so top-p tries that first.
 FEW_CANDIDATES = 64
+# Below this a temperature is as good as greedy (vLLM's bound too), and dividing by it would overflow.
+COLDEST = 1e-5
 
 
 class Sampler:
@@ -86,7 +88,7 @@ def _counts(logits: torch.Tensor, token_lists: list[list[int]]) -> torch.Tensor:
 def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
     """One token a row [rows], drawn from what temperature, min-p, top-k and top-p leave."""
     settings = [sequence.sampling for sequence in sequences]
-    logits = logits / _column(logits, [s.temperature for s in settings])
+    logits = logits / _column(logits, [max(s.temperature, COLDEST) for s in settings])
     if any(s.min_p > 0 for s in settings):
         floor = logits.amax(-1, keepdim=True) + _column(logits, [s.min_p for s in settings]).log()
         logits = logits.masked_fill(logits < floor, float("-inf"))
@@ -109,10 +111,11 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """The token at which the summed probability first reaches `uniform` of its total.
 
     One random number a row where torch.multinomial takes one a token: 20 against 510 µs for 16 × 2,048. Summed in
-    float64, or the tail of a large vocabulary would drown in rounding.
+    float64, or the tail of a large vocabulary would drown in rounding. Where every token was forbidden there is no
+    probability at all (NaN), and the answer is the last token rather than one that doesn't exist.
     """
     summed = probabilities.cumsum(-1, dtype=torch.float64)
-    return torch.searchsorted(summed, uniform * summed[:, -1:]).squeeze(1)
+    return torch.searchsorted(summed, uniform * summed[:, -1:]).squeeze(1).clamp_(max=summed.shape[1] - 1)
 
 
 def _keep_best(logits: torch.Tensor, top_k: list[int], top_p: list[float]) -> torch.Tensor:

@@ -237,3 +237,10 @@ def test_max_model_len(folder):
 
 def test_the_kv_cache_is_sized_by_itself(folder):
     assert Runner(config(folder, num_gpu_blocks_override=None)).num_blocks == 1024
+
+
+def test_weights_that_memory_cannot_hold(tmp_path):
+    folder = make_folder(tmp_path)
+    edit_config(folder, hidden_size=1 << 20, vocab_size=1 << 24)
+    with pytest.raises(ConfigError, match=r"GB of free memory, expected at least \d+"):
+        Runner(config(folder, load_format="dummy"))

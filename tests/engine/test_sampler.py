@@ -166,6 +166,14 @@ def test_the_ends_of_the_random_range_give_tokens_that_can_be():
         assert sample([[-math.inf, 0.0, 0.0, -math.inf]], fixed).token_ids[0] in (1, 2)
 
 
+def test_settings_beyond_all_reason_give_a_token_of_the_vocabulary():
+    """The rim allows some of them; a token that doesn't exist would end the engine core in its next step."""
+    assert set(shares(logs(0.3, 0.5, 0.15, 0.05), temperature=1e-40)) == {1}
+    everything = sequence(min_tokens=1, stop_token_ids=(0, 1, 2, 3))
+    overflow = sequence((0, 1), temperature=1.0, repetition_penalty=1e-45)
+    assert all(0 <= token < 4 for token in sample([[1.0, 2.0, 3.0, 4.0]] * 2, everything, overflow).token_ids)
+
+
 # ---- seeds ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,112 @@
+"""What the machine allows: which device, which arithmetic, how many blocks, how long a sequence.
+
+The lines marked "CUDA" have never run on a GPU: the machine that this was written on has none.
+"""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.model_folder import ModelFolder, ModelShape
+
+MEMINFO = Path("/proc/meminfo")
+# A CPU has no memory that is the engine's alone, so the cache is a fixed number of tokens; it is touched only as used.
+CPU_CACHE_TOKENS = 16_384
+
+
+def open_device(name: str) -> torch.device:
+    """--device as a torch device. Raises `ConfigError` where a GPU is asked for and none is there."""
+    if name == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():  # CUDA
+        return torch.device("cuda")
+    if name == "cuda":
+        raise ConfigError(
+            f"--device cuda: got no GPU that PyTorch {torch.__version__} can use, expected one; "
+            "use --device cpu, or install a CUDA build of PyTorch and NVIDIA's driver"
+        )
+    return torch.device("cpu")
+
+
+def choose_dtype(name: str, device: torch.device, shape: ModelShape) -> torch.dtype:
+    """--dtype as a torch dtype: auto is float32 on a CPU and the model's own on a GPU."""
+    if name == "auto":
+        name = "float32" if device.type == "cpu" else shape.dtype
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in dtypes:
+        raise ConfigError(f"--dtype auto: got a model in {name}, expected one of {', '.join(dtypes)}; give --dtype")
+    return dtypes[name]
+
+
+def check_memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise `ConfigError` where the weights can't fit, before minutes of loading or the kernel's killer say so."""
+    needed = dtype.itemsize * sum(math.prod(size) for size in folder.shape.tensors().values())
+    available = available_memory(device)
+    if needed > available:
+        raise ConfigError(
+            f"--model {folder.path}: got {available / 1e9:.1f} GB of free memory, expected at least {needed / 1e9:.1f} "
+            f"for its weights in {str(dtype).removeprefix('torch.')}; give a smaller model or --dtype bfloat16"
+        )
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be had on `device` without taking them from anybody."""
+    if device.type == "cuda":  # CUDA
+        return torch.cuda.mem_get_info(device)[0]
+    if MEMINFO.exists():
+        return (
+            next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable"))
+            * 1024
+        )
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # not Linux: all there is
+
+
+def count_blocks(config: ServerConfig, shape: ModelShape, device: torch.device, dtype: torch.dtype) -> int:
+    """How many blocks the KV cache gets. Raises `ConfigError` when there isn't room for one."""
+    block_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * config.block_size * dtype.itemsize
+    if device.type == "cuda":  # CUDA
+        return _blocks_on_gpu(config, shape, block_bytes, device)
+    room = available_memory(device) // 2 // block_bytes
+    if room < 1:
+        raise ConfigError(
+            f"--block-size: got {config.block_size}, so that one block of the KV cache takes {block_bytes} bytes, "
+            "expected room for one in half of the free memory; give smaller blocks or a smaller model"
+        )
+    return min(room, max(1, CPU_CACHE_TOKENS // config.block_size))
+
+
+def _blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, device: torch.device) -> int:
+    """CUDA, never run: what is free after the weights are loaded, less what other programs were promised.
+
+    Each step gathers one layer's blocks once more, some of them padded, so a block costs about (1 + 2 / layers) of
+    itself; logits are kept a few times over in float32 while sampling.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    logits = 6 * 4 * config.max_num_seqs * shape.vocab_size
+    rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
+    usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows
+    blocks = int(usable / (block_bytes * (1 + 2 / shape.num_layers)))
+    if blocks < 1:
+        raise ConfigError(
+            f"--gpu-memory-utilization: got {config.gpu_memory_utilization} with {free} of {total} bytes free, "
+            "expected room for the KV cache; raise it, or end what else is on the GPU"
+        )
+    return blocks
+
+
+def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> int:
+    """Longest sequence: the model's context, less where the KV cache or --max-model-len is smaller."""
+    capacity = num_blocks * config.block_size
+    asked = config.max_model_len
+    if asked is None:
+        return min(shape.context_length, capacity)
+    if asked > shape.context_length:
+        raise ConfigError(f"--max-model-len: got {asked}, expected at most {shape.context_length}, the model's context")
+    if asked > capacity:
+        raise ConfigError(
+            f"--max-model-len: got {asked}, expected at most {capacity}, which is what the KV cache holds"
+        )
+    return asked

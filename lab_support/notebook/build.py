@@ -24,7 +24,7 @@ from lab_support.notebook.tables import STABLE
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 CELL_SECONDS = 120
-MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
+MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
 """Absolute places that only one machine has. Those of the system, /proc and /dev, are everybody's."""
 
 

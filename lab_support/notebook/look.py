@@ -89,9 +89,10 @@ def metric(server: Server, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))
 
 
-def drive(server: Server, **choices: Any) -> Report:
+def drive(server: Server, *, brief: bool = False, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
+    brief: show two lines of the report instead of its table.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
     Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
     """
@@ -108,7 +109,7 @@ def drive(server: Server, **choices: Any) -> Report:
     running.close()
     if not program.startswith("{"):
         raise LoadFailed(said.strip())
-    show("\n".join(people))
+    show("\n".join(people[:2] if brief else people))
     return report.from_json(program)
 
 

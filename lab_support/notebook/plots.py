@@ -216,10 +216,7 @@ def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _latency_curves(left, report)
     _shares(right, requests)
-    finding = (
-        f"half of the first tokens came within {_milliseconds(report.first_token.p50)}, "
-        f"and half of the further ones {_milliseconds(report.inter_token.p50)} after the one before"
-    )
+    finding = _latency_finding(report)
     served = ", ".join(f"{name} {count}" for name, count in requests.items())
     return Picture(figure, f"Load, {report.description}: {finding}. Requests answered: {served}.")
 
@@ -227,33 +224,56 @@ def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
 _LEAST_SHOWN = 0.1  # milliseconds
 
 
+def _latency_finding(report: Report) -> str:
+    if not report.first_token.n:
+        return f"half of the answers, each in one piece, came within {_milliseconds(report.end_to_end.p50)}"
+    return (
+        f"half of the first tokens came within {_milliseconds(report.first_token.p50)}, "
+        f"and half of the further ones {_milliseconds(report.inter_token.p50)} after the one before"
+    )
+
+
 def _latency_curves(axes: Axes, report: Report) -> None:
-    lines = (
+    streamed = (
         ("time to first token", report.first_token, "#d55e00", "-", "o"),
         ("inter-token latency", report.inter_token, "#0072b2", "--", "s"),
     )
+    whole = (("end to end", report.end_to_end, "#009e73", "-.", "^"),)
+    lines = [line for line in (streamed if report.first_token.n else whole) if line[1].n]
     for name, values, colour, style, marker in lines:
-        if values.n:
-            _curve(axes, f"{name} (n = {values.n})", values, colour, style, marker)
+        _curve(axes, f"{name} (n = {values.n})", values, colour, style, marker)
+    _milliseconds_axis(axes, [values for _, values, *_ in lines])
+    axes.set_ylabel("% that took at most so long", fontsize=9)
+    if lines:
+        axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
+    quiet(axes)
+    title(axes, _curves_title(report))
+
+
+def _curves_title(report: Report) -> str:
+    if not report.first_token.n:
+        return f"Half of the answers took at most {_milliseconds(report.end_to_end.p50)}"
+    ratio = report.first_token.p50 / report.inter_token.p50 if report.inter_token.p50 else 0
+    if ratio > 1.1:
+        return f"The first token takes {ratio:.1f} times as long as the next"
+    return f"Half of the first tokens came within {_milliseconds(report.first_token.p50)}"
+
+
+def _milliseconds_axis(axes: Axes, shown: Sequence[Distribution]) -> None:
+    """Logarithmic. Pieces that came in one read are 0 apart, so the axis begins where most of the values are."""
     axes.set_xscale("log")
-    shown = [values for _, values, *_ in lines if values.n]
-    # Pieces that came in one read are 0 apart: the axis begins where most of the values are.
     least = max(_LEAST_SHOWN, min((values.quantiles[10] for values in shown), default=0.001) * 700)
     axes.set_xlim(left=least)
     wide = max((values.max for values in shown), default=1.0) * 1000 / least > 3000
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(_milliseconds_tick))
     axes.set_xlabel("milliseconds (logarithmic); markers: median and 99 %", fontsize=9)
-    axes.set_ylabel("% that took at most so long", fontsize=9)
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
-    axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
-    quiet(axes)
-    ratio = report.first_token.p50 / report.inter_token.p50 if report.inter_token.p50 else 0
-    title(
-        axes,
-        f"The first token takes {ratio:.1f} times as long as the next" if ratio > 1.1 else "First and further tokens",
-    )
+
+
+def _milliseconds_tick(value: float, _: int) -> str:
+    return f"{value:g} or less" if value <= _LEAST_SHOWN * 1.001 else f"{value:g}"
 
 
 def _curve(axes: Axes, name: str, values: Distribution, colour: str, style: str, marker: str) -> None:

@@ -76,7 +76,9 @@ def _watch(child: subprocess.Popen[bytes], kernel: int, grace: float) -> bool:
     """Wait for the child to end, having asked it to when told so; whether the kernel still lived then."""
     ended = os.pidfd_open(child.pid)
     readable = select.select([sys.stdin, kernel, ended], [], [])[0]
-    kernel_lives = kernel not in readable
+    # A byte is a living kernel's wish. An end alone is a dead kernel's, whose pidfd may tell a moment later.
+    lifeline_ended = sys.stdin in readable and os.read(sys.stdin.fileno(), 1) == b""
+    kernel_lives = kernel not in readable and not lifeline_ended
     if ended not in readable:
         child.terminate()
         if not select.select([ended], [], [], grace if kernel_lives else GRACE_WITHOUT_KERNEL)[0]:

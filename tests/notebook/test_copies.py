@@ -1,0 +1,100 @@
+"""The reader's copies: without outputs, never overwritten once edited, fresh on demand."""
+
+import argparse
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lab_support.notebook import build, copies
+
+
+@pytest.fixture
+def original(tmp_path, monkeypatch):
+    """The folder of originals, with one notebook that has an output; `build.find` looks there."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(build, "NOTEBOOKS", folder)
+    write(folder / "00_start.ipynb", "1 + 1")
+    return folder / "00_start.ipynb"
+
+
+def write(path, source):
+    cell = new_code_cell(source, execution_count=1, outputs=[new_output("stream", text="2")])
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Why?"), cell]), path)
+
+
+def edit(path, source):
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = source
+    nbformat.write(notebook, path)
+
+
+def source(path):
+    return nbformat.read(path, as_version=4).cells[1].source
+
+
+def states(workspace):
+    return [(copy.path.name, copy.state, copy.original_changed) for copy in copies.copy_all(workspace)]
+
+
+def test_a_copy_has_no_outputs_and_the_original_keeps_its_own(original, tmp_path):
+    assert states(tmp_path / "w") == [("00_start.ipynb", "new", False)]
+    cell = nbformat.read(tmp_path / "w" / "00_start.ipynb", as_version=4).cells[1]
+    assert (cell.source, cell.outputs, cell.execution_count) == ("1 + 1", [], None)
+    assert nbformat.read(original, as_version=4).cells[1].outputs
+
+
+def test_a_copy_that_was_only_run_follows_its_original(original, tmp_path):
+    copies.copy_all(tmp_path / "w")
+    mine = tmp_path / "w" / "00_start.ipynb"
+    notebook = nbformat.read(mine, as_version=4)
+    notebook.cells[1].outputs = [new_output("stream", text="run by me")]
+    nbformat.write(notebook, mine)
+    assert states(tmp_path / "w") == [("00_start.ipynb", "same", False)]
+    write(original, "2 + 2")
+    assert states(tmp_path / "w") == [("00_start.ipynb", "updated", False)]
+    assert source(mine) == "2 + 2"
+
+
+def test_an_edited_copy_is_never_overwritten(original, tmp_path):
+    copies.copy_all(tmp_path / "w")
+    mine = tmp_path / "w" / "00_start.ipynb"
+    edit(mine, "my own")
+    assert states(tmp_path / "w") == [("00_start.ipynb", "yours", False)]
+    write(original, "2 + 2")
+    assert states(tmp_path / "w") == [("00_start.ipynb", "yours", True)]
+    assert source(mine) == "my own"
+
+
+def test_reset_makes_a_fresh_copy_and_keeps_the_old_one(original, tmp_path):
+    copies.copy_all(tmp_path / "w")
+    mine = tmp_path / "w" / "00_start.ipynb"
+    for index, text in enumerate(("first", "second"), 1):
+        edit(mine, text)
+        [(path, kept)] = copies.reset("00", tmp_path / "w")
+        assert (path, kept.name) == (mine, f"00_start.before-reset-{index}.ipynb")
+        assert (source(mine), source(kept)) == ("1 + 1", text)
+
+
+def test_a_number_without_a_notebook_is_refused_with_those_there_are(original, tmp_path, capsys):
+    assert copies.run_reset_command(argparse.Namespace(number="77", workspace=tmp_path / "w")) == 2
+    assert "got '77', expected the number of a notebook: 00" in capsys.readouterr().err
+
+
+def test_jupyterlab_is_started_on_the_loopback_in_the_workspace(tmp_path):
+    command = copies.jupyter_command(tmp_path, "00_start.ipynb", 8888, browser=False)
+    assert "--ServerApp.ip=127.0.0.1" in command
+    assert f"--ServerApp.root_dir={tmp_path}" in command
+    assert "--LabApp.default_url=/lab/tree/00_start.ipynb" in command
+    assert "--no-browser" in command
+
+
+def test_the_command_makes_the_copies_of_the_real_notebooks(tmp_path):
+    words = ["open", "--copy-only", "--workspace", str(tmp_path / "w")]
+    done = subprocess.run([sys.executable, "-m", "lab_support", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "00_start_here: your copy is new" in done.stdout
+    assert (tmp_path / "w" / "00_start_here.ipynb").exists()

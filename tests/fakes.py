@@ -90,7 +90,7 @@ class FakeEngine:
         self._schedule()
 
     def die(self, cause: str) -> None:
-        self.client.on_message(Fatal("engine-0", cause))
+        self.client.fail(Fatal("engine-0", cause))
 
     def _schedule(self) -> None:
         if self.running and self.sequences and not self._scheduled:

@@ -32,6 +32,7 @@ class FakeServer:
     counters: FakeCounters = field(default_factory=FakeCounters)
     port: int = 0
     loop: asyncio.AbstractEventLoop | None = None
+    http: uvicorn.Server | None = None
 
     @property
     def url(self) -> str:
@@ -42,6 +43,9 @@ class FakeServer:
 
     def post(self, path: str, body: object = None, **options: Any) -> requests.Response:
         return requests.post(self.url + path, json=body, timeout=30, **options)
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        return requests.request(method, self.url + path, timeout=30, **options)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -60,6 +64,12 @@ class FakeServer:
         self.loop.call_soon_threadsafe(run)
         return answer.result(30)
 
+    def settle(self) -> None:
+        """Returns when the server has seen all connections end that the test has closed."""
+        http = self.http
+        assert http is not None
+        self.until(lambda: not http.server_state.connections)
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Returns when `condition` holds in the server's event loop, looked at once each turn of it."""
 
@@ -73,23 +83,24 @@ class FakeServer:
 
 
 @contextlib.contextmanager
-def serving(engine: FakeEngine | None = None, **choices: Any) -> Iterator[FakeServer]:
+def serving(engine: FakeEngine | None = None, *, api_server_index: int = 0, **choices: Any) -> Iterator[FakeServer]:
     """A server made by `build_app`; `choices` are fields of `ServerConfig`. It has stopped when the block ends."""
     config = dataclasses.replace(ServerConfig(), **choices)
     server = FakeServer(config, engine or FakeEngine())
     started = threading.Event()
-    http: list[uvicorn.Server] = []
 
     async def run() -> None:
         server.loop = asyncio.get_running_loop()
         folder = ModelFolder.open(config.model, "dummy")
-        identity = Identity(0, "run-of-a-test", "0.0", 1_700_000_000, {"api-0": 1})
+        identity = Identity(api_server_index, "run-of-a-test", "0.0", 1_700_000_000, {"api-0": 1})
         app = build_app(config, folder, Tokenizer.open(folder), server.engine.client, server.counters, identity)
-        http.append(uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off")))
+        server.http = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off", http="httptools")
+        )
         with socket.create_server(("127.0.0.1", 0)) as listening:
             server.port = listening.getsockname()[1]
             started.set()
-            await http[0].serve(sockets=[listening])
+            await server.http.serve(sockets=[listening])
 
     thread = threading.Thread(target=uvloop.run, args=(run(),))
     thread.start()
@@ -97,6 +108,6 @@ def serving(engine: FakeEngine | None = None, **choices: Any) -> Iterator[FakeSe
         assert started.wait(30)
         yield server
     finally:
-        if http:
-            http[0].should_exit = True
+        if server.http is not None:
+            server.http.should_exit = True
         thread.join(30)

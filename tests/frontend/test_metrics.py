@@ -1,0 +1,105 @@
+"""/metrics is right from whichever API server is asked, and an engine core's totals are counted once."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import requests
+
+from lab_support.boundary.messages import EngineStats
+from lab_support.frontend.metrics import Metrics
+from tests.frontend.serving import serving
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """The sum of all samples of `name` that have these labels."""
+    found = 0.0
+    for line in text.splitlines():
+        match = re.fullmatch(r"([a-z_:]+)\{(.*)\} (\S+)", line)
+        if match and match[1] == name and all(f'{key}="{each}"' in match[2] for key, each in labels.items()):
+            found += float(match[3])
+    return found
+
+
+@contextlib.contextmanager
+def api_server(index: int, metrics: Path) -> Iterator[str]:
+    """The URL of an API server in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.frontend.serve_fake", str(index)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+    )
+    with process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.communicate()
+
+
+def test_two_api_servers_give_one_sum(tmp_path: Path) -> None:
+    with api_server(0, tmp_path) as first, api_server(1, tmp_path) as second:
+        for url, count in ((first, 2), (second, 3)):
+            for _ in range(count):
+                requests.post(url + "/v1/completions", json={"prompt": [5, 6, 7], "max_tokens": 10}, timeout=30)
+            requests.get(url + "/metrics", timeout=30)  # publishes at once what it counted
+        texts = [requests.get(url + "/metrics", timeout=30).text for url in (first, second)]
+    for text in texts:
+        assert value(text, "vllm:generation_tokens_total", engine="0") == 50
+        assert value(text, "vllm:prompt_tokens_total", engine="0") == 15
+        assert value(text, "vllm:request_success_total", finished_reason="length") == 5
+        assert value(text, "vllm:time_to_first_token_seconds_count") == 5
+        assert value(text, "vllm:inter_token_latency_seconds_count") == 45
+        assert value(text, "vllm:inter_token_latency_seconds_bucket", le="+Inf") == 45
+        assert value(text, "vllm:request_generation_tokens_sum") == 50
+        assert value(text, "lab_api_requests_total", api_server="0", status="200") >= 2
+        assert value(text, "lab_api_requests_total", api_server="1", status="200") >= 3
+
+
+def test_counts_are_published_without_being_asked_for(tmp_path: Path) -> None:
+    """What one API server counted shows at another, though nobody asks the first for its metrics."""
+    with api_server(0, tmp_path) as first, api_server(1, tmp_path) as second:
+        requests.post(first + "/v1/completions", json={"prompt": [5], "max_tokens": 7}, timeout=30)
+        deadline = time.monotonic() + 30
+        while value(requests.get(second + "/metrics", timeout=30).text, "vllm:generation_tokens_total") != 7:
+            assert time.monotonic() < deadline
+
+
+def test_an_engine_cores_stats_become_gauges_and_totals() -> None:
+    with serving() as fake:
+        fake.post("/v1/completions", {"prompt": [5, 6, 7], "max_tokens": 10})
+        text = fake.get("/metrics").text
+        assert value(text, "lab_engine_total_blocks", engine="0") == 1000
+        assert value(text, "lab_engine_free_blocks", engine="0") == 1000
+        assert value(text, "lab_engine_steps_total") == fake.engine.steps == 10
+        assert value(text, "lab_engine_generation_tokens_total") == 10
+        assert round(value(text, "lab_engine_stage_seconds_total", stage="model"), 6) == 0.01
+        for stage in ("tokenize", "detokenize", "send"):
+            assert value(text, "lab_api_stage_seconds_total", stage=stage) >= 0
+        assert value(text, "lab_api_stage_seconds_total", stage="send") > 0
+
+
+def test_totals_are_published_as_what_they_grew_by() -> None:
+    metrics = Metrics("model", engine_count=2, api_server_index=0)
+
+    def publish(engine: int, steps: int) -> None:
+        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 2, {"model": steps / 2})
+        metrics.publish()
+
+    for steps in (10, 10, 25):
+        publish(0, steps)
+    publish(1, 3)
+    text = metrics.render().decode()
+    assert value(text, "lab_engine_steps_total", engine="0") == 25
+    assert value(text, "lab_engine_steps_total", engine="1") == 3
+    assert value(text, "lab_engine_stage_seconds_total", engine="0", stage="model") == 12.5
+    assert value(text, "vllm:num_preemptions_total", engine="0") == 7
+    assert value(text, "vllm:num_requests_running", engine="0") == 1
+    assert value(text, "vllm:num_requests_waiting", engine="0") == 2
+    assert value(text, "vllm:kv_cache_usage_perc", engine="0") == 0.25
+    assert value(text, "lab_engine_abort_steps_max", engine="0") == 2

@@ -1,0 +1,198 @@
+"""Bad input and full servers, over a real socket: each gets OpenAI's error object, and the server goes on."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.fakes import FakeEngine
+from tests.frontend.serving import FakeServer, serving
+
+HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeServer]:
+    with serving(max_body_bytes=10_000, body_timeout=0.3) as server:
+        yield server
+
+
+def answered(connection: socket.socket) -> tuple[int, dict, bytes]:
+    """Status, error and head of the one answer on a raw connection, read to its end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _more(connection)
+    head, body = data.split(b"\r\n\r\n", 1)
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += _more(connection)
+    return int(head.split()[1]), json.loads(body)["error"], head.lower()
+
+
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    assert data, "closed without an answer"
+    return data
+
+
+def test_a_body_over_the_limit_is_413_even_while_it_is_sent(fake: FakeServer) -> None:
+    answer = fake.post("/v1/completions", data=b"x" * 30_000_000, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert "30000000 bytes" in answer.json()["error"]["message"]
+    assert "10000 bytes" in answer.json()["error"]["message"]
+
+
+def test_a_body_over_the_limit_in_chunks_is_413(fake: FakeServer) -> None:
+    answer = fake.post("/v1/completions", data=(b"x" * 1000 for _ in range(100)))
+    assert answer.status_code == 413
+    assert "100000 bytes" in answer.json()["error"]["message"]
+
+
+def test_the_connection_of_a_413_serves_the_next_request(fake: FakeServer) -> None:
+    with requests.Session() as session:
+        assert session.post(fake.url + "/v1/completions", data=b"x" * 20_000).status_code == 413
+        assert session.get(fake.url + "/health").status_code == 200
+
+
+def test_a_client_that_asks_before_it_sends_is_answered_before_it_sends(fake: FakeServer) -> None:
+    with fake.connect() as connection:
+        connection.sendall(HEAD + b"content-length: 20000\r\nexpect: 100-continue\r\n\r\n")
+        assert answered(connection)[0] == 413
+
+
+def test_a_body_that_does_not_arrive_is_408(fake: FakeServer) -> None:
+    with fake.connect() as connection:
+        connection.sendall(HEAD + b'content-length: 100\r\n\r\n{"prompt"')
+        status, error, head = answered(connection)
+        assert (status, error["code"]) == (408, "body_timeout")
+        assert "0.3 seconds" in error["message"]
+        assert b"connection: close" in head
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_leaves_within_its_body_leaves_nothing(fake: FakeServer) -> None:
+    with fake.connect() as connection:
+        connection.sendall(HEAD + b'content-length: 100\r\n\r\n{"prompt"')
+        fake.until(lambda: fake.counters.requests_in_flight == 1)
+    fake.until(lambda: fake.counters.requests_in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("Application/JSON", 200),
+        ("application/vnd.api+json", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("", 415),
+    ],
+)
+def test_only_json_is_taken(fake: FakeServer, content_type: str, status: int) -> None:
+    answer = fake.post("/v1/completions", data=b'{"prompt": "a"}', headers={"content-type": content_type})
+    assert answer.status_code == status
+    if status == 415:
+        assert "application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [[]]}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
+        ({"prompt": ["a"] * 65}, "prompt"),
+        ({"prompt": [2048]}, "prompt"),
+        ({"prompt": [5, -1]}, "prompt"),
+        ({"prompt": [5] * 2048}, "prompt"),
+        ({"prompt": "a", "max_tokens": 2048}, "max_tokens"),
+        ({"prompt": "a", "echo": True, "logprobs": 1}, "logprobs"),
+        ({"prompt": "a", "min_tokens": 2048}, "min_tokens"),
+        ({"prompt": "a", "stop_token_ids": [2048]}, "stop_token_ids"),
+    ],
+)
+def test_what_the_model_cannot_take_is_400(fake: FakeServer, body: dict, param: str) -> None:
+    before = len(fake.engine.generated)
+    answer = fake.post("/v1/completions", body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert "got" in error["message"]
+    assert len(fake.engine.generated) == before
+
+
+def test_prompts_that_just_fit_are_taken(fake: FakeServer) -> None:
+    assert fake.post("/v1/completions", {"prompt": [5] * 2047}).json()["usage"]["completion_tokens"] == 1
+    assert fake.post("/v1/completions", {"prompt": ["a"] * 64, "max_tokens": 1}).ok
+    assert fake.post("/v1/completions", {"prompt": [2047, 0], "max_tokens": 2046, "ignore_eos": True}).ok
+
+
+def test_tool_calls_in_a_message_are_refused(fake: FakeServer) -> None:
+    message = {"role": "assistant", "content": "x", "tool_calls": [{"id": 1}]}
+    error = fake.post("/v1/chat/completions", {"messages": [message]}).json()["error"]
+    assert error["param"] == "messages[0].tool_calls"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"prompt": "a", "messages": [{"role": "user", "content": "a"}]}, {"prompt": None}]
+)
+def test_tokenize_wants_exactly_one_thing(fake: FakeServer, body: dict) -> None:
+    assert fake.post("/tokenize", body).status_code == 400
+
+
+def test_over_the_admission_limit_is_503_and_says_when_to_come_back() -> None:
+    with serving(FakeEngine(running=False), max_num_queued_reqs=2) as fake:
+        fake.counters.others = 1
+        with fake.connect() as connection:
+            body = b'{"prompt": "a"}'
+            connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+            fake.until(lambda: len(fake.engine.sequences) == 1)
+            assert fake.get("/load").json() == {"server_load": 2}
+            refused = fake.post("/v1/completions", {"prompt": "a"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert "got 2 in flight, allowed are 2" in refused.json()["error"]["message"]
+            assert fake.get("/health").status_code == 200
+        fake.until(lambda: fake.counters.requests_in_flight == 0)
+        fake.call(fake.engine.resume)
+        assert fake.post("/v1/completions", {"prompt": "a"}).ok
+
+
+def test_before_the_engine_is_ready_it_is_503() -> None:
+    with serving(FakeEngine(ready=False)) as fake:
+        for answer in (fake.get("/health"), fake.get("/ping"), fake.post("/v1/completions", {"prompt": "a"})):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "not_ready"
+
+
+def test_the_key_guards_everything_but_health() -> None:
+    with serving(api_key="sesame") as fake:
+        right = {"authorization": "Bearer sesame"}
+        wrong = [{}, *({"authorization": each} for each in ("Bearer sesam", "sesame", "Basic sesame", "Bearer", ""))]
+        for path in ("/v1/models", "/metrics", "/version", "/load", "/openapi.json", "/nowhere"):
+            for headers in wrong:
+                answer = fake.get(path, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+                assert answer.json()["error"]["code"] == "invalid_api_key"
+                assert answer.headers["x-served-by"] == "api-0"
+            assert fake.get(path, headers=right).status_code == (404 if path == "/nowhere" else 200)
+        assert fake.post("/v1/completions", {"prompt": "a"}).status_code == 401
+        assert fake.post("/v1/completions", {"prompt": "a"}, headers=right).status_code == 200
+        for path in ("/health", "/ping"):
+            assert fake.get(path).status_code == 200
+
+
+def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "lab.api"):
+        fake.post("/v1/completions", {"prompt": [7, 8, 9, 10], "max_tokens": 3}, headers={"x-request-id": "named"})
+        fake.until(lambda: fake.counters.requests_in_flight == 0)
+        fake.get("/nowhere")
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith("POST /v1/completions 200 ")
+    assert first.endswith("tokens 4 in 3 out, named")
+    assert second.startswith("GET /nowhere 404 ")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lab_support.engine.linear import Linear, PackedLinear, PlainLinear, can_pack
+from lab_support.engine.linear import Linear, LinearKind, make
 from lab_support.engine.model import Layer, Weights
 from lab_support.engine.norm import FastNorm, Norm, PlainNorm
 from lab_support.model_folder import ModelFolder, ModelShape, StoredTensor
@@ -20,7 +20,13 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 Source = Callable[[str], torch.Tensor]
 
 
-def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Weights:
+def has_16_bits(folder: ModelFolder) -> bool:
+    """Whether no weight has more than 16 bits; random ones are made in the dtype that config.json names."""
+    stored = {tensor.dtype for tensor in folder.stored.values()} or {folder.shape.dtype}
+    return stored <= {"F16", "BF16", "float16", "bfloat16"}
+
+
+def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype, kind: LinearKind) -> Weights:
     """All weights on `device` in `dtype`. Runs in engine cores. A folder without tensors gets random ones."""
     maps: dict[Path, mmap.mmap] = {}
 
@@ -28,7 +34,7 @@ def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Weigh
         return _read(folder.stored[name], maps).to(device=device, dtype=dtype, copy=True)
 
     source = stored if folder.stored else _random_source(folder.shape, device, dtype)
-    return _Assembly(folder.shape, source, can_pack(device), dtype).weights()
+    return _Assembly(folder.shape, source, device, dtype, kind).weights()
 
 
 def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
@@ -43,29 +49,32 @@ def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
 
 def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Source:
     """--load-format dummy. The same numbers in every engine core, so that data-parallel ones answer alike."""
-    shapes = shape.tensors()
+    shapes, own_dtype = shape.tensors(), getattr(torch, shape.dtype)
     generator = torch.Generator(device).manual_seed(0)
 
     def source(name: str) -> torch.Tensor:
         if name.endswith("norm.weight"):
             return torch.ones(shapes[name], device=device, dtype=dtype)
-        return torch.empty(shapes[name], device=device, dtype=dtype).normal_(std=0.02, generator=generator)
+        weight = torch.empty(shapes[name], device=device, dtype=own_dtype).normal_(std=0.02, generator=generator)
+        return weight.to(dtype)
 
     return source
 
 
 class _Assembly:
-    """Puts a source's tensors together, in the plain or in the prepacked form."""
+    """Puts a source's tensors together, in the form that the machine computes with best."""
 
-    def __init__(self, shape: ModelShape, source: Source, packed: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shape: ModelShape, source: Source, device: torch.device, dtype: torch.dtype, kind: LinearKind
+    ) -> None:
         self._shape, self._source = shape, source
-        self._linear = PackedLinear if packed else PlainLinear
-        self._norm_class = FastNorm if packed and dtype == torch.float32 else PlainNorm
+        self._kind = kind
+        self._norm_class = FastNorm if device.type == "cpu" and dtype == torch.float32 else PlainNorm
 
     def weights(self) -> Weights:
         shape, embedding = self._shape, self._source("model.embed_tokens.weight")
         layers = [self._layer(f"model.layers.{index}.") for index in range(shape.num_layers)]
-        head = self._linear(embedding if shape.tied_embeddings else self._source("lm_head.weight"), None)
+        head = make(self._kind, embedding if shape.tied_embeddings else self._source("lm_head.weight"), None)
         return Weights(embedding, layers, self._norm("model.norm"), head)
 
     def _layer(self, prefix: str) -> Layer:
@@ -85,7 +94,7 @@ class _Assembly:
     def _fused(self, prefix: str, names: list[str], has_bias: bool) -> Linear:
         weights = [self._paired(name, self._source(f"{prefix}{name}.weight")) for name in names]
         biases = [self._paired(name, self._source(f"{prefix}{name}.bias")) for name in names] if has_bias else []
-        return self._linear(torch.cat(weights), torch.cat(biases) if biases else None)
+        return make(self._kind, torch.cat(weights), torch.cat(biases) if biases else None)
 
     def _paired(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """Queries and keys from Hugging Face's layout (two halves of a head turn together) into pairs side by side.

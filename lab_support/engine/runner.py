@@ -11,7 +11,7 @@ from lab_support.engine import checkpoint
 from lab_support.engine.attention import BlockMemory
 from lab_support.engine.batch import BatchBuilder
 from lab_support.engine.device import check_memory, choose_dtype, count_blocks, fit_model_len, open_device
-from lab_support.engine.linear import can_pack
+from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import Sampler
@@ -38,7 +38,8 @@ class Runner:
         self._device, self._dtype = device, dtype
         self.end_token_ids = folder.end_token_ids
         with torch.inference_mode():
-            weights = checkpoint.load(folder, device, dtype)
+            kind = choose(device, dtype, from_16_bits=checkpoint.has_16_bits(folder))
+            weights = checkpoint.load(folder, device, dtype, kind)
             self.num_blocks = config.num_gpu_blocks_override or count_blocks(config, folder.shape, device, dtype)
             self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
             memory = BlockMemory(folder.shape, self.num_blocks, config.block_size, device, dtype)
@@ -51,7 +52,7 @@ class Runner:
                 max_model_len=self.max_model_len,
                 device=device,
                 dtype=dtype,
-                padded=can_pack(device),
+                padded=kind is LinearKind.PACKED,
             )
         self._warm_up(memory.scratch_block)
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
+from lab_support.engine.checkpoint import has_16_bits
+from lab_support.engine.linear import LinearKind
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Scheduler
 from lab_support.engine.step import Chunk, Step
 from lab_support.generation import SamplingParams
+from lab_support.model_folder import ModelFolder
 from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
 
 # Where the two best logits lie within this of each other, either token is right.
@@ -144,14 +147,21 @@ def test_config_as_older_transformers_wrote_it(tmp_path):
     assert_logits(Runner(config(folder)), expected, list(range(200)))
 
 
-def test_plain_layers_give_the_same_as_prepacked_ones(folder, monkeypatch):
-    """The path that GPUs and machines without oneDNN take."""
-    monkeypatch.setattr("lab_support.engine.checkpoint.can_pack", lambda device: False)
-    monkeypatch.setattr("lab_support.engine.runner.can_pack", lambda device: False)
+@pytest.mark.parametrize("kind", LinearKind)
+def test_every_way_to_multiply_gives_the_same(kind, tmp_path, monkeypatch):
+    """The plain one is what GPUs get; which one a CPU gets depends on the checkpoint and on how PyTorch was built."""
+    folder = make_folder(tmp_path, dtype=torch.bfloat16, attention_bias=True)
+    monkeypatch.setattr("lab_support.engine.runner.choose", lambda device, dtype, *, from_16_bits: kind)
     runner, model = Runner(config(folder)), oracle(folder)
     assert_logits(runner, model, list(range(70)))
     questions = prompts(4, 307)
     assert_greedy(model, questions, generate(runner, questions, 24))
+
+
+def test_which_checkpoints_have_no_more_than_16_bits(tmp_path):
+    fine, coarse = make_folder(tmp_path / "fine"), make_folder(tmp_path / "coarse", dtype=torch.bfloat16)
+    assert not has_16_bits(ModelFolder.open(fine)) and not has_16_bits(ModelFolder.open(fine, "dummy"))
+    assert has_16_bits(ModelFolder.open(coarse)) and has_16_bits(ModelFolder.open(coarse, "dummy"))
 
 
 def test_bfloat16_is_near_float32(folder):

@@ -15,6 +15,7 @@ import asyncio
 import dataclasses
 import ipaddress
 import json
+import os
 import random
 import sys
 import time
@@ -267,9 +268,11 @@ async def _request(run: _Run, question: Question, *, due_at: float) -> None:
 async def _ask(run: _Run, message: bytes, hang_up_after: int | None) -> http_stream.Answer:
     while True:
         try:
-            connection = await _connection(run)
+            # A full accept queue drops the SYN, and the kernel would repeat it for minutes: tcp(7).
+            async with asyncio.timeout(run.load.timeout):
+                connection = await _connection(run)
         except OSError as error:
-            return _unanswered(f"connect: {error.strerror or error}")
+            return _unanswered(f"connect: {os.strerror(error.errno) if error.errno else 'timeout'}")
         answer = await connection.ask(message, timeout=run.load.timeout, hang_up_after=hang_up_after)
         if answer.outcome != "stale":
             break

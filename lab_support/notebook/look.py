@@ -6,6 +6,7 @@ load, which is a process of its own, because a load generator inside a kernel wo
 
 import re
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from lab_support.notebook.live_server import Server
 from lab_support.notebook.supervised import SupervisedProcess
 
 _MB = 1e6
+_SETTLED = 0.4
 
 
 class LoadFailed(RuntimeError):
@@ -83,7 +85,22 @@ def _view(process: proc.Process, roles: dict[int, str], holders: list[proc.Holde
 
 
 def metric(server: Server, name: str) -> float:
-    """What the server's /metrics says of `name` now, summed over all that it tells apart; 0 before the first."""
+    """What the server's /metrics says of `name`, summed over all that it tells apart; 0 before the first.
+
+    Engine cores report a moment after the fact. So it is read until it stays the same for `_SETTLED` seconds,
+    or for 5 seconds at most: on an idle server the figure is final.
+    """
+    deadline = time.monotonic() + 5.0
+    value = _read_metric(server, name)
+    while time.monotonic() < deadline:
+        time.sleep(_SETTLED)
+        before, value = value, _read_metric(server, name)
+        if value == before:
+            break
+    return value
+
+
+def _read_metric(server: Server, name: str) -> float:
     with urlopen(f"{server.url}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))

@@ -273,7 +273,7 @@ def _milliseconds_axis(axes: Axes, shown: Sequence[Distribution]) -> None:
 
 
 def _milliseconds_tick(value: float, _: int) -> str:
-    return f"{value:g} or less" if value <= _LEAST_SHOWN * 1.001 else f"{value:g}"
+    return f"≤ {value:g}" if value <= _LEAST_SHOWN * 1.001 else f"{value:g}"
 
 
 def _curve(axes: Axes, name: str, values: Distribution, colour: str, style: str, marker: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -115,7 +116,14 @@ def test_nobody_there_is_an_error_of_each_request():
             pass
         return await run_load(Load(server.url, requests=3, clients=1, prompt_words=WORDS))
 
-    assert list(asyncio.run(both()).errors.values()) == [3]
+    assert asyncio.run(both()).errors == {"connect: Connection refused": 3}
+
+
+def test_connecting_is_bounded_in_time_too():
+    """Nobody accepts and the queue is full: the kernel would go on trying for two minutes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as nobody, socket.create_connection(nobody.getsockname()):
+        load = Load(f"127.0.0.1:{nobody.getsockname()[1]}", requests=2, clients=2, prompt_words=WORDS, timeout=0.1)
+        assert asyncio.run(run_load(load)).errors == {"connect: timeout": 2}
 
 
 def test_a_request_ends_at_its_timeout():

@@ -124,31 +124,30 @@ class Scheduler:
         Decodes go first, so that a long prompt never stalls a running stream.
         """
         assert self._step is None, "schedule() before the update() of the last step"
-        preempted = self._give_blocks_to_decodes()
+        self._give_blocks_to_decodes()
         decodes = [sequence for sequence in self._running if sequence.num_uncomputed == 1]
         decodes.sort(key=_length)
         budget = self._max_num_batched_tokens - len(decodes)
         prefilling = [sequence for sequence in self._running if sequence.num_uncomputed > 1]
         chunks = self._chunks(prefilling, budget)
-        if not preempted:
-            budget -= sum(chunk.num_tokens for chunk in chunks)
-            chunks += self._admit(budget)
+        chunks += self._admit(budget - sum(chunk.num_tokens for chunk in chunks))
         self._step = Step(decodes, chunks)
         self._steps += 1
         return self._step
 
-    def _give_blocks_to_decodes(self) -> bool:
-        """A block for each running sequence whose last one is full, oldest first. True if any was preempted."""
-        preempted = False
+    def _give_blocks_to_decodes(self) -> None:
+        """A block for each running sequence whose last one is full, oldest first.
+
+        Where none is free the newest sequence is preempted. It can't come back in this step: fewer blocks are free
+        then than it had.
+        """
         block_size = self._pool.block_size
         for sequence in list(self._running):
             if sequence.block_table and len(sequence.token_ids) > len(sequence.block_table) * block_size:
                 while not self._pool.num_free and sequence.block_table:
                     self._preempt(self._running[-1])
-                    preempted = True
                 if sequence.block_table:
                     sequence.block_table += self._pool.allocate(1)
-        return preempted
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take the newest sequence's blocks; it waits in front of all others, so the order of arrival is kept."""

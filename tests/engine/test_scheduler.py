@@ -237,6 +237,17 @@ def test_the_oldest_is_never_preempted():
     assert steps == 20
 
 
+def test_a_preempted_request_comes_back_before_those_behind_it():
+    scheduler, runner = make(num_blocks=6, max_num_seqs=2), FakeRunner(4, 16)
+    for name in ("first", "second", "third"):
+        scheduler.add(request(name, prompt=7, max_tokens=12))
+    ended = []
+    while scheduler.has_work():
+        ended += [output.request_id for output in step_once(scheduler, runner) if output.finish_reason is not None]
+    assert scheduler.stats.preemptions > 0
+    assert ended == ["first", "second", "third"]
+
+
 # ---- aborts ---------------------------------------------------------------------------------------------------------
 
 

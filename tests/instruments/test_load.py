@@ -49,6 +49,15 @@ def test_every_request_and_every_token_is_counted_once():
     assert result.inter_token.n == server.tokens_sent - 40
 
 
+def test_progress_is_drawn_where_it_is_asked_for(capsys):
+    async def both() -> None:
+        async with SseServer() as server:
+            await run_load(Load(server.url, requests=12, prompt_words=WORDS), progress=True)
+
+    asyncio.run(both())
+    assert "12/12" in capsys.readouterr().err
+
+
 def test_clients_keep_their_connections():
     server = SseServer()
     drive(server, clients=4, requests=40)

@@ -104,7 +104,7 @@ def fits_half(weight: torch.Tensor) -> bool:
 
     Ordinary weights fit: only those below 2⁻¹⁷ lose anything, and that is at most 3·10⁻⁸.
     """
-    size, lost = weight.abs(), (weight.half().float() - weight).abs()
+    size, lost = weight.abs(), weight.half().float().sub_(weight).abs_()
     return all(bool((lost.amax(dim) <= 1e-5 * size.amax(dim)).all()) for dim in (0, 1))
 
 

@@ -75,8 +75,11 @@ class ApiServerChannels:
 
         def drain(receiving: zmq.Socket) -> None:
             # All there is: ZeroMQ's descriptor becomes readable when its state *changes*, not while there is more.
+            # So whatever comes in between, somebody has to come back for the rest.
+            rest = loop.call_soon(drain, receiving)
             for frame in _waiting(receiving):
                 on_message(self._decode(frame))
+            rest.cancel()
 
         for receiving in self._receiving:
             descriptor = int(receiving.getsockopt(zmq.FD))

@@ -11,8 +11,10 @@ Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an er
 """
 
 import logging
+import os
 import queue
 import signal
+import threading
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -51,6 +53,7 @@ STATS_READER = 0  # the API server that publishes them for all
 def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
     """Runs in the engine core."""
     set_up_log(config.log_level, name)
+    threading.excepthook = die_with_thread
     control.send_bytes(encode(Hello()))
     try:
         serve(control, config, index)
@@ -62,6 +65,12 @@ def main(name: str, control: Connection, config: ServerConfig, index: int) -> in
         control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
         return ExitCode.FAILED
     return ExitCode.STOPPED
+
+
+def die_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """An engine core without its input or output thread would look alive and answer nobody."""
+    log.error("thread %s failed", failure.thread and failure.thread.name, exc_info=failure.exc_value)
+    os._exit(ExitCode.FAILED)
 
 
 def serve(control: Connection, config: ServerConfig, index: int) -> None:

@@ -74,16 +74,23 @@ def _wait_for_end(pid: int, deadline: float) -> None:
 
 
 class Streams:
-    """Clients that each read one long streamed answer; how it ended: done, error event, or cut."""
+    """Clients that each read one long streamed answer; how it ended: done, error event, or cut.
+
+    When it is made, every stream has brought its first event. `waited` says after how many seconds, for each.
+    """
 
     def __init__(self, url: str, count: int) -> None:
         self.ended: list[str] = []
+        self.waited: list[float] = []
         self._flowing = threading.Semaphore(0)
         self._threads = [threading.Thread(target=self._read, args=(url,)) for _ in range(count)]
         for thread in self._threads:
             thread.start()
         for _ in self._threads:
             self._flowing.acquire()
+
+    def __repr__(self) -> str:
+        return f"Streams(ended={self.ended}, waited={self.waited})"
 
     def join(self) -> list[str]:
         for thread in self._threads:
@@ -92,11 +99,12 @@ class Streams:
 
     def _read(self, url: str) -> None:
         body = {"prompt": "Once upon a time", "max_tokens": 1900, "stream": True, "ignore_eos": True}
-        ended, flowing = "cut", False
+        ended, flowing, begun = "cut", False, time.monotonic()
         try:
             with requests.post(f"{url}/v1/completions", json=body, stream=True, timeout=30) as answer:
                 for line in answer.iter_lines():
                     if not flowing:
+                        self.waited.append(time.monotonic() - begun)
                         self._flowing.release()
                         flowing = True
                     if line == b"data: [DONE]":

@@ -106,7 +106,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class ContextSwitches:
-    """Summed over all threads. voluntary: it went to sleep by itself, so about once for each wake-up."""
+    """Of one thread or all of a process. voluntary: it went to sleep by itself, so about once for each wake-up."""
 
     voluntary: int
     involuntary: int
@@ -159,18 +159,24 @@ def read_memory(pid: int) -> Memory | None:
 
 def read_context_switches(pid: int) -> ContextSwitches | None:
     """Context switches of all threads of `pid` that now live, or None if the process has ended."""
+    threads = read_thread_switches(pid).values()
+    if not threads:
+        return None
+    return ContextSwitches(sum(one.voluntary for one in threads), sum(one.involuntary for one in threads))
+
+
+def read_thread_switches(pid: int) -> dict[int, ContextSwitches]:
+    """Context switches of each thread of `pid` by thread id; empty if the process has ended."""
     _require_linux()
-    voluntary = involuntary = 0
-    threads = list(_numbers_in(PROC / str(pid) / "task"))
-    for thread in threads:
+    switches = {}
+    for thread in _numbers_in(PROC / str(pid) / "task"):
         try:
             status = (PROC / str(pid) / "task" / str(thread) / "status").read_text()
         except _GONE:
             continue
         counts = dict(re.findall(r"^((?:non)?voluntary)_ctxt_switches:\s+(\d+)", status, re.MULTILINE))
-        voluntary += int(counts.get("voluntary", 0))
-        involuntary += int(counts.get("nonvoluntary", 0))
-    return ContextSwitches(voluntary, involuntary) if threads else None
+        switches[thread] = ContextSwitches(int(counts.get("voluntary", 0)), int(counts.get("nonvoluntary", 0)))
+    return switches
 
 
 def mapped_libraries(pid: int) -> frozenset[str]:

@@ -1,0 +1,53 @@
+"""Descriptor messages counted by Python itself: an audit hook sees every sendmsg of this process, without privilege.
+
+It sees the calls that Python code makes in this one process, and neither C code nor children. The event
+does not show whether a message carries descriptors; who called tells it for Python's own senders
+(`multiprocessing.reduction.sendfds`, `socket.send_fds`). Where strace is there, `strace.py` shows the rest.
+"""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+_SENDERS = {("multiprocessing.reduction", "sendfds"), ("socket", "send_fds")}
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSend:
+    """One sendmsg on a Unix socket: the only call that can carry a descriptor. caller: module and function."""
+
+    caller: str
+    carries_descriptors: bool | None
+    """True for Python's own senders of descriptors, None for any other: the event does not tell."""
+
+
+@contextmanager
+def unix_sends() -> Iterator[list[UnixSend]]:
+    """A list that grows by each sendmsg of this process on a Unix socket, until the `with` ends.
+
+    An audit hook can't be removed: each use leaves one behind that does nothing for the rest of the process.
+    """
+    sends: list[UnixSend] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "socket.sendmsg" and _is_unix(arguments[0]):
+            sends.append(_unix_send(sys._getframe(1)))
+
+    sys.addaudithook(hook)
+    try:
+        yield sends
+    finally:
+        watching = False
+
+
+def _is_unix(sender: object) -> bool:
+    return getattr(sender, "family", None) == socket.AF_UNIX
+
+
+def _unix_send(caller: FrameType) -> UnixSend:
+    module, function = caller.f_globals.get("__name__", "?"), caller.f_code.co_name
+    return UnixSend(f"{module}.{function}", True if (module, function) in _SENDERS else None)

@@ -1,0 +1,130 @@
+"""What /proc/PID/fdinfo, fd and maps say of one process: flags, what an epoll set watches, memory that it shares.
+
+It reads one process at a time and compares nothing; `xray.py` puts processes together. A process or a
+descriptor that is gone is None or nothing; what another user owns raises PermissionError. Linux only.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab_support.instruments.proc import PROC
+
+READ, WRITE, READ_AND_WRITE, PATH_ONLY = "read", "write", "read and write", "path only"
+
+_GONE = (FileNotFoundError, ProcessLookupError)
+_ACCESS = (READ, WRITE, READ_AND_WRITE, PATH_ONLY)
+_EPOLLEXCLUSIVE = 1 << 28
+_EPOLL_MEMBER = re.compile(r"^tfd:\s+(\d+) events:\s+([0-9a-f]+) .*?(?:ino:([0-9a-f]+))?(?: sdev:\S+)?$", re.MULTILINE)
+_MAPPING = re.compile(
+    r"^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A descriptor that an epoll set watches. number: as it was when it was added; inode: of its object, 0 if unknown.
+
+    exclusive: added with EPOLLEXCLUSIVE, so the kernel wakes one of the sets that wait and not all.
+    """
+
+    number: int
+    exclusive: bool
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorInfo:
+    """One descriptor. flags: as open(2) has them. inheritable: would stay open over execve.
+
+    watched: members, if it is an epoll set. eventfd_id: the kernel's own number for an eventfd, else None.
+    """
+
+    flags: int
+    watched: tuple[Watched, ...]
+    eventfd_id: int | None
+
+    @property
+    def access(self) -> str:
+        return _ACCESS[self.flags & os.O_ACCMODE]
+
+    @property
+    def inheritable(self) -> bool:
+        return not self.flags & os.O_CLOEXEC
+
+    @property
+    def nonblocking(self) -> bool:
+        return bool(self.flags & os.O_NONBLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMapping:
+    """Pages that a process maps so that others who map the same file or memory see its writes. size in bytes."""
+
+    path: str
+    device: tuple[int, int]
+    inode: int
+    writable: bool
+    size: int
+
+
+def read_fdinfo(pid: int, number: int) -> DescriptorInfo | None:
+    """Descriptor `number` of process `pid`."""
+    try:
+        text = (PROC / str(pid) / "fdinfo" / str(number)).read_text()
+    except _GONE:
+        return None
+    flags = re.search(r"^flags:\s+([0-7]+)", text, re.MULTILINE)
+    eventfd = re.search(r"^eventfd-id:\s*(\d+)", text, re.MULTILINE)
+    return DescriptorInfo(
+        flags=int(flags[1], 8) if flags else 0,
+        watched=tuple(_watched(text)),
+        eventfd_id=int(eventfd[1]) if eventfd else None,
+    )
+
+
+def _watched(text: str) -> Iterator[Watched]:
+    for number, events, inode in _EPOLL_MEMBER.findall(text):
+        yield Watched(int(number), bool(int(events, 16) & _EPOLLEXCLUSIVE), int(inode or "0", 16))
+
+
+def link_of(pid: int, number: int) -> str | None:
+    """What /proc calls the target of a descriptor: `socket:[1234]`, `anon_inode:[eventpoll]`, a path."""
+    try:
+        return os.readlink(PROC / str(pid) / "fd" / str(number))
+    except _GONE:
+        return None
+
+
+def status_of(pid: int, number: int) -> os.stat_result | None:
+    """stat(2) of the object behind a descriptor, a deleted file's too."""
+    try:
+        return os.stat(PROC / str(pid) / "fd" / str(number))
+    except _GONE:
+        return None
+
+
+def socket_protocol(pid: int, number: int) -> str:
+    """Such as "TCP" or "UNIX-STREAM"; "" of what is no socket. Also of one that is neither bound nor connected."""
+    try:
+        return os.getxattr(PROC / str(pid) / "fd" / str(number), "system.sockprotoname").rstrip(b"\0").decode()
+    except OSError:
+        return ""
+
+
+def shared_mappings(pid: int) -> list[SharedMapping]:
+    """Mappings made with MAP_SHARED: memory and files, one entry for each file with its pages summed."""
+    try:
+        text = (PROC / str(pid) / "maps").read_text()
+    except _GONE:
+        return []
+    found: dict[tuple[tuple[int, int], int], SharedMapping] = {}
+    for start, end, _, write, _, shared, major, minor, inode, path in _MAPPING.findall(text):
+        if shared != "s" or inode == "0" or path.startswith("anon_inode:"):
+            continue
+        key = (int(major, 16), int(minor, 16)), int(inode)
+        before = found.get(key)
+        size = int(end, 16) - int(start, 16) + (before.size if before else 0)
+        found[key] = SharedMapping(path, *key, write == "w" or bool(before and before.writable), size)
+    return list(found.values())

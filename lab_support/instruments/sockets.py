@@ -1,0 +1,199 @@
+"""The sockets of a network namespace: who listens where, how long the accept queue is, which is whose other end.
+
+Asked of the kernel by sock_diag (`sock_diag.py`), or read from /proc/PID/net where that is refused or the
+process lives in another namespace; then limits and Unix peers stay unknown, and `reason` says so. It knows no
+process: which of them hold a socket is a matter of descriptors (`proc.py`, `xray.py`).
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lab_support.instruments import sock_diag
+from lab_support.instruments.proc import PROC, NotLinux
+
+SOCK_DIAG, PROC_NET = "sock_diag", "/proc/net"
+MEANS = (SOCK_DIAG, PROC_NET)
+
+_ESTABLISHED = 1
+_UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
+_UNIX_CONNECTED = 3
+_MISSING = "so the limits of accept queues and the other ends of Unix sockets are unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One socket. family is "TCP" or "Unix"; state is "listening", "connected" or "" for any other.
+
+    address, peer_address: "127.0.0.1:8000", "[::1]:8000", a path, "@name" for an abstract one, or "".
+    port: 0 of a Unix socket. peer_inode: the other end of a connected Unix socket; 0 if unknown or none.
+    waiting, limit: of one that listens, the connections in its accept queue and how many it would take:
+    the kernel takes one more than the limit of a TCP queue. Else 0 and None; None too where it is unknown.
+    """
+
+    inode: int
+    family: str
+    state: str
+    address: str
+    port: int = 0
+    peer_address: str = ""
+    peer_inode: int = 0
+    waiting: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SocketTable:
+    """Sockets by inode. how: the means that answered. reason: what is therefore missing and why, or ""."""
+
+    sockets: dict[int, Socket]
+    how: str
+    reason: str = ""
+
+    @property
+    def listening(self) -> list[Socket]:
+        return [found for found in self.sockets.values() if found.state == "listening"]
+
+
+def read_sockets(pid: int | None = None, means: Sequence[str] = MEANS) -> SocketTable:
+    """All sockets of the namespace in which `pid` lives; by default of this process.
+
+    means: those to try, in this order. Raises `NotLinux` elsewhere than on Linux.
+    """
+    if sys.platform != "linux":
+        raise NotLinux(f"got {sys.platform}, expected Linux: sockets are read from sock_diag and /proc/net.")
+    reason = "sock_diag was not asked, " + _MISSING
+    if SOCK_DIAG in means:
+        if pid is not None and not _in_our_namespace(pid):
+            reason = f"process {pid} lives in another network namespace, where sock_diag can't be asked from here, "
+        else:
+            try:
+                return SocketTable({found.inode: found for found in _from_sock_diag()}, SOCK_DIAG)
+            except OSError as error:
+                reason = f"sock_diag is refused here ({error.strerror}), "
+        reason += _MISSING
+    assert PROC_NET in means, f"got {means}, expected some of {MEANS}"
+    return SocketTable({found.inode: found for found in _from_proc(pid)}, PROC_NET, reason)
+
+
+def _in_our_namespace(pid: int) -> bool:
+    try:
+        return os.readlink(PROC / str(pid) / "ns/net") == os.readlink(PROC / "self/ns/net")
+    except OSError:
+        return True  # ended, or another user's: then ours is the best guess
+
+
+# ---- by sock_diag ----------------------------------------------------------------------------------------------------
+
+
+def _from_sock_diag() -> Iterator[Socket]:
+    """Without those that belong to no process: in TIME_WAIT, or not accepted yet."""
+    families = [socket.AF_INET, socket.AF_INET6] if socket.has_ipv6 else [socket.AF_INET]
+    for message in (message for family in families for message in sock_diag.tcp_sockets(family)):
+        if message.inode:
+            yield _tcp(message)
+    for found in sock_diag.unix_sockets():
+        if found.inode:
+            yield _unix(found)
+
+
+def _tcp(message: sock_diag.TcpMessage) -> Socket:
+    listens = message.state == sock_diag.LISTEN
+    return Socket(
+        inode=message.inode,
+        family="TCP",
+        state=_state(listens, message.state == _ESTABLISHED),
+        address=address_text(message.family, message.host, message.port),
+        port=message.port,
+        peer_address="" if listens else address_text(message.family, message.peer_host, message.peer_port),
+        waiting=message.read_queue if listens else 0,
+        limit=message.write_queue if listens else None,
+    )
+
+
+def _unix(message: sock_diag.UnixMessage) -> Socket:
+    listens = message.state == sock_diag.LISTEN
+    return Socket(
+        inode=message.inode,
+        family="Unix",
+        state=_state(listens, bool(message.peer)),
+        address=_unix_name(message.name),
+        peer_inode=message.peer,
+        waiting=message.read_queue if listens else 0,
+        limit=message.write_queue if listens else None,
+    )
+
+
+def _state(listens: bool, connected: bool) -> str:
+    return "listening" if listens else "connected" if connected else ""
+
+
+def _unix_name(name: bytes) -> str:
+    text = name.decode("utf-8", "backslashreplace")
+    return "@" + text[1:] if text.startswith("\0") else text.rstrip("\0")
+
+
+def address_text(family: int, host: bytes, port: int) -> str:
+    """`127.0.0.1:80` or `[::1]:80`. An IPv4 address inside an IPv6 one is written as the IPv4 address that it is."""
+    if family == socket.AF_INET6 and host.startswith(bytes(10) + b"\xff\xff"):
+        family, host = socket.AF_INET, host[12:]
+    text = socket.inet_ntop(family, host)
+    return f"[{text}]:{port}" if family == socket.AF_INET6 else f"{text}:{port}"
+
+
+# ---- by /proc/net ----------------------------------------------------------------------------------------------------
+
+
+def _from_proc(pid: int | None) -> Iterator[Socket]:
+    folder = "self" if pid is None else str(pid)
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in _lines(folder, table):
+            found = _tcp_from_line(line.split(), family)
+            if found.inode:
+                yield found
+    for line in _lines(folder, "unix"):
+        of_unix = _unix_from_line(line.split(maxsplit=7))
+        if of_unix.inode:
+            yield of_unix
+
+
+def _lines(folder: str, table: str) -> list[str]:
+    try:
+        return (PROC / folder / "net" / table).read_text(errors="backslashreplace").splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # no IPv6 in this kernel, or the process has ended
+
+
+def _tcp_from_line(fields: list[str], family: int) -> Socket:
+    state = int(fields[3], 16)
+    listens = state == sock_diag.LISTEN
+    address, port = _address_from_hex(fields[1], family)
+    return Socket(
+        inode=int(fields[9]),
+        family="TCP",
+        state=_state(listens, state == _ESTABLISHED),
+        address=address,
+        port=port,
+        peer_address="" if listens else _address_from_hex(fields[2], family)[0],
+        waiting=int(fields[4].partition(":")[2], 16) if listens else 0,
+    )
+
+
+def _address_from_hex(text: str, family: int) -> tuple[str, int]:
+    """The kernel prints an address as 32-bit words in the machine's own byte order."""
+    host, _, port = text.partition(":")
+    words = (bytes.fromhex(host[i : i + 8]) for i in range(0, len(host), 8))
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    return address_text(family, packed, int(port, 16)), int(port, 16)
+
+
+def _unix_from_line(fields: list[str]) -> Socket:
+    listens = bool(int(fields[3], 16) & _UNIX_LISTENS)
+    return Socket(
+        inode=int(fields[6]),
+        family="Unix",
+        state=_state(listens, int(fields[5], 16) == _UNIX_CONNECTED),
+        address=fields[7].strip() if len(fields) > 7 else "",
+    )

@@ -1,0 +1,193 @@
+"""System calls of interest, through strace where it is installed: an exhibit, for it slows down what it watches.
+
+A command is started under it, or running processes are watched during a piece of work. All threads and
+children are followed. Where strace is missing or refused the trace is empty and says why; `audit.py` counts
+descriptor messages without it.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+OF_INTEREST = (
+    *("clone", "clone3", "fork", "vfork", "execve", "exit_group", "kill"),
+    *("sendmsg", "recvmsg", "connect", "bind", "listen", "accept", "accept4"),
+    *("epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2"),
+)
+MAKE_PROCESSES = ("clone", "clone3", "fork", "vfork")
+
+_CALL = re.compile(r"^(\d+\.\d+) (\w+)\((.*)$")
+_RESUMED = re.compile(r"^\d+\.\d+ <\.\.\. (\w+) resumed>(.*)$")
+_RESULT = re.compile(r"^(.*)\)\s+= (-?\d+|\?|0x[0-9a-f]+)(?: ([A-Z]+\w*))?.*$")
+_DESCRIPTORS = re.compile(r"cmsg_type=SCM_RIGHTS, cmsg_data=\[([\d, ]+)\]")
+_UNFINISHED = " <unfinished ...>"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One system call. at: seconds since the epoch; arguments: as strace prints them, long strings cut.
+
+    result: None where it never returned. error: such as "EAGAIN", else "".
+    """
+
+    pid: int
+    at: float
+    name: str
+    arguments: str
+    result: int | None
+    error: str = ""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Descriptors that a sendmsg or recvmsg carried with SCM_RIGHTS."""
+        return tuple(int(number) for found in _DESCRIPTORS.findall(self.arguments) for number in found.split(","))
+
+    @property
+    def makes_process(self) -> bool:
+        """Whether it made a process; a clone that shares memory and descriptor table makes a thread."""
+        return self.name in MAKE_PROCESSES and (self.result or 0) > 0 and "CLONE_THREAD" not in self.arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Calls in the order in which they began. reason: why there are none, or "".
+
+    exit_code, output: of a command that was started under strace, its standard output; else None and "".
+    """
+
+    calls: tuple[Call, ...]
+    reason: str = ""
+    exit_code: int | None = None
+    output: str = ""
+
+    def named(self, *names: str) -> tuple[Call, ...]:
+        return tuple(call for call in self.calls if call.name in names)
+
+    @property
+    def descriptor_messages(self) -> tuple[Call, ...]:
+        """Each message sent that carried descriptors."""
+        return tuple(call for call in self.named("sendmsg") if call.descriptors and not call.error)
+
+    @property
+    def processes_made(self) -> tuple[Call, ...]:
+        return tuple(call for call in self.calls if call.makes_process)
+
+
+def trace_command(command: Sequence[str], *, timeout: float = 60.0, calls: Iterable[str] = OF_INTEREST) -> Trace:
+    """Run `command` to its end under strace; without strace it is not run.
+
+    At `timeout` seconds it and all that it started are killed, and the trace says so.
+    """
+    with _folder(calls) as (words, folder, reason):
+        if reason:
+            return Trace((), reason)
+        process = subprocess.Popen(
+            [*words, "-qq", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        output, said, late = _until_its_end(process, timeout)
+        found = tuple(_read(folder))
+        if not found and process.returncode:
+            reason = f"strace: {said.strip() or process.returncode}"
+        elif late:
+            reason = f"killed after {timeout:g} s"
+        return Trace(found, reason, process.returncode, output)
+
+
+def _until_its_end(process: "subprocess.Popen[str]", timeout: float) -> tuple[str, str, bool]:
+    """What it wrote, what strace said, and whether it had to be killed. Its session is gone when this returns."""
+    try:
+        return *process.communicate(timeout=timeout), False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return *process.communicate(), True
+    finally:
+        if process.poll() is None:  # an interrupt
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def trace_processes(pids: Iterable[int], work: Callable[[], object], *, calls: Iterable[str] = OF_INTEREST) -> Trace:
+    """Watch the processes `pids` while `work` runs, then let go of them. Where strace can't, `work` runs unwatched."""
+    with _folder(calls) as (words, folder, reason):
+        if reason:
+            work()
+            return Trace((), reason)
+        pids = list(pids)
+        strace = subprocess.Popen(
+            [*words, *(word for pid in pids for word in ("-p", str(pid)))], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            reason = _wait_until_attached(strace, len(pids))
+            work()
+        finally:
+            strace.send_signal(signal.SIGINT)  # it detaches; what it watched goes on
+            strace.communicate()
+        return Trace(tuple(_read(folder)), reason)
+
+
+def _wait_until_attached(strace: "subprocess.Popen[str]", processes: int) -> str:
+    """ "" once strace has said of each process that it is attached; else what it said."""
+    assert strace.stderr is not None
+    for line in strace.stderr:
+        if "attached" not in line:
+            return line.strip()
+        processes -= 1
+        if processes == 0:
+            return ""
+    return "strace ended before it was attached"
+
+
+@contextmanager
+def _folder(calls: Iterable[str]) -> Iterator[tuple[list[str], Path, str]]:
+    """strace's first words, the folder where it writes one file for each thread, and why it can't be used, or ""."""
+    if shutil.which("strace") is None:
+        yield [], Path(), "strace is not installed (Debian, Ubuntu: apt install strace)"
+        return
+    with tempfile.TemporaryDirectory(prefix="lab-strace-") as folder:
+        # One file for each thread, so that no line of one cuts a line of another. `?`: not every machine has each call.
+        wanted = ",".join(f"?{name}" for name in calls)
+        yield ["strace", "-ff", "-ttt", "-s", "48", "-e", f"trace={wanted}", "-o", f"{folder}/calls"], Path(folder), ""
+
+
+# ---- what strace wrote -----------------------------------------------------------------------------------------------
+
+
+def _read(folder: Path) -> list[Call]:
+    found = [
+        call
+        for path in folder.glob("calls.*")
+        for call in parse(path.read_text(errors="replace"), int(path.suffix.removeprefix(".")))
+    ]
+    return sorted(found, key=lambda call: call.at)
+
+
+def parse(text: str, pid: int) -> Iterator[Call]:
+    """The calls in what `strace -ttt` wrote of one thread."""
+    pending: tuple[float, str, str] | None = None
+    for line in text.splitlines():
+        if resumed := _RESUMED.match(line):
+            if pending and pending[1] == resumed[1]:
+                yield _call(pid, pending[0], pending[1], pending[2] + resumed[2])
+            pending = None
+        elif call := _CALL.match(line):
+            at, name, rest = float(call[1]), call[2], call[3]
+            if rest.endswith(_UNFINISHED):
+                pending = at, name, rest.removesuffix(_UNFINISHED)
+            else:
+                yield _call(pid, at, name, rest)
+    if pending:
+        yield _call(pid, *pending)
+
+
+def _call(pid: int, at: float, name: str, rest: str) -> Call:
+    found = _RESULT.match(rest)
+    if found is None or found[2] == "?":
+        return Call(pid, at, name, found[1] if found else rest, None)
+    return Call(pid, at, name, found[1], int(found[2], 0), found[3] or "")

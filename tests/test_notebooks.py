@@ -8,14 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import pytest
-import requests
 
 from lab_support.instruments import proc
 from lab_support.notebook import build
@@ -157,22 +156,24 @@ def jupyterlab(folder: Path, number: str) -> Iterator[str]:
     command = [sys.executable, "-m", "lab_support", "open", number, "--no-browser", "--port", str(port)]
     environment = os.environ | {"JUPYTER_TOKEN": TOKEN, "JUPYTER_DATA_DIR": str(folder / "data")}
     environment |= {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder / "ipython")}
-    log = (folder / "log").open("wb")
-    with log, subprocess.Popen([*command, "--workspace", str(folder)], stdout=log, stderr=log, env=environment) as lab:
+    command += ["--workspace", str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as lab:
         try:
-            _await_answer(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", lab)
+            _await_ready(lab)
             yield f"http://127.0.0.1:{port}"
         finally:
             lab.terminate()
             lab.wait(30)
 
 
-def _await_answer(address: str, lab: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and lab.poll() is None:
-        try:
-            requests.get(address, timeout=5).raise_for_status()
+def _await_ready(lab: subprocess.Popen) -> None:
+    """Read its log up to the line that says so, and leave the rest to a thread, so that the pipe never fills."""
+    said = []
+    for line in lab.stderr:
+        said.append(line)
+        if "is running at" in line:
+            threading.Thread(target=lab.stderr.read, daemon=True).start()
             return
-        except requests.ConnectionError:
-            time.sleep(0.1)  # nothing to wait on: JupyterLab has no ready line
-    raise AssertionError(f"JupyterLab did not answer; exit code {lab.poll()}")
+    raise AssertionError("JupyterLab ended; it said:\n" + "".join(said))

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -123,17 +124,16 @@ def live_server(**choices: Any) -> Server:
     wanted = {"port": 0, **choices}
     config = ServerConfig(**wanted)
     began = time.monotonic()
-    read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
-    supervised = SupervisedProcess(command, grace=config.shutdown_timeout + _GRACE_BEYOND_DRAIN, ready_fd=write_end)
-    try:
-        facts = _await_ready(supervised, read_end)
-    except BaseException:  # an interrupt while it starts must not leave it behind either
-        supervised.close()
-        raise
-    finally:
+    with ExitStack() as until_ready:  # an interrupt while it starts must not leave it behind either
+        read_end, write_end = os.pipe()
+        until_ready.callback(os.close, read_end)
+        command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
+        grace = config.shutdown_timeout + _GRACE_BEYOND_DRAIN
+        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end)
+        until_ready.callback(supervised.close)
+        server = _server(_await_ready(supervised, read_end), supervised, time.monotonic() - began)
+        until_ready.pop_all()
         os.close(read_end)
-    server = _server(facts, supervised, time.monotonic() - began)
     if not _live:
         atexit.register(cleanup)
     _live.append(server)

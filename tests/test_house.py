@@ -1,6 +1,7 @@
 """The plan of the house, as code: what may import what, and which library lives in which room."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ MAY_IMPORT = {
     "engine": {"engine"},
     "instruments": {"instruments"},
     "notebook": {"notebook", "instruments"},
+    "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
 LIVES_IN = {
-    "torch": {"engine"},
+    "torch": {"engine", "experiments"},
     "safetensors": {"engine"},
     "zmq": {"boundary"},
     "uvicorn": {"processes"},
@@ -88,3 +90,11 @@ def test_nothing_starts_a_process_but_start_method() -> None:
         if room_of(path) in {"processes", "frontend", "boundary", "engine"} and path.name != "start_method.py":
             makers = {"subprocess", "multiprocessing.Process", "multiprocessing.get_context", "os.fork"}
             assert not makers & imported(path), path
+
+
+def test_the_map_names_every_room_and_only_files_that_exist() -> None:
+    text = lab_support.__doc__ or ""
+    rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
+    assert rooms == {line.split("/")[0].strip() for line in text.splitlines() if line.startswith("    ")}
+    for name in re.findall(r"[a-z_]+/[a-z_]+\.py", text):
+        assert (HOUSE / name).exists(), name

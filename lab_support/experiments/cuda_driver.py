@@ -1,0 +1,234 @@
+"""libcuda and libcudart by ctypes: each call's code and name, as the library says it. No torch.
+
+Every integer is wrapped in its C type: ctypes would hand a plain Python int over as 32 bits. Nothing here knows
+which codes are good; whoever calls writes them down.
+"""
+
+import ctypes
+import importlib.util
+from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_ushort, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DRIVER_LIBRARY = "libcuda.so.1"
+NO_SYMBOL = -1
+
+PINNED = 1  # CU_MEM_ALLOCATION_TYPE_PINNED
+POSIX_FILE_DESCRIPTOR = 1  # CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+ON_DEVICE = 1  # CU_MEM_LOCATION_TYPE_DEVICE
+READ_WRITE = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+HAS_VIRTUAL_MEMORY = 102  # CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+HAS_POSIX_DESCRIPTORS = 103  # CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
+
+
+class MemoryLocation(Structure):
+    """CUmemLocation, 8 bytes."""
+
+    _fields_ = (("type", c_int), ("id", c_int))
+
+
+class AllocationFlags(Structure):
+    """CUmemAllocationProp.allocFlags, 8 bytes."""
+
+    _fields_ = (
+        ("compression_type", c_ubyte),
+        ("gpu_direct_rdma_capable", c_ubyte),
+        ("usage", c_ushort),
+        ("reserved", c_ubyte * 4),
+    )
+
+
+class AllocationProperties(Structure):
+    """CUmemAllocationProp, 32 bytes: location at 8, the Windows pointer at 16, the flags at 24."""
+
+    _fields_ = (
+        ("type", c_int),
+        ("requested_handle_types", c_int),
+        ("location", MemoryLocation),
+        ("win32_handle_meta_data", c_void_p),
+        ("flags", AllocationFlags),
+    )
+
+
+class AccessDescription(Structure):
+    """CUmemAccessDesc, 12 bytes."""
+
+    _fields_ = (("location", MemoryLocation), ("flags", c_int))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call said. code: the library's number, `NO_SYMBOL` where it has no such function; name: of that code."""
+
+    call: str
+    code: int
+    name: str
+    value: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+
+class Driver:
+    """The driver API on device 0. Raises OSError where there is no libcuda. Makes no call by itself."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(DRIVER_LIBRARY)
+
+    def call(self, name: str, *arguments: Any) -> Answer:
+        """`name` with C-typed arguments."""
+        function = getattr(self._library, name, None)
+        if function is None:
+            return Answer(name, NO_SYMBOL, "no such symbol in the library")
+        function.restype = c_int
+        code = function(*arguments)
+        return Answer(name, code, self.error_name(code))
+
+    def error_name(self, code: int) -> str:
+        text = c_char_p()
+        self._library.cuGetErrorName(c_int(code), byref(text))
+        return (text.value or b"").decode()
+
+    def init(self) -> Answer:
+        return self.call("cuInit", c_uint(0))
+
+    def version(self) -> Answer:
+        return self._asking("cuDriverGetVersion", c_int())
+
+    def device_count(self) -> Answer:
+        return self._asking("cuDeviceGetCount", c_int())
+
+    def attribute(self, which: int) -> Answer:
+        return self._asking("cuDeviceGetAttribute", c_int(), c_int(which), c_int(0))
+
+    def create_context(self) -> Answer:
+        """A context of its own, current in this thread.
+
+        CUDA 13's header maps cuCtxCreate to _v4, which takes one argument more; the library keeps _v2 beside it.
+        """
+        context = c_void_p()
+        answer = self.call("cuCtxCreate_v2", byref(context), c_uint(0), c_int(0))
+        if answer.code == NO_SYMBOL:
+            answer = self.call("cuCtxCreate_v4", byref(context), c_void_p(), c_uint(0), c_int(0))
+        return answer
+
+    def retain_primary_context(self) -> Answer:
+        """The context that the runtime API and torch use, made current in this thread."""
+        context = c_void_p()
+        answer = self.call("cuDevicePrimaryCtxRetain", byref(context), c_int(0))
+        return self.call("cuCtxSetCurrent", context) if answer.ok else answer
+
+    def current_context(self) -> Answer:
+        """value: 1 if there is one, 0 if not; its address means nothing outside this process."""
+        context = c_void_p(0)
+        answer = self.call("cuCtxGetCurrent", byref(context))
+        return Answer(answer.call, answer.code, answer.name, int(bool(context.value)))
+
+    def allocate(self, size: int) -> Answer:
+        return self._asking("cuMemAlloc_v2", c_uint64(), c_size_t(size))
+
+    def synchronize(self) -> Answer:
+        return self.call("cuCtxSynchronize")
+
+    def copy_in(self, address: int, data: bytes) -> Answer:
+        return self.call("cuMemcpyHtoD_v2", c_uint64(address), c_char_p(data), c_size_t(len(data)))
+
+    def copy_out(self, address: int, size: int) -> tuple[Answer, bytes]:
+        data = ctypes.create_string_buffer(size)
+        answer = self.call("cuMemcpyDtoH_v2", data, c_uint64(address), c_size_t(size))
+        return answer, data.raw
+
+    # ---- virtual memory ----
+
+    def granularity(self) -> Answer:
+        properties = allocation_properties()
+        return self._asking("cuMemGetAllocationGranularity", c_size_t(), byref(properties), c_int(0))
+
+    def create_memory(self, size: int) -> Answer:
+        """value: a handle to physical memory, mapped nowhere yet."""
+        properties = allocation_properties()
+        return self._asking("cuMemCreate", c_uint64(), c_size_t(size), byref(properties), c_uint64(0))
+
+    def export_memory(self, handle: int) -> Answer:
+        """value: a new file descriptor of this process."""
+        return self._asking(
+            "cuMemExportToShareableHandle", c_int(-1), c_uint64(handle), c_int(POSIX_FILE_DESCRIPTOR), c_uint64(0)
+        )
+
+    def import_memory(self, descriptor: int) -> Answer:
+        """value: a handle. The descriptor itself travels in the place of a pointer, and stays ours to close."""
+        return self._asking(
+            "cuMemImportFromShareableHandle", c_uint64(), c_void_p(descriptor), c_int(POSIX_FILE_DESCRIPTOR)
+        )
+
+    def reserve_addresses(self, size: int) -> Answer:
+        return self._asking("cuMemAddressReserve", c_uint64(), c_size_t(size), c_size_t(0), c_uint64(0), c_uint64(0))
+
+    def map_memory(self, address: int, size: int, handle: int) -> Answer:
+        return self.call("cuMemMap", c_uint64(address), c_size_t(size), c_size_t(0), c_uint64(handle), c_uint64(0))
+
+    def allow_access(self, address: int, size: int) -> Answer:
+        access = AccessDescription(MemoryLocation(ON_DEVICE, 0), READ_WRITE)
+        return self.call("cuMemSetAccess", c_uint64(address), c_size_t(size), byref(access), c_size_t(1))
+
+    def unmap_memory(self, address: int, size: int) -> Answer:
+        return self.call("cuMemUnmap", c_uint64(address), c_size_t(size))
+
+    def release_memory(self, handle: int) -> Answer:
+        return self.call("cuMemRelease", c_uint64(handle))
+
+    def _asking(self, name: str, value: Any, *arguments: Any) -> Answer:
+        """A call whose first argument is where to put an integer."""
+        answer = self.call(name, byref(value), *arguments)
+        return Answer(answer.call, answer.code, answer.name, value.value if answer.ok else None)
+
+
+def allocation_properties() -> AllocationProperties:
+    """Pinned memory on device 0 that can become a POSIX file descriptor."""
+    return AllocationProperties(
+        type=PINNED, requested_handle_types=POSIX_FILE_DESCRIPTOR, location=MemoryLocation(ON_DEVICE, 0)
+    )
+
+
+class Runtime:
+    """The runtime API, from the library that torch came with. Raises OSError where none is found."""
+
+    def __init__(self) -> None:
+        self.path = find_runtime()
+        self._library = ctypes.CDLL(self.path)
+        self._library.cudaGetErrorName.restype = c_char_p
+
+    def device_count(self) -> Answer:
+        return self._asking("cudaGetDeviceCount", c_int())
+
+    def allocate(self, size: int) -> Answer:
+        return self._asking("cudaMalloc", c_void_p(), c_size_t(size))
+
+    def version(self) -> Answer:
+        return self._asking("cudaRuntimeGetVersion", c_int())
+
+    def _asking(self, name: str, value: Any, *arguments: Any) -> Answer:
+        function = getattr(self._library, name)
+        function.restype = c_int
+        function.argtypes = None
+        code = function(byref(value), *arguments)
+        text = (self._library.cudaGetErrorName(c_int(code)) or b"").decode()
+        return Answer(name, code, text, value.value if code == 0 else None)
+
+
+def find_runtime() -> str:
+    """Path of libcudart: torch's wheels bring it in `nvidia/…/lib` or `torch/lib`. Imports nothing."""
+    spec = importlib.util.find_spec("torch")
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    for place in places:
+        found = sorted([*place.glob("lib/libcudart*.so*"), *place.parent.glob("nvidia/*/lib/libcudart.so*")])
+        if found:
+            return str(found[-1])
+    installed = sorted(Path("/usr/local").glob("cuda*/lib*/libcudart.so*"))
+    if not installed:
+        raise OSError(
+            "got no libcudart beside torch or in /usr/local/cuda*, expected one; install a CUDA build of torch"
+        )
+    return str(installed[-1])

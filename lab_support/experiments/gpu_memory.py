@@ -1,0 +1,157 @@
+"""How much of the GPU's memory is in use, and by which process: NVML by ctypes, or nvidia-smi where it lacks.
+
+It makes no CUDA context and so costs no GPU memory; a process that only looks here has touched no CUDA.
+"""
+
+import ctypes
+import os
+import subprocess
+from ctypes import Structure, byref, c_char_p, c_int, c_uint, c_ulonglong, c_void_p
+from typing import Any, Protocol
+
+NVML_LIBRARY = "libnvidia-ml.so.1"
+MIB = 1 << 20
+_MOST_PROCESSES = 256
+_UNKNOWN = (1 << 64) - 1
+
+
+class GpuMemory(Protocol):
+    """used: bytes, or None where there is no GPU to ask about. processes: bytes (None: not told) by pid."""
+
+    source: str
+
+    def used(self) -> int | None: ...
+
+    def processes(self) -> dict[int, int | None]: ...
+
+
+class _MemoryInfo(Structure):
+    """nvmlMemory_t."""
+
+    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
+
+
+class _ProcessInfo(Structure):
+    """nvmlProcessInfo_t, as the calls of version 2 and 3 fill it; 24 bytes."""
+
+    _fields_ = (("pid", c_uint), ("used", c_ulonglong), ("gpu_instance", c_uint), ("compute_instance", c_uint))
+
+
+class NvmlError(OSError):
+    """NVML answered with a code other than 0."""
+
+
+class Nvml:
+    """The device that CUDA sees as 0. Raises OSError where there is no NVML or no such device."""
+
+    source = "NVML"
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(NVML_LIBRARY)
+        self._call("nvmlInit_v2")
+        self._device = c_void_p()
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+        if first.startswith(("GPU-", "MIG-")):
+            self._call("nvmlDeviceGetHandleByUUID", c_char_p(first.encode()), byref(self._device))
+        else:
+            self._call("nvmlDeviceGetHandleByIndex_v2", c_uint(int(first or 0)), byref(self._device))
+        self.used()
+
+    def used(self) -> int:
+        info = _MemoryInfo()
+        self._call("nvmlDeviceGetMemoryInfo", self._device, byref(info))
+        return int(info.used)
+
+    def processes(self) -> dict[int, int | None]:
+        """By the pid that the driver knows, which is not ours where we live in a pid namespace."""
+        count, infos = c_uint(_MOST_PROCESSES), (_ProcessInfo * _MOST_PROCESSES)()
+        self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._device, byref(count), infos)
+        return {info.pid: None if info.used == _UNKNOWN else int(info.used) for info in infos[: count.value]}
+
+    def device_count(self) -> int:
+        count = c_uint()
+        self._call("nvmlDeviceGetCount_v2", byref(count))
+        return int(count.value)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        try:
+            function = getattr(self._library, name)
+        except AttributeError:
+            raise NvmlError(f"{name}: no such symbol in {NVML_LIBRARY}") from None
+        function.restype = c_int
+        code = function(*arguments)
+        if code:
+            raise NvmlError(f"{name}: NVML's code {code}")
+
+
+class NvidiaSmi:
+    """The same by the command, which takes some ten milliseconds a time. Raises OSError where there is none."""
+
+    source = "nvidia-smi"
+
+    def __init__(self) -> None:
+        self.used()
+
+    def used(self) -> int:
+        first = ask_nvidia_smi("--query-gpu=memory.used")["output"].partition("\n")[0].strip()
+        if not first.isdigit():
+            raise NvmlError(f"nvidia-smi: got {first!r}, expected a number of MiB")
+        return int(first) * MIB
+
+    def processes(self) -> dict[int, int | None]:
+        lines = ask_nvidia_smi("--query-compute-apps=pid,used_memory")["output"].splitlines()
+        fields = [line.split(",") for line in lines if line.count(",") == 1]
+        return {int(pid): int(size) * MIB if size.strip().isdigit() else None for pid, size in fields}
+
+
+class Untold:
+    """Rehearsals on a CPU, and machines with neither NVML nor nvidia-smi: an experiment goes on without this figure."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def used(self) -> None:
+        return None
+
+    def processes(self) -> dict[int, int | None]:
+        return {}
+
+
+def open_gpu_memory(device: str) -> GpuMemory:
+    """The best way there is here; its `source` says which, or why there is none."""
+    if device == "cpu":
+        return Untold("no GPU")
+    reasons = []
+    for way in (Nvml, NvidiaSmi):
+        try:
+            return way()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reasons.append(str(error))
+    return Untold("; ".join(reasons))
+
+
+def ask_nvidia_smi(query: str) -> dict[str, Any]:
+    """`query` as csv; its output, and errors, as they are. Raises OSError without nvidia-smi."""
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return {"command": " ".join(command), "exit_code": done.returncode, "output": done.stdout, "errors": done.stderr}
+
+
+def look(memory: GpuMemory) -> dict[str, Any]:
+    """Fields for a sample: memory in use and by process; a refusal is a field too."""
+    found: dict[str, Any] = {"source": memory.source}
+    for name in ("used", "processes"):
+        try:
+            found[name] = getattr(memory, name)()
+        except OSError as error:
+            found[name] = None
+            found[f"{name}_error"] = str(error)
+    return found
+
+
+def nvidia_smi_says(query: str = "--query-compute-apps=pid,process_name,used_memory") -> dict[str, Any]:
+    """What the operator's own tool counts, or why it can't."""
+    try:
+        return ask_nvidia_smi(query)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"command": f"nvidia-smi {query}", "exit_code": None, "output": "", "errors": str(error)}

@@ -1,0 +1,189 @@
+"""One command in processes of its own, with a deadline: how it ended, what it wrote, what hung, what it left behind.
+
+The command gets a session of its own. At the deadline every process of it is looked at, asked for its stacks
+(SIGABRT: faulthandler writes them) and killed. What a command leaves running is named and killed. Linux only.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab_support.instruments import proc
+from lab_support.instruments.waiting import WaitingThread, waiting_threads
+
+PR_SET_CHILD_SUBREAPER = 36
+LEAVE_SECONDS = 2.0
+"""For helpers that end by themselves just after the command, such as Python's resource tracker."""
+STACK_SECONDS = 1.0
+KILL_SECONDS = 5.0
+LONGEST_OUTPUT = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class HangingProcess:
+    """One process that ran at the deadline, or was left behind."""
+
+    title: str
+    state: str
+    threads: tuple[WaitingThread, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended. signal: its name where one ended it, else "". exit_code: None then.
+
+    output and errors: the ends of what all its processes wrote. hung: its processes at the deadline. left: those
+    that outlived it. unkillable: how many still ran after SIGKILL.
+    """
+
+    seconds: float
+    exit_code: int | None
+    signal: str
+    timed_out: bool
+    output: str
+    errors: str
+    hung: tuple[HangingProcess, ...]
+    left: tuple[HangingProcess, ...]
+    unkillable: int
+
+
+def run_trial(command: list[str], *, deadline: float, environment: dict[str, str], folder: Path) -> Ended:
+    """Run `command` in `folder`, `deadline` seconds at most. Runs in a process whose main thread calls it.
+
+    When it returns, no process of the command runs, but for `unkillable`. Worst case: deadline and 10 seconds.
+    """
+    already = set(_children())
+    began = time.monotonic()
+    output, errors = folder / "output", folder / "errors"
+    with _adopting_orphans(), output.open("wb") as out, errors.open("wb") as err:
+        # Files, not pipes: a process left behind would keep a pipe open for ever.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment | {"PYTHONFAULTHANDLER": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        hung: tuple[HangingProcess, ...] = ()
+        left: tuple[HangingProcess, ...] = ()
+        try:
+            timed_out = not _ended_within(process, deadline)
+            seconds = time.monotonic() - began
+            if timed_out:
+                hung = _look_and_ask_for_stacks(_members(process.pid, already))
+            else:
+                left = _left_behind(process.pid, already)
+        finally:
+            unkillable = _kill_all(process, already)
+    code = process.poll()
+    return Ended(
+        seconds=round(seconds, 3),
+        exit_code=code if code is not None and code >= 0 else None,
+        signal=signal.Signals(-code).name if code is not None and code < 0 else "",
+        timed_out=timed_out,
+        output=_tail(output),
+        errors=_tail(errors),
+        hung=hung,
+        left=left,
+        unkillable=unkillable,
+    )
+
+
+def _ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Orphans of the command become this process's children, so that none can be overlooked: prctl(2)."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        library.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _children() -> list[int]:
+    return [process.pid for process in proc.all_processes() if process.parent_pid == os.getpid()]
+
+
+def _members(leader: int, already: set[int]) -> list[proc.Process]:
+    """The command, what descends from it, what is in its session, and orphans of it, if they still run."""
+    processes = {process.pid: process for process in proc.all_processes()}
+
+    def belongs(process: proc.Process) -> bool:
+        above: proc.Process | None = process
+        while above is not None:
+            if above.pid == leader or (above.parent_pid == os.getpid() and above.pid not in already):
+                return True
+            above = processes.get(above.parent_pid)
+        return _session(process.pid) == leader
+
+    return [process for process in processes.values() if not process.ended and belongs(process)]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _left_behind(leader: int, already: set[int]) -> tuple[HangingProcess, ...]:
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (members := _members(leader, already)) and time.monotonic() < deadline:
+        time.sleep(0.02)  # they are not our children until they are orphans: nothing to wait on
+    return tuple(_look(process, 0.1) for process in members)
+
+
+def _look(process: proc.Process, seconds: float) -> HangingProcess:
+    return HangingProcess(process.title, process.state, tuple(waiting_threads(process.pid, seconds)))
+
+
+def _look_and_ask_for_stacks(members: list[proc.Process]) -> tuple[HangingProcess, ...]:
+    seen = tuple(_look(process, 0.2) for process in members)
+    for process in members:
+        _send(process.pid, signal.SIGABRT)
+    time.sleep(STACK_SECONDS)
+    return seen
+
+
+def _kill_all(process: "subprocess.Popen[bytes]", already: set[int]) -> int:
+    """SIGKILL until none is left; how many were still there after `KILL_SECONDS`."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while (members := _members(process.pid, already)) and time.monotonic() < deadline:
+        for member in members:
+            _send(member.pid, signal.SIGKILL)
+        _reap(process, already)
+        time.sleep(0.01)
+    _reap(process, already)
+    return len(members)
+
+
+def _reap(process: "subprocess.Popen[bytes]", already: set[int]) -> None:
+    process.poll()
+    for pid in set(_children()) - already - {process.pid}:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _tail(file: Path) -> str:
+    return file.read_bytes().decode("utf-8", "replace")[-LONGEST_OUTPUT:]

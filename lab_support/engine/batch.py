@@ -131,18 +131,18 @@ class BatchBuilder:
             blocks += sequence.block_table
             blocks += [self._scratch_block] * (blocks_each - len(sequence.block_table))
         stretches = [self._last_zero - sequence.num_computed for sequence in decodes]
-        return _Plan(len(decodes), 1, blocks, stretches * self._kv_heads)
+        return _Plan(len(decodes), 1, blocks, stretches * self._kv_heads, shared_dim=1)
 
     def _plan_chunk(self, chunk: Chunk) -> "_Plan":
         start, end = chunk.sequence.num_computed, chunk.sequence.num_computed + chunk.num_tokens
         blocks = chunk.sequence.block_table[: -(-end // self._block_size)]
         stretches = [self._last_zero - position for position in range(start, end)]
-        return _Plan(1, chunk.num_tokens, blocks, stretches * self._group)
+        return _Plan(1, chunk.num_tokens, blocks, stretches * self._group, shared_dim=0)
 
     def _span(self, plan: "_Plan", blocks: torch.Tensor, stretches: torch.Tensor) -> Span:
         tokens_each = len(plan.blocks) // plan.num_sequences * self._block_size
         bias = self._window.unfold(0, tokens_each, 1).index_select(0, stretches)
-        return Span(plan.num_sequences, plan.rows_each, blocks, bias.unsqueeze(1 if plan.rows_each == 1 else 0))
+        return Span(plan.num_sequences, plan.rows_each, blocks, bias.unsqueeze(plan.shared_dim))
 
     def _padding(self, rows: int) -> int:
         return pad_rows(rows) - rows if self._padded else 0
@@ -155,12 +155,17 @@ class BatchBuilder:
 
 
 class _Plan(NamedTuple):
-    """A span before its numbers are on the device; `stretches` says where in the window each row's bias begins."""
+    """A span before its numbers are on the device.
+
+    stretches: where in the window each row's bias begins, once for each head that needs its own. shared_dim: the
+    dimension of `Span.bias` in which there is only one: of query rows when decoding, else of key-value heads.
+    """
 
     num_sequences: int
     rows_each: int
     blocks: list[int]
     stretches: list[int]
+    shared_dim: int
 
 
 def _similar(decodes: list[Sequence]) -> Iterator[list[Sequence]]:

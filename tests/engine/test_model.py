@@ -1,6 +1,7 @@
 """Tokens and logits of the engine against transformers on the same folder, in float32."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -113,23 +114,31 @@ def test_logits_and_tokens_are_those_of_transformers(name, tmp_path):
     runner, model = Runner(config(folder)), oracle(folder)
     question = prompts(1, 307, 100)[0] + list(range(250, 300))
     assert_logits(runner, model, question)
+    assert_logits(runner, model, question, pieces=[1, 2, 20, 1])
     questions = prompts(4, 307)
     assert_greedy(model, questions, generate(runner, questions, 24))
 
 
-def assert_logits(runner: Runner, model, tokens: list[int]) -> None:
-    """After the prompt computed at once, and then after each of a few tokens more."""
+def assert_logits(runner: Runner, model, tokens: list[int], pieces: Iterable[int] = ()) -> None:
+    """After the prompt, computed in pieces and then what is left at once, and after each of a few tokens more."""
     sequence = Sequence(Request("a", tokens, SamplingParams()))
     sequence.block_table = list(range(-(-(len(tokens) + 8) // 16)))
     expected = oracle_logits(model, [*tokens, *range(8)])
+    for count in pieces:
+        assert not len(logits(runner, Step([], [Chunk(sequence, count)])))
+        sequence.num_computed += count
     for extra in range(8):
         count = sequence.num_uncomputed
-        step = Step([sequence], []) if count == 1 else Step([], [Chunk(sequence, count)])
-        found = runner.logits(step)
-        assert found is not None and found.shape == (1, expected.shape[1])
-        torch.testing.assert_close(found[0], expected[len(tokens) - 1 + extra], atol=LOGITS, rtol=0)
+        found = logits(runner, Step([sequence], []) if count == 1 else Step([], [Chunk(sequence, count)]))
+        torch.testing.assert_close(found, expected[len(tokens) - 1 + extra].unsqueeze(0), atol=LOGITS, rtol=0)
         sequence.num_computed += count
         sequence.token_ids.append(extra)
+
+
+def logits(runner: Runner, step: Step) -> torch.Tensor:
+    found = runner.logits(step)
+    assert found is not None
+    return found
 
 
 def test_twenty_prompts_of_the_model_in_the_box():
@@ -170,8 +179,7 @@ def test_bfloat16_is_near_float32(folder):
     tokens = list(range(100))
     sequence = Sequence(Request("a", tokens, SamplingParams()))
     sequence.block_table = list(range(7))
-    found = runner.logits(Step([], [Chunk(sequence, 100)]))
-    assert found is not None
+    found = logits(runner, Step([], [Chunk(sequence, 100)]))
     assert torch.cosine_similarity(found[0], oracle_logits(model, tokens)[-1], dim=0) > 0.995
 
 

@@ -33,6 +33,7 @@ class Server:
 
     url: where it answers. run_id: what its /version repeats. pids: by role, such as "api-0".
     identities: the same processes by pid and start time, which name them for ever. model: the name to ask for.
+    api_key: what it was started with; None demands none.
     """
 
     url: str
@@ -41,6 +42,7 @@ class Server:
     pids: dict[str, int]
     identities: dict[str, Identity]
     seconds_to_ready: float
+    api_key: str | None
     _supervised: SupervisedProcess
     _said: str | None = None
     _left: "Leftovers | None" = None
@@ -131,7 +133,8 @@ def live_server(**choices: Any) -> Server:
         grace = config.shutdown_timeout + _GRACE_BEYOND_DRAIN
         supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end)
         until_ready.callback(supervised.close)
-        server = _server(_await_ready(supervised, read_end), supervised, time.monotonic() - began)
+        facts = _await_ready(supervised, read_end)
+        server = _server(facts, config.api_key, supervised, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
     if not _live:
@@ -169,7 +172,7 @@ def _tail(supervised: SupervisedProcess) -> str:
     return "\n".join((supervised.output + supervised.errors).splitlines()[-12:])
 
 
-def _server(facts: dict[str, Any], supervised: SupervisedProcess, seconds: float) -> Server:
+def _server(facts: dict[str, Any], api_key: str | None, supervised: SupervisedProcess, seconds: float) -> Server:
     processes = {role: proc.read_process(pid) for role, pid in facts["pids"].items()}
     return Server(
         url=facts["url"],
@@ -178,5 +181,6 @@ def _server(facts: dict[str, Any], supervised: SupervisedProcess, seconds: float
         pids=dict(facts["pids"]),
         identities={role: process.identity for role, process in processes.items() if process is not None},
         seconds_to_ready=seconds,
+        api_key=api_key,
         _supervised=supervised,
     )

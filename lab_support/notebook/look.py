@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from IPython import get_ipython
 from IPython.display import display
@@ -101,7 +101,8 @@ def metric(server: Server, name: str) -> float:
 
 
 def _read_metric(server: Server, name: str) -> float:
-    with urlopen(f"{server.url}/metrics", timeout=10) as answer:
+    key = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
+    with urlopen(Request(f"{server.url}/metrics", headers=key), timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))
 
@@ -113,6 +114,7 @@ def drive(server: Server, *, brief: bool = False, **choices: Any) -> Report:
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
     Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
     """
+    choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
     words = [word for name, value in choices.items() for word in _flag(name, value)]
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words]
     show = _line_that_changes("asking …")

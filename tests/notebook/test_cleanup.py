@@ -4,8 +4,10 @@ import lab_support.notebook as lab
 from lab_support.instruments import proc
 
 
-def test_stopping_leaves_nothing_and_may_be_done_twice():
-    server = lab.live_server(api_server_count=1)
+def test_stopping_a_server_with_a_key_leaves_nothing_and_may_be_done_twice():
+    server = lab.live_server(api_server_count=1, api_key="secret")
+    assert lab.drive(server, clients=1, requests=2, output_tokens="2").completed == 2
+    assert lab.metric(server, "lab_engine_steps_total") > 0
     port = server.port
     left = server.stop()
     assert not left, left

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-MOST_CHOICES = 64
+MOST_CHOICES = 16
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 20
 MOST_STOPS = 16

@@ -75,7 +75,9 @@ class ApiServerChannels:
 
         def drain(receiving: zmq.Socket) -> None:
             # All there is: ZeroMQ's descriptor becomes readable when its state *changes*, not while there is more.
-            # So whatever comes in between, somebody has to come back for the rest.
+            # So where an error comes in between, somebody has to come back for the rest.
+            if self._context.closed:
+                return
             rest = loop.call_soon(drain, receiving)
             for frame in _waiting(receiving):
                 on_message(self._decode(frame))
@@ -85,7 +87,7 @@ class ApiServerChannels:
             descriptor = int(receiving.getsockopt(zmq.FD))
             self._watched.append(descriptor)
             loop.add_reader(descriptor, drain, receiving)
-            drain(receiving)  # what came before anybody watched
+            loop.call_soon(drain, receiving)  # for what came before anybody watched
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
         """To one engine core that said it is ready. Never waits.

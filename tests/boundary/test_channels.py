@@ -1,0 +1,163 @@
+"""The ZeroMQ channels over real sockets: what is sent early arrives, and nobody's end stalls another."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab_support.boundary.channels import COORDINATOR, ApiServerChannels, CoordinatorChannels, EngineCoreChannels
+from lab_support.boundary.inheritance import ChannelListeners
+from lab_support.boundary.messages import (
+    Abort,
+    EngineLoad,
+    EngineReady,
+    EngineStats,
+    Loads,
+    Message,
+    SequenceTokens,
+    Tokens,
+)
+
+READY = EngineReady(0, 2048, 1024)
+
+
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[ChannelListeners]:
+    with ChannelListeners(lambda name: str(tmp_path / name), 2, with_coordinator=True) as made:
+        yield made
+
+
+def tokens(number: int) -> Tokens:
+    return Tokens(0, [SequenceTokens(number, [number])])
+
+
+class Heard:
+    """Collects messages; `until` waits for so many."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        self._more.set()
+
+    async def until(self, count: int) -> list[Message]:
+        async with asyncio.timeout(10):
+            while len(self.messages) < count:
+                self._more.clear()
+                await self._more.wait()
+        return self.messages
+
+
+@contextlib.contextmanager
+def api_server(listeners: ChannelListeners, index: int) -> Iterator[tuple[ApiServerChannels, Heard]]:
+    with ApiServerChannels(listeners.inputs[index], listeners.outputs[index], listeners.addresses.loads) as channels:
+        heard = Heard()
+        channels.watch(asyncio.get_running_loop(), heard)
+        yield channels, heard
+
+
+def engine_core(listeners: ChannelListeners) -> EngineCoreChannels:
+    return EngineCoreChannels(listeners.addresses, READY, lambda: 7)
+
+
+def test_there_and_back_between_every_api_server_and_the_engine_core(listeners: ChannelListeners) -> None:
+    async def talk() -> None:
+        with (
+            api_server(listeners, 0) as (first, first_heard),
+            api_server(listeners, 1) as (second, second_heard),
+            engine_core(listeners) as engine,
+        ):
+            assert await first_heard.until(1) == [READY]
+            assert await second_heard.until(1) == [READY]
+            first.send(0, Abort(0, [1]))
+            assert engine.inbox.get(timeout=10) == (Abort(0, [1]), 7)
+            second.send(0, Abort(1, [2]))
+            assert engine.inbox.get(timeout=10) == (Abort(1, [2]), 7)
+            engine.outbox.put([(1, tokens(2)), (0, tokens(1))])
+            assert (await first_heard.until(2))[1] == tokens(1)
+            assert (await second_heard.until(2))[1] == tokens(2)
+
+    asyncio.run(talk())
+
+
+def test_what_is_sent_before_anybody_listens_arrives(listeners: ChannelListeners) -> None:
+    async def talk() -> None:
+        with engine_core(listeners) as engine:
+            engine.outbox.put([(0, tokens(number)) for number in range(1000)])
+            with api_server(listeners, 0) as (_, heard):
+                got = await heard.until(1001)
+        assert [message for message in got if message != READY] == [tokens(number) for number in range(1000)]
+
+    asyncio.run(talk())
+
+
+def test_names_may_go_once_everyone_is_connected(listeners: ChannelListeners, tmp_path: Path) -> None:
+    async def talk() -> None:
+        with api_server(listeners, 0) as (channels, heard), engine_core(listeners) as engine:
+            await heard.until(1)
+            for name in os.listdir(tmp_path):
+                (tmp_path / name).unlink()
+            channels.send(0, Abort(0, [1]))
+            assert engine.inbox.get(timeout=10)[0] == Abort(0, [1])
+
+    asyncio.run(talk())
+
+
+def test_a_dead_api_server_does_not_stall_the_engine_core(listeners: ChannelListeners) -> None:
+    async def talk() -> None:
+        with api_server(listeners, 1) as (_, heard), engine_core(listeners) as engine:
+            with api_server(listeners, 0) as (_, dying):
+                await dying.until(1)
+            await heard.until(1)
+            for number in range(100):
+                engine.outbox.put([(0, tokens(number)), (COORDINATOR, tokens(number)), (1, tokens(number))])
+            assert len(await heard.until(101)) == 101
+
+    asyncio.run(talk())
+
+
+def test_an_error_over_one_message_does_not_stall_the_others(listeners: ChannelListeners) -> None:
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        errors = []
+        loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        heard = Heard()
+
+        def stumble(message: Message) -> None:
+            heard(message)
+            if message == tokens(0):
+                raise ZeroDivisionError
+
+        with engine_core(listeners) as engine:
+            engine.outbox.put([(0, tokens(number)) for number in range(100)])
+            with ApiServerChannels(listeners.inputs[0], listeners.outputs[0], None) as channels:
+                loop.call_soon(channels.watch, loop, stumble)
+                assert len(await heard.until(101)) == 101
+        assert [type(error) for error in errors] == [ZeroDivisionError]
+
+    asyncio.run(talk())
+
+
+def test_the_coordinator_hears_engine_cores_and_tells_api_servers(listeners: ChannelListeners) -> None:
+    async def talk() -> None:
+        assert listeners.stats and listeners.loads
+        stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, {})
+        loads = Loads([EngineLoad(2, 1, 0.25)])
+        with (
+            CoordinatorChannels(listeners.stats, listeners.loads) as coordinator,
+            api_server(listeners, 0) as (_, heard),
+            engine_core(listeners) as engine,
+        ):
+            engine.outbox.put([(COORDINATOR, stats)])
+            assert list(coordinator.receive(10.0)) == [stats]
+            await heard.until(1)
+            while loads not in heard.messages:  # a subscription takes a moment; until then nothing is sent
+                coordinator.publish(loads)
+                await asyncio.sleep(0)
+
+    asyncio.run(talk())

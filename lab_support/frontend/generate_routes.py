@@ -146,7 +146,7 @@ class Generate:
             await self._run(_job(request, [prompt], format, limits, arrived_at), scope, receive, send)
 
     async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = CallbackWriter(send)
+        writer = CallbackWriter(send, record_of(scope).send_body)
         answer = self._answer(job, writer)
         choices = self._submit(job, answer)
         try:

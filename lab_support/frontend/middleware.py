@@ -34,7 +34,7 @@ class Served:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        record = scope["lab.record"] = RequestRecord(_request_id(scope))
+        record = scope["lab.record"] = RequestRecord(_request_id(scope), send)
         own = [self._served_by, (b"x-request-id", record.request_id.encode())]
 
         async def send_with_headers(message: Message) -> None:

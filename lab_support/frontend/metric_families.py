@@ -1,0 +1,67 @@
+"""Every metric of an API server by name, with its help text, labels and buckets. Nothing is counted here.
+
+vLLM's names with its labels (`model_name`, `engine`), and our own `lab_…`. Several processes write each of them, so
+gauges show the value that was written last, by whichever process.
+"""
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0)
+FIRST_TOKEN_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0, 160.0)
+REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 480.0)
+TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000)
+
+
+class Families:
+    """All of them, before their labels are filled in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        of_engine = ("model_name", "engine")
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="mostrecent")
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry, labelnames=of_engine)
+
+        self.running = gauge("vllm:num_requests_running", "Sequences in the engine core's batch.", of_engine)
+        self.waiting = gauge("vllm:num_requests_waiting", "Sequences that wait for a place.", of_engine)
+        self.cache_usage = gauge("vllm:kv_cache_usage_perc", "Share of KV cache blocks in use; 1 is all.", of_engine)
+        self.free_blocks = gauge("lab_engine_free_blocks", "KV cache blocks that are free.", of_engine)
+        self.total_blocks = gauge("lab_engine_total_blocks", "KV cache blocks that there are.", of_engine)
+        self.abort_steps_max = gauge(
+            "lab_engine_abort_steps_max", "Most steps from an abort's arrival to its blocks being free.", of_engine
+        )
+        self.preemptions = counter("vllm:num_preemptions", "Sequences put back for lack of blocks.", of_engine)
+        self.steps = counter("lab_engine_steps", "Steps of the engine core.", of_engine)
+        self.aborts = counter("lab_engine_aborts", "Sequences aborted in the engine core.", of_engine)
+        self.engine_prompt_tokens = counter("lab_engine_prompt_tokens", "Prompt tokens computed.", of_engine)
+        self.engine_tokens = counter("lab_engine_generation_tokens", "Tokens generated in the engine core.", of_engine)
+        self.engine_stage = counter(
+            "lab_engine_stage_seconds", "Seconds the engine core spent, by stage of a step.", (*of_engine, "stage")
+        )
+
+        self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens of submitted sequences.", of_engine)
+        self.generation_tokens = counter("vllm:generation_tokens", "Tokens brought to clients.", of_engine)
+        self.success = counter("vllm:request_success", "Sequences that ended.", (*of_engine, "finished_reason"))
+        self.first_token = histogram(
+            "vllm:time_to_first_token_seconds", "From request to first token.", buckets=FIRST_TOKEN_SECONDS
+        )
+        self.gaps = histogram("vllm:inter_token_latency_seconds", "From token to token.", buckets=GAP_SECONDS)
+        self.seconds_per_token = histogram(
+            "vllm:request_time_per_output_token_seconds",
+            "Mean gap of a sequence.",
+            buckets=GAP_SECONDS,
+        )
+        self.request_seconds = histogram(
+            "vllm:e2e_request_latency_seconds", "From request to last token.", buckets=REQUEST_SECONDS
+        )
+        self.prompt_lengths = histogram("vllm:request_prompt_tokens", "Prompt tokens of a sequence.", buckets=TOKENS)
+        self.output_lengths = histogram("vllm:request_generation_tokens", "Output tokens.", buckets=TOKENS)
+
+        of_server = ("model_name", "api_server")
+        self.rejections = counter("vllm:admission_rejections", "Requests answered 503: too many.", of_server)
+        self.requests = counter("lab_api_requests", "Requests answered.", (*of_server, "status"))
+        self.api_stage = counter(
+            "lab_api_stage_seconds", "Seconds an API server spent on tokens, by stage.", (*of_server, "stage")
+        )
+        self.cpu = gauge("lab_api_cpu_seconds", "CPU seconds of an API server since its start.", of_server)

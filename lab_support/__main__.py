@@ -2,6 +2,8 @@
 
 lab serve     start the server
 lab load      drive a server and measure it
+lab xray      a server's processes and the kernel objects that they share
+lab record    run the GPU experiments and keep what they saw
 lab doctor    what this machine can show
 lab open      the notebooks, in a copy of your own
 lab reset     a fresh copy of one notebook
@@ -9,7 +11,7 @@ lab reset     a fresh copy of one notebook
 
 import sys
 
-COMMANDS = ("serve", "load", "doctor", "open", "reset")
+COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset")
 
 
 def main() -> int:
@@ -33,6 +35,16 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
 
         chosen.add_load_flags(parser)
         return chosen.run_load_command(parser.parse_args(words))
+    if command == "xray":
+        from lab_support.instruments import xray
+
+        xray.add_xray_flags(parser)
+        return xray.run_xray_command(parser.parse_args(words))
+    if command == "record":
+        from lab_support.instruments import recordings
+
+        recordings.add_record_flags(parser)
+        return recordings.run_record_command(parser.parse_args(words))
     if command == "doctor":
         from lab_support.doctor import run_doctor_command
 

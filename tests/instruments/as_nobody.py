@@ -1,8 +1,14 @@
-"""Runs a function as the user nobody, with no privilege left, in a forked child: only root can do it."""
+"""Runs a function in a forked child as the user nobody, with no privilege left, or in a sandbox as containers have it.
+
+Only root can become nobody; the sandbox needs no privilege, but its filter is written for x86-64.
+"""
 
 import ctypes
 import os
 import pickle
+import platform
+import socket
+import struct
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +16,31 @@ from typing import Any
 import pytest
 
 NOBODY = 65534
-_PR_SET_DUMPABLE = 4
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 4, 38, 22
+_KCMP, _SOCKET = 312, 41
+_LOAD, _IS, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _EPERM = 0x7FFF0000, 0x00050001
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is written for x86-64")
 
 
 def as_nobody(function: Callable[[], Any]) -> Any:
     """What `function` returned, in a child that has given up root. Raises RuntimeError with its traceback."""
+    return _in_a_child(function, _become_nobody)
+
+
+def in_a_sandbox(function: Callable[[], Any]) -> Any:
+    """The same, in a child to which kcmp and netlink sockets are forbidden, as some containers forbid them."""
+    return _in_a_child(function, _forbid_kcmp_and_netlink)
+
+
+def _in_a_child(function: Callable[[], Any], prepare: Callable[[], None]) -> Any:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
-        _answer_and_exit(function, write)
+        _answer_and_exit(function, prepare, write)
     os.close(write)
     with open(read, "rb") as answers:
         data = answers.read()
@@ -32,16 +51,38 @@ def as_nobody(function: Callable[[], Any]) -> Any:
     return answer
 
 
-def _answer_and_exit(function: Callable[[], Any], write: int) -> None:
+def _answer_and_exit(function: Callable[[], Any], prepare: Callable[[], None], write: int) -> None:
     try:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        # A process that changed its user owns its own /proc again only as this is set.
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        prepare()
         answer = True, function()
     except BaseException:  # a forked copy of pytest must not run on
         answer = False, traceback.format_exc()
     with open(write, "wb") as answers:
         pickle.dump(answer, answers)
     os._exit(0)
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    # A process that changed its user owns its own /proc again only as this is set.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def _forbid_kcmp_and_netlink() -> None:
+    """A seccomp filter: seven instructions of (code, jump if so, jump if not, operand)."""
+    steps = [
+        (_LOAD, 0, 0, 0),  # the number of the call
+        (_IS, 4, 0, _KCMP),
+        (_IS, 0, 2, _SOCKET),
+        (_LOAD, 0, 0, 16),  # its first argument
+        (_IS, 1, 0, socket.AF_NETLINK),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _EPERM),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(_PR_SET_SECCOMP, 2, program, 0, 0) == 0, os.strerror(ctypes.get_errno())

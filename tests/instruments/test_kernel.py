@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab_support.instruments import audit, kernel, proc, sockets, strace
-from tests.instruments.as_nobody import as_nobody, needs_root
+from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
 
 WAITS = "import sys; print(flush=True); sys.stdin.read()"
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here")
@@ -399,6 +399,16 @@ def check_everything(found: dict[str, object]) -> None:
 @needs_root
 def test_an_ordinary_user_without_strace_is_answered_all_the_same():
     check_everything(as_nobody(everything))
+
+
+@needs_x86_64
+def test_in_a_sandbox_the_fall_backs_answer_and_say_why():
+    with socket.create_server(("127.0.0.1", 0)) as server, child(WAITS, server.fileno()) as other:
+        numbers, port = (os.getpid(), server.fileno(), other.pid, server.fileno()), server.getsockname()[1]
+        same, queues = in_a_sandbox(lambda: (kernel.same_open_file_description(*numbers), kernel.accept_queues(port)))
+    assert (same.same, same.how) == (True, kernel.INODE) and "kcmp: EPERM" in same.reason
+    assert queues.how == sockets.PROC_NET and queues.queues[0].limit is None
+    assert "sock_diag is refused here" in queues.reason
 
 
 @needs_root

@@ -160,6 +160,8 @@ def test_each_sleep_is_a_voluntary_context_switch():
         assert cat.stdout.read(1) == b"x"
         before = proc.read_context_switches(cat.pid)
         for _ in range(50):
+            while proc.read_process(cat.pid).state != "S":
+                os.sched_yield()  # on a busy core it may be preempted before it sleeps, and never needs to sleep
             cat.stdin.write(b"x")
             assert cat.stdout.read(1) == b"x"
         after = proc.read_context_switches(cat.pid)

@@ -5,6 +5,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from data.model.make import answers, machine_stories, stories
 from data.model.make.cast import Cast
@@ -20,11 +21,29 @@ SUBJECTS = [
 ]
 
 
-def documents(seed: int, held_out: bool = False, marked: bool = False) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Shares of kinds, each one added to those before it: of documents, then of the turns of a chat."""
+
+    story: float = 0.40
+    chain: float = 0.47
+    explanation: float = 0.50
+    topic: float = 0.42
+    answer: float = 0.57
+    small_talk: float = 0.65
+    counting: float = 0.67
+    story_on_demand: float = 0.80
+
+
+EVEN = Mix()
+MANY_QUESTIONS = Mix(0.22, 0.27, 0.30, topic=0.25, answer=0.36, small_talk=0.42, counting=0.44, story_on_demand=0.54)
+
+
+def documents(seed: int, held_out: bool = False, marked: bool = False, mix: Mix = EVEN) -> Iterator[str]:
     """Documents without end, each closed by the end token. `marked` keeps the marks around what can be recalled."""
     random_source = random.Random(seed)
     while True:
-        text = one_document(Cast(random_source, held_out))
+        text = one_document(Cast(random_source, held_out), mix)
         yield text if marked else unmarked(text)
 
 
@@ -32,15 +51,15 @@ def unmarked(text: str) -> str:
     return text.replace("\x01", "").replace("\x02", "")
 
 
-def one_document(cast: Cast) -> str:
+def one_document(cast: Cast, mix: Mix) -> str:
     kind = cast.random.random()
-    if kind < 0.40:
+    if kind < mix.story:
         return a_story(cast).text + END
-    if kind < 0.47:
+    if kind < mix.chain:
         return chain(cast, cast.random.choice((2, 2, 3, 4, 6))) + END
-    if kind < 0.50:
+    if kind < mix.explanation:
         return explanation(cast) + END
-    return chat(cast)
+    return chat(cast, mix)
 
 
 def a_story(cast: Cast) -> Story:
@@ -63,28 +82,28 @@ def explanation(cast: Cast) -> str:
     return "\n\n".join(answers.about_a_topic(cast.random, topic)[1] for topic in topics)
 
 
-def chat(cast: Cast) -> str:
+def chat(cast: Cast, mix: Mix) -> str:
     """One conversation of one to three turns, as the chat template writes it."""
     system = SYSTEM + cast.random.choice(answers.SYSTEM_PROMPTS) if cast.random.random() < 0.2 else ""
-    return system + "".join(_turn(cast) for _ in range(cast.random.choice((1, 1, 1, 2, 3))))
+    return system + "".join(_turn(cast, mix) for _ in range(cast.random.choice((1, 1, 1, 2, 3))))
 
 
 def as_turn(question: str, answer: str) -> str:
     return f"{USER}{question}{ASSISTANT}{answer}{END}"
 
 
-def _turn(cast: Cast) -> str:
+def _turn(cast: Cast, mix: Mix) -> str:
     kind = cast.random.random()
-    if kind < 0.42:
+    if kind < mix.topic:
         return as_turn(*answers.about_a_topic(cast.random))
-    if kind < 0.57:
+    if kind < mix.answer:
         return as_turn(*answers.with_an_answer_of_its_own(cast.random))
-    if kind < 0.65:
+    if kind < mix.small_talk:
         return as_turn(*answers.small_talk(cast.random))
-    if kind < 0.67:
+    if kind < mix.counting:
         return as_turn(*answers.counting(cast.random))
     cast = Cast(cast.random, cast.held_out)
-    return _story_on_demand(cast) if kind < 0.80 else _reading(cast)
+    return _story_on_demand(cast) if kind < mix.story_on_demand else _reading(cast)
 
 
 def _story_on_demand(cast: Cast) -> str:

@@ -31,7 +31,7 @@ from data.model.make.stories import Story
 
 FOLDER = Path(__file__).resolve().parent.parent
 GRAMMARS = [*stories.STORIES, *machine_stories.STORIES]
-SEED = 90_001
+SEED = 91_001
 SAMPLE_PROMPTS = [
     "Once upon a time there was a girl named Mira.",
     "Once upon a time, a small process named Pip was started. It waited at port 8123",
@@ -144,7 +144,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     prompts = recall_prompts(count)
     results = [(prompt, recalled(model, tokenizer, prompt)) for prompt in prompts]
     far = other_text(1500, tokenizer)
-    far_results = [recalled(model, tokenizer, prompt, before=far) for prompt in prompts[: max(1, count // 5)]]
+    far_results = [recalled(model, tokenizer, prompt, before=far) for prompt in prompts[: max(1, count // 10)]]
     return {
         "recall": round(sum(result for _, result in results) / count, 4),
         "prompts": count,
@@ -159,7 +159,7 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--prompts", type=int, default=624)
+    parser.add_argument("--prompts", type=int, default=520)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     measured = measure(arguments.folder, arguments.prompts)

@@ -1,8 +1,9 @@
 """Trains the model in the box on a CPU and writes its folder; every choice is a constant here, and all is seeded.
 
 `python -m data.model.make.train --folder FOLDER`. Matrices learn by Muon, the embedding and the norms by AdamW.
-First the model learns to copy random tokens, then to read the corpus. The last steps read rows as long as the
-context, so that no position is new to the model.
+There are three courses. In the first the model learns to copy random tokens and then to read the corpus. In the second
+it reads a mixture with more questions, in which words that only the story so far can tell count several times. In the
+third some rows are as long as the context, so that no position is new to it. `--course 3` goes on from what is there.
 """
 
 import argparse
@@ -10,25 +11,75 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data.model.make import tokenizer as vocabulary
-from data.model.make.corpus import documents
+from data.model.make.corpus import EVEN, MANY_QUESTIONS, Mix, documents, unmarked
 from data.model.make.llama import Llama, begin_with_an_induction_head
 
 SEED = 2026
-COPYING = [(64, 32, 120), (256, 16, 80)]  # (length of a row, rows, steps)
-READING = [(256, 16, 800), (512, 8, 500), (2048, 2, 80)]
-STEPS, WARM_UP, DECAY_FROM = sum(steps for _, _, steps in COPYING + READING), 40, 0.45
-TOKENS = sum(length * count * steps for length, count, steps in COPYING + READING)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`copying`, then `reading`: (length of a row, rows, steps). `rates`: (step, share of the full rate).
+
+    `recall_weight`: how often a token counts that only the story so far can tell.
+    """
+
+    seed: int
+    mix: Mix
+    copying: list[tuple[int, int, int]]
+    reading: list[tuple[int, int, int]]
+    rates: list[tuple[int, float]]
+    recall_weight: float
+
+    @property
+    def steps(self) -> int:
+        return sum(steps for _, _, steps in self.copying + self.reading)
+
+    @property
+    def tokens(self) -> int:
+        return sum(length * rows * steps for length, rows, steps in self.copying + self.reading)
+
+
+COURSES = [
+    Course(
+        seed=SEED,
+        mix=EVEN,
+        copying=[(64, 32, 120), (256, 16, 80)],
+        reading=[(256, 16, 800), (512, 8, 400)],
+        rates=[(0, 0.025), (39, 1.0), (711, 1.0), (1400, 0.207)],
+        recall_weight=1.0,
+    ),
+    Course(
+        seed=SEED + 1,
+        mix=MANY_QUESTIONS,
+        copying=[],
+        reading=[(512, 8, 400), (2048, 2, 40)],
+        rates=[(0, 0.02), (20, 0.45), (440, 0.0)],
+        recall_weight=4.0,
+    ),
+    Course(
+        seed=SEED + 2,
+        mix=MANY_QUESTIONS,
+        copying=[],
+        reading=[(512, 8, 5), (2048, 2, 2)] * 50,
+        rates=[(0, 0.02), (20, 0.35), (350, 0.0)],
+        recall_weight=4.0,
+    ),
+]
 MUON_RATE, ADAM_RATE = 0.02, 0.003
 DOCUMENTS_FOR_THE_TOKENIZER = 30_000
+WEIGHTS = "model.safetensors"
+MARKS = "\x01\x02"
 
 
 class Muon(torch.optim.Optimizer):
@@ -67,82 +118,102 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-def rows(tokenizer: Tokenizer, texts: Iterator[str], length: int) -> Iterator[list[int]]:
-    """Rows of `length` + 1 tokens. Each begins with a document, so position 0 is a beginning, as it is in use."""
+def rows(
+    tokenizer: Tokenizer, texts: Iterator[str], length: int, weight: float
+) -> Iterator[tuple[list[int], list[float]]]:
+    """(`length` + 1 tokens, what each counts). A row begins with a document: position 0 is a beginning, as in use."""
     while True:
-        row: list[int] = []
-        while len(row) <= length:
-            row += tokenizer.encode(next(texts)).ids
-        yield row[: length + 1]
+        ids: list[int] = []
+        counts: list[float] = []
+        while len(ids) <= length:
+            marked = next(texts)
+            encoded = tokenizer.encode(unmarked(marked))
+            ids += encoded.ids
+            counts += weights(marked, encoded.offsets, weight)
+        yield ids[: length + 1], counts[: length + 1]
+
+
+def weights(marked: str, offsets: list[tuple[int, int]], weight: float) -> list[float]:
+    """What each token counts: `weight` where it lies between marks, and else 1."""
+    inside, between = [], False
+    for character in marked:
+        if character in MARKS:
+            between = character == MARKS[0]
+        else:
+            inside.append(between)
+    return [weight if any(inside[begin:end]) else 1.0 for begin, end in offsets]
 
 
 def copying(length: int, count: int) -> tuple[Tensor, Tensor]:
-    """`count` rows of random tokens that repeat, and a mask (count, length) of what can be known: the repetitions."""
+    """`count` rows of random tokens that repeat, and what counts: the repetitions, (count, length)."""
     ids = torch.empty(count, length + 1, dtype=torch.long)
-    known = torch.zeros(count, length, dtype=torch.bool)
+    known = torch.zeros(count, length)
     for row in range(count):
         period = int(torch.randint(8, length // 2 + 1, ()))
         once = torch.randint(len(vocabulary.SPECIAL), vocabulary.VOCABULARY, (period,))
         ids[row] = once.repeat(length // period + 2)[: length + 1]
-        known[row, period:] = True
+        known[row, period:] = 1
     return ids, known
 
 
-def batches(tokenizer: Tokenizer) -> Iterator[tuple[Tensor, Tensor]]:
-    """(ids, mask of what counts) for every step: first copying, which makes recall easy to learn, then reading."""
-    for length, count, steps in COPYING:
+def batches(course: Course, tokenizer: Tokenizer) -> Iterator[tuple[Tensor, Tensor]]:
+    """(ids, what each of them but the first counts) for every step of a course."""
+    for length, count, steps in course.copying:
         for _ in range(steps):
             yield copying(length, count)
-    texts = documents(SEED)
-    for length, count, steps in READING:
+    texts = documents(course.seed, marked=True, mix=course.mix)
+    for length, count, steps in course.reading:
         for _ in range(steps):
-            ids = torch.tensor(list(itertools.islice(rows(tokenizer, texts, length), count)))
-            yield ids, torch.ones(count, length, dtype=torch.bool)
+            batch = list(itertools.islice(rows(tokenizer, texts, length, course.recall_weight), count))
+            yield torch.tensor([ids for ids, _ in batch]), torch.tensor([counts[1:] for _, counts in batch])
 
 
 def loss_of(model: Llama, ids: Tensor, counts: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(ids[:, :-1])
-    return F.cross_entropy(logits.float()[counts], ids[:, 1:][counts])
+    nats = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (nats * counts.flatten()).sum() / counts.sum()
 
 
-def rate(step: int) -> float:
-    """The share of the full learning rate: a short rise, a plateau, a straight line to zero."""
-    decay = (STEPS - step) / (STEPS * (1 - DECAY_FROM))
-    return min(1.0, (step + 1) / WARM_UP, decay)
+def rate(step: int, points: list[tuple[int, float]]) -> float:
+    """The share of the full learning rate, on straight lines between the points."""
+    for (begin, low), (end, high) in itertools.pairwise(points):
+        if step <= end:
+            return low + (high - low) * (step - begin) / (end - begin)
+    return points[-1][1]
 
 
-def train(model: Llama, tokenizer: Tokenizer, folder: Path) -> Iterator[dict[str, float]]:
+def train(model: Llama, course: Course, tokenizer: Tokenizer, folder: Path) -> Iterator[dict[str, float]]:
     """Train in place; yields (step, loss, seconds of CPU time) now and then and keeps what there is in `folder`."""
     matrices = [each for name, each in model.named_parameters() if each.ndim == 2 and "embed" not in name]
     others = [each for name, each in model.named_parameters() if each.ndim != 2 or "embed" in name]
     optimizers = [Muon(matrices, MUON_RATE), torch.optim.AdamW(others, ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)]
     full_rates = [MUON_RATE, ADAM_RATE]
     began, smooth = time.process_time(), 0.0
-    for step, (ids, counts) in enumerate(batches(tokenizer)):
+    for step, (ids, counts) in enumerate(batches(course, tokenizer)):
         loss = loss_of(model, ids, counts)
         loss.backward()
         for optimizer, full in zip(optimizers, full_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = full * rate(step)
+            optimizer.param_groups[0]["lr"] = full * rate(step, course.rates)
             optimizer.step()
             optimizer.zero_grad()
         smooth = loss.item() if step == 0 else 0.95 * smooth + 0.05 * loss.item()
-        if step % 25 == 0 or step == STEPS - 1:
+        if step % 25 == 0 or step == course.steps - 1:
             yield {"step": step, "loss": round(smooth, 4), "cpu_seconds": round(time.process_time() - began)}
-        if step % 100 == 99 or step == STEPS - 1:
+        if step % 100 == 99 or step == course.steps - 1:
             save(model, folder)
 
 
 def save(model: Llama, folder: Path) -> None:
     """Write the weights in bfloat16, whole or not at all."""
-    weights = {name: each.detach().bfloat16().contiguous() for name, each in model.named_parameters()}
-    save_file(weights, folder / "model.part", metadata={"format": "pt"})
+    tensors = {name: each.detach().bfloat16().contiguous() for name, each in model.named_parameters()}
+    save_file(tensors, folder / "model.part", metadata={"format": "pt"})
     (folder / "model.part").chmod(0o644)
-    (folder / "model.part").rename(folder / "model.safetensors")
+    (folder / "model.part").rename(folder / WEIGHTS)
 
 
-def run(folder: Path, threads: int) -> None:
-    """Make the tokenizer, train, and leave the model and training.jsonl in `folder`."""
+def run(folder: Path, courses: list[int], threads: int) -> None:
+    """Train in `courses` (of 1, 2 and 3) and leave the model and training.jsonl in `folder`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,18 +221,22 @@ def run(folder: Path, threads: int) -> None:
     vocabulary.write(tokenizer, folder)
     model = Llama()
     begin_with_an_induction_head(model)
-    with (folder / "training.jsonl").open("w") as log:
-        for line in train(model, tokenizer, folder):
-            print(json.dumps(line), file=log, flush=True)
+    with (folder / "training.jsonl").open("w" if 1 in courses else "a") as log:
+        for number in courses:
+            if number > 1:  # also within one run, so that it makes no difference where one begins
+                model.load_state_dict({name: each.float() for name, each in load_file(folder / WEIGHTS).items()})
+            for line in train(model, COURSES[number - 1], tokenizer, folder):
+                print(json.dumps({"course": number, **line}), file=log, flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the model in the box.")
     parser.add_argument("--folder", type=Path, required=True, help="where the model's folder is written")
+    parser.add_argument("--course", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     arguments = parse_arguments()
-    run(arguments.folder, arguments.threads)
+    run(arguments.folder, arguments.course, arguments.threads)

@@ -156,20 +156,22 @@ def in_started_child(method: str, action: Callable[..., Any], *arguments: Any, s
     process = context.Process(target=_answer, args=(theirs, action, arguments, time.monotonic()))  # type: ignore[attr-defined]
     process.start()
     theirs.close()
-    answer = _receive(ours, seconds)
-    waits_for = [] if answer else waiting_threads(process.pid)
+    hung = not ours.poll(seconds)
+    waits_for = waiting_threads(process.pid) if hung else []
+    answer = {} if hung else _receive(ours)
     process.join(KILL_SECONDS)
     if process.is_alive():
         process.kill()
         process.join(KILL_SECONDS)
     ours.close()
-    outcome = "returned" if answer.get("ok") else "raised" if answer else "hung" if waits_for else "crashed"
+    outcome = "returned" if answer.get("ok") else "raised" if answer else "hung" if hung else "crashed"
     return {"outcome": outcome, **answer, "exit_code": process.exitcode, "waits_for": waits_for}
 
 
-def _receive(connection: Connection, seconds: float) -> dict[str, Any]:
+def _receive(connection: Connection) -> dict[str, Any]:
+    """The answer; nothing where the child ended without one."""
     try:
-        return connection.recv() if connection.poll(seconds) else {}
+        return connection.recv()
     except EOFError:
         return {}
 

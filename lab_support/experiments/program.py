@@ -129,18 +129,18 @@ def _start_case(
 
 
 def _await_case(case: str, process: subprocess.Popen[bytes], errors: IO[bytes], deadline: float) -> int | None:
-    hung = []
+    timed_out, waits_for = False, []
     try:
         process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        hung = waiting_threads(process.pid)
+        timed_out, waits_for = True, waiting_threads(process.pid)
         os.killpg(process.pid, signal.SIGABRT)  # faulthandler writes every Python stack
         time.sleep(ABORT_SECONDS)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     code = process.returncode
-    emit("case ended", case=case, exit_code=code, timed_out=bool(hung), waits_for=hung, errors=tail(errors))
-    return None if hung else code
+    emit("case ended", case=case, exit_code=code, timed_out=timed_out, waits_for=waits_for, errors=tail(errors))
+    return None if timed_out else code
 
 
 def tail(opened: IO[bytes]) -> str:

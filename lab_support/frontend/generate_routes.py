@@ -54,8 +54,7 @@ class Admission:
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Raises `ApiError` (503) at entry."""
-        if self._engine_client.fatal is not None:
-            raise from_fatal(self._engine_client.fatal)
+        check_alive(self._engine_client)
         if not self._engine_client.ready:
             raise unavailable("the engine cores are still starting", "not_ready")
         if self._limit and (total := self._counters.total()) >= self._limit:
@@ -146,6 +145,7 @@ class Generate:
             await self._run(_job(request, [prompt], format, limits, arrived_at), scope, receive, send)
 
     async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
+        check_alive(self._engine_client)  # again: its body took time to arrive, and nobody would answer it now
         writer = CallbackWriter(send, record_of(scope).send_body)
         answer = self._answer(job, writer)
         choices = self._submit(job, answer)
@@ -212,6 +212,12 @@ def _job(
         with_usage=bool(request.stream_options and request.stream_options.include_usage),
         arrived_at=arrived_at,
     )
+
+
+def check_alive(engine_client: EngineClient) -> None:
+    """Raises `ApiError` (503) where the server has to end, with what ended it."""
+    if engine_client.fatal is not None:
+        raise from_fatal(engine_client.fatal)
 
 
 def _heading(prefix: str, scope: Scope, limits: Limits) -> Heading:

@@ -18,8 +18,8 @@ from lab_support.config import ServerConfig
 from lab_support.frontend import openapi
 from lab_support.frontend.body import BodyReader, ClientGone
 from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.errors import SERVER_ERROR, ApiError, bad_request, from_fatal, unavailable
-from lab_support.frontend.generate_routes import Admission, Generate, InFlight
+from lab_support.frontend.errors import SERVER_ERROR, ApiError, bad_request, unavailable
+from lab_support.frontend.generate_routes import Admission, Generate, InFlight, check_alive
 from lab_support.frontend.metrics import CONTENT_TYPE, Metrics
 from lab_support.frontend.middleware import ApiKey, Served
 from lab_support.frontend.openai_api import (
@@ -169,8 +169,7 @@ class About:
         self._metrics = metrics
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._engine_client.fatal is not None:
-            raise from_fatal(self._engine_client.fatal)
+        check_alive(self._engine_client)
         if not self._engine_client.ready:
             raise unavailable("the engine cores are still starting", "not_ready")
         await respond(send, 200, b"")

@@ -3,6 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+import uvloop
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libuv_has_begun() -> None:
+    """Its first event loop in a process opens a pipe for signals that stays: not a descriptor that a test left."""
+    uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

@@ -90,6 +90,19 @@ def test_an_engine_that_dies_before_the_first_token_is_a_503(stream: bool) -> No
         assert json.loads(body)["error"]["message"] == "engine-0: it was killed"
 
 
+def test_a_request_whose_body_comes_after_the_end_is_a_503() -> None:
+    with serving() as fake, fake.connect() as connection:
+        body = b'{"prompt": "a"}'
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
+        connection.sendall(b"content-length: %d\r\n\r\n" % len(body) + body[:5])
+        fake.until(lambda: fake.counters.requests_in_flight == 1)
+        fake.call(lambda: fake.engine.die("it was killed"))
+        connection.sendall(body[5:])
+        head, answer = read_all(connection)
+        assert b" 503 " in head
+        assert json.loads(answer)["error"]["message"] == "engine-0: it was killed"
+
+
 def test_a_slow_reader_gets_every_event_and_delays_nobody() -> None:
     """The engine is done long before the reader begins, and the answer is larger than all socket buffers."""
     with serving() as fake, ask(fake, stream=True, logprobs=20, n=8, receive_buffer=65536) as slow:

@@ -190,9 +190,9 @@ def test_the_key_guards_everything_but_health() -> None:
 def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "lab.api"):
         fake.post("/v1/completions", {"prompt": [7, 8, 9, 10], "max_tokens": 3}, headers={"x-request-id": "named"})
-        fake.until(lambda: fake.counters.requests_in_flight == 0)
-        fake.get("/nowhere")
-    first, second = [record.getMessage() for record in caplog.records]
+        fake.get("/nowhere", headers={"x-request-id": "named-too"})
+        fake.settle()
+    first, second = [record.getMessage() for record in caplog.records if ", named" in record.getMessage()]
     assert first.startswith("POST /v1/completions 200 ")
     assert first.endswith("tokens 4 in 3 out, named")
     assert second.startswith("GET /nowhere 404 ")

@@ -98,7 +98,8 @@ def test_a_client_that_hangs_up_leaves_nothing(client: openai.OpenAI, server: Ru
         model="model", prompt="a", max_tokens=2000, stream=True, extra_body={"ignore_eos": True}
     )
     next(iter(stream))
-    assert blocks(server, "free") < blocks(server, "total")
+    while blocks(server, "free") == blocks(server, "total"):
+        pass  # the engine core's figures are a moment behind
     stream.close()
     while blocks(server, "free") != blocks(server, "total"):
         pass  # each look is a request; the test's own time limit ends it

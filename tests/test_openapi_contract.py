@@ -17,7 +17,7 @@ EXAMPLES = 200 if os.environ.get("LAB_PROVE") else 10
 ROOT = Path(__file__).parent.parent
 
 
-CONTEXT = 1024
+CONTEXT = 128
 
 
 def contract_holds(server: RunningServer, directory: Path, *words: str) -> None:

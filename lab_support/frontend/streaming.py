@@ -24,6 +24,7 @@ class EventStream:
     """
 
     __slots__ = (
+        "_begun",
         "_echoed",
         "_format",
         "_offsets",
@@ -59,7 +60,8 @@ class EventStream:
         self._usage = with_usage
         self._open = len(echoed)
         self._parts: list[EventParts] = [format.event_parts(index, with_usage) for index in range(len(echoed))]
-        self._plain = [False] * len(echoed)  # by choice: its first event is out and no event has logprobs
+        self._begun = [False] * len(echoed)  # by choice: its first event is out
+        self._plain = [False] * len(echoed)  # and all that follow it but the last have text alone
         self._offsets = [len(text) for text in echoed]
         self.headers: Headers = []
         self.completion_tokens = 0
@@ -101,7 +103,7 @@ class EventStream:
 
     def _event(self, index: int, text: str, tokens: SequenceTokens, finish: Finish | None) -> bytes:
         echoed, self._echoed[index] = self._echoed[index], ""
-        first = self._parts[index].first is not self._parts[index].next and not self._plain[index]
+        first, self._begun[index] = not self._begun[index], True
         logprobs = None
         if self._with_logprobs and tokens.logprobs:
             logprobs = self._format.logprobs(tokens.token_ids, tokens.logprobs, self._tokenizer, self._offsets[index])

@@ -99,8 +99,9 @@ def test_a_chat(fake: FakeServer, tokenizer: Tokenizer) -> None:
     assert answer["usage"]["prompt_tokens"] == len(prompt)
 
 
-def test_a_streamed_chat_is_the_whole_one_in_pieces(fake: FakeServer) -> None:
-    request = {"messages": CHAT, "max_tokens": 20, "n": 2}
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_a_streamed_chat_is_the_whole_one_in_pieces(fake: FakeServer, logprobs: bool) -> None:
+    request = {"messages": CHAT, "max_tokens": 20, "n": 2, "logprobs": logprobs}
     whole = fake.post("/v1/chat/completions", request).json()
     *parsed, done = events(fake.post("/v1/chat/completions", request | {"stream": True}).text)
     assert done == "[DONE]"

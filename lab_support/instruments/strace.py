@@ -11,10 +11,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from lab_support.instruments import proc
 
 OF_INTEREST = (
     *("clone", "clone3", "fork", "vfork", "execve", "exit_group", "kill"),
@@ -114,17 +117,23 @@ def _until_its_end(process: "subprocess.Popen[str]", timeout: float) -> tuple[st
 
 
 def trace_processes(pids: Iterable[int], work: Callable[[], object], *, calls: Iterable[str] = OF_INTEREST) -> Trace:
-    """Watch the processes `pids` while `work` runs, then let go of them. Where strace can't, `work` runs unwatched."""
+    """Watch the processes `pids` while `work` runs, then let go of them. Where strace can't, `work` runs unwatched.
+
+    A call that waits when strace comes is begun again, and epoll_wait may return EINTR instead.
+    """
     with _folder(calls) as (words, folder, reason):
         if reason:
             work()
             return Trace((), reason)
         pids = list(pids)
+        before = _stops(pids)
         strace = subprocess.Popen(
             [*words, *(word for pid in pids for word in ("-p", str(pid)))], stderr=subprocess.PIPE, text=True
         )
         try:
             reason = _wait_until_attached(strace, len(pids))
+            if not reason:
+                _wait_until_stopped_twice(pids, before)
             work()
         finally:
             strace.send_signal(signal.SIGINT)  # it detaches; what it watched goes on
@@ -142,6 +151,25 @@ def _wait_until_attached(strace: "subprocess.Popen[str]", processes: int) -> str
         if processes == 0:
             return ""
     return "strace ended before it was attached"
+
+
+def _wait_until_stopped_twice(pids: Iterable[int], before: dict[int, int]) -> None:
+    """strace says "attached" before it is: a thread that sleeps in a call is stopped once, and again as it begins anew.
+
+    Whoever connects before that second stop is not seen. For a second at most; what runs is seen at once.
+    """
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        now = _stops(pids)
+        if all(now.get(thread, stops + 2) >= stops + 2 for thread, stops in before.items()):
+            return
+        time.sleep(0.002)
+
+
+def _stops(pids: Iterable[int]) -> dict[int, int]:
+    """How often each thread has left the processor so far."""
+    switches = (proc.read_thread_switches(pid) for pid in pids)
+    return {thread: one.voluntary + one.involuntary for threads in switches for thread, one in threads.items()}
 
 
 @contextmanager

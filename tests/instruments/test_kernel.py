@@ -107,13 +107,31 @@ def test_a_process_that_is_gone_is_a_reason():
     assert answer.same is None and "ended" in answer.reason
 
 
-def test_a_child_has_its_own_descriptor_table_and_a_thread_has_not():
-    threads = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    with child(threads + WAITS) as other:
-        thread = next(number for number in proc.read_thread_switches(other.pid) if number != other.pid)
-        assert kernel.same_descriptor_table(other.pid, thread).same and kernel.same_memory(other.pid, thread).same
+THREAD = """
+import ctypes, sys, threading
+
+def run(own_table):
+    if own_table:
+        ctypes.CDLL(None).unshare(0x400)  # CLONE_FILES
+    print(threading.get_native_id(), flush=True)
+    threading.Event().wait()
+
+for own_table in (False, True):
+    threading.Thread(target=run, args=[own_table], daemon=True).start()
+sys.stdin.read()
+"""
+
+
+def test_threads_share_memory_and_mostly_the_descriptor_table_and_children_neither():
+    command = [sys.executable, "-c", THREAD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        threads = [int(other.stdout.readline()) for _ in range(2)]
+        tables = {kernel.same_descriptor_table(other.pid, thread).same for thread in threads}
+        assert tables == {True, False}
+        assert [kernel.same_memory(other.pid, thread).same for thread in threads] == [True, True]
         assert kernel.same_descriptor_table(os.getpid(), other.pid).same is False
         assert kernel.same_memory(os.getpid(), other.pid).same is False
+        other.stdin.close()
 
 
 # ---- accept queues ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -110,7 +110,7 @@ def held_as(graph: Graph, pid: int, number: int) -> tuple[KernelObject, Hold]:
     return next(thing for thing in graph.objects if thing.id == hold.object_id), hold
 
 
-def pids(processes: tuple[ProcessNode, ...]) -> set[int]:
+def pids(processes: Iterable[ProcessNode]) -> set[int]:
     return {process.pid for process in processes}
 
 
@@ -230,11 +230,28 @@ def test_a_client_outside_is_drawn_with_its_end_of_the_connection():
             other.kill()
         [connection] = graph.of_kind("TCP connection")
         outside = [process for process in graph.processes if process.outside]
-        assert other.pid in pids(tuple(outside)) and os.getpid() not in pids(outside)  # who looks is not in the picture
+        assert other.pid in pids(outside) and os.getpid() not in pids(outside)  # who looks is not in the picture
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == running.process.pid} == {True}
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == other.pid} == {False}
+        assert pids(graph.who_holds(port=running.numbers["port"])) == {running.process.pid, *running.children}
         alone = xray.take_xray(running.process.pid, outside=False)
         assert not any(process.outside for process in alone.processes)
+
+
+def test_outside_the_other_end_of_a_pipe_is_drawn_and_a_copy_of_the_same_end_is_not():
+    read, write = os.pipe()
+    with contextlib.ExitStack() as stack:
+        sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+        root, copy, reader = (
+            stack.enter_context(subprocess.Popen(sleeps, pass_fds=[number])) for number in (write, write, read)
+        )
+        graph = xray.take_xray(root.pid)
+        for process in (root, copy, reader):
+            process.kill()
+    os.close(read)
+    os.close(write)
+    outside = pids(graph.processes) - pids(graph.inside)
+    assert reader.pid in outside and copy.pid not in outside
 
 
 def test_questions_about_what_is_not_there_name_what_is(seen):
@@ -268,7 +285,7 @@ def test_in_a_sandbox_listeners_and_pipes_are_still_one_object_and_the_rest_is_s
     running, full = seen
     number = running.process.pid
     for graph in (in_a_sandbox(lambda: xray.take_xray(number)), xray.take_xray(number, without=("sock_diag", "kcmp"))):
-        assert graph.who_holds(port=running.numbers["port"])[:3] == full.inside
+        assert pids(graph.who_holds(port=running.numbers["port"])) == pids(full.inside)
         pipe, _ = held_as(graph, number, running.numbers["write"])
         assert len(graph.holders(pipe)) == 3
         end, _ = held_as(graph, number, running.numbers["mine"])

@@ -2,11 +2,14 @@
 
 `python -S -E supervisor.py KERNEL_PID GRACE FOLDER READY_FD COMMAND…`. Standard library only, so that it
 starts in milliseconds. stdin is the lifeline: a byte or its end means stop. A pidfd of the kernel stands
-behind it, because a process that the kernel forked may hold the lifeline's other end open. It is a
-subreaper: whatever the command leaves behind becomes its child, and is killed. When the kernel was there to
-the end, the files in FOLDER are the kernel's to look at and to remove; when it was not, they are removed here.
+behind it, because a process that the kernel forked may hold the lifeline's other end open.
 
-It does not restart anything and reads no output.
+It is two processes, so that whichever is killed, the other remains to clear up. The outer one, the guard, does
+nothing but wait. The inner one, the supervisor, starts the command. Both are subreapers: whatever the command
+leaves behind becomes the supervisor's child, and the guard's if the supervisor is gone, and is killed.
+
+When the kernel was there to the end, the files in FOLDER are the kernel's to look at and to remove; when it
+was not, they are removed here. It does not restart anything and reads no output; `cell_supervisor.py` does.
 """
 
 import ctypes
@@ -16,89 +19,216 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_WITHOUT_KERNEL = 2.0
 """Seconds from SIGTERM to SIGKILL when nobody is left to wait for an orderly end."""
+_PATIENCE = 0.5
+"""Seconds beyond that for the supervisor to clear up itself; it may have been stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Whose end means the end, as pidfds, in the supervisor."""
+
+    kernel: int
+    guard: int
 
 
 def main(words: list[str]) -> int:
     """Returns the command's exit code; 128 + N if signal N ended it. Nothing that it started runs then."""
     kernel_pid, grace, folder, ready_fd, *command = words
-    _ignore_signals()
+    return guarded(int(kernel_pid), folder, lambda watched: _run(command, int(ready_fd), watched, float(grace)))
+
+
+# ---- the guard -------------------------------------------------------------------------------------------------------
+
+
+def guarded(kernel_pid: int, folder: str, work: Callable[[Watched], int]) -> int:
+    """Fork; do `work` in the child, the supervisor, and wait for it in the parent, the guard. Both return its code."""
+    ignore_signals()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        kernel = os.pidfd_open(int(kernel_pid))
+        kernel = os.pidfd_open(kernel_pid)
     except ProcessLookupError:
         return 0
-    if os.getppid() != int(kernel_pid):  # it ended, and the pid may be another's by now
+    if os.getppid() != kernel_pid:  # it ended, and the pid may be another's by now
         return 0
-    child = _start(command, int(ready_fd))
-    kernel_lives = _watch(child, kernel, float(grace))
+    guard = os.pidfd_open(os.getpid())
+    supervisor = os.fork()
+    if supervisor == 0:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # fork does not pass it on: prctl(2)
+        code = work(Watched(kernel, guard))
+        _clear_up(kernel, folder)
+        return code
+    os.close(guard)
+    return _stand_guard(supervisor, kernel, folder)
+
+
+def _stand_guard(supervisor: int, kernel: int, folder: str) -> int:
+    _close_all_but(kernel)
+    ended = os.pidfd_open(supervisor)
+    if ended not in select.select([ended, kernel], [], [])[0]:
+        wait_for(ended, GRACE_WITHOUT_KERNEL + _PATIENCE)
+        os.kill(supervisor, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
+    _clear_up(kernel, folder)
+    return code if code >= 0 else 128 - code
+
+
+def _close_all_but(kept: int) -> None:
+    """The lifeline, the ready pipe and the report are the supervisor's: a second holder would hide their end."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _clear_up(kernel: int, folder: str) -> None:
     kill_descendants()
-    if not kernel_lives:
+    if wait_for(kernel, 0):
         shutil.rmtree(folder, ignore_errors=True)
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def ignore_signals() -> None:
+    """Only the lifeline ends a supervisor: a stray Ctrl-C must not leave its command alone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _ignore_signals() -> None:
-    """Only the lifeline ends a supervisor: a stray Ctrl-C must not leave its command alone."""
+def wait_for(descriptor: int, seconds: float) -> bool:
+    """Whether `descriptor` becomes readable, which for a pidfd is the process's end."""
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def _run(command: list[str], ready_fd: int, watched: Watched, grace: float) -> int:
+    child = _start(command, ready_fd)
+    _watch(child, watched, grace)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def before_exec(supervisor: int, parent_death_signal: int) -> None:
+    """In the child, between fork and exec: signals as they come, and a word from the kernel if the parent dies."""
+    # An ignored signal stays ignored across exec: signal(7).
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_DFL)
+    prctl(PR_SET_PDEATHSIG, parent_death_signal)
+    if os.getppid() != supervisor:
+        os._exit(1)
 
 
 def _start(command: list[str], ready_fd: int) -> subprocess.Popen[bytes]:
     supervisor = os.getpid()
-
-    def before_exec() -> None:
-        # An ignored signal stays ignored across exec: signal(7).
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        # Should the supervisor itself be killed, the kernel tells the command.
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != supervisor:
-            os._exit(1)
-
     passed = (ready_fd,) if ready_fd >= 0 else ()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=passed, preexec_fn=before_exec)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        pass_fds=passed,
+        preexec_fn=lambda: before_exec(supervisor, signal.SIGTERM),
+    )
     if ready_fd >= 0:
         os.close(ready_fd)  # so that its end shows when the command is gone
     return child
 
 
-def _watch(child: subprocess.Popen[bytes], kernel: int, grace: float) -> bool:
-    """Wait for the child to end, having asked it to when told so; whether the kernel still lived then."""
+def _watch(child: subprocess.Popen[bytes], watched: Watched, grace: float) -> None:
+    """Wait for the child to end, having asked it to when told so."""
     ended = os.pidfd_open(child.pid)
-    readable = select.select([sys.stdin, kernel, ended], [], [])[0]
+    readable = select.select([sys.stdin, watched.kernel, watched.guard, ended], [], [])[0]
     # A byte is a living kernel's wish. An end alone is a dead kernel's, whose pidfd may tell a moment later.
     lifeline_ended = sys.stdin in readable and os.read(sys.stdin.fileno(), 1) == b""
-    kernel_lives = kernel not in readable and not lifeline_ended
     if ended not in readable:
         child.terminate()
-        if not select.select([ended], [], [], grace if kernel_lives else GRACE_WITHOUT_KERNEL)[0]:
+        alone = watched.kernel in readable or watched.guard in readable or lifeline_ended
+        if not wait_for(ended, GRACE_WITHOUT_KERNEL if alone else grace):
             child.kill()
     child.wait()
-    return kernel_lives and not select.select([kernel], [], [], 0)[0]
+    if lifeline_ended:
+        wait_for(watched.kernel, _PATIENCE)
+
+
+# ---- the end of everything -------------------------------------------------------------------------------------------
 
 
 def kill_descendants() -> None:
-    """SIGKILL to every child, adopted ones too, until none is left and all were waited for."""
+    """SIGKILL to all that descend from this process, adopted ones too; when it returns all were waited for.
+
+    They are stopped first, because who runs may fork faster than anybody can kill. One that this user may not
+    kill (it runs as another user) is left.
+    """
+    refused: set[int] = set()
+    stopped: set[int] = set()
+    while new := [pid for pid in descendants(os.getpid()) if pid not in stopped]:
+        stopped.update(new)
+        for pid in new:
+            _send(pid, signal.SIGSTOP, refused)
     while True:
-        children = Path("/proc/thread-self/children").read_text().split()
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        for pid in descendants(os.getpid()):
+            _send(pid, signal.SIGKILL, refused)
         try:
+            if set(children(os.getpid())) <= refused:
+                return
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
 
 
+def _send(pid: int, number: int, refused: set[int]) -> None:
+    try:
+        os.kill(pid, number)
+    except PermissionError:
+        refused.add(pid)
+    except ProcessLookupError:
+        pass
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All below `pid`, parents before their children."""
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def children(pid: int) -> list[int]:
+    """The children of `pid`, oldest first; none if it has ended."""
+    if not _CHILDREN.exists():
+        return _children_by_search(pid)
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+_CHILDREN = Path("/proc/thread-self/children")
+"""Kernels that were built without CONFIG_PROC_CHILDREN lack it."""
+
+
+def _children_by_search(parent: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if name.isdigit() and stat_fields(int(name))[1] == str(parent):
+                found.append(int(name))
+    return sorted(found)
+
+
+def stat_fields(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on: [0] state, [1] parent, [19] start time in ticks, [49] exit status."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Not sys.exit: two processes come by here, and neither has anything to flush.
+    os._exit(main(sys.argv[1:]))

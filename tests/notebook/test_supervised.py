@@ -138,19 +138,37 @@ def test_when_the_kernel_is_killed_the_family_and_its_files_are_gone(how, number
             parent, child, folder = kernel.stdout.readline().decode().split()
             members = [identity(int(parent)), identity(int(child))]
             supervisor = identity(proc.read_process(int(parent)).parent_pid)
+            guard = identity(proc.read_process(supervisor.pid).parent_pid)
             kernel.send_signal(number)
             kernel.wait()
-            assert await_end([*members, supervisor]) == []
+            assert await_end([*members, supervisor, guard]) == []
             assert not Path(folder).exists()
 
 
-def test_when_the_supervisor_is_killed_its_command_hears_of_it():
+@pytest.mark.parametrize("who", ["supervisor", "guard"])
+def test_when_the_supervisor_or_its_guard_is_killed_the_other_ends_everything(who):
     with reaping(), family() as (_, members):
         supervisor = identity(proc.read_process(members[0].pid).parent_pid)
-        os.kill(supervisor.pid, signal.SIGKILL)
-        assert await_end([members[0]]) == []
-        os.kill(members[1].pid, signal.SIGKILL)  # nobody is left to find the stranger: the server's own lifeline does
-        await_end([members[1]])
+        guard = identity(proc.read_process(supervisor.pid).parent_pid)
+        os.kill({"supervisor": supervisor, "guard": guard}[who].pid, signal.SIGKILL)
+        assert await_end([*members, supervisor, guard]) == []
+
+
+def test_a_supervisor_that_was_stopped_does_not_outlive_the_kernel():
+    with reaping():
+        kernel = subprocess.Popen(
+            [sys.executable, "-c", KERNEL, "plain"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with kernel:
+            parent, child, folder = kernel.stdout.readline().decode().split()
+            members = [identity(int(parent)), identity(int(child))]
+            supervisor = identity(proc.read_process(int(parent)).parent_pid)
+            guard = identity(proc.read_process(supervisor.pid).parent_pid)
+            os.kill(supervisor.pid, signal.SIGSTOP)
+            kernel.kill()
+            kernel.wait()
+            assert await_end([*members, supervisor, guard]) == []
+            assert not Path(folder).exists()
 
 
 def test_an_interrupt_of_the_kernels_group_does_not_reach_the_command():

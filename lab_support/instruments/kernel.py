@@ -273,7 +273,8 @@ def count_wake_ups(
 
     First they are left alone for `idle_seconds`, for the idle rate. Every sleep that ends is one voluntary
     switch, so it is one for each wake-up. The processes should do nothing else meanwhile, and a thread that
-    ends during the work takes its count with it.
+    ends during the work takes its count with it. Connections that come at once are served by one wake-up: where
+    each is to meet sleepers, `work` calls `wait_until_asleep` before it.
     """
     assert connections > 0, f"got {connections} connections, expected at least one"
     pids = list(pids)
@@ -290,6 +291,17 @@ def count_wake_ups(
         connections=connections,
         reason=_what_is_missing(pids, second, third),
     )
+
+
+def wait_until_asleep(pids: Iterable[int], seconds: float = 1.0) -> bool:
+    """Wait until every thread of the processes `pids` sleeps; False if one did not within `seconds`."""
+    pids = list(pids)
+    deadline = time.monotonic() + seconds
+    while any(state in "RD" for pid in pids for state in proc.read_thread_states(pid).values()):
+        if time.monotonic() > deadline:
+            return False
+        os.sched_yield()
+    return True
 
 
 def _voluntary(pids: list[int]) -> dict[tuple[int, int], int]:

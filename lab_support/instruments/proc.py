@@ -179,6 +179,19 @@ def read_thread_switches(pid: int) -> dict[int, ContextSwitches]:
     return switches
 
 
+def read_thread_states(pid: int) -> dict[int, str]:
+    """The kernel's letter for the state of each thread of `pid` by thread id; empty if the process has ended."""
+    _require_linux()
+    states = {}
+    for thread in _numbers_in(PROC / str(pid) / "task"):
+        try:
+            stat = (PROC / str(pid) / "task" / str(thread) / "stat").read_text()
+        except _GONE:
+            continue
+        states[thread] = stat[stat.rindex(")") + 2]
+    return states
+
+
 def mapped_libraries(pid: int) -> frozenset[str]:
     """File names (`libtorch_cpu.so`, without folders) of the shared libraries that `pid` has mapped."""
     _require_linux()
@@ -205,7 +218,7 @@ def all_processes() -> list[Process]:
 
 
 def process_tree(pid: int) -> list[Process]:
-    """`pid` and all that descend from it, each before its children; empty if it has ended.
+    """`pid` and all that descend from it, each before its children, siblings by age; empty if it has ended.
 
     One pass over /proc, so a process that was born or re-parented meanwhile may be missed.
     """
@@ -216,7 +229,7 @@ def process_tree(pid: int) -> list[Process]:
 
     def below(process: Process) -> Iterator[Process]:
         yield process
-        for child in children.get(process.pid, []):
+        for child in sorted(children.get(process.pid, []), key=lambda child: (child.identity.start_ticks, child.pid)):
             yield from below(child)
 
     return list(below(processes[pid])) if pid in processes else []

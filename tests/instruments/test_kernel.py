@@ -233,16 +233,11 @@ def wake_ups_of(code: str, workers: int, connections: int = 40) -> kernel.WakeUp
 
         def connect_one_by_one() -> None:
             for _ in range(connections):
-                until_all_sleep(pids)
+                kernel.wait_until_asleep(pids)
                 with socket.create_connection(server.getsockname()) as client:
                     assert client.recv(1) == b""
 
         return kernel.count_wake_ups(pids, connect_one_by_one, connections, idle_seconds=0.1)
-
-
-def until_all_sleep(pids: list[int]) -> None:
-    while any(process is None or process.state != "S" for process in map(proc.read_process, pids)):
-        os.sched_yield()
 
 
 def test_epoll_wakes_every_process_and_accept_wakes_one():
@@ -256,6 +251,12 @@ def test_what_happens_anyway_is_taken_off():
     with child(ticks) as other:
         counted = kernel.count_wake_ups([other.pid], lambda: time.sleep(0.5), 1, idle_seconds=0.5)
     assert counted.switches > 20 and counted.for_the_work < counted.switches / 2, counted
+
+
+def test_whoever_spins_never_sleeps():
+    with child() as asleep, child("print(flush=True)\nwhile True: pass") as spinning:
+        assert kernel.wait_until_asleep([asleep.pid], 60)
+        assert not kernel.wait_until_asleep([asleep.pid, spinning.pid], 0.1)
 
 
 def test_a_process_that_never_was_is_a_reason():
@@ -387,7 +388,7 @@ def everything() -> dict[str, object]:
         if forked == 0:
             while True:
                 server.accept()[0].close()
-        until_all_sleep([forked])
+        assert kernel.wait_until_asleep([forked])
         numbers = os.getpid(), number, forked, number
 
         def connect() -> None:

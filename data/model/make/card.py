@@ -36,7 +36,7 @@ to serve: text that one can read, and answers that one can check.
 
 ## What was measured
 
-**Recall of named things: {recall:.1%} of {prompts} held-out prompts** (aim: 90 %). A prompt is a story, or a story with a
+**Recall of named things: {recall:.1%} of {prompts} held-out prompts** (the aim was 90 %). A prompt is a story, or a story with a
 question as a chat, that stops where only the story so far tells what comes: who it was, what it was, where, or at which
 port. Greedy decoding must give exactly that and nothing that prolongs it. Names and things (or wishes, or ports) meet in
 these prompts in pairs that meet in no training story; places, animals, machines and other numbers are drawn as in training.
@@ -52,7 +52,7 @@ By grammar: {by_grammar}.
 
 Validation on {prompts} held-out documents: loss {loss:.3f} nats a token, {bits_per_byte:.3f} bits a byte. All in float32 on a CPU.
 
-Trained on {tokens:.1f} million tokens in {steps:,} steps, in three courses (`make/train.py`), {cpu_minutes:.0f} minutes of CPU time on one thread, seed {seed}.
+Trained on {tokens:.1f} million tokens in {steps:,} steps, in four courses (`make/train.py`), {cpu_minutes:.0f} minutes of CPU time on one thread, seed {seed}.
 
 ## Samples
 
@@ -64,11 +64,13 @@ Greedy, the prompt in bold.
 
 - Not a source of facts. It knows some seventy words of this course by heart and says of most other things that it does not
   know; asked in a way that it has never seen, it may answer something else, fluently and wrongly.
-- Not a writer: its stories come from {grammars} grammars, so they soon resemble each other. It knows a few thousand words, and
-  names or words outside them are copied less surely.
+- Not a writer: its stories come from {grammars} grammars, so they soon resemble each other. It knows the
+  words of its corpus; how well it copies names and words of other kinds was not measured.
 - Not made to compute, to translate, to write code, or to follow instructions beyond those of its chats. System messages
   were seen in training but change nothing.
-- Its recall is that of a text like those it was trained on. Other texts, above all longer ones, it keeps track of less well.
+- Its recall was measured on texts like those it was trained on, and even there it is not sure; least so are stories with
+  several people, places or numbers of the same kind, and questions about them. A name or a machine may change on the way.
+- Greedy decoding of a bare explanation may end in a loop (the third sample).
 - It speaks English only. It was not tested for harmful output; its corpus holds none.
 
 ## Make it again

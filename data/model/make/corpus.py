@@ -37,6 +37,7 @@ class Mix:
 
 EVEN = Mix()
 MANY_QUESTIONS = Mix(0.22, 0.27, 0.30, topic=0.25, answer=0.36, small_talk=0.42, counting=0.44, story_on_demand=0.54)
+MANY_STORIES = Mix(0.45, 0.53, 0.56, topic=0.30, answer=0.42, small_talk=0.48, counting=0.50, story_on_demand=0.65)
 
 
 def documents(seed: int, held_out: bool = False, marked: bool = False, mix: Mix = EVEN) -> Iterator[str]:

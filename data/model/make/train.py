@@ -1,9 +1,10 @@
 """Trains the model in the box on a CPU and writes its folder; every choice is a constant here, and all is seeded.
 
 `python -m data.model.make.train --folder FOLDER`. Matrices learn by Muon, the embedding and the norms by AdamW.
-There are three courses. In the first the model learns to copy random tokens and then to read the corpus. In the second
+There are four courses. In the first the model learns to copy random tokens and then to read the corpus. In the second
 it reads a mixture with more questions, in which words that only the story so far can tell count several times. In the
-third some rows are as long as the context, so that no position is new to it. `--course 3` goes on from what is there.
+third some rows are as long as the context, so that no position is new to it. In the fourth it reads more stories again,
+because after the third it went on with a question where a story should end. `--course 4` goes on from what is there.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data.model.make import tokenizer as vocabulary
-from data.model.make.corpus import EVEN, MANY_QUESTIONS, Mix, documents, unmarked
+from data.model.make.corpus import EVEN, MANY_QUESTIONS, MANY_STORIES, Mix, documents, unmarked
 from data.model.make.llama import Llama, begin_with_an_induction_head
 
 SEED = 2026
@@ -73,6 +74,14 @@ COURSES = [
         copying=[],
         reading=[(512, 8, 5), (2048, 2, 2)] * 50,
         rates=[(0, 0.02), (20, 0.35), (350, 0.0)],
+        recall_weight=4.0,
+    ),
+    Course(
+        seed=SEED + 3,
+        mix=MANY_STORIES,
+        copying=[],
+        reading=[(512, 8, 6), (2048, 2, 1)] * 20,
+        rates=[(0, 0.02), (10, 0.25), (140, 0.0)],
         recall_weight=4.0,
     ),
 ]
@@ -213,7 +222,7 @@ def save(model: Llama, folder: Path) -> None:
 
 
 def run(folder: Path, courses: list[int], threads: int) -> None:
-    """Train in `courses` (of 1, 2 and 3) and leave the model and training.jsonl in `folder`."""
+    """Train in `courses` (of 1 to 4) and leave the model and training.jsonl in `folder`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +241,7 @@ def run(folder: Path, courses: list[int], threads: int) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the model in the box.")
     parser.add_argument("--folder", type=Path, required=True, help="where the model's folder is written")
-    parser.add_argument("--course", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3])
+    parser.add_argument("--course", type=int, nargs="+", choices=(1, 2, 3, 4), default=[1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

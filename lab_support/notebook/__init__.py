@@ -1,13 +1,25 @@
 """What a notebook calls: `import lab_support.notebook as lab`. Nothing happens at import.
 
 The kernel holds neither torch nor ZeroMQ sockets of ours: servers and loads are processes of their own.
+`%load_ext lab_support.notebook` makes `%%python_process` known, and so does `lab.start`.
+
+Each name is imported when it is first asked for, because a cell's own processes import `script` from here: they
+are to be small, and start in milliseconds.
 """
 
-from lab_support.notebook.live_server import Server, cleanup, live_server
-from lab_support.notebook.look import drive, look, metric
-from lab_support.notebook.plots import latency, memory, process_tree
-from lab_support.notebook.start import start
-from lab_support.notebook.tables import table
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab_support.notebook.live_server import Server, cleanup, live_server
+    from lab_support.notebook.look import drive, look, metric
+    from lab_support.notebook.plots import latency, memory, process_tree
+    from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.start import start
+    from lab_support.notebook.tables import table
+    from lab_support.notebook.timeline import timeline
 
 __all__ = [
     "Server",
@@ -19,6 +31,48 @@ __all__ = [
     "memory",
     "metric",
     "process_tree",
+    "run_process",
     "start",
     "table",
+    "timeline",
 ]
+
+_FROM = {
+    "live_server": ("Server", "cleanup", "live_server"),
+    "look": ("drive", "look", "metric"),
+    "plots": ("latency", "memory", "process_tree"),
+    "python_process": ("run_process",),
+    "start": ("start",),
+    "tables": ("table",),
+    "timeline": ("timeline",),
+}
+"""Which file has which name."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _FROM.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"got lab.{name}, expected one of {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext lab_support.notebook` calls."""
+    from lab_support.notebook import python_process
+
+    python_process.load(shell)
+
+
+class _Door(ModuleType):
+    """This package: when Python has imported `look.py` and sets it here, `lab.look` stays the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

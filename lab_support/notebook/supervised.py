@@ -9,29 +9,40 @@ import select
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_HERE = Path(__file__).parent
+_LONGEST_PLACE = 40
+"""A socket's name may have 107 bytes (unix(7)), and commands make sockets in temporary folders of their own."""
 
 
 class SupervisedProcess:
     """A running command. A context manager: leaving it stops the command.
 
     ready_fd: a descriptor of this process that the command is to have at the same number; closed here.
-    environment: variables for the command, besides this process's own.
+    folder: its temporary folder, by default a new one; removed in the end.
+    environment: variables for the command, besides this process's own. program: the file of the supervisor.
     """
 
     def __init__(
-        self, command: list[str], *, grace: float, ready_fd: int = -1, environment: dict[str, str] | None = None
+        self,
+        command: list[str],
+        *,
+        grace: float,
+        ready_fd: int = -1,
+        environment: dict[str, str] | None = None,
+        program: str = "supervisor.py",
+        folder: Path | None = None,
     ) -> None:
         self.grace = grace
-        self.folder = Path(tempfile.mkdtemp(prefix="lab-"))
+        self.folder = folder or temporary_folder()
         # Files without names: read by position while they are written, and gone with the last descriptor.
         self._output, self._errors = os.memfd_create("output"), os.memfd_create("errors")
         words = [str(os.getpid()), str(grace), str(self.folder), str(ready_fd), *command]
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", str(_SUPERVISOR), *words],
+            [sys.executable, "-S", "-E", str(_HERE / program), *words],
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,
@@ -74,18 +85,21 @@ class SupervisedProcess:
         """Wait until `descriptor` has something to read or has ended; False after `seconds`."""
         return bool(select.select([descriptor], [], [], seconds)[0])
 
+    def interrupt(self) -> None:
+        """Ask it to end and do not wait. May be called from a signal handler."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with suppress(BrokenPipeError):  # it has already ended
+                os.write(self._process.stdin.fileno(), b"s")
+
     def stop(self) -> int:
         """Ask it to end; its exit code. Worst case `grace` seconds, then it is killed.
 
         When this returns, it and all that it started have been waited for. Files that it left are in `folder`
         until `close`.
         """
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            try:
-                self._process.stdin.write(b"s")
-                self._process.stdin.close()
-            except BrokenPipeError:
-                pass  # it has already ended
+        self.interrupt()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         return self._process.wait()
 
     def files_left(self) -> list[str]:
@@ -101,6 +115,12 @@ class SupervisedProcess:
             self.folder.rmdir()
         os.close(self._output)
         os.close(self._errors)
+
+
+def temporary_folder() -> Path:
+    """A new folder for this user alone, at a place with a short name."""
+    usual = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="lab-", dir=usual if len(usual) <= _LONGEST_PLACE else "/tmp"))
 
 
 def _read(descriptor: int) -> str:

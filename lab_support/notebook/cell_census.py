@@ -1,0 +1,209 @@
+"""Who is in a cell: every process that descends from the supervisor, who made it, and how it ended.
+
+Runs in the supervisor; standard library only. Processes are found in /proc, every few milliseconds, and by
+what they tell themselves (`inside_cells/sitecustomize.py`). Ends are told by pidfds and by waiting.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor import children, stat_fields
+
+NOBODY = -1
+_GONE = (FileNotFoundError, ProcessLookupError)
+_PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
+_SAME_EXEC = 0.5  # seconds within which /proc and the process itself tell of one exec, not two
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One process, living or not. number: 0 for the script, then as they were made. start: in ticks since boot."""
+
+    number: int
+    pid: int
+    start: int
+    pidfd: int
+    program: str
+    ended: bool = False
+    execs: list[float] = field(default_factory=list)
+
+
+class Census:
+    """All members by pid. Tells `report` of whatever is new, with the seconds since the cell began.
+
+    watch and unwatch: called with a pidfd to be waited for, or no longer. last_words: called before an end is told.
+    """
+
+    def __init__(
+        self,
+        report: Callable[..., None],
+        now: Callable[[], float],
+        watch: Callable[[int, Member], None],
+        unwatch: Callable[[int], None],
+        last_words: Callable[[Member], None],
+    ) -> None:
+        self._report, self._now, self._watch, self._unwatch = report, now, watch, unwatch
+        self._last_words = last_words
+        self._members: dict[int, Member] = {}
+        self._all: list[Member] = []
+        self._script_spoke = False
+
+    @property
+    def living(self) -> list[Member]:
+        return [member for member in self._members.values() if not member.ended]
+
+    def __getitem__(self, pid: int) -> Member:
+        """The member that has, or had, this pid; it is one from now on if it was not known."""
+        known = self._members.get(pid)
+        if known and not (known.ended and _start_time(pid) not in (0, known.start)):
+            return known
+        return self._add(pid)
+
+    def number_of(self, pid: int) -> int:
+        return self._members[pid].number if pid in self._members else NOBODY
+
+    def scan(self) -> None:
+        """Look for new processes, and for programs that were exchanged by exec."""
+        for member in self.living:
+            self._look_for_exec(member)
+        below = children(os.getpid())
+        while below:
+            pid = below.pop(0)
+            known = self._members.get(pid)
+            if known is None or known.ended:
+                if _is_tracer(pid):
+                    continue
+                self[pid]
+            below += children(pid)
+
+    def heard(self, pid: int, made: str, at: float, parent: int) -> None:
+        """A process told that it was made, by "fork", or has started as a new program, by "exec"."""
+        for sibling in children(parent):  # so that numbers follow the order in which their parent made them
+            if sibling not in self._members and not _is_tracer(sibling):
+                self._add(sibling, parent, at if sibling == pid else 0.0)
+        known = self[pid] if pid in self._members else self._add(pid, parent, at)
+        if made == "exec" and (known.number or self._script_spoke):
+            self._exec(known, at)
+        if known.number == 0:
+            self._script_spoke = True
+
+    def end(self, member: Member, code: int | None) -> None:
+        """Code as `subprocess` gives it, negative for a signal; None where nobody can know it any more."""
+        if member.ended:
+            return
+        member.ended = True
+        if member.pidfd >= 0:
+            self._unwatch(member.pidfd)
+            os.close(member.pidfd)
+        self._last_words(member)
+        self._report("exit", number=member.number, code=code, at=self._now())
+
+    def reap(self) -> bool:
+        """Collect the supervisor's own children that ended; whether it has any left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid in self._members:
+                self.end(self._members[pid], os.waitstatus_to_exitcode(status))
+
+    def exit_code(self, member: Member) -> int | None:
+        """Of a member whose pidfd says that it ended, and that another process waits for."""
+        try:
+            fields = stat_fields(member.pid)
+            if fields[0] == "Z":
+                return os.waitstatus_to_exitcode(int(fields[49]))
+        except _GONE:
+            pass
+        return _code_by_pidfd(member.pidfd)
+
+    def _add(self, pid: int, parent: int = 0, at: float = 0.0) -> Member:
+        made = at or self._now()
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pidfd = -1
+        member = Member(len(self._all), pid, _start_time(pid), pidfd, _program(pid))
+        parent = parent or _parent(pid)
+        self._all.append(member)
+        self._members[pid] = member
+        self._report(
+            "process",
+            number=member.number,
+            pid=pid,
+            start=member.start,
+            parent=self.number_of(parent),
+            at=made,
+            command=_command(pid),
+        )
+        if member.number and member.program and member.program != _program(parent) and parent != os.getpid():
+            self._exec(member, made)
+        if pidfd >= 0:
+            self._watch(pidfd, member)
+        else:
+            self.end(member, None)
+        return member
+
+    def _look_for_exec(self, member: Member) -> None:
+        program = _program(member.pid)
+        if program and program != member.program:
+            member.program = program
+            self._exec(member, self._now())
+
+    def _exec(self, member: Member, at: float) -> None:
+        again = bool(member.execs) and at - member.execs[-1] < _SAME_EXEC
+        if not again:
+            member.execs.append(at)
+        self._report("exec", number=member.number, at=at, command=_command(member.pid), again=again)
+
+
+def _code_by_pidfd(pidfd: int) -> int | None:
+    """The exit code of a process that was waited for: Linux 6.15 and later keep it with the pidfd."""
+    asked = struct.pack("<Q56x", _PIDFD_INFO_EXIT)
+    try:
+        told = fcntl.ioctl(pidfd, _PIDFD_GET_INFO, asked)
+    except OSError:
+        return None
+    mask, code = struct.unpack("<Q52xi", told)
+    return os.waitstatus_to_exitcode(code) if mask & _PIDFD_INFO_EXIT else None
+
+
+def _start_time(pid: int) -> int:
+    """In ticks since boot; 0 if it has ended and was waited for."""
+    try:
+        return int(stat_fields(pid)[19])
+    except _GONE:
+        return 0
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(stat_fields(pid)[1])
+    except _GONE:
+        return 0
+
+
+def _program(pid: int) -> str:
+    """The file that it executes; "" of one that has ended, or is another user's."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except (*_GONE, PermissionError):
+        return ""
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode("utf-8", "replace").split("\0")
+    except _GONE:
+        return []
+
+
+def _is_tracer(pid: int) -> bool:
+    return os.path.basename(_program(pid)) == "strace"

@@ -1,0 +1,378 @@
+"""Runs one cell's script, and tells the kernel everything that its processes write, send, make and come to.
+
+`python -S -E cell_supervisor.py KERNEL_PID GRACE FOLDER REPORT_FD PLAN COMMAND…`, under the same guard and with
+the same lifeline as `supervisor.py`. Standard library only. The report is JSON lines. Who wrote what is the
+kernel's own word: the script's stdout and stderr are sockets, and what is read from them carries the sender's
+credentials (unix(7), SO_PASSCRED), also where C code or a forgotten child wrote it.
+
+It ends when nothing of the cell runs, or at the deadline, on interrupt, with the kernel, with the guard, or when
+a limit is passed; then everything is killed. At the deadline it first asks each process for its stacks.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from cell_census import Census, Member
+from cell_waits import waits
+from supervisor import Watched, before_exec, guarded, kill_descendants, wait_for
+
+_CREDENTIALS = struct.Struct("iII")
+_READ = 1 << 16
+_HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; then the script has to wait too
+_SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
+_EAGER_SECONDS = 0.3
+_STACK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the kernel wants. Seconds; bytes; merge: stderr into the same socket as stdout, so that order is kept."""
+
+    timeout: float
+    leftover_grace: float
+    most_processes: int
+    most_output: int
+    merge: bool
+
+
+def main(words: list[str]) -> int:
+    kernel_pid, _grace, folder, report_fd, plan, *command = words
+
+    def work(watched: Watched) -> int:
+        Cell(Plan(**json.loads(plan)), folder, int(report_fd), watched).run(command)
+        return 0
+
+    return guarded(int(kernel_pid), folder, work)
+
+
+class Report:
+    """JSON lines to the kernel. Never blocks; what the pipe does not take is kept until it does."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)  # the kernel passed it to this process, not to the script
+        self.descriptor = descriptor
+        self.waiting = bytearray()
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        self.waiting += json.dumps({"kind": kind, **fields}).encode() + b"\n"
+        self.push()
+
+    def push(self) -> None:
+        try:
+            while self.waiting:
+                del self.waiting[: os.write(self.descriptor, self.waiting[:_READ])]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # the kernel is gone; its pidfd ends this
+            self.waiting.clear()
+
+    def finish(self, kernel: int) -> None:
+        """Wait until the kernel has taken all, or is gone."""
+        while self.waiting:
+            if kernel in select.select([kernel], [self.descriptor], [])[0]:
+                return
+            self.push()
+
+
+class Cell:
+    """The script and all its descendants, from the first to the last."""
+
+    def __init__(self, plan: Plan, folder: str, report_fd: int, watched: Watched) -> None:
+        self.plan, self.watched = plan, watched
+        self.report = Report(report_fd)
+        self.began = time.monotonic()
+        self.told = (sys.stdin.fileno(), watched.kernel, watched.guard)
+        self.listening = True
+        self.why = ""
+        self.script_ended = 0.0
+        self.next_scan = 0.0
+        self.written = 0
+        self.poll = select.epoll()
+        self.ends: dict[int, Member] = {}
+        self.census = Census(self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words)
+        self.lines: dict[tuple[int, str], bytearray] = {}
+        self.stacks: dict[int, bytearray] | None = None
+        self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.events.bind(f"{folder}/events")
+        self.events.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.events.setblocking(False)
+        self.streams: dict[int, tuple[socket.socket, str]] = {}
+
+    def now(self) -> float:
+        return round(time.monotonic() - self.began, 6)
+
+    # ---- from the start to the end
+
+    def run(self, command: list[str]) -> None:
+        self.report.tell("began", supervisor=os.getpid())
+        self.script = self._start(command)
+        self.poll.register(self.events, select.EPOLLIN)
+        for descriptor in (*self.told, *self.streams):
+            self.poll.register(descriptor, select.EPOLLIN)
+        while not self.why:
+            self._wait()
+            self._judge()
+        if self.why == "timeout":
+            self._ask_for_stacks()
+        self._finish()
+
+    def _start(self, command: list[str]) -> Member:
+        supervisor = os.getpid()
+        ours, theirs = socket.socketpair()
+        err_ours, err_theirs = (ours, theirs) if self.plan.merge else socket.socketpair()
+        self.streams = {err_ours.fileno(): (err_ours, "err"), ours.fileno(): (ours, "out")}
+        for stream, _ in self.streams.values():
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            stream.setblocking(False)
+        executed, closed_by_exec = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _become(command, supervisor, theirs.fileno(), err_theirs.fileno())
+        theirs.close()
+        err_theirs.close()
+        os.close(closed_by_exec)
+        os.read(executed, 1)
+        os.close(executed)
+        return self.census[pid]
+
+    def _wait(self) -> None:
+        """Until something happens, or it is time to look into /proc."""
+        until = min(self.next_scan, self.plan.timeout)
+        self._listen_to_output(len(self.report.waiting) < _HELD_BACK)
+        for descriptor, _ in self.poll.poll(max(0.0, until - self.now())):
+            if descriptor == self.events.fileno():
+                self._read_events()
+            elif descriptor in self.streams:
+                self._read_output(descriptor)
+            elif descriptor in self.ends:
+                self._process_ended(self.ends[descriptor])
+            elif descriptor in self.told:
+                self._told_to_end(descriptor)
+        self.report.push()
+
+    def _listen_to_output(self, listen: bool) -> None:
+        if listen != self.listening:
+            self.listening = listen
+            for descriptor in self.streams:
+                self.poll.modify(descriptor, select.EPOLLIN if listen else 0)
+
+    def _told_to_end(self, descriptor: int) -> None:
+        if descriptor == self.watched.guard:
+            self.why = "guard"
+        elif descriptor == self.watched.kernel or os.read(descriptor, 1) == b"":
+            self.why = "kernel"
+        else:
+            self.why = "interrupt"
+
+    def _judge(self) -> None:
+        """Whether it is over."""
+        if self.now() >= self.next_scan:
+            self.census.scan()
+            self.next_scan = self.now() + (_SCAN_EAGERLY if self.now() < _EAGER_SECONDS else _SCAN)
+        some_left = self._reap()
+        if self.why:
+            return
+        if not some_left:
+            self.why = "finished"
+        elif len(self.census.living) > self.plan.most_processes:
+            self.why = "processes"
+        elif self.written > self.plan.most_output:
+            self.why = "output"
+        elif self.now() >= self.plan.timeout:
+            self.why = "timeout"
+        elif self.script_ended and self.now() > self.script_ended + self.plan.leftover_grace:
+            self.why = "leftover"
+
+    def _finish(self) -> None:
+        """Nothing of the cell runs when this returns, and the kernel has been told all."""
+        self._read_all()
+        left = self.census.living
+        if self.why not in ("finished", "timeout"):
+            self._tell_who_is_killed(left)
+        kill_descendants()
+        for member in left:
+            self.census.end(member, -signal.SIGKILL)
+        self._read_all()
+        for pid, _ in list(self.lines):
+            self._flush(self.census[pid])
+        self.report.tell("end", why=self.why, at=self.now())
+        self.report.finish(self.watched.kernel)
+
+    # ---- ends
+
+    def _watch_end(self, pidfd: int, member: Member) -> None:
+        self.ends[pidfd] = member
+        self.poll.register(pidfd, select.EPOLLIN)
+
+    def _unwatch_end(self, pidfd: int) -> None:
+        del self.ends[pidfd]
+        self.poll.unregister(pidfd)
+
+    def _reap(self) -> bool:
+        left = self.census.reap()
+        if self.script.ended and not self.script_ended:
+            self.script_ended = self.now()
+        return left
+
+    def _process_ended(self, member: Member) -> None:
+        self._reap()
+        if not member.ended:  # another's child
+            self.census.end(member, self.census.exit_code(member))
+
+    # ---- what they write
+
+    def _last_words(self, member: Member) -> None:
+        """What it wrote before its end is in the sockets by now."""
+        self._read_all()
+        self._flush(member)
+
+    def _read_all(self) -> None:
+        self._read_events()
+        for descriptor in list(self.streams):
+            self._read_output(descriptor, everything=True)
+
+    def _read_output(self, descriptor: int, *, everything: bool = False) -> None:
+        stream, name = self.streams[descriptor]
+        with suppress(BlockingIOError):
+            while True:
+                data, pid = _receive(stream)
+                if not data:
+                    self.poll.unregister(descriptor)
+                    del self.streams[descriptor]
+                    stream.close()
+                    return
+                self._take(data, pid, name)
+                if not everything:
+                    return
+
+    def _take(self, data: bytes, pid: int, name: str) -> None:
+        """Whole lines go to the kernel, the rest waits for the rest of its line."""
+        member = self.census[pid]
+        if self.stacks is not None:
+            self.stacks.setdefault(member.number, bytearray()).extend(data)
+            return
+        self.written += len(data)
+        line = self.lines.setdefault((pid, name), bytearray())
+        line += data
+        whole, newline, rest = line.rpartition(b"\n")
+        if newline:
+            self._tell_text(member, name, bytes(whole + newline))
+            self.lines[pid, name] = bytearray(rest)
+
+    def _flush(self, member: Member) -> None:
+        for name in ("out", "err"):
+            if rest := self.lines.pop((member.pid, name), None):
+                self._tell_text(member, name, bytes(rest))
+
+    def _tell_text(self, member: Member, name: str, text: bytes) -> None:
+        self.report.tell("text", number=member.number, stream=name, at=self.now(), text=text.decode("utf-8", "replace"))
+
+    def _read_events(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                data, pid = _receive(self.events)
+                self._hear(json.loads(data), pid)
+
+    def _hear(self, message: dict[str, Any], pid: int) -> None:
+        at = round(message["at"] - self.began, 6)
+        if "made" in message:
+            self.census.heard(pid, message["made"], at, message["parent"])
+        elif "name" in message:
+            self.report.tell("name", number=self.census[pid].number, name=message["name"])
+        else:
+            self.report.tell("event", number=self.census[pid].number, at=at, fields=message["event"])
+
+    # ---- at the deadline
+
+    def _tell_who_is_killed(self, members: list[Member]) -> None:
+        self.report.tell("killed", numbers=[member.number for member in members], waits=self._waits(members))
+
+    def _waits(self, members: list[Member]) -> list[dict[str, Any]]:
+        found = waits(member.pid for member in members)
+        for wait in found.values():
+            for key in ("writers", "readers"):
+                if key in wait:
+                    wait[key] = [self.census.number_of(pid) for pid in wait[key]]
+            if "awaited" in wait:
+                wait["awaited"] = self.census.number_of(wait["awaited"])
+        return [{"number": self.census.number_of(pid), **wait} for pid, wait in found.items()]
+
+    def _ask_for_stacks(self) -> None:
+        """faulthandler writes the stacks on SIGABRT, in C, whoever holds the GIL; then the process ends."""
+        self._read_all()
+        members = self.census.living
+        self._tell_who_is_killed(members)
+        for member in members:
+            self._flush(member)
+        self.stacks = {}
+        for member in members:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(member.pid, signal.SIGABRT)
+                os.kill(member.pid, signal.SIGCONT)
+        self._collect_stacks(members)
+        for number, text in self.stacks.items():
+            self.report.tell("stack", number=number, text=text.decode("utf-8", "replace"))
+
+    def _collect_stacks(self, members: list[Member]) -> None:
+        deadline = time.monotonic() + _STACK_SECONDS
+        while self.census.living and time.monotonic() < deadline and self.why == "timeout":
+            for descriptor, _ in self.poll.poll(0.02):
+                if descriptor in self.streams:
+                    self._read_output(descriptor)
+                elif descriptor == self.watched.kernel:
+                    self.why = "kernel"
+            if all(_is_over(member.pid) for member in members):
+                break
+        self._read_all()
+
+
+def _receive(stream: socket.socket) -> tuple[bytes, int]:
+    """The next bytes, and the pid of the process that sent them."""
+    data, ancillary, _, _ = stream.recvmsg(_READ, socket.CMSG_SPACE(_CREDENTIALS.size))
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            return data, _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0]
+    return data, 0
+
+
+def _is_over(pid: int) -> bool:
+    """Whether it has ended; waited for or not."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return wait_for(pidfd, 0)
+    finally:
+        os.close(pidfd)
+
+
+def _become(command: list[str], supervisor: int, out: int, err: int) -> None:
+    """In the child: the script, in a session of its own, with nothing on stdin."""
+    try:
+        os.setsid()
+        before_exec(supervisor, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        for source, number in ((nowhere, 0), (out, 1), (err, 2)):
+            os.dup2(source, number, inheritable=True)
+        os.execv(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))

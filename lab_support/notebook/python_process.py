@@ -1,0 +1,368 @@
+"""`%%python_process`: a cell as a fresh Python process, from a real file; and its twin, `lab.run_process(source)`.
+
+fork, spawn, forkserver, `__main__` guards, deadlocks and crashes are real there, and safe: nothing of the cell
+survives its deadline, an interrupt, or the kernel. The work is done by `cell_supervisor.py`; here the script is
+written, the report is read, and the reader is shown what comes. Runs in the kernel.
+
+It takes data in (`--inputs`) and out (`script.emit`), not objects: what is in the kernel stays there.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from IPython import get_ipython
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from lab_support.instruments import proc, strace
+from lab_support.instruments.strace import Trace
+from lab_support.notebook.cell_result import ProcessResult, Reading, cleaner
+from lab_support.notebook.cell_words import Page, ending, explanation
+from lab_support.notebook.supervised import SupervisedProcess, temporary_folder
+
+TIMEOUT = 30.0
+LEFTOVER_GRACE = 1.0
+"""Seconds for which what the script started may outlive it."""
+MOST_PROCESSES, MOST_OUTPUT, MOST_LINES_SHOWN = 64, 16_000_000, 1000
+_STUCK = 10.0  # seconds beyond the deadline after which the supervisor itself must be stuck
+_HERE = Path(__file__).parent
+_WORDS = ("timeout", "leftover", "processes", "output", "any")
+
+
+class CellFailed(RuntimeError):
+    """The process did not end as expected. `result` has what is known of it."""
+
+    def __init__(self, message: str, result: ProcessResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython shows this in place of a traceback through our own files, which tells the reader nothing."""
+        return [f"CellFailed: {self}"]
+
+
+def run_process(
+    source: str,
+    *,
+    name: str = "cell",
+    timeout: float = TIMEOUT,
+    expect: int | str = 0,
+    inputs: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    python: str = "",
+    merge: bool = False,
+    buffered: bool = False,
+    strace: bool = False,
+    most_processes: int = MOST_PROCESSES,
+    most_output: int = MOST_OUTPUT,
+    quiet: bool = False,
+) -> ProcessResult:
+    """Run `source` as a Python process of its own, show what it writes, and return what is known of it.
+
+    expect: exit code, -N for signal N, "timeout", "leftover", "processes", "output", or "any". inputs: JSON-able
+    values for `script.inputs()`. python: another interpreter. merge: stderr and stdout keep their order.
+    buffered: Python's own buffers stay, as they would without us. quiet: show nothing.
+    Raises `CellFailed` if it ends otherwise than expected, and `KeyboardInterrupt` after an interrupt. When this
+    returns or raises, nothing of the cell runs, and its files are gone.
+    """
+    wanted = _outcome(expect)
+    limits = {"timeout": timeout, "leftover": LEFTOVER_GRACE, "most_processes": most_processes}
+    limits |= {"most_output": most_output}
+    result, interrupted = _run(
+        source, name, _command(python, strace), limits, _environment(env, buffered), inputs, merge, quiet
+    )
+    if interrupted:
+        raise KeyboardInterrupt
+    if not quiet:
+        _show_end(result, limits, wanted)
+    if wanted not in ("any", result.outcome):
+        raise CellFailed(_unexpected(result, limits, wanted), result)
+    return result
+
+
+def _run(
+    source: str,
+    name: str,
+    command: list[str],
+    limits: dict[str, Any],
+    environment: dict[str, str],
+    inputs: Mapping[str, Any] | None,
+    merge: bool,
+    quiet: bool,
+) -> tuple[ProcessResult, bool]:
+    page = Page(0 if quiet else MOST_LINES_SHOWN)
+    folder = temporary_folder()
+    script = folder / f"{_file_name(name)}.py"
+    reading = Reading(cleaner(str(folder), _places()), page.write if not quiet else lambda *_: None)
+    plan = {"timeout": limits["timeout"], "leftover_grace": limits["leftover"], "merge": merge}
+    plan |= {"most_processes": limits["most_processes"], "most_output": limits["most_output"]}
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0), _write_files(folder, script, source, inputs):
+        command = [word.replace("FOLDER", str(folder)) for word in command]
+        running = SupervisedProcess(
+            [json.dumps(plan), *command, str(script)],
+            grace=0.0,
+            ready_fd=write_end,
+            environment=environment | {"LAB_CELL": str(folder)},
+            program="cell_supervisor.py",
+            folder=folder,
+        )
+        try:
+            with _interrupts_to(running) as interrupts:
+                _follow(read_end, reading, limits["timeout"] + _STUCK)
+                running.stop()
+                _sweep(reading, folder)
+            trace = _trace(folder) if command[0].endswith("strace") else None
+            said = running.errors
+        finally:
+            running.close()
+    page.finish()
+    assert not said, f"the supervisor of a cell failed:\n{said}"
+    return reading.result(name, trace), bool(interrupts)
+
+
+@contextmanager
+def _write_files(folder: Path, script: Path, source: str, inputs: Mapping[str, Any] | None) -> Iterator[None]:
+    """What the process finds in its folder. Removes the folder if it can't be written."""
+    try:
+        script.write_text(source)
+        (folder / "inputs.json").write_text(_as_json(inputs or {}))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    yield
+
+
+def _as_json(inputs: Mapping[str, Any]) -> str:
+    for name, value in inputs.items():
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            expected = "numbers, text, lists and dicts, which cross into another process as JSON"
+            raise TypeError(f"inputs: got {type(value).__name__} in {name!r}, expected {expected}") from error
+    return json.dumps(dict(inputs))
+
+
+# ---- following it ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _interrupts_to(running: SupervisedProcess) -> Iterator[list[int]]:
+    """While this lasts, an interrupt of the kernel is passed on, and the list is not empty any more."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def pass_on(number: int, _frame: object) -> None:
+        came.append(number)
+        running.interrupt()
+
+    before = signal.signal(signal.SIGINT, pass_on)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _follow(read_end: int, reading: Reading, patience: float) -> None:
+    """Read the report until it ends, which is when the supervisor does. A supervisor that is stuck is killed."""
+    pending, deadline = b"", time.monotonic() + patience
+    while True:
+        if not select.select([read_end], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if reading.supervisor:
+                os.kill(reading.supervisor, signal.SIGKILL)  # its guard ends the rest
+            return
+        data = os.read(read_end, 1 << 20)
+        if not data:
+            return
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            reading.take(json.loads(line))
+
+
+def _sweep(reading: Reading, folder: Path) -> None:
+    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark."""
+    if reading.ended:
+        return
+    while left := [*filter(proc.is_running, reading.identities), *_marked(folder)]:
+        for identity in left:
+            try:
+                os.kill(identity.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _marked(folder: Path) -> list[proc.Identity]:
+    mark = f"LAB_CELL={folder}".encode()
+    found = []
+    for process in proc.all_processes():
+        try:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        except OSError:
+            continue  # ended, or another user's
+        if mark in environment.split(b"\0") and not process.ended:
+            found.append(process.identity)
+    return found
+
+
+def _trace(folder: Path) -> Trace:
+    calls = [
+        call
+        for path in folder.glob("strace.*")
+        for call in strace.parse(path.read_text(errors="replace"), int(path.suffix.removeprefix(".")))
+    ]
+    return Trace(tuple(sorted(calls, key=lambda call: call.at)))
+
+
+# ---- what it is started with -----------------------------------------------------------------------------------------
+
+
+def _command(python: str, with_strace: bool) -> list[str]:
+    """`FOLDER` stands for the cell's folder."""
+    interpreter = shutil.which(python) if python else sys.executable
+    if interpreter is None:
+        raise FileNotFoundError(f"python: got {python!r}, expected a Python interpreter: a path, or a name in PATH")
+    if not with_strace:
+        return [interpreter]
+    tracer = shutil.which("strace")
+    if tracer is None:
+        print("strace: not found (Debian, Ubuntu: apt install strace); the cell runs without it")
+        return [interpreter]
+    calls = ",".join(f"?{name}" for name in strace.OF_INTEREST)
+    # -D: strace is the grandchild, so that the script stays the supervisor's own child.
+    return [tracer, "-D", "-ff", "-ttt", "-qq", "-s", "48", "-e", f"trace={calls}", "-o", "FOLDER/strace", interpreter]
+
+
+def _environment(env: Mapping[str, str] | None, buffered: bool) -> dict[str, str]:
+    root = str(_HERE.parents[1])
+    path = [str(_HERE / "inside_cells"), os.getcwd(), os.environ.get("PYTHONPATH", ""), root]
+    chosen = {
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONUNBUFFERED": "" if buffered else "1",
+        "PYTHON_COLORS": "0",  # ipykernel sets FORCE_COLOR, and tracebacks would follow
+        "MPLBACKEND": "agg",  # the kernel's own draws into the notebook
+    }
+    return chosen | dict(env or {})
+
+
+def _places() -> list[tuple[str, str]]:
+    root = str(_HERE.parents[1])
+    return [(sysconfig.get_path("stdlib"), "python"), (sys.prefix, "python"), (sys.base_prefix, "python"), (root, "…")]
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise ValueError(f"name: got {name!r}, expected a letter, then letters, digits, _ and -: it names the file too")
+    return name
+
+
+# ---- what came of it -------------------------------------------------------------------------------------------------
+
+
+def _outcome(expect: int | str) -> str:
+    text = str(expect)
+    if text.startswith("SIG"):
+        text = str(-signal.Signals[text])
+    if text in _WORDS or re.fullmatch(r"-?\d+", text):
+        return text
+    raise ValueError(f"expect: got {expect!r}, expected an exit code, -N or SIGNAME, or one of {', '.join(_WORDS)}")
+
+
+def _show_end(result: ProcessResult, limits: dict[str, Any], wanted: str) -> None:
+    if result.ended in ("timeout", "leftover"):
+        print(f"── {ending(result, limits)}")
+        print(explanation(result))
+    elif wanted == result.outcome != "0":
+        print(f"── {ending(result, limits)}, as expected")
+
+
+def _unexpected(result: ProcessResult, limits: dict[str, Any], wanted: str) -> str:
+    found = result.outcome
+    expected = f"exit code {wanted}" if wanted.lstrip("-").isdigit() else wanted
+    return f"{ending(result, limits)}; expected {expected}. If that is the lesson, say so: --expect {found}"
+
+
+# ---- the magic -------------------------------------------------------------------------------------------------------
+
+
+def python_process(line: str, cell: str) -> ProcessResult | None:
+    """`%%python_process [options]`: run the cell as a process of its own. `%%python_process --help` names the options.
+
+    Returns the result, or assigns it to the name given by --into.
+    """
+    if line.split() in (["--help"], ["-h"]):
+        print(_parser().format_help())
+        return None
+    shell = get_ipython()  # type: ignore[no-untyped-call]
+    options = vars(_parser().parse_args(_split(line)))
+    into = options.pop("into")
+    options["inputs"] = _values(options.pop("inputs"), shell.user_ns)
+    options["env"] = _variables(options.pop("env"))
+    # The magic's own line is the first, so that line numbers are the cell's.
+    source = f"# %%python_process {line}".rstrip() + "\n" + cell
+    try:
+        result = run_process(source, **options)
+    except CellFailed as failed:
+        if into:
+            shell.user_ns[into] = failed.result
+        raise
+    if not into:
+        return result
+    shell.user_ns[into] = result
+    return None
+
+
+def _split(line: str) -> list[str]:
+    """Words, with quotes as in a shell; in `--expect -11`, -11 is no option."""
+    return shlex.split(re.sub(r"--expect\s+(-\w+)", r"--expect=\1", line))
+
+
+def _values(names: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if missing := [name for name in wanted if name not in namespace]:
+        raise NameError(f"--inputs: got {', '.join(missing)}, expected names of variables of this notebook")
+    return {name: namespace[name] for name in wanted}
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise ValueError(f"--env: got {wrong[0]!r}, expected NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = MagicArgumentParser("%%python_process", add_help=False)
+    add = parser.add_argument
+    add("--timeout", type=float, default=TIMEOUT, help=f"deadline in seconds (default: {TIMEOUT:g})")
+    add("--expect", default="0", help="exit code, -N or SIGNAME, timeout, leftover, processes, output, any")
+    add("--name", default="cell", help="of the file, as tracebacks show it")
+    add("--inputs", default="", help="a,b: variables of the notebook, as JSON, for script.inputs()")
+    add("--into", default="", help="name of the variable that is to hold the result")
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable; may be repeated")
+    add("--python", default="", help="another interpreter")
+    add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
+    add("--buffered", action="store_true", help="leave Python's own output buffers as they would be")
+    add("--strace", action="store_true", help="record system calls, into result.trace")
+    add("--most-processes", type=int, default=MOST_PROCESSES, help="living at once (default: %(default)s)")
+    add("--most-output", type=int, default=MOST_OUTPUT, help="bytes (default: %(default)s)")
+    return parser
+
+
+def load(shell: Any) -> None:
+    """Make `%%python_process` known to an IPython shell. Again is harmless."""
+    shell.register_magic_function(python_process, magic_kind="cell", magic_name="python_process")

@@ -1,0 +1,179 @@
+"""What a cell's own processes may import: `emit`, `announce`, `inputs`, `listeners`. Standard library only.
+
+It works in any process of the cell, however it was made: what it needs is in the environment.
+"""
+
+import json
+import mmap
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+Take = Callable[[socket.socket], bool]
+WaitFunction = Callable[[socket.socket, Take], object]
+Counts = memoryview
+
+_MOST = 100_000  # bytes in one message; a datagram socket takes about twice that by default
+
+
+def emit(fields: dict[str, Any] | None = None, /, **more: Any) -> None:
+    """Send an event to the notebook: `emit(step=3)`. Values as JSON takes them. It is in the result's `events`.
+
+    Raises `ValueError` if it is too long, `RuntimeError` outside a cell.
+    """
+    _send({"event": {**(fields or {}), **more}})
+
+
+def announce(name: str) -> None:
+    """From now on, this process goes by `name` in the notebook."""
+    _send({"name": name})
+
+
+def inputs() -> dict[str, Any]:
+    """The variables that the cell's `--inputs` named."""
+    with open(f"{_folder()}/inputs.json") as file:
+        values: dict[str, Any] = json.load(file)
+    return values
+
+
+def _send(message: dict[str, Any]) -> None:
+    data = json.dumps({**message, "at": time.monotonic()}).encode()
+    if len(data) > _MOST:
+        raise ValueError(f"emit: got {len(data)} bytes, expected at most {_MOST}; send it in parts")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(data, f"{_folder()}/events")
+
+
+def _folder() -> str:
+    folder = os.environ.get("LAB_CELL")
+    if folder is None:
+        raise RuntimeError("got no LAB_CELL in the environment, expected to run in a %%python_process cell")
+    return folder
+
+
+# ---- listeners -------------------------------------------------------------------------------------------------------
+
+_SETTLE_SECONDS = 5.0
+_IDLE_SECONDS = 0.2
+
+
+def listeners(count: int, wait_function: WaitFunction, connections: int = 400) -> dict[str, Any]:
+    """Start `count` forked processes that wait on one listening socket, make connections, count, and stop them.
+
+    Each runs `wait_function(listening_socket, take)`, which is not to return; `take(listening_socket)` accepts one
+    connection if one is still there, answers, closes it, and says whether there was one. The socket does not block;
+    a wait function may call `listening_socket.setblocking(True)` to sleep in accept() itself.
+
+    The calling process connects, one at a time and only while every listener sleeps, so that each wake-up belongs
+    to one connection. Wake-ups are voluntary context switches of all their threads, less what they do when idle.
+
+    Returns numbers and rows for `emit`. Raises `RuntimeError` if a listener ends or never sleeps.
+    """
+    counts = mmap.mmap(-1, 16 * count)  # of each listener: accepted, and accept() failed
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening_socket, memoryview(counts).cast("Q") as cells:
+        listening_socket.setblocking(False)
+        pids: list[int] = []
+        try:
+            for index in range(count):
+                pids.append(_start_listener(listening_socket, wait_function, cells, index))
+            return _measure(listening_socket.getsockname(), pids, cells, connections)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _start_listener(listening_socket: socket.socket, wait_function: WaitFunction, cells: Counts, index: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+
+    def take(waited_on: socket.socket) -> bool:
+        try:
+            connection, _ = waited_on.accept()
+        except BlockingIOError:
+            cells[2 * index + 1] += 1
+            return False
+        cells[2 * index] += 1
+        with connection:
+            connection.send(b"!")
+        return True
+
+    try:
+        wait_function(listening_socket, take)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(1)
+
+
+def _measure(address: tuple[str, int], pids: list[int], cells: Counts, connections: int) -> dict[str, Any]:
+    _await_sleep(pids)
+    idle, idle_seconds = _idle(pids)
+    before, began = [_voluntary_switches(pid) for pid in pids], time.monotonic()
+    for _ in range(connections):
+        with socket.create_connection(address, timeout=_SETTLE_SECONDS) as connection:
+            connection.recv(1)
+        _await_sleep(pids)
+    seconds = time.monotonic() - began
+    switches = [_voluntary_switches(pid) - first for pid, first in zip(pids, before, strict=True)]
+    idle_switches = idle / idle_seconds * seconds
+    return {
+        "connections": connections,
+        "wakeups_per_connection": round(max(0.0, sum(switches) - idle_switches) / max(1, connections), 3),
+        "idle_switches_per_second": round(idle / idle_seconds, 3),
+        "processes": [
+            {
+                "pid": pid,
+                "accepted": cells[2 * index],
+                "accept() failed": cells[2 * index + 1],
+                "voluntary context switches": switches[index],
+            }
+            for index, pid in enumerate(pids)
+        ],
+    }
+
+
+def _idle(pids: list[int]) -> tuple[int, float]:
+    """Voluntary context switches of all listeners while nobody connects, and for how many seconds."""
+    before, began = sum(map(_voluntary_switches, pids)), time.monotonic()
+    time.sleep(_IDLE_SECONDS)
+    return sum(map(_voluntary_switches, pids)) - before, time.monotonic() - began
+
+
+def _await_sleep(pids: list[int]) -> None:
+    """Wait until every thread of every listener sleeps. Who has been woken counts as running before it runs."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while not all(_sleeps(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"got a listener that does not sleep for {_SETTLE_SECONDS:g} s, expected one that waits")
+        os.sched_yield()
+
+
+def _sleeps(pid: int) -> bool:
+    states = [_stat(f"/proc/{pid}/task/{task}/stat") for task in os.listdir(f"/proc/{pid}/task")]
+    if "Z" in states:
+        raise RuntimeError("got a listener that ended, expected its wait function not to return")
+    return all(state == "S" for state in states)
+
+
+def _stat(path: str) -> str:
+    """The state of a thread, a letter; "S" of one that has ended meanwhile, which wakes no more."""
+    try:
+        with open(path) as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "S"
+
+
+def _voluntary_switches(pid: int) -> int:
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status") as file:
+            total += int(file.read().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return total

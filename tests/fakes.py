@@ -149,6 +149,7 @@ class FakeEngine:
             generation_tokens=self.generation_tokens,
             preemptions=0,
             aborts=len(self.aborted),
+            abort_steps=len(self.aborted),
             abort_steps_max=1 if self.aborted else 0,
             stage_seconds={"model": 0.001 * self.steps},
         )

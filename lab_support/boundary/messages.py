@@ -67,8 +67,8 @@ class EngineStats(Message):
     """How an engine core stands after a step. Gauges, and totals since it started.
 
     Goes to one API server, which publishes it for all, and to the coordinator where there is one.
-    `abort_steps_max` is the largest number of steps that began between an abort's arrival and its blocks
-    being free; `stage_seconds` sums the time spent per stage (engine_core.py names the stages).
+    `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over all aborts,
+    and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names them).
     """
 
     engine_index: int
@@ -81,6 +81,7 @@ class EngineStats(Message):
     generation_tokens: int
     preemptions: int
     aborts: int
+    abort_steps: int
     abort_steps_max: int
     stage_seconds: dict[str, float]
 

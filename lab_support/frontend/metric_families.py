@@ -34,6 +34,9 @@ class Families:
         self.preemptions = counter("vllm:num_preemptions", "Sequences put back for lack of blocks.", of_engine)
         self.steps = counter("lab_engine_steps", "Steps of the engine core.", of_engine)
         self.aborts = counter("lab_engine_aborts", "Sequences aborted in the engine core.", of_engine)
+        self.abort_steps = counter(
+            "lab_engine_abort_steps", "Steps from aborts' arrivals to their blocks being free, over all.", of_engine
+        )
         self.engine_prompt_tokens = counter("lab_engine_prompt_tokens", "Prompt tokens computed.", of_engine)
         self.engine_tokens = counter("lab_engine_generation_tokens", "Tokens generated in the engine core.", of_engine)
         self.engine_stage = counter(

@@ -194,6 +194,7 @@ class _StatsSeries:
             "preemptions": families.preemptions.labels(**own),
             "steps": families.steps.labels(**own),
             "aborts": families.aborts.labels(**own),
+            "abort_steps": families.abort_steps.labels(**own),
             "prompt_tokens": families.engine_prompt_tokens.labels(**own),
             "generation_tokens": families.engine_tokens.labels(**own),
         }

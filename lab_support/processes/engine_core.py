@@ -106,7 +106,7 @@ class EngineCore:
         self.runner = runner
         self.scheduler = scheduler
         self.clock = StageClock()
-        self.abort_steps_max = 0
+        self.abort_steps = self.abort_steps_max = 0
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
 
     def busy_loop(self, channels: EngineCoreChannels) -> None:
@@ -145,7 +145,9 @@ class EngineCore:
             key = (message.client_index, message.request_id)
             self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling))
         elif self.scheduler.abort([(message.client_index, request_id) for request_id in message.request_ids]):
-            self.abort_steps_max = max(self.abort_steps_max, self.steps_ended() - at)
+            steps = self.steps_ended() - at
+            self.abort_steps += steps
+            self.abort_steps_max = max(self.abort_steps_max, steps)
 
     def steps_ended(self) -> int:
         """Also called by the input thread, which marks each arrival with it."""
@@ -190,6 +192,7 @@ class EngineCore:
             generation_tokens=counts.generation_tokens,
             preemptions=counts.preemptions,
             aborts=counts.aborts,
+            abort_steps=self.abort_steps,
             abort_steps_max=self.abort_steps_max,
             stage_seconds=dict(self.clock.seconds),
         )

@@ -146,7 +146,7 @@ def test_an_error_over_one_message_does_not_stall_the_others(listeners: ChannelL
 def test_the_coordinator_hears_engine_cores_and_tells_api_servers(listeners: ChannelListeners) -> None:
     async def talk() -> None:
         assert listeners.stats and listeners.loads
-        stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, {})
+        stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, {})
         loads = Loads([EngineLoad(2, 1, 0.25)])
         with (
             CoordinatorChannels(listeners.stats, listeners.loads) as coordinator,

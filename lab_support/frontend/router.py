@@ -6,7 +6,6 @@ times the number of API servers, is taken as a lower bound: the others, it assum
 (vLLM 0.33.0: v1/engine/core_client.py, DPLBAsyncMPClient.)
 """
 
-
 from lab_support.boundary.messages import EngineLoad
 
 

@@ -88,7 +88,8 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
     metrics = Metrics("model", engine_count=2, api_server_index=0)
 
     def publish(engine: int, steps: int) -> None:
-        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, {"model": steps / 2})
+        stages = {"model": steps / 2}
+        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, stages)
         metrics.publish()
 
     for steps in (10, 10, 25):

@@ -96,3 +96,21 @@ def test_random_weights_serve_without_a_weights_file(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((MODEL_IN_THE_BOX / name).read_bytes())
     with running_server(model=tmp_path, load_format="dummy", api_server_count=1) as server:
         assert server.post("/v1/completions", QUESTION).status_code == 200
+
+
+def test_blocks_of_who_hangs_up_are_free_within_two_steps() -> None:
+    with running_server(api_server_count=1) as server:
+        for _ in range(10):
+            body = QUESTION | {"max_tokens": 1900, "ignore_eos": True, "stream": True}
+            with server.post("/v1/completions", body, stream=True) as answer:
+                next(answer.iter_lines())
+        while metric(server, "lab_engine_aborts_total") < 10:
+            pass  # each look is a request
+        assert metric(server, "lab_engine_abort_steps_max") <= 2
+        assert metric(server, "lab_engine_abort_steps_total") >= 1  # a step was running at least once
+        assert metric(server, "lab_engine_free_blocks") == metric(server, "lab_engine_total_blocks")
+
+
+def metric(server: RunningServer, name: str) -> float:
+    lines = server.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))

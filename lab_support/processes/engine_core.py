@@ -106,6 +106,7 @@ class EngineCore:
         self.runner = runner
         self.scheduler = scheduler
         self.clock = StageClock()
+        self.ended = 0  # steps that have ended; the scheduler counts those that have begun
         self.abort_steps = self.abort_steps_max = 0
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
 
@@ -118,6 +119,7 @@ class EngineCore:
                 sampled = self.runner.run(step)
                 self.clock.lap("run")
                 outputs = self.scheduler.update(step, sampled)
+                self.ended += 1
                 channels.outbox.put(self.address(outputs))
             if news := self.news():
                 channels.outbox.put(news)
@@ -151,7 +153,7 @@ class EngineCore:
 
     def steps_ended(self) -> int:
         """Also called by the input thread, which marks each arrival with it."""
-        return self.scheduler.stats.steps
+        return self.ended
 
     def address(self, outputs: list[Output]) -> list[tuple[int, Message]]:
         """What a step made, as one message for each API server concerned."""

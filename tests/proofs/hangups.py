@@ -45,10 +45,16 @@ def settled_metrics(server: RunningServer) -> str:
 
 
 def held(server: RunningServer) -> tuple[int, float]:
-    """Descriptors, and proportional memory in MB, of the launcher, the API servers and the engine cores."""
+    """Descriptors, and proportional memory in MB, of the launcher, the API servers and the engine cores.
+
+    Once the number of descriptors has been the same for a second: the last connections are still being closed.
+    """
     pids = [pid for name, pid in server.pids.items() if name != "resource-tracker"]
-    descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
-    return descriptors, sum(proc.read_memory(pid).pss for pid in pids) / 1e6
+    looks: list[int] = []
+    while len(looks) < 100 and (len(looks) < 10 or len(set(looks[-10:])) > 1):
+        looks.append(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids))
+        select.select([], [], [], 0.1)
+    return looks[-1], sum(proc.read_memory(pid).pss for pid in pids) / 1e6
 
 
 def prove() -> list[Row]:

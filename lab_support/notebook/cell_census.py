@@ -29,6 +29,7 @@ class Member:
     pidfd: int
     program: str
     ended: bool = False
+    unnamed: bool = False
     execs: list[float] = field(default_factory=list)
 
 
@@ -75,17 +76,22 @@ class Census:
             pid = below.pop(0)
             known = self._members.get(pid)
             if known is None or known.ended:
-                if _is_tracer(pid):
+                if _is_tracer(pid) or not _start_time(pid):
                     continue
                 self[pid]
             below += children(pid)
 
-    def heard(self, pid: int, made: str, at: float, parent: int) -> None:
-        """A process told that it was made, by "fork", or has started as a new program, by "exec"."""
+    def heard(self, pid: int, pidfd: int, made: str, at: float, parent: int) -> None:
+        """A process told that it was made, by "fork", or has started as a new program, by "exec".
+
+        pidfd: as it came with the message, -1 without; closed here. It may have ended, and been waited for.
+        """
         for sibling in children(parent):  # so that numbers follow the order in which their parent made them
             if sibling not in self._members and not _is_tracer(sibling):
                 self._add(sibling, parent, at if sibling == pid else 0.0)
-        known = self[pid] if pid in self._members else self._add(pid, parent, at)
+        known = self[pid] if pid in self._members else self._add(pid, parent, at, pidfd)
+        if pidfd >= 0 and pidfd != known.pidfd:
+            os.close(pidfd)
         if made == "exec" and (known.number or self._script_spoke):
             self._exec(known, at)
         if known.number == 0:
@@ -124,10 +130,10 @@ class Census:
             pass
         return _code_by_pidfd(member.pidfd)
 
-    def _add(self, pid: int, parent: int = 0, at: float = 0.0) -> Member:
+    def _add(self, pid: int, parent: int = 0, at: float = 0.0, pidfd: int = -1) -> Member:
         made = at or self._now()
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = pidfd if pidfd >= 0 else os.pidfd_open(pid)
         except ProcessLookupError:
             pidfd = -1
         member = Member(len(self._all), pid, _start_time(pid), pidfd, _program(pid))
@@ -153,7 +159,9 @@ class Census:
 
     def _look_for_exec(self, member: Member) -> None:
         program = _program(member.pid)
-        if program and program != member.program:
+        if os.path.basename(member.program) == "strace":  # it has become the script now
+            member.program = program
+        if program and (program != member.program or member.unnamed):
             member.program = program
             self._exec(member, self._now())
 
@@ -161,7 +169,9 @@ class Census:
         again = bool(member.execs) and at - member.execs[-1] < _SAME_EXEC
         if not again:
             member.execs.append(at)
-        self._report("exec", number=member.number, at=at, command=_command(member.pid), again=again)
+        command = _command(member.pid)
+        member.unnamed = not any(command)  # in the midst of exec there is no command line yet
+        self._report("exec", number=member.number, at=at, command=command, again=again)
 
 
 def _code_by_pidfd(pidfd: int) -> int | None:
@@ -206,4 +216,7 @@ def _command(pid: int) -> list[str]:
 
 
 def _is_tracer(pid: int) -> bool:
-    return os.path.basename(_program(pid)) == "strace"
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "strace\n"
+    except _GONE:
+        return False

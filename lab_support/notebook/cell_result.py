@@ -320,7 +320,7 @@ class Reading:
 
 
 def _own_name(process: _Growing) -> str:
-    command = process.execs[-1].command if process.execs else " ".join(process.command)
+    command = process.execs[-1].command if process.execs else ""  # what they fork has the same command line
     return next((name for module, name in _OWN_NAMES.items() if module in command), "")
 
 
@@ -348,10 +348,10 @@ def stacks(text: str) -> list[list[Frame]]:
     return threads
 
 
-def cleaner(folder: str, places: Sequence[tuple[str, str]]) -> Callable[[str], str]:
-    """A function that takes this machine's paths out of a text. folder: the cell's own, named by nothing."""
+def cleaner(folder: str, script: str, places: Sequence[tuple[str, str]]) -> Callable[[str], str]:
+    """A function that takes this machine's paths out of a text. folder: the cell's own; script: the file in it."""
     replaced = deque(sorted(places, key=lambda place: -len(place[0])))
-    replaced.extendleft([(folder, "tmp"), (folder + os.sep, "")])
+    replaced.extendleft([(folder, "tmp"), (script, os.path.basename(script))])
 
     def clean(text: str) -> str:
         for place, name in replaced:

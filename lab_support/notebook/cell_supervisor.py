@@ -27,6 +27,9 @@ from cell_waits import waits
 from supervisor import Watched, before_exec, guarded, kill_descendants, wait_for
 
 _CREDENTIALS = struct.Struct("iII")
+_SO_PASSPIDFD, _SCM_PIDFD = 76, 0x04
+"""Linux 6.5 and later: each message brings a pidfd, which tells of its sender even after somebody waited for it."""
+_ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
 _READ = 1 << 16
 _HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; then the script has to wait too
 _SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
@@ -106,6 +109,8 @@ class Cell:
         self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.events.bind(f"{folder}/events")
         self.events.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with suppress(OSError):
+            self.events.setsockopt(socket.SOL_SOCKET, _SO_PASSPIDFD, 1)
         self.events.setblocking(False)
         self.streams: dict[int, tuple[socket.socket, str]] = {}
 
@@ -246,7 +251,7 @@ class Cell:
         stream, name = self.streams[descriptor]
         with suppress(BlockingIOError):
             while True:
-                data, pid = _receive(stream)
+                data, pid, _ = _receive(stream)
                 if not data:
                     self.poll.unregister(descriptor)
                     del self.streams[descriptor]
@@ -281,14 +286,17 @@ class Cell:
     def _read_events(self) -> None:
         with suppress(BlockingIOError):
             while True:
-                data, pid = _receive(self.events)
-                self._hear(json.loads(data), pid)
+                data, pid, pidfd = _receive(self.events)
+                self._hear(json.loads(data), pid, pidfd)
 
-    def _hear(self, message: dict[str, Any], pid: int) -> None:
+    def _hear(self, message: dict[str, Any], pid: int, pidfd: int) -> None:
         at = round(message["at"] - self.began, 6)
         if "made" in message:
-            self.census.heard(pid, message["made"], at, message["parent"])
-        elif "name" in message:
+            self.census.heard(pid, pidfd, message["made"], at, message["parent"])
+            return
+        if pidfd >= 0:
+            os.close(pidfd)
+        if "name" in message:
             self.report.tell("name", number=self.census[pid].number, name=message["name"])
         else:
             self.report.tell("event", number=self.census[pid].number, at=at, fields=message["event"])
@@ -337,13 +345,16 @@ class Cell:
         self._read_all()
 
 
-def _receive(stream: socket.socket) -> tuple[bytes, int]:
-    """The next bytes, and the pid of the process that sent them."""
-    data, ancillary, _, _ = stream.recvmsg(_READ, socket.CMSG_SPACE(_CREDENTIALS.size))
+def _receive(stream: socket.socket) -> tuple[bytes, int, int]:
+    """The next bytes, the pid of the process that sent them, and a pidfd of it where the kernel gives one, else -1."""
+    data, ancillary, _, _ = stream.recvmsg(_READ, _ANCILLARY)
+    pid, pidfd = 0, -1
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-            return data, _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0]
-    return data, 0
+            pid = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0]
+        elif (level, kind) == (socket.SOL_SOCKET, _SCM_PIDFD):
+            pidfd = struct.unpack("i", content[:4])[0]
+    return data, pid, pidfd
 
 
 def _is_over(pid: int) -> bool:

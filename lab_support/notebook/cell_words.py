@@ -1,7 +1,8 @@
 """How a cell's processes appear in the notebook: who wrote which line, and why a deadlock is one. Words, not data."""
 
+import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, Wait, stacks
 
@@ -16,19 +17,33 @@ def colour_of(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a cell may take. Seconds, of them leftover_grace after the script's end; processes at once; bytes."""
+
+    timeout: float
+    leftover_grace: float
+    most_processes: int
+    most_output: int
+
+
 @dataclass(slots=True, eq=False)
 class Page:
     """Writes lines into the notebook as they come, each with the name of its process; runs in the kernel.
 
-    After `most_lines` it says so and counts on: a page that takes a minute to draw teaches nothing.
+    After `most_lines` it says so and counts on: a page that takes a minute to draw teaches nothing. A quiet one
+    shows nothing.
     """
 
     most_lines: int
+    quiet: bool = False
     written: int = 0
     width: int = 2
-    untold: int = field(default=0)
+    untold: int = 0
 
     def write(self, number: int, name: str, stream: str, text: str) -> None:
+        if self.quiet:
+            return
         self.width = max(self.width, len(name))
         sign = _SIGNS[stream]
         lines = text.rstrip("\n").split("\n")
@@ -53,15 +68,15 @@ def _bold(text: str, colour: str) -> str:
 # ---- what ended a cell -----------------------------------------------------------------------------------------------
 
 
-def ending(result: ProcessResult, limits: dict[str, object]) -> str:
-    """A sentence for what ended it; limits: what was allowed, by the options' names."""
+def ending(result: ProcessResult, limits: Limits) -> str:
+    """A sentence for what ended it."""
     running = [process.name for process in result.processes if process.killed]
     who = ", ".join(running) or "nothing"
     sentences = {
-        "timeout": f"the deadline of {limits['timeout']:g} s passed while {who} still ran",
-        "leftover": f"{who} still ran {limits['leftover']:g} s after the script had ended",
-        "processes": f"it made more than {limits['most_processes']} processes at once",
-        "output": f"it wrote more than {limits['most_output']:,} bytes",
+        "timeout": f"the deadline of {limits.timeout:g} s passed while {who} still ran",
+        "leftover": f"{who} still ran {limits.leftover_grace:g} s after the script had ended",
+        "processes": f"it made more than {limits.most_processes} processes at once",
+        "output": f"it wrote more than {limits.most_output:,} bytes",
         "supervisor": "its supervisor was killed",
         "interrupt": "it was interrupted",
     }
@@ -75,8 +90,6 @@ def _code_in_words(code: int | None) -> str:
 
 
 def signal_name(code: int) -> str:
-    import signal
-
     try:
         return signal.Signals(-code).name
     except ValueError:

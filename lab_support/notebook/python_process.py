@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from lab_support.instruments import proc, strace
 from lab_support.instruments.strace import Trace
 from lab_support.notebook.cell_result import ProcessResult, Reading, cleaner
-from lab_support.notebook.cell_words import Page, ending, explanation
+from lab_support.notebook.cell_words import Limits, Page, ending, explanation
 from lab_support.notebook.supervised import SupervisedProcess, temporary_folder
 
 TIMEOUT = 30.0
@@ -79,11 +80,18 @@ def run_process(
     returns or raises, nothing of the cell runs, and its files are gone.
     """
     wanted = _outcome(expect)
-    limits = {"timeout": timeout, "leftover": LEFTOVER_GRACE, "most_processes": most_processes}
-    limits |= {"most_output": most_output}
-    result, interrupted = _run(
-        source, name, _command(python, strace), limits, _environment(env, buffered), inputs, merge, quiet
+    limits = Limits(timeout, LEFTOVER_GRACE, most_processes, most_output)
+    order = _Order(
+        name,
+        source,
+        _as_json(inputs or {}),
+        _interpreter(python),
+        _tracer() if strace else "",
+        _environment(env, buffered),
+        json.dumps({**asdict(limits), "merge": merge}),
+        timeout + _STUCK,
     )
+    result, interrupted = _run(order, Page(MOST_LINES_SHOWN, quiet))
     if interrupted:
         raise KeyboardInterrupt
     if not quiet:
@@ -93,57 +101,63 @@ def run_process(
     return result
 
 
-def _run(
-    source: str,
-    name: str,
-    command: list[str],
-    limits: dict[str, Any],
-    environment: dict[str, str],
-    inputs: Mapping[str, Any] | None,
-    merge: bool,
-    quiet: bool,
-) -> tuple[ProcessResult, bool]:
-    page = Page(0 if quiet else MOST_LINES_SHOWN)
-    folder = temporary_folder()
-    script = folder / f"{_file_name(name)}.py"
-    reading = Reading(cleaner(str(folder), _places()), page.write if not quiet else lambda *_: None)
-    plan = {"timeout": limits["timeout"], "leftover_grace": limits["leftover"], "merge": merge}
-    plan |= {"most_processes": limits["most_processes"], "most_output": limits["most_output"]}
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb", buffering=0), _write_files(folder, script, source, inputs):
-        command = [word.replace("FOLDER", str(folder)) for word in command]
-        running = SupervisedProcess(
-            [json.dumps(plan), *command, str(script)],
-            grace=0.0,
-            ready_fd=write_end,
-            environment=environment | {"LAB_CELL": str(folder)},
-            program="cell_supervisor.py",
-            folder=folder,
-        )
-        try:
-            with _interrupts_to(running) as interrupts:
-                _follow(read_end, reading, limits["timeout"] + _STUCK)
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be run, and how. inputs, plan: as JSON; tracer: the path of strace, or "". patience: seconds."""
+
+    name: str
+    source: str
+    inputs: str
+    interpreter: str
+    tracer: str
+    environment: dict[str, str]
+    plan: str
+    patience: float
+
+
+def _run(order: _Order, page: Page) -> tuple[ProcessResult, bool]:
+    """The result, and whether an interrupt came. Nothing of it runs any more then."""
+    with _folder_with(_file_name(order.name), order) as script, _interrupts() as interrupts:
+        reading = Reading(cleaner(str(script.parent), str(script), _places()), page.write)
+        read_end, write_end = os.pipe()
+        with open(read_end, "rb", buffering=0):
+            running = _start(order, script, write_end)
+            try:
+                interrupts.pass_on_to(running)
+                _follow(read_end, reading, order.patience)
                 running.stop()
-                _sweep(reading, folder)
-            trace = _trace(folder) if command[0].endswith("strace") else None
-            said = running.errors
-        finally:
-            running.close()
+                _sweep(reading, script.parent)
+                trace = _trace(script.parent) if order.tracer else None
+                said = running.errors
+            finally:
+                running.close()
     page.finish()
     assert not said, f"the supervisor of a cell failed:\n{said}"
-    return reading.result(name, trace), bool(interrupts)
+    return reading.result(order.name, trace), interrupts.came
+
+
+def _start(order: _Order, script: Path, report: int) -> SupervisedProcess:
+    traced = [order.tracer, *_STRACE, "-o", f"{script.parent}/strace"] if order.tracer else []
+    return SupervisedProcess(
+        [order.plan, *traced, order.interpreter, str(script)],
+        grace=0.0,
+        ready_fd=report,
+        environment=order.environment | {"LAB_CELL": str(script.parent)},
+        program="cell_supervisor.py",
+        folder=script.parent,
+    )
 
 
 @contextmanager
-def _write_files(folder: Path, script: Path, source: str, inputs: Mapping[str, Any] | None) -> Iterator[None]:
-    """What the process finds in its folder. Removes the folder if it can't be written."""
+def _folder_with(file_name: str, order: _Order) -> Iterator[Path]:
+    """A new folder with the script and what it is to read; the script's path."""
+    folder = temporary_folder()
     try:
-        script.write_text(source)
-        (folder / "inputs.json").write_text(_as_json(inputs or {}))
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    yield
+        (folder / file_name).write_text(order.source)
+        (folder / "inputs.json").write_text(order.inputs)
+        yield folder / file_name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing left of it where the process ran
 
 
 def _as_json(inputs: Mapping[str, Any]) -> str:
@@ -159,21 +173,34 @@ def _as_json(inputs: Mapping[str, Any]) -> str:
 # ---- following it ----------------------------------------------------------------------------------------------------
 
 
+class _Interrupts:
+    """Interrupts of the kernel while a cell runs: recorded, and passed on to it."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._running: SupervisedProcess | None = None
+
+    def on_signal(self, _number: int, _frame: object) -> None:
+        self.came = True
+        if self._running:
+            self._running.interrupt()
+
+    def pass_on_to(self, running: SupervisedProcess) -> None:
+        self._running = running
+        if self.came:
+            running.interrupt()
+
+
 @contextmanager
-def _interrupts_to(running: SupervisedProcess) -> Iterator[list[int]]:
-    """While this lasts, an interrupt of the kernel is passed on, and the list is not empty any more."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
+def _interrupts() -> Iterator[_Interrupts]:
+    """While this lasts, an interrupt raises no KeyboardInterrupt here: what was started must not be forgotten."""
+    interrupts = _Interrupts()
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+        yield interrupts
         return
-
-    def pass_on(number: int, _frame: object) -> None:
-        came.append(number)
-        running.interrupt()
-
-    before = signal.signal(signal.SIGINT, pass_on)
+    before = signal.signal(signal.SIGINT, interrupts.on_signal)
     try:
-        yield came
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -231,20 +258,22 @@ def _trace(folder: Path) -> Trace:
 # ---- what it is started with -----------------------------------------------------------------------------------------
 
 
-def _command(python: str, with_strace: bool) -> list[str]:
-    """`FOLDER` stands for the cell's folder."""
-    interpreter = shutil.which(python) if python else sys.executable
-    if interpreter is None:
+# -D: strace is the grandchild, so that the script stays the supervisor's own child.
+_STRACE = ["-D", "-ff", "-ttt", "-qq", "-s", "48", "-e", "trace=" + ",".join(f"?{name}" for name in strace.OF_INTEREST)]
+
+
+def _interpreter(python: str) -> str:
+    found = shutil.which(python) if python else sys.executable
+    if found is None:
         raise FileNotFoundError(f"python: got {python!r}, expected a Python interpreter: a path, or a name in PATH")
-    if not with_strace:
-        return [interpreter]
-    tracer = shutil.which("strace")
-    if tracer is None:
+    return found
+
+
+def _tracer() -> str:
+    found = shutil.which("strace")
+    if found is None:
         print("strace: not found (Debian, Ubuntu: apt install strace); the cell runs without it")
-        return [interpreter]
-    calls = ",".join(f"?{name}" for name in strace.OF_INTEREST)
-    # -D: strace is the grandchild, so that the script stays the supervisor's own child.
-    return [tracer, "-D", "-ff", "-ttt", "-qq", "-s", "48", "-e", f"trace={calls}", "-o", "FOLDER/strace", interpreter]
+    return found or ""
 
 
 def _environment(env: Mapping[str, str] | None, buffered: bool) -> dict[str, str]:
@@ -268,7 +297,7 @@ def _places() -> list[tuple[str, str]]:
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ValueError(f"name: got {name!r}, expected a letter, then letters, digits, _ and -: it names the file too")
-    return name
+    return f"{name}.py"
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------------
@@ -283,7 +312,7 @@ def _outcome(expect: int | str) -> str:
     raise ValueError(f"expect: got {expect!r}, expected an exit code, -N or SIGNAME, or one of {', '.join(_WORDS)}")
 
 
-def _show_end(result: ProcessResult, limits: dict[str, Any], wanted: str) -> None:
+def _show_end(result: ProcessResult, limits: Limits, wanted: str) -> None:
     if result.ended in ("timeout", "leftover"):
         print(f"── {ending(result, limits)}")
         print(explanation(result))
@@ -291,7 +320,7 @@ def _show_end(result: ProcessResult, limits: dict[str, Any], wanted: str) -> Non
         print(f"── {ending(result, limits)}, as expected")
 
 
-def _unexpected(result: ProcessResult, limits: dict[str, Any], wanted: str) -> str:
+def _unexpected(result: ProcessResult, limits: Limits, wanted: str) -> str:
     found = result.outcome
     expected = f"exit code {wanted}" if wanted.lstrip("-").isdigit() else wanted
     return f"{ending(result, limits)}; expected {expected}. If that is the lesson, say so: --expect {found}"

@@ -78,10 +78,14 @@ class ApiServerChannels:
             # So where an error comes in between, somebody has to come back for the rest.
             if self._context.closed:
                 return
-            rest = loop.call_soon(drain, receiving)
-            for frame in _waiting(receiving):
-                on_message(self._decode(frame))
-            rest.cancel()
+            drained = False
+            try:
+                for frame in _waiting(receiving):
+                    on_message(self._decode(frame))
+                drained = True
+            finally:
+                if not drained:
+                    loop.call_soon(drain, receiving)
 
         for receiving in self._receiving:
             descriptor = int(receiving.getsockopt(zmq.FD))
@@ -216,10 +220,12 @@ def _socket(context: zmq.Context, kind: int) -> zmq.Socket:
 
 
 def _waiting(receiving: zmq.Socket) -> Iterator[bytes]:
-    """The last frame of each message that is there now."""
+    """The last frame of each message that is there now. (Asking for zmq.EVENTS instead costs more than the error.)"""
+    # Only on a ROUTER does a message have another frame: the identity of the engine core that sent it.
+    receive = receiving.recv if receiving.type != zmq.ROUTER else lambda flags: receiving.recv_multipart(flags)[-1]
     while True:
         try:
-            yield receiving.recv_multipart(zmq.NOBLOCK)[-1]
+            yield receive(zmq.NOBLOCK)
         except zmq.Again:
             return
 

@@ -143,7 +143,7 @@ def test_memory_that_is_private_is_no_more_than_what_is_shared_out():
 
 def test_memory_that_a_process_fills_is_seen():
     before = proc.read_memory(os.getpid())
-    with mmap.mmap(-1, 32 << 20) as ballast:  # pages of its own: malloc may hand out what this process has filled before
+    with mmap.mmap(-1, 32 << 20) as ballast:  # malloc may hand out what is filled already
         for page in range(0, len(ballast), mmap.PAGESIZE):
             ballast[page] = 1
         after = proc.read_memory(os.getpid())

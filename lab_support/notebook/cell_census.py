@@ -16,27 +16,33 @@ from supervisor import children, stat_fields
 NOBODY = -1
 _GONE = (FileNotFoundError, ProcessLookupError)
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
-_SAME_EXEC = 0.5  # seconds within which /proc and the process itself tell of one exec, not two
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One process, living or not. number: 0 for the script, then as they were made. start: in ticks since boot."""
+    """One process, living or not. number: 0 for the script, then as they were made. start: in ticks since boot.
+
+    image: the address of its stack, which is another after each exec. became: the images that exec gave it.
+    traced: it is still strace, and about to become the script. unnamed: it was in the midst of an exec, and had no
+    command line yet.
+    """
 
     number: int
     pid: int
     start: int
     pidfd: int
-    program: str
+    image: int
     ended: bool = False
     unnamed: bool = False
-    execs: list[float] = field(default_factory=list)
+    traced: bool = False
+    became: list[int] = field(default_factory=list)
 
 
 class Census:
     """All members by pid. Tells `report` of whatever is new, with the seconds since the cell began.
 
     watch and unwatch: called with a pidfd to be waited for, or no longer. last_words: called before an end is told.
+    read_news: called before somebody is added who was found: who was made earlier, and has told so, comes first.
     """
 
     def __init__(
@@ -46,9 +52,10 @@ class Census:
         watch: Callable[[int, Member], None],
         unwatch: Callable[[int], None],
         last_words: Callable[[Member], None],
+        read_news: Callable[[], None],
     ) -> None:
         self._report, self._now, self._watch, self._unwatch = report, now, watch, unwatch
-        self._last_words = last_words
+        self._last_words, self._read_news = last_words, read_news
         self._members: dict[int, Member] = {}
         self._all: list[Member] = []
         self._script_spoke = False
@@ -62,6 +69,10 @@ class Census:
         known = self._members.get(pid)
         if known and not (known.ended and _start_time(pid) not in (0, known.start)):
             return known
+        if known is None:
+            self._read_news()
+            if pid in self._members:
+                return self._members[pid]
         return self._add(pid)
 
     def number_of(self, pid: int) -> int:
@@ -72,28 +83,28 @@ class Census:
         for member in self.living:
             self._look_for_exec(member)
         below = children(os.getpid())
-        while below:
-            pid = below.pop(0)
+        for pid in below:  # it grows meanwhile
             known = self._members.get(pid)
-            if known is None or known.ended:
-                if _is_tracer(pid) or not _start_time(pid):
-                    continue
-                self[pid]
+            if (known is None or known.ended) and (_is_tracer(pid) or not _start_time(pid)):
+                continue
             below += children(pid)
+            self[pid]
 
     def heard(self, pid: int, pidfd: int, made: str, at: float, parent: int) -> None:
         """A process told that it was made, by "fork", or has started as a new program, by "exec".
 
         pidfd: as it came with the message, -1 without; closed here. It may have ended, and been waited for.
         """
-        for sibling in children(parent):  # so that numbers follow the order in which their parent made them
+        siblings = children(parent)
+        # So that numbers follow the order in which their parent made them. Who has ended is in no list any more.
+        for sibling in siblings[: siblings.index(pid)] if pid in siblings else ():
             if sibling not in self._members and not _is_tracer(sibling):
-                self._add(sibling, parent, at if sibling == pid else 0.0)
+                self._add(sibling, parent)
         known = self[pid] if pid in self._members else self._add(pid, parent, at, pidfd)
         if pidfd >= 0 and pidfd != known.pidfd:
             os.close(pidfd)
         if made == "exec" and (known.number or self._script_spoke):
-            self._exec(known, at)
+            self._exec(known, at, _image(pid))
         if known.number == 0:
             self._script_spoke = True
 
@@ -136,7 +147,8 @@ class Census:
             pidfd = pidfd if pidfd >= 0 else os.pidfd_open(pid)
         except ProcessLookupError:
             pidfd = -1
-        member = Member(len(self._all), pid, _start_time(pid), pidfd, _program(pid))
+        member = Member(len(self._all), pid, _start_time(pid), pidfd, _image(pid))
+        member.traced = _is_tracer(pid)
         parent = parent or _parent(pid)
         self._all.append(member)
         self._members[pid] = member
@@ -149,8 +161,8 @@ class Census:
             at=made,
             command=_command(pid),
         )
-        if member.number and member.program and member.program != _program(parent) and parent != os.getpid():
-            self._exec(member, made)
+        if member.number and parent != os.getpid() and member.image not in (0, _image(parent)):
+            self._exec(member, made, member.image)
         if pidfd >= 0:
             self._watch(pidfd, member)
         else:
@@ -158,19 +170,21 @@ class Census:
         return member
 
     def _look_for_exec(self, member: Member) -> None:
-        program = _program(member.pid)
-        if os.path.basename(member.program) == "strace":  # it has become the script now
-            member.program = program
-        if program and (program != member.program or member.unnamed):
-            member.program = program
-            self._exec(member, self._now())
+        image = _image(member.pid)
+        if member.traced:
+            member.traced = _is_tracer(member.pid)
+            member.image = image
+        elif image and (image != member.image or member.unnamed):
+            self._exec(member, self._now(), image)
 
-    def _exec(self, member: Member, at: float) -> None:
-        again = bool(member.execs) and at - member.execs[-1] < _SAME_EXEC
+    def _exec(self, member: Member, at: float, image: int) -> None:
+        """It has become another program; or the same is told again, with what was not known yet."""
+        again = bool(member.became) and image in (0, member.became[-1])
         if not again:
-            member.execs.append(at)
+            member.became.append(image)
+        member.image = image or member.image
         command = _command(member.pid)
-        member.unnamed = not any(command)  # in the midst of exec there is no command line yet
+        member.unnamed = not any(command)
         self._report("exec", number=member.number, at=at, command=command, again=again)
 
 
@@ -200,12 +214,12 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def _program(pid: int) -> str:
-    """The file that it executes; "" of one that has ended, or is another user's."""
+def _image(pid: int) -> int:
+    """Where its stack begins (proc(5), startstack): fork copies it, exec chooses anew. 0 where it can't be told."""
     try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except (*_GONE, PermissionError):
-        return ""
+        return int(stat_fields(pid)[25])
+    except _GONE:
+        return 0
 
 
 def _command(pid: int) -> list[str]:

@@ -103,7 +103,9 @@ class Cell:
         self.written = 0
         self.poll = select.epoll()
         self.ends: dict[int, Member] = {}
-        self.census = Census(self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words)
+        self.census = Census(
+            self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words, self._read_events
+        )
         self.lines: dict[tuple[int, str], bytearray] = {}
         self.stacks: dict[int, bytearray] | None = None
         self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -164,7 +164,7 @@ def test_nothing_of_a_cell_is_left(action: Action, tmp_path: Path) -> None:
         for trial in range(ROUNDS):
             for family in FAMILIES:
                 tree = start(kernel, family, tmp_path / f"{family} {trial}")
-                folders = set(Path("/tmp").glob("lab-*/cell.py"))
+                folder = folder_of(tree[0])
                 begun = time.monotonic()
                 action(kernel, tree)
                 seconds_until_gone(tree)
@@ -173,12 +173,16 @@ def test_nothing_of_a_cell_is_left(action: Action, tmp_path: Path) -> None:
                 if os.environ.get("LAB_PROVE") and action not in (restart, restart_now):
                     assert seconds < ACTIONS[action]
                 recover(kernel, action)
-                assert not [folder for folder in folders if belongs_to(folder, tree)]
+                assert not folder.exists()
 
 
-def belongs_to(script: Path, tree: list[proc.Identity]) -> bool:
-    """Whether this leftover is ours: others may run cells on this machine too."""
-    return script.exists() and str(tree[0].pid) in script.read_text()
+def folder_of(guard: proc.Identity) -> Path:
+    """The cell's own, from the guard's command line."""
+    process = proc.read_process(guard.pid)
+    assert process is not None
+    (folder,) = [Path(word) for word in process.title.split() if Path(word).name.startswith("lab-")]
+    assert folder.is_dir()
+    return folder
 
 
 def recover(kernel: Kernel, action: Action) -> None:

@@ -1,5 +1,6 @@
 """Cells as processes of their own: what the reader is shown, what the result holds, what is refused."""
 
+import os
 import re
 import sys
 from pathlib import Path

@@ -52,7 +52,7 @@ By grammar: {by_grammar}.
 
 Validation on {prompts} held-out documents: loss {loss:.3f} nats a token, {bits_per_byte:.3f} bits a byte. All in float32 on a CPU.
 
-Trained on {tokens:.1f} million tokens in {steps:,} steps, in four courses (`make/train.py`), {cpu_minutes:.0f} minutes of CPU time on one thread, seed {seed}.
+Trained on {tokens:.1f} million tokens in {steps:,} steps, in six courses (`make/train.py`), {cpu_minutes:.0f} minutes of CPU time on one thread, seed {seed}.
 
 ## Samples
 
@@ -68,9 +68,11 @@ Greedy, the prompt in bold.
   words of its corpus; how well it copies names and words of other kinds was not measured.
 - Not made to compute, to translate, to write code, or to follow instructions beyond those of its chats. System messages
   were seen in training but change nothing.
-- Its recall was measured on texts like those it was trained on, and even there it is not sure; least so are stories with
-  several people, places or numbers of the same kind, and questions about them. A name or a machine may change on the way.
-- Greedy decoding of a bare explanation may end in a loop (the third sample).
+- Its recall was measured on texts like those it was trained on, and even there it is not sure. Which of several people
+  has which of several things (hiding places, swap) it tells hardly better than one who guesses among those of the story.
+  A name, a number or a machine may change on the way.
+- Asked for a story about something, it may tell another one. Where it makes up the names itself, greedy decoding often
+  gives several people the same name. Greedy decoding of a bare explanation may end in a loop.
 - It speaks English only. It was not tested for harmful output; its corpus holds none.
 
 ## Make it again
@@ -80,8 +82,9 @@ python -m data.model.make --folder FOLDER
 ```
 
 from the root of the repository (with the packages of the `test` extra) trains, measures and writes the card. The training takes the {cpu_minutes:.0f} minutes of CPU time named above.
-All is seeded, but do not expect the same bits: arithmetic differs between kinds of CPU and versions of torch, and the first
-course of the weights here was run by an earlier form of the script (the same data, steps and rates, another way of summing).
+All is seeded, but do not expect the same bits: arithmetic differs between kinds of CPU and versions of torch. And the first
+four courses of these weights here were run by earlier forms of the script: the same texts, steps and rates, but another way of
+summing in the first, and in the next three some ten more words of the stories counted as words that the story tells.
 
 | file | what |
 | --- | --- |

@@ -12,6 +12,14 @@ from data.model.make.cast import Cast
 from data.model.make.stories import Story
 from data.model.make.tokenizer import ASSISTANT, END, SYSTEM, USER
 
+HARD = [
+    *[stories.hiding_places] * 3,
+    *[stories.swap] * 2,
+    machine_stories.first_in_first_out,
+    machine_stories.launcher_and_children,
+    machine_stories.borrowed_blocks,
+    machine_stories.handing_over,
+]
 SUBJECTS = [
     (stories.STORIES, ["a girl", "a boy", "a child", "an animal", "two friends", "children"]),
     (
@@ -23,7 +31,10 @@ SUBJECTS = [
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of kinds, each one added to those before it: of documents, then of the turns of a chat."""
+    """Shares of kinds, each one added to those before it: of documents, then of the turns of a chat.
+
+    `hard`: how often a story, told or asked about, is one of `HARD`. `questions`: how many of them about one story.
+    """
 
     story: float = 0.40
     chain: float = 0.47
@@ -33,11 +44,23 @@ class Mix:
     small_talk: float = 0.65
     counting: float = 0.67
     story_on_demand: float = 0.80
+    hard: float = 0.0
+    questions: tuple[int, ...] = (1, 1, 2)
 
 
 EVEN = Mix()
 MANY_QUESTIONS = Mix(0.22, 0.27, 0.30, topic=0.25, answer=0.36, small_talk=0.42, counting=0.44, story_on_demand=0.54)
 MANY_STORIES = Mix(0.45, 0.53, 0.56, topic=0.30, answer=0.42, small_talk=0.48, counting=0.50, story_on_demand=0.65)
+MANY_HARD = Mix(
+    *(0.28, 0.33, 0.36),
+    topic=0.12,
+    answer=0.18,
+    small_talk=0.21,
+    counting=0.22,
+    story_on_demand=0.30,
+    hard=0.6,
+    questions=(1, 2, 3, 3),
+)
 
 
 def documents(seed: int, held_out: bool = False, marked: bool = False, mix: Mix = EVEN) -> Iterator[str]:
@@ -55,7 +78,7 @@ def unmarked(text: str) -> str:
 def one_document(cast: Cast, mix: Mix) -> str:
     kind = cast.random.random()
     if kind < mix.story:
-        return a_story(cast).text + END
+        return a_story(cast, mix.hard).text + END
     if kind < mix.chain:
         return chain(cast, cast.random.choice((2, 2, 3, 4, 6))) + END
     if kind < mix.explanation:
@@ -63,7 +86,9 @@ def one_document(cast: Cast, mix: Mix) -> str:
     return chat(cast, mix)
 
 
-def a_story(cast: Cast) -> Story:
+def a_story(cast: Cast, hard: float = 0.0) -> Story:
+    if hard and cast.random.random() < hard:
+        return cast.random.choice(HARD)(cast)
     grammars = cast.random.choice([stories.STORIES, machine_stories.STORIES])
     return cast.random.choice(grammars)(cast)
 
@@ -104,7 +129,7 @@ def _turn(cast: Cast, mix: Mix) -> str:
     if kind < mix.counting:
         return as_turn(*answers.counting(cast.random))
     cast = Cast(cast.random, cast.held_out)
-    return _story_on_demand(cast) if kind < mix.story_on_demand else _reading(cast)
+    return _story_on_demand(cast) if kind < mix.story_on_demand else _reading(cast, mix)
 
 
 def _story_on_demand(cast: Cast) -> str:
@@ -124,10 +149,11 @@ def _story_on_demand(cast: Cast) -> str:
     return as_turn(f"{ask} {wish}.", story.text)
 
 
-def _reading(cast: Cast) -> str:
-    """A story, and one or two questions about it."""
-    story = a_story(cast)
-    questions = cast.random.sample(story.questions, cast.random.choice((1, 1, 2)))
+def _reading(cast: Cast, mix: Mix) -> str:
+    """A story, and some questions about it."""
+    story = a_story(cast, mix.hard)
+    count = min(cast.random.choice(mix.questions), len(story.questions))
+    questions = cast.random.sample(story.questions, count)
     first, *rest = questions
     text = unmarked(story.text)
     asked = cast.pick(f"{text}\n\n{first[0]}", f"Read this story. {text}\n\n{first[0]}", f"{text} {first[0]}")

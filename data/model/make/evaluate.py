@@ -31,7 +31,7 @@ from data.model.make.stories import Story
 
 FOLDER = Path(__file__).resolve().parent.parent
 GRAMMARS = [*stories.STORIES, *machine_stories.STORIES]
-SEED = 92_001
+SEED = 203_311
 SAMPLE_PROMPTS = [
     "Once upon a time there was a girl named Mira.",
     "Once upon a time, a small process named Pip was started. It waited at port 8123",

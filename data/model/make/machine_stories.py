@@ -81,8 +81,8 @@ def first_in_first_out(cast: Cast, hero: Being | None = None) -> Story:
                 f"First came {first}, then came {second}, and after them came {third}.",
             ),
             cast.pick(
-                f'"I am in a hurry," said {mark(third)}, who was last. "But I was here before you," said {mark(second)}.',
-                f'"May I go first?" asked the last one, {mark(third)}. "No," said {mark(first)}, who was first.',
+                f'"I am in a hurry," said {third}, who was last. "But I was here before you," said {second}.',
+                f'"May I go first?" asked the last one, {mark(third)}. "No," said {first}, who was first.',
                 f"Nobody pushed. {third} stood behind {mark(second)}, and {second} stood behind {mark(first)}.",
             ),
             cast.pick(
@@ -150,7 +150,7 @@ def launcher_and_children(cast: Cast, hero: Being | None = None) -> Story:
                 f"In place of {mark(lost)} it started a new child named {three}.",
             ),
             cast.pick(
-                f"Now {mark(kept)} and {mark(three)} listened together on port {mark(port)}.",
+                f"Now {kept} and {mark(three)} listened together on port {mark(port)}.",
                 f"{three} got the same listening socket, and soon it accepted clients at port {mark(port)} beside {mark(kept)}.",
             ),
             cast.pick(
@@ -191,7 +191,7 @@ def borrowed_blocks(cast: Cast, hero: Being | None = None) -> Story:
                 f"{one} had a long prompt and borrowed {many} blocks. {two} had a short one and borrowed only {few} blocks.",
             ),
             cast.pick(
-                f"The engine core put both into one batch, and in every step {mark(one)} got a token and {mark(two)} got a token.",
+                f"The engine core put both into one batch, and in every step {one} got a token and {mark(two)} got a token.",
                 f"{engine.name} computed both together, for a batch of two costs hardly more than one.",
             ),
             cast.pick(
@@ -307,7 +307,7 @@ def word_by_word(cast: Cast, hero: Being | None = None) -> Story:
                 f"When the end token came, {mark(client)} had all of {mark(wish)}.",
             ),
             cast.pick(
-                f"So {mark(server.name)} and {mark(engine)} made together what neither could make alone.",
+                f"So {server.name} and {mark(engine)} made together what neither could make alone.",
                 "A good message carries little, and that is why it is quick.",
                 f"And {mark(engine)} took the next request from its queue.",
             ),
@@ -341,8 +341,8 @@ def shared_page(cast: Cast, hero: Being | None = None) -> Story:
                 f"Its sibling {sibling} shared that page, because neither had written to it.",
             ),
             cast.pick(
-                f'"Let us keep the {mark(thing)} as it is," said {mark(sibling)}.',
-                f'"I like the {mark(thing)}," said {mark(seeker.name)}. "So do I," said {mark(sibling)}.',
+                f'"Let us keep the {mark(thing)} as it is," said {sibling}.',
+                f'"I like the {mark(thing)}," said {seeker.name}. "So do I," said {mark(sibling)}.',
             ),
             cast.pick(
                 f"But one {_time(cast)} {seeker.name} wrote a single byte to page {mark(page)}.",
@@ -353,12 +353,12 @@ def shared_page(cast: Cast, hero: Being | None = None) -> Story:
                 f"The kernel saw it and copied page {mark(page)}, for that is what copy on write means.",
             ),
             cast.pick(
-                f"From then on {mark(seeker.name)} had one {mark(thing)} and {mark(sibling)} had another.",
-                f"Now {mark(seeker.name)} and {mark(sibling)} could no longer see what the other one did to the {mark(thing)}.",
+                f"From then on {seeker.name} had one {mark(thing)} and {mark(sibling)} had another.",
+                f"Now {seeker.name} and {mark(sibling)} could no longer see what the other one did to the {mark(thing)}.",
             ),
             cast.pick(
                 "Only what is written is copied, and all the rest is shared.",
-                f"All other pages they still shared, and {mark(seeker.name)} was glad about it.",
+                f"All other pages they still shared, and {seeker.name} was glad about it.",
             ),
         ]
     )

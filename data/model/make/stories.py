@@ -140,7 +140,7 @@ def gift(cast: Cast, hero: Being | None = None) -> Story:
             ),
             cast.pick(
                 f'"Thank you, {mark(giver.name)}," said {mark(friend.name)}. "It is just what I wanted."',
-                f"{friend.name} laughed with joy, and the three of them, {giver.name}, {mark(friend.name)} and "
+                f"{friend.name} laughed with joy, and the three of them, {giver.name}, {friend.name} and "
                 f"{mark(helper.name)}, drank hot tea.",
             ),
             cast.pick(
@@ -239,7 +239,7 @@ def swap(cast: Cast, hero: Being | None = None) -> Story:
             ),
             cast.pick(f"One {_day(cast)} they met {place}.", f"They met {place} on a quiet {_day(cast)}."),
             cast.pick(
-                f'"I like your {mark(second)}," said {one.name}. "I like your {mark(first)}," said {mark(other.name)}.',
+                f'"I like your {second}," said {one.name}. "I like your {mark(first)}," said {mark(other.name)}.',
                 f"{one.name} looked at the {mark(second)} for a long time. {other.name} looked at the {mark(first)}.",
             ),
             cast.pick('"Shall we swap?" they asked at the same time.', '"Let us change," they said, and laughed.'),

@@ -1,10 +1,12 @@
 """Trains the model in the box on a CPU and writes its folder; every choice is a constant here, and all is seeded.
 
 `python -m data.model.make.train --folder FOLDER`. Matrices learn by Muon, the embedding and the norms by AdamW.
-There are four courses. In the first the model learns to copy random tokens and then to read the corpus. In the second
+There are six courses. In the first the model learns to copy random tokens and then to read the corpus. In the second
 it reads a mixture with more questions, in which words that only the story so far can tell count several times. In the
 third some rows are as long as the context, so that no position is new to it. In the fourth it reads more stories again,
-because after the third it went on with a question where a story should end. `--course 4` goes on from what is there.
+because after the third it went on with a question where a story should end. In the fifth it reads more of the stories
+that it recalls worst, and more questions about each. In the sixth a word that the story tells counts for less again,
+because after the fifth it did not end its own stories but asked about them. `--course 6` goes on from what is there.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data.model.make import tokenizer as vocabulary
-from data.model.make.corpus import EVEN, MANY_QUESTIONS, MANY_STORIES, Mix, documents, unmarked
+from data.model.make.corpus import EVEN, MANY_HARD, MANY_QUESTIONS, MANY_STORIES, Mix, documents, unmarked
 from data.model.make.llama import Llama, begin_with_an_induction_head
 
 SEED = 2026
@@ -83,6 +85,22 @@ COURSES = [
         reading=[(512, 8, 6), (2048, 2, 1)] * 20,
         rates=[(0, 0.02), (10, 0.25), (140, 0.0)],
         recall_weight=4.0,
+    ),
+    Course(
+        seed=SEED + 4,
+        mix=MANY_HARD,
+        copying=[],
+        reading=[(1024, 4, 6), (2048, 2, 1)] * 130,
+        rates=[(0, 0.02), (30, 0.45), (200, 0.45), (910, 0.0)],
+        recall_weight=8.0,
+    ),
+    Course(
+        seed=SEED + 5,
+        mix=replace(MANY_STORIES, hard=0.3, questions=(1, 2, 3, 3)),
+        copying=[],
+        reading=[(1024, 4, 6), (2048, 2, 1)] * 20,
+        rates=[(0, 0.02), (10, 0.25), (140, 0.0)],
+        recall_weight=2.0,
     ),
 ]
 MUON_RATE, ADAM_RATE = 0.02, 0.003
@@ -222,7 +240,7 @@ def save(model: Llama, folder: Path) -> None:
 
 
 def run(folder: Path, courses: list[int], threads: int) -> None:
-    """Train in `courses` (of 1 to 4) and leave the model and training.jsonl in `folder`."""
+    """Train in `courses` (of 1 to 6) and leave the model and training.jsonl in `folder`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +259,7 @@ def run(folder: Path, courses: list[int], threads: int) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the model in the box.")
     parser.add_argument("--folder", type=Path, required=True, help="where the model's folder is written")
-    parser.add_argument("--course", type=int, nargs="+", choices=(1, 2, 3, 4), default=[1, 2, 3, 4])
+    parser.add_argument("--course", type=int, nargs="+", choices=range(1, 7), default=range(1, 7))
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

@@ -97,7 +97,8 @@ class Census:
         """
         siblings = children(parent)
         # So that numbers follow the order in which their parent made them. Who has ended is in no list any more.
-        for sibling in siblings[: siblings.index(pid)] if pid in siblings else ():
+        before = siblings[: siblings.index(pid)] if pid in siblings else [each for each in siblings if each < pid]
+        for sibling in before:
             if sibling not in self._members and not _is_tracer(sibling):
                 self._add(sibling, parent)
         known = self[pid] if pid in self._members else self._add(pid, parent, at, pidfd)

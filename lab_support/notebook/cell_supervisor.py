@@ -20,6 +20,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from cell_census import Census, Member
@@ -286,10 +287,16 @@ class Cell:
         self.report.tell("text", number=member.number, stream=name, at=self.now(), text=text.decode("utf-8", "replace"))
 
     def _read_events(self) -> None:
+        """All that are there; those who were forked first, by pid: they may have spoken in another order."""
+        came: list[tuple[dict[str, Any], int, int]] = []
         with suppress(BlockingIOError):
             while True:
                 data, pid, pidfd = _receive(self.events)
-                self._hear(json.loads(data), pid, pidfd)
+                came.append((json.loads(data), pid, pidfd))
+        born = [each for each in came if each[0].get("made") == "fork"]
+        others = [each for each in came if each[0].get("made") != "fork"]
+        for message, pid, pidfd in (*sorted(born, key=itemgetter(1)), *others):
+            self._hear(message, pid, pidfd)
 
     def _hear(self, message: dict[str, Any], pid: int, pidfd: int) -> None:
         at = round(message["at"] - self.began, 6)

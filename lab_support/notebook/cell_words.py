@@ -98,20 +98,21 @@ def signal_name(code: int) -> str:
 
 def explanation(result: ProcessResult) -> str:
     """Of each process that had to be ended: what it was waiting for, and where in its program."""
-    parts = [_explain(process) for process in result.processes if process.killed]
+    parts = [_explain(number, process) for number, process in enumerate(result.processes) if process.killed]
     return "\n".join(parts)
 
 
-def _explain(process: CellProcess) -> str:
+def _explain(number: int, process: CellProcess) -> str:
     words = in_words(process.wait, process.name) if process.wait else "had just ended"
-    lines = [f"{process.name} {words}"]
+    lines = [f"{_bold(process.name, colour_of(number))} {words}"]
     threads = stacks(process.stack)
     for index, frames in enumerate(threads):
         if index:
             lines.append("   another thread:")
         lines += [f"      {_place(frame)}" for frame in _telling(frames)]
     if not threads:
-        lines.append("      it gave no Python stack")
+        program = process.execs[-1].command if process.execs else process.command
+        lines.append(f"      it gave no Python stack; its command is {program!r}")
     return "\n".join(lines)
 
 

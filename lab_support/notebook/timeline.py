@@ -65,7 +65,8 @@ def _finding(result: ProcessResult) -> str:
         words = f"{made + 1} processes, {deeper} of them made by others than {result.processes[0].name}"
     killed = [process.name for process in result.processes if process.killed]
     if killed:
-        return f"{words}; {', '.join(killed)} had to be ended"
+        who = "all" if len(killed) == made + 1 > 1 else ", ".join(killed)
+        return f"{words}; {who} had to be ended"
     died = [f"{each.name} by {signal_name(each.exit_code)}" for each in result.processes if (each.exit_code or 0) < 0]  # type: ignore[arg-type]
     failed = [f"{each.name} with {each.exit_code}" for each in result.processes if (each.exit_code or 0) > 0]
     return f"{words}; ended {', '.join(died + failed)}" if died or failed else f"{words}; all ended with 0"

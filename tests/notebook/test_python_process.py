@@ -164,7 +164,7 @@ if os.fork() == 0:
 os.waitpid(child, 0)
 """
     result = run(source, name="deadlock", timeout=1, expect="timeout")
-    shown = capsys.readouterr().out
+    shown = COLOURS.sub("", capsys.readouterr().out)
     assert "the deadline of 1 s passed while P0, P1, P2 still ran" in shown
     assert "P0 waits for its child P1 to end" in shown
     assert "P1 waits for a lock or condition in memory (futex)\n      deadlock.py, line 5, in take" in shown
@@ -184,7 +184,7 @@ while True:
     pass
 """
     run(source, name="stuck", timeout=1, expect="timeout")
-    shown = capsys.readouterr().out
+    shown = COLOURS.sub("", capsys.readouterr().out)
     assert "P0 is computing, and waits for nothing\n      stuck.py, line" in shown
     assert re.search(r"P1 waits for a signal \((pause|rt_sigsuspend|ppoll)\)\n      stuck.py, line 3", shown)
     assert "P2 is stopped (SIGSTOP)" in shown

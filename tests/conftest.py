@@ -1,5 +1,6 @@
 """What every test gets: a real server to talk to, and a check that nothing of it is left behind."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -34,7 +35,10 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _children() -> set[int]:
-    pids = {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    pids: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            pids.update(map(int, path.read_text().split()))
     return {pid for pid in pids if "resource_tracker" not in _command(pid) and _command(pid)}
 
 

@@ -52,10 +52,12 @@ def test_a_kill_while_starting_leaves_nothing(role: str) -> None:
 
 def test_the_next_start_sweeps_what_a_kill_of_everything_left() -> None:
     with running_server() as killed:
-        stopped = [killed.pids["launcher"], *(pid for name, pid in killed.pids.items() if name != "launcher")]
-        for pid in stopped:  # so that nobody outlives anybody, not even for the time that cleaning up takes
+        for pid in killed.pids.values():  # so that nobody outlives anybody for the time that cleaning up takes
             os.kill(pid, signal.SIGSTOP)
-        for pid in stopped:
+        for pid in killed.pids.values():
+            while "State:\tT" not in Path(f"/proc/{pid}/status").read_text():
+                pass
+        for pid in reversed(killed.pids.values()):  # the launcher is named first: it goes last
             os.kill(pid, signal.SIGKILL)
         assert wait_until_gone(killed.directory, WITHIN).left == []
         (left,) = killed.directory.iterdir()

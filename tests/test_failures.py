@@ -16,6 +16,7 @@ def files(directory: Path) -> list[Path]:
     return list(directory.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_a_kill_while_streaming_leaves_nothing(role: str) -> None:
     with running_server(data_parallel_size=2) as server:
@@ -73,6 +74,7 @@ def test_streams_of_the_living_get_an_error_event_when_an_engine_core_dies() -> 
         assert streams.join() == ["error event"] * 4
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs() -> None:
     with running_server(shutdown_timeout=60) as server:
         streams = Streams(server.url, 2)

@@ -62,6 +62,7 @@ def test_an_instructor_finds_every_section(path):
     assert [heading for heading in headings if f"| {heading} |" not in guide] == []
 
 
+@pytest.mark.slow
 @EVERY
 def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
     # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.

@@ -99,6 +99,7 @@ def test_the_chat_template_closes_every_answer_and_refuses_an_unknown_role() -> 
         template.render(messages=[{"role": "tool", "content": ""}], raise_exception=refuse)
 
 
+@pytest.mark.slow
 def test_transformers_loads_it_and_it_recalls_named_things() -> None:
     """In a process of its own, because transformers is slow to load and warns of its own accord."""
     done = subprocess.run(

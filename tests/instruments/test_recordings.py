@@ -19,6 +19,8 @@ from lab_support.instruments.provenance import ROOT, Machine
 from lab_support.instruments.recorder import EXPERIMENTS, Experiment, run_experiment
 from lab_support.instruments.recordings import Recording
 
+pytestmark = pytest.mark.slow
+
 MACHINE = Machine(
     machine="x86_64, some processor, 16 cores, 128 GiB",
     gpu="Some GPU",

@@ -5,6 +5,8 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from lab_support.instruments import proc
 from lab_support.notebook.python_process import run_process
 from tests.notebook.programs import TIMEOUT, make
@@ -17,6 +19,7 @@ def lying_around() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("lab-*"))
 
 
+@pytest.mark.slow
 def test_random_cells_lose_no_line_and_leave_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seed = random.SystemRandom().randrange(2**32)

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -93,7 +94,7 @@ class Cell:
     """The script and all its descendants, from the first to the last."""
 
     def __init__(self, plan: Plan, folder: str, report_fd: int, watched: Watched) -> None:
-        self.plan, self.watched = plan, watched
+        self.plan, self.folder, self.watched = plan, folder, watched
         self.report = Report(report_fd)
         self.began = time.monotonic()
         self.told = (sys.stdin.fileno(), watched.kernel, watched.guard)
@@ -216,6 +217,15 @@ class Cell:
             self._flush(self.census[pid])
         self.report.tell("end", why=self.why, at=self.now())
         self.report.finish(self.watched.kernel)
+        os.close(self.report.descriptor)
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        """Once the kernel has looked at them and says so, or is gone: it may be killed at any moment until then."""
+        stdin, kernel, _ = self.told
+        kernel_lives = kernel not in select.select([stdin, kernel], [], [])[0] and os.read(stdin, 1) != b""
+        if not (kernel_lives and self.why == "guard"):  # without a guard the kernel does not wait for this process
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- ends
 

@@ -125,9 +125,9 @@ def _run(order: _Order, page: Page) -> tuple[ProcessResult, bool]:
             try:
                 interrupts.pass_on_to(running)
                 _follow(read_end, reading, order.patience)
+                trace = _trace(script.parent) if order.tracer and not interrupts.came else None
                 running.stop()
                 _sweep(reading, script.parent)
-                trace = _trace(script.parent) if order.tracer else None
                 said = running.errors
             finally:
                 running.close()

@@ -27,8 +27,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_WITHOUT_KERNEL = 2.0
 """Seconds from SIGTERM to SIGKILL when nobody is left to wait for an orderly end."""
-_PATIENCE = 0.5
-"""Seconds beyond that for the supervisor to clear up itself; it may have been stopped."""
+PATIENCE = 0.5
+"""Seconds for what is about to happen: a kernel's end after its lifeline's, a supervisor's after all it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _stand_guard(supervisor: int, kernel: int, folder: str) -> int:
     _close_all_but(kernel)
     ended = os.pidfd_open(supervisor)
     if ended not in select.select([ended, kernel], [], [])[0]:
-        wait_for(ended, GRACE_WITHOUT_KERNEL + _PATIENCE)
+        wait_for(ended, GRACE_WITHOUT_KERNEL + PATIENCE)
         os.kill(supervisor, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
     _clear_up(kernel, folder)
@@ -155,7 +155,7 @@ def _watch(child: subprocess.Popen[bytes], watched: Watched, grace: float) -> No
             child.kill()
     child.wait()
     if lifeline_ended:
-        wait_for(watched.kernel, _PATIENCE)
+        wait_for(watched.kernel, PATIENCE)
 
 
 # ---- the end of everything -------------------------------------------------------------------------------------------

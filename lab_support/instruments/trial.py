@@ -6,6 +6,7 @@ The command gets a session of its own. At the deadline every process of it is lo
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import time
@@ -155,10 +156,18 @@ def _look(process: proc.Process, seconds: float) -> HangingProcess:
 
 def _look_and_ask_for_stacks(members: list[proc.Process]) -> tuple[HangingProcess, ...]:
     seen = tuple(_look(process, 0.2) for process in members)
-    for process in members:
+    # One after the other, or their letters would mix; children first, for some end with their parent.
+    for process in reversed(members):
         _send(process.pid, signal.SIGABRT)
-    time.sleep(STACK_SECONDS)
+        _wait_for_end(process.pid, STACK_SECONDS)
     return seen
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        select.select([descriptor], [], [], seconds)
+        os.close(descriptor)
 
 
 def _kill_all(process: "subprocess.Popen[bytes]", already: set[int]) -> int:

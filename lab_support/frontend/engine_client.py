@@ -55,6 +55,7 @@ class EngineClient:
     client_count: int
     engine_count: int
     on_stats: Callable[[EngineStats], None] = lambda stats: None
+    on_ready: Callable[[], None] = lambda: None  # called once, when every engine core is
     stats: dict[int, EngineStats] = field(default_factory=dict)
     fatal: Fatal | None = None
     max_model_len: int = 0  # tokens; 0 until the first engine core is ready
@@ -107,6 +108,8 @@ class EngineClient:
             case EngineReady():
                 self._ready.add(message.engine_index)
                 self.max_model_len = message.max_model_len
+                if self.ready:
+                    self.on_ready()
 
     def _deliver(self, step: Tokens) -> None:
         for tokens in step.sequences:

@@ -1,6 +1,6 @@
-"""What every request passes, outermost first: `Served` (headers, the line in the log) and `ApiKey`.
+"""What every request passes, outermost first: `Served` (headers, the line in the log), `ApiKey`, `Errors`.
 
-Plain ASGI: a wrapper that starts a task for each request would cost more than the whole answer of `/health`.
+Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which a streamed answer pays for.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable
 from time import monotonic
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lab_support.frontend.errors import ApiError
-from lab_support.frontend.response import RequestRecord, respond_error
+from lab_support.frontend.errors import SERVER_ERROR, ApiError
+from lab_support.frontend.response import RequestRecord, record_of, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("lab.api")
@@ -105,3 +106,37 @@ def _unauthorized(scope: Scope) -> ApiError:
         "invalid_api_key",
         headers=[(b"www-authenticate", b'Bearer realm="lab"')],
     )
+
+
+class Errors:
+    """Turns what is raised below into answers: our own errors, the router's 404 and 405, and our mistakes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # with an app around it, the router raises instead of answering in its own words
+        try:
+            await self._app(scope, receive, send)
+        except ApiError as error:
+            await respond_error(send, error)
+        except HTTPException as error:
+            await respond_error(send, _in_our_words(error, scope))
+        except Exception as error:  # raised again, so that uvicorn logs it
+            if not record_of(scope).status:
+                await respond_error(send, _defect(error))
+            raise
+
+
+def _in_our_words(error: HTTPException, scope: Scope) -> ApiError:
+    path = scope["path"]
+    if error.status_code == 405:
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        message = f"{path!r:.200}: got {scope['method']}, allowed is {allow}"
+        return ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
+    message = f"got {path!r:.200}, which is no route; /openapi.json names them"
+    return ApiError(error.status_code, message, None, "not_found")
+
+
+def _defect(error: Exception) -> ApiError:
+    return ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)

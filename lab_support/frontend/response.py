@@ -7,8 +7,8 @@ meanwhile is queued; the queue is bounded by what one answer can hold.
 
 import asyncio
 import types
-from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, cast
+from collections.abc import Coroutine, Generator
+from typing import Any
 
 from starlette.types import Message, Scope, Send
 
@@ -34,7 +34,8 @@ class RequestRecord:
 
 def record_of(scope: Scope) -> RequestRecord:
     """The record that `middleware.Served` made for this request."""
-    return cast(RequestRecord, scope["lab.record"])
+    record: RequestRecord = scope["lab.record"]
+    return record
 
 
 async def respond(
@@ -91,7 +92,7 @@ class CallbackWriter:
         if self._drain is not None:
             self._queue.append(message)
             return
-        sending = cast(Coroutine[Any, None, None], send(message))
+        sending: Coroutine[Any, None, None] = send(message)  # type: ignore[assignment]
         try:
             waiting_for = sending.send(None)
         except StopIteration:
@@ -99,7 +100,7 @@ class CallbackWriter:
         self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
 
     async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
-        await cast(Awaitable[None], _resumed(sending, waiting_for))
+        await _resumed(sending, waiting_for)
         while self._queue:
             queued, self._queue = self._queue, []
             for message in queued:

@@ -1,4 +1,4 @@
-"""The HTTP application of an API server: every route, what guards it, and how errors become answers.
+"""The HTTP application of an API server: every route, and what guards it.
 
 Runs in API servers only, in one event loop. `build_app` is the one entry. What makes text is in `generate_routes.py`.
 """
@@ -7,21 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lab_support.config import ServerConfig
 from lab_support.frontend import openapi
 from lab_support.frontend.body import BodyReader, ClientGone
 from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.errors import SERVER_ERROR, ApiError, bad_request, unavailable
+from lab_support.frontend.errors import bad_request, unavailable
 from lab_support.frontend.generate_routes import Admission, Generate, InFlight, check_alive
 from lab_support.frontend.metrics import CONTENT_TYPE, Metrics
-from lab_support.frontend.middleware import ApiKey, Served
+from lab_support.frontend.middleware import ApiKey, Errors, Served
 from lab_support.frontend.openai_api import (
     Detokenized,
     DetokenizeRequest,
@@ -89,7 +85,7 @@ def build_app(
         _route("/metrics", about.metrics, "GET"),
         _route("/openapi.json", about.openapi, "GET"),
     ]
-    app: ASGIApp = _starlette(routes)
+    app: ASGIApp = Errors(Router(routes, redirect_slashes=False))
     if config.api_key is not None:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
     return Served(app, identity.title, metrics.server.answered)
@@ -224,39 +220,3 @@ class _Endpoint:
 
 def _route(path: str, function: AsgiFunction, *methods: str) -> Route:
     return Route(path, _Endpoint(function), methods=methods, name=path)
-
-
-def _starlette(routes: list[Route]) -> Starlette:
-    app = Starlette(
-        routes=routes,
-        exception_handlers={ApiError: _on_api_error, HTTPException: _on_http_exception, Exception: _on_defect},
-    )
-    app.router.redirect_slashes = False
-    return app
-
-
-async def _on_api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    response = Response(error.body(), error.status, media_type="application/json")
-    response.raw_headers += error.headers
-    return response
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405."""
-    assert isinstance(error, HTTPException)
-    allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-    path = request.scope["path"]
-    if error.status_code == 405:
-        message = f"{path!r:.200}: got {request.method}, allowed is {allow}"
-        own = ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
-    else:
-        message = f"got {path!r:.200}, which is no route; /openapi.json names them"
-        own = ApiError(error.status_code, message, None, "not_found")
-    return await _on_api_error(request, own)
-
-
-async def _on_defect(request: Request, error: Exception) -> Response:
-    """Our mistake. Starlette raises it again after this answer, so that uvicorn logs it."""
-    own = ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)
-    return await _on_api_error(request, own)

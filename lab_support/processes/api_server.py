@@ -27,7 +27,7 @@ from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.listen_socket import BACKLOG
-from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Message, Ready, decoder, encode
+from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, decoder, encode
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
 from lab_support.frontend.tokenizer import Tokenizer
@@ -48,6 +48,7 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     given.listening_socket.set_inheritable(False)
     # Before prometheus_client is imported: it reads the variable once.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))
     try:
         uvloop.run(ApiServer(name, control, config, given).run())
@@ -81,8 +82,14 @@ class ApiServer:
         assert isinstance(addresses, Addresses), addresses
         given, config = self.given, self.config
         with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
-            self.client = EngineClient(channels, given.index, config.api_server_count, config.data_parallel_size)
-            channels.watch(loop, self.on_message)
+            self.client = EngineClient(
+                channels,
+                given.index,
+                config.api_server_count,
+                config.data_parallel_size,
+                on_ready=self.engines_ready.set,
+            )
+            channels.watch(loop, self.client.on_message)
             loop.add_reader(self.control.fileno(), self.on_control)
             loop.add_signal_handler(signal.SIGTERM, self.drain)
             app = self.build_app()
@@ -115,12 +122,6 @@ class ApiServer:
         )
         self.http = HttpServer(config, on_started=lambda: self.control.send_bytes(encode(Ready({}))))
         await self.http.serve(sockets=[self.given.listening_socket])
-
-    def on_message(self, message: Message) -> None:
-        """From an engine core or the coordinator."""
-        self.client.on_message(message)
-        if self.client.ready:
-            self.engines_ready.set()
 
     def on_control(self) -> None:
         """From the launcher. The end of the connection is the lifeline's matter."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from lab_support.boundary.messages import ToEngineCore
 from tests.fakes import FakeEngine
 from tests.frontend.serving import FakeServer, serving
 
@@ -196,3 +197,28 @@ def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) 
     assert first.startswith("POST /v1/completions 200 ")
     assert first.endswith("tokens 4 in 3 out, named")
     assert second.startswith("GET /nowhere 404 ")
+
+
+class BrokenEngine(FakeEngine):
+    """Can be asked for nothing: a defect of ours, as far as the HTTP side can tell."""
+
+    def send(self, engine_index: int, message: ToEngineCore) -> None:
+        raise OSError("a channel that is no more")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_defect_is_500_with_an_error_object_and_the_server_goes_on(stream: bool) -> None:
+    with serving(BrokenEngine()) as fake:
+        answer = fake.post("/v1/completions", {"prompt": "x", "stream": stream})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "defect")
+        assert answer.json()["error"]["message"] == "the server failed: OSError"
+        assert fake.get("/health").status_code == 200
+        assert fake.get("/load").json()["server_load"] == 0
+
+
+def test_a_path_that_is_none_is_404_and_a_method_that_is_none_is_405(fake: FakeServer) -> None:
+    answer = fake.get("/v2/completions")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    answer = fake.get("/v1/completions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"]["code"] == "method_not_allowed"

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_support.notebook.tables import STABLE
-
+STABLE = "LAB_STABLE_OUTPUT"
+"""Set while the published notebooks are made: process labels then stand for pids, so that a new run changes less."""
 BATCH = "LAB_BATCH"
 """Set where nobody reads along: results are drawn at once, false claims end the run, nothing is written."""
+NOTEBOOK = "LAB_NOTEBOOK"
+"""The number of the notebook that this kernel runs, as `lab.start` remembers it."""
 KINDS = ("prediction", "claim", "check", "quiz")
 
 _in_memory: list["Entry"] = []
@@ -45,10 +47,13 @@ def path() -> Path:
 
 def note(kind: str, name: str, **fields: Any) -> None:
     """Append an entry; kind is one of `KINDS`, fields are as JSON takes them.
+    The number of the notebook is added as `notebook`, where `lab.start` was told it.
 
     Where the file can't be written, it says so once and the entry lasts as long as the kernel.
     """
     assert kind in KINDS, f"got {kind!r}, expected one of {', '.join(KINDS)}"
+    if number := os.environ.get(NOTEBOOK):
+        fields = {"notebook": number, **fields}
     entry = Entry(kind, name, time.time(), fields)
     line = json.dumps({"kind": kind, "name": name, "at": entry.at, **fields}, ensure_ascii=False)
     if in_batch():
@@ -80,10 +85,7 @@ def entries(kind: str | None = None, name: str | None = None, path: Path | None 
 
     path: another reader's file. Raises `OSError` if that can't be read.
     """
-    if path is not None:
-        found = _read(path)
-    else:
-        found = [*_mine(), *_in_memory]
+    found = [*_mine(), *_in_memory] if path is None else _read(path)
     return [entry for entry in found if kind in (None, entry.kind) and name in (None, entry.name)]
 
 
@@ -93,7 +95,7 @@ def _mine() -> list[Entry]:
 
 
 def _read(file: Path) -> list[Entry]:
-    lines = file.read_bytes().decode(errors="replace").splitlines()
+    lines = file.read_bytes().decode(errors="replace").split("\n")
     return [entry for line in lines if (entry := _entry(line)) is not None]
 
 

@@ -38,7 +38,7 @@ class Question:
         return self._letter(answer) if self.options else self._shares(answer)
 
     def _letter(self, answer: object) -> str:
-        if answer not in self.options:
+        if answer not in tuple(self.options):
             expected = f"one of {', '.join(self.options)}"
             raise PredictionError(f'got {answer!r}, expected {expected}: lab.answer("{self.number}", "a")')
         return str(answer)
@@ -220,7 +220,8 @@ def watch(number: str, changed: Callable[[], bool]) -> None:
 
 
 def tell(number: str) -> None:
-    watching = _watching.pop(number, [])
-    staying = [changed for changed in watching if changed()]
-    if staying or number in _watching:
-        _watching[number] = staying + _watching.get(number, [])
+    """Who draws on this may tell of it in turn, as the result is seen then: so nobody is taken off meanwhile."""
+    watching = _watching.get(number, [])
+    for changed in tuple(watching):
+        if not changed() and changed in watching:
+            watching.remove(changed)

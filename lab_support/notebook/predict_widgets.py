@@ -16,7 +16,8 @@ from lab_support.notebook.predictions import Question
 
 _STYLE = """<style>
 .lab-options, .lab-options .widget-radio-box { width: auto; max-width: 46em; height: auto; overflow: visible; }
-.lab-options label { white-space: normal; height: auto; line-height: 1.45; padding: 3px 0; display: flex; gap: 6px; }
+.lab-options label { white-space: normal; height: auto; line-height: 1.45; padding: 3px 0; display: flex; gap: 8px;
+  flex-direction: row-reverse; justify-content: flex-end; }
 .lab-options label input { flex: none; margin-top: 4px; }
 </style>"""
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
@@ -76,7 +77,7 @@ class _Sketch:
         ]  # fmt: skip
         self._picture = widgets.HTML()
         self._keep = widgets.Button(description="This is my prediction", button_style="primary")
-        self._keep.layout.width = "auto"
+        self._keep.layout = widgets.Layout(width="auto", align_self="flex-start")
         for slider in self._sliders:
             slider.observe(lambda change: self._draw(), names="value")
         self._keep.on_click(lambda button: _give(asked.number, self._heights, state))

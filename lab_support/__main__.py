@@ -7,11 +7,12 @@ lab record    run the GPU experiments and keep what they saw
 lab doctor    what this machine can show
 lab open      the notebooks, in a copy of your own
 lab reset     a fresh copy of one notebook
+lab class     a class's predictions as one histogram
 """
 
 import sys
 
-COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset")
+COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class")
 
 
 def main() -> int:
@@ -49,6 +50,11 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
         from lab_support.doctor import run_doctor_command
 
         return run_doctor_command(parser.parse_args(words))
+    if command == "class":
+        from lab_support.notebook import class_votes
+
+        class_votes.add_class_flags(parser)
+        return class_votes.run_class_command(parser.parse_args(words))
     from lab_support.notebook import copies
 
     if command == "reset":

@@ -13,16 +13,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab_support.notebook.claims import ClaimFailed, claim
+    from lab_support.notebook.class_votes import class_histogram
+    from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.plots import latency, memory, process_tree
+    from lab_support.notebook.predict import answer, predict, skip
+    from lab_support.notebook.predictions import PredictionError
+    from lab_support.notebook.progress import progress
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.shares import shares
     from lab_support.notebook.start import start
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
 
 __all__ = [
+    "ClaimFailed",
+    "PredictionError",
     "Server",
+    "after_prediction",
+    "answer",
+    "claim",
+    "class_histogram",
     "cleanup",
     "drive",
     "latency",
@@ -30,18 +43,29 @@ __all__ = [
     "look",
     "memory",
     "metric",
+    "predict",
     "process_tree",
+    "progress",
     "run_process",
+    "shares",
+    "skip",
     "start",
     "table",
     "timeline",
 ]
 
 _FROM = {
+    "claims": ("ClaimFailed", "claim"),
+    "class_votes": ("class_histogram",),
+    "gate": ("after_prediction",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
+    "predict": ("answer", "predict", "skip"),
+    "predictions": ("PredictionError",),
+    "progress": ("progress",),
     "python_process": ("run_process",),
+    "shares": ("shares",),
     "start": ("start",),
     "tables": ("table",),
     "timeline": ("timeline",),

@@ -24,6 +24,7 @@ from lab_support.notebook.tables import STABLE
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 CELL_SECONDS = 120
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
 """Absolute places that only one machine has. Those of the system, /proc and /dev, are everybody's."""
 
@@ -89,6 +90,7 @@ def _tidy_output(output: NotebookNode) -> NotebookNode:
     for kind, value in output.get("data", {}).items():
         if kind.startswith("text/") and isinstance(value, str):
             output.data[kind] = without_machine_paths(value)
+    output.get("data", {}).pop(WIDGET_VIEW, None)  # what it shows lives in a kernel; its twin stays
     if "traceback" in output:
         output.traceback = [without_machine_paths(line) for line in output.traceback]
     return output
@@ -146,8 +148,16 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         if "image/png" in output.get("data", {}) and not _alt_text(output):
             yield "a figure without alt text"
         for text in _texts(output):
+            if "✘" in text and not expected_error:
+                yield f"something that did not hold: {_line_with('✘', text)}"
+                break
+        for text in _texts(output):
             if place := MACHINE_PATH.search(text):
                 yield f"a path of one machine: {text[place.start() :][:60].splitlines()[0]}"
+
+
+def _line_with(sign: str, text: str) -> str:
+    return next(line for line in text.splitlines() if sign in line)[:80].strip()
 
 
 def _alt_text(output: NotebookNode) -> str:

@@ -6,6 +6,7 @@ own. Each title states what the figure shows. matplotlib's global settings and p
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lab_support.instruments.latency import Distribution
 from lab_support.instruments.report import Report
+from lab_support.notebook.gate import takes_prediction
 from lab_support.notebook.look import RoleView
 
 DPI = 110
 INK, FAINT = "#222222", "#8a8a8a"
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
+"""For things that are told apart by their number; `cell_words.colour_of` has the colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,13 @@ class Picture:
         picture = base64.b64encode(self.png()).decode("ascii")
         return {"image/png": picture, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
+    def with_note(self, words: str) -> "Picture":
+        """The same figure with a line below it."""
+        lines = textwrap.fill(words, int(self.figure.get_figwidth() * 12.5))
+        look = {"boxstyle": "round,pad=0.5", "facecolor": "#f4f4f4", "edgecolor": FAINT}
+        self.figure.text(0.02, -0.05, lines, fontsize=10, color=INK, ha="left", va="top", bbox=look)
+        return Picture(self.figure, f"{self.alt} {words}")
+
 
 def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=11, color=INK, wrap=True)
@@ -77,6 +88,7 @@ def quiet(axes: Axes) -> None:
 _BOX_WIDTH, _BOX_HEIGHT, _GAP = 2.5, 1.15, 0.35
 
 
+@takes_prediction
 def process_tree(views: Sequence[RoleView]) -> Picture:
     """The processes as a tree, and the one listening socket with a line to each that holds it."""
     launcher = views[0]
@@ -183,6 +195,7 @@ def _socket(axes: Axes, width: float, places: dict[str, tuple[float, float]], ho
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
+@takes_prediction
 def memory(views: Sequence[RoleView]) -> Picture:
     """Proportional memory of each process, one bar each."""
     figure = Figure(figsize=(7.0, 0.5 + 0.5 * len(views)))
@@ -206,6 +219,7 @@ def memory(views: Sequence[RoleView]) -> Picture:
 # ---- a load ----------------------------------------------------------------------------------------------------------
 
 
+@takes_prediction
 def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
     """A load in two panels: how long first and further tokens took, and which API server answered how many.
 

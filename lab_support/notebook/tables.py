@@ -3,12 +3,11 @@
 import html
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lab_support.notebook.gate import takes_prediction
 from lab_support.notebook.look import RoleView
-
-STABLE = "LAB_STABLE_OUTPUT"
-"""Set while the published notebooks are made: process labels then stand for pids, so that a new run changes less."""
+from lab_support.notebook.record import STABLE
 
 _HEADS = {
     "role": "process",
@@ -28,13 +27,19 @@ class Table:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def with_note(self, words: str) -> "Table":
+        """The same table with a line below it."""
+        return replace(self, note=words)
 
     def __str__(self) -> str:
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         lines = (self.columns, *self.rows)
-        return "\n".join(
+        text = "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         )
+        return f"{text}\n{self.note}" if self.note else text
 
     __repr__ = __str__
 
@@ -43,9 +48,11 @@ class Table:
         head = "".join(f"<th{style}>{html.escape(column)}</th>" for column in self.columns)
         rows = ("".join(f"<td{style}>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
 
+@takes_prediction
 def table(views: Sequence[RoleView], *columns: str) -> Table:
     """The named fields of `views`, one row each. Raises `AttributeError` with the name that is not there."""
     labels = pid_labels([view.pid for view in views])

@@ -5,12 +5,13 @@ from matplotlib.figure import Figure
 
 from lab_support.notebook.cell_result import CellProcess, ProcessResult
 from lab_support.notebook.cell_words import colour_of, signal_name
-from lab_support.notebook.plots import FAINT, INK, Picture, quiet
+from lab_support.notebook.gate import takes_prediction
+from lab_support.notebook.plots import FAINT, HATCHES, INK, Picture, quiet
 
 _BAR = 0.42
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 
 
+@takes_prediction
 def timeline(result: ProcessResult) -> Picture:
     """One bar for each process, from its making to its end; a line down from whoever made it."""
     processes = result.processes
@@ -36,7 +37,7 @@ def _bar(axes: Axes, row: int, process: CellProcess, seconds: float) -> None:
     end = process.ended if process.ended is not None else seconds
     axes.barh(
         row, end - process.made, left=process.made, height=_BAR, color=colour_of(row), edgecolor=INK, alpha=0.75,
-        hatch=_HATCHES[row % len(_HATCHES)], linewidth=0.8, zorder=2,
+        hatch=HATCHES[row % len(HATCHES)], linewidth=0.8, zorder=2,
     )  # fmt: skip
     axes.plot(process.made, row, "o", markerfacecolor="white", markeredgecolor=INK, markersize=7, zorder=4)
     for each in process.execs:

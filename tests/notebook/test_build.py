@@ -67,6 +67,7 @@ def output(**fields):
         (output(output_type="stream", text="see /home/ann/lab/x"), "a path of one machine: /home/ann/lab/x"),
         (output(output_type="display_data", data={"text/html": "<b>/tmp/x</b>"}), "a path of one machine: /tmp/x"),
         (output(output_type="display_data", data={"image/png": "AA=="}), "a figure without alt text"),
+        (output(output_type="stream", text="✔ one\n✘ all wake (3)"), "that did not hold: ✘ all wake (3)"),
     ],
 )
 def test_each_fault_is_named(well, tmp_path, change, problem):

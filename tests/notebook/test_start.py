@@ -1,5 +1,7 @@
 """The first cell of each notebook says what the machine is, and what is missing here."""
 
+import dataclasses
+import os
 import subprocess
 import sys
 
@@ -27,3 +29,13 @@ def test_a_kernel_that_imports_the_lab_holds_neither_torch_nor_the_server():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == ""
+
+
+def test_start_says_of_each_experiment_where_its_figures_come_from(capsys, monkeypatch):
+    monkeypatch.delenv("LAB_NOTEBOOK", raising=False)
+    without_gpu = dataclasses.replace(doctor.examine(), gpus=0)
+    monkeypatch.setattr(doctor, "examine", lambda: without_gpu)
+    lab.start("05", experiments=["no_such_experiment"])
+    said = capsys.readouterr().out
+    assert "no_such_experiment: not shown: it needs a GPU, and there is no recording yet" in said
+    assert os.environ["LAB_NOTEBOOK"] == "05"

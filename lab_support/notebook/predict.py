@@ -1,0 +1,120 @@
+"""`lab.predict`: a question before the result, with buttons or sliders where there are widgets, and calls everywhere.
+
+Runs in the kernel. It never blocks: results that take `prediction=` wait in its place (gate.py). The right option is
+told to the result, not here, so that reading the cell gives nothing away.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from IPython import get_ipython
+from IPython.display import display
+
+from lab_support.notebook import predictions, record
+from lab_support.notebook.gate import bundle_of
+from lab_support.notebook.predictions import PredictionError, Question
+
+
+def predict(
+    number: str,
+    words: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    sketch: Sequence[str] = (),
+    answer: str | Sequence[float] | None = None,
+) -> None:
+    """Ask the reader to predict `words`. The answer is kept in their record, and shown when the cell runs again.
+
+    number: such as "04.1". options: text by letter. sketch: labels of bars whose heights, shares of a whole, the reader
+    sets. answer: given right here, for who has no widgets; a letter, or one height for each bar in any unit.
+    An answer may be changed until the result was seen. Raises `PredictionError`.
+    """
+    if bool(options) == bool(sketch):
+        raise PredictionError('got options and sketch, or neither; expected options={"a": …} or sketch=["P1", …]')
+    asked = Question(number, words, dict(options or {}), tuple(sketch))
+    predictions.ask(asked)
+    if answer is not None:
+        predictions.give(number, answer)
+    _show(asked)
+
+
+def answer(number: str, answer: str | Sequence[float]) -> None:
+    """Answer prediction `number` by a call; results that wait for it are drawn. Raises `PredictionError`."""
+    now = predictions.give(number, answer)
+    print(status(predictions.question(number), now))
+
+
+def skip(number: str | None = None) -> None:
+    """Draw what waits for prediction `number`, or for any, without an answer."""
+    waiting = predictions.unanswered() if number is None else [number]
+    for each in waiting:
+        predictions.skip(each)
+    if not waiting:
+        print('Nothing waits for a prediction. To skip one beforehand: lab.skip("04.1")')
+
+
+def status(question: Question, now: predictions.Standing) -> str:
+    """Where the reader stands, in a sentence or two."""
+    call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + "a" + chr(34)})'
+    if now.latest is None:
+        return "You have seen the result without a prediction." if now.seen else f"Not answered yet. By a call: {call}"
+    if now.late is not None:
+        before = question.in_words(now.counted) if now.counted else "nothing"
+        return f"After the result, not counted: {question.in_words(now.late)}. Before it: {before}."
+    changeable = "You have seen the result." if now.seen else "You may change it until you see the result."
+    return f"Your prediction: {question.in_words(now.latest)}. {changeable}"
+
+
+# ---- showing it ------------------------------------------------------------------------------------------------------
+
+
+def _show(asked: Question) -> None:
+    """One output: the widget where a front end has widgets, and its twin for all others."""
+    shell = get_ipython()  # type: ignore[no-untyped-call]
+    data, metadata = twin(asked)
+    if shell is None:
+        print(data["text/plain"])
+        return
+    if hasattr(shell, "kernel") and not record.in_batch():
+        from lab_support.notebook.predict_widgets import panel
+
+        data |= panel(asked)._repr_mimebundle_()
+        data["text/plain"] = in_text(asked)
+    display(data, metadata=metadata, raw=True)
+
+
+def twin(asked: Question) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The question as it stands, without widgets: a list of options, or the picture of the sketch."""
+    now = predictions.standing(asked.number)
+    if asked.sketch:
+        from lab_support.notebook.shares import sketch_picture
+
+        data, metadata = bundle_of(sketch_picture(asked, now.latest))
+    else:
+        data, metadata = {"text/html": _in_html(asked)}, {}
+    return {**data, "text/plain": in_text(asked)}, metadata
+
+
+def in_text(asked: Question) -> str:
+    heading = f"Predict {asked.number}: {asked.words}"
+    rows = [f"  {letter}  {text}" for letter, text in asked.options.items()]
+    rows += ["  a share of the whole for each of " + ", ".join(asked.sketch)] if asked.sketch else []
+    return "\n".join([heading, *rows, _status_line(asked)])
+
+
+def _in_html(asked: Question) -> str:
+    rows = "".join(
+        f"<li><b>{html.escape(letter)}</b>&ensp;{html.escape(text)}</li>" for letter, text in asked.options.items()
+    )
+    return (
+        f"<p><b>Predict {html.escape(asked.number)}:</b> {html.escape(asked.words)}</p>"
+        f'<ul style="list-style:none">{rows}</ul><p><i>{html.escape(_status_line(asked))}</i></p>'
+    )
+
+
+def _status_line(asked: Question) -> str:
+    now = predictions.standing(asked.number)
+    if record.in_batch() and now.latest is None:
+        return "In your own copy of the notebook you choose here, and the result waits for you: lab open"
+    return status(asked, now)

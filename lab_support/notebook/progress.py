@@ -1,0 +1,73 @@
+"""`lab.progress()`: a reader's own record of a notebook as one table. It reads the record and measures nothing."""
+
+import os
+from typing import Any
+
+from lab_support.notebook import predictions, record
+from lab_support.notebook.record import NOTEBOOK, Entry
+from lab_support.notebook.tables import Table
+
+_COLUMNS = ("what", "which", "yours", "outcome")
+_SIGNS = {True: "✔", False: "✘", None: "–"}
+
+
+def progress(number: str | None = None) -> Table:
+    """Predictions, claims, checks and quiz answers of the notebook `number`; by default, of the one that was started.
+
+    The last row of each counts; of a prediction, the last answer before the result was seen.
+    """
+    number = number or os.environ.get(NOTEBOOK, "")
+    mine = [entry for entry in record.entries() if _belongs(entry, number)]
+    rows = []
+    for kind in record.KINDS:
+        for name in dict.fromkeys(entry.name for entry in mine if entry.kind == kind):
+            rows.append(_row(kind, name, [entry for entry in mine if (entry.kind, entry.name) == (kind, name)]))
+    return Table(_COLUMNS, tuple(rows), _summary(rows))
+
+
+def _belongs(entry: Entry, number: str) -> bool:
+    return not number or entry.fields.get("notebook") == number or entry.name.startswith(f"{number}.")
+
+
+def _row(kind: str, name: str, mine: list[Entry]) -> tuple[str, str, str, str]:
+    if kind == "prediction":
+        return kind, name, *_prediction(name, mine)
+    fields = mine[-1].fields
+    return kind, name, _said(fields), _outcome(fields)
+
+
+def _prediction(name: str, mine: list[Entry]) -> tuple[str, str]:
+    now = predictions.standing(name)
+    results = [entry.fields.get("right") for entry in mine if entry.fields.get("event") == "seen"]
+    if now.counted is not None:
+        outcome = _SIGNS[results[0]] if results else "the result was not seen yet"
+        return _short(now.counted), outcome + (f", and later {_short(now.late)}" if now.late is not None else "")
+    if now.late is not None:
+        return _short(now.late), "after the result, not counted"
+    return "–", "skipped" if now.skipped else "seen without an answer" if now.seen else "–"
+
+
+def _short(answer: predictions.Answer) -> str:
+    return answer if isinstance(answer, str) else " ".join(f"{share:.0%}" for share in answer)
+
+
+def _said(fields: dict[str, Any]) -> str:
+    return str(next((fields[key] for key in ("got", "answer", "measured", "reason") if fields.get(key)), "–"))
+
+
+def _outcome(fields: dict[str, Any]) -> str:
+    """A truth value as a sign, and a word as it is."""
+    found = next((fields[key] for key in ("outcome", "passed", "right", "correct") if key in fields), None)
+    return _SIGNS[found] if found is None or isinstance(found, bool) else str(found)
+
+
+def _summary(rows: list[tuple[str, str, str, str]]) -> str:
+    if not rows:
+        return "Nothing is recorded yet."
+    parts = []
+    for kind in record.KINDS:
+        outcomes = [row[3] for row in rows if row[0] == kind]
+        if outcomes:
+            parts.append(f"{kind}: {sum(outcome.startswith('✔') for outcome in outcomes)} ✔ of {len(outcomes)}")
+    where = "" if record.in_batch() else " This is kept in .lab/record.jsonl, on this machine alone."
+    return " · ".join(parts) + "." + where

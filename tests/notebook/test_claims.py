@@ -1,0 +1,61 @@
+"""A claim says ✔, ✘ or why it can't be tested; a false one ends a batch run and not a reader's."""
+
+import pytest
+
+import lab_support.notebook as lab
+from lab_support.notebook import record
+from tests.notebook.kernels import running_kernel
+
+WORDS = "one wakes"
+
+
+@pytest.fixture(autouse=True)
+def mine(tmp_path, monkeypatch):
+    for name in (record.STABLE, record.BATCH, record.NOTEBOOK, "LAB_STRICT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LAB_RECORD", str(tmp_path / "mine.jsonl"))
+    monkeypatch.setattr(record, "_in_memory", [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown", "outcome"),
+    [
+        ({"condition": True, "got": 1.0256}, "✔ one wakes (1.03)", True),
+        ({"condition": False, "got": 3}, "✘ one wakes (3)", False),
+        ({"condition": True, "untestable": "no GPU here"}, "– one wakes: can't be tested here: no GPU here", None),
+    ],
+)
+def test_it_is_shown_and_kept(arguments, shown, outcome, capsys):
+    lab.claim(WORDS, **arguments)
+    assert capsys.readouterr().out.splitlines()[0] == shown
+    assert [entry.fields["outcome"] for entry in record.entries("claim", WORDS)] == [outcome]
+
+
+def test_a_reader_whose_machine_differs_is_told_what_to_do(capsys):
+    lab.claim(WORDS, False)
+    assert "Run the experiment again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variable", [record.STABLE, record.BATCH, "LAB_STRICT"])
+def test_a_false_one_ends_a_strict_run_and_an_untestable_one_does_not(variable, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(lab.ClaimFailed, match="one wakes: got 3, expected"):
+        lab.claim(WORDS, False, got=3)
+    lab.claim(WORDS, False, untestable="one core")
+
+
+def test_without_condition_and_reason_it_is_refused():
+    with pytest.raises(ValueError, match="got no condition, expected"):
+        lab.claim(WORDS)
+
+
+def test_in_a_kernel_it_is_html_too_and_fails_without_a_traceback():
+    with running_kernel() as kernel:
+        kernel.run("import os, lab_support.notebook as lab; os.environ.pop('LAB_STRICT', None)")
+        kernel.client.execute("lab.claim('<1 wakes', False, got=2)")
+        data = {}
+        while (message := kernel.client.get_iopub_msg(timeout=20))["content"].get("execution_state") != "idle":
+            data |= message["content"].get("data", {})
+        assert data["text/plain"].startswith("✘ <1 wakes (2)") and "&lt;1 wakes (2)" in data["text/html"]
+        _, error = kernel.run("os.environ['LAB_STRICT'] = '1'; lab.claim('one wakes', False, got=2)")
+        assert error == "ClaimFailed: one wakes: got 2, expected the claim to hold"

@@ -1,0 +1,62 @@
+"""A class's predictions from the files of its readers: each counts once, with the first answer in time."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import lab_support.notebook as lab
+from lab_support.notebook import class_votes
+
+OPTIONS = {"a": "one", "b": "all"}
+
+
+def line(event: str, **fields) -> str:
+    return json.dumps({"kind": "prediction", "name": "04.1", "at": 1.0, "event": event, **fields})
+
+
+def answer(letter: str, late: bool = False) -> str:
+    return line("answer", answer=letter, late=late, words="wake-ups", options=OPTIONS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    readers = {
+        "ann": [answer("a"), answer("b"), line("seen", supported="b")],
+        "bob/.lab": [answer("b"), line("seen", supported="b")],
+        "cyd": [line("seen", supported="b"), answer("b", late=True)],
+        "dan": [answer("a"), '{"torn'],
+        "eve": [answer("a")],
+        "no record": ["this is", "not one"],
+    }
+    for name, lines in readers.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "record.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_first_answers_in_time_are_counted_once_each(folder):
+    votes = class_votes.collect([folder], "04.1")
+    assert (votes.counts, votes.readers, votes.right) == ({"a": 3, "b": 1}, 5, "b")
+    assert votes.finding == "3 of 4 chose a; the measurements support b, chosen by 1"
+
+
+def test_the_figure_says_it_in_words_and_names_what_was_left_out(folder, capsys):
+    assert "3 of 4 chose a" in lab.class_histogram(folder, "04.1").alt
+    assert "no record/record.jsonl is left out: got no line of a record" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_histogram_and_writes_the_figure(folder, tmp_path):
+    out = tmp_path / "class.svg"
+    command = [sys.executable, "-m", "lab_support", "class", str(folder), "/nowhere", "--prediction", "04.1"]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 4 chose a" in done.stdout and "/nowhere is left out: No such file" in done.stdout
+    assert out.read_text().startswith("<?xml")
+
+
+def test_without_any_record_it_says_what_it_needs(tmp_path, capsys):
+    command = [sys.executable, "-m", "lab_support", "class", str(tmp_path), "--prediction", "04.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "expected files or folders with record.jsonl" in done.stderr

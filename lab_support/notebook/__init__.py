@@ -13,35 +13,46 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab_support.notebook.checks import check, hint, reveal
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.plots import latency, memory, process_tree
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.quiz import quiz
+    from lab_support.notebook.source_view import source
     from lab_support.notebook.start import start
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
 
 __all__ = [
     "Server",
+    "check",
     "cleanup",
     "drive",
+    "hint",
     "latency",
     "live_server",
     "look",
     "memory",
     "metric",
     "process_tree",
+    "quiz",
+    "reveal",
     "run_process",
+    "source",
     "start",
     "table",
     "timeline",
 ]
 
 _FROM = {
+    "checks": ("check", "hint", "reveal"),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
     "python_process": ("run_process",),
+    "quiz": ("quiz",),
+    "source_view": ("source",),
     "start": ("start",),
     "tables": ("table",),
     "timeline": ("timeline",),

@@ -1,0 +1,51 @@
+"""Every answer of every exercise, 20 times: right ones pass 20 of 20, wrong ones 0 of 20; and so with the claims.
+
+`python -m tests.proofs.solutions --times 3` for less.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from tests.notebook import solution_trials
+from tests.notebook.solution_trials import Trial
+from tests.proofs import Row
+
+TIMES, TIMES_CLAIMS = 20, 5
+
+
+def row_of(trial: Trial, times: int) -> Row:
+    """Passed how often; and of wrong ones and the skeleton, whether each time for the reason that it should."""
+    verdicts = [trial.mark() for _ in range(times)]
+    passed = sum(verdict.state == "passed" for verdict in verdicts)
+    as_meant = sum(trial.is_met_by(verdict) for verdict in verdicts)
+    wanted = times if trial.state == "passed" else 0
+    for verdict in verdicts:
+        if not trial.is_met_by(verdict):
+            print(f"  {trial.name}: {verdict}", file=sys.stderr, flush=True)
+    why = {"failed": ", with its cause", "untried": ', "not attempted yet"'}.get(trial.state, "")
+    asked = f"{trial.name}: passes {wanted} of {times}{why}"
+    return Row(asked, f"{passed} of {times}, as meant {as_meant}", as_meant == times)
+
+
+def rows_of_claims(times: int) -> Iterable[Row]:
+    for number, claim in solution_trials.claims():
+        for what, source, wanted in (("holds", claim.experiment, times), ("broken, holds", claim.broken, 0)):
+            held = sum(solution_trials.holds(claim, source) for _ in range(times))
+            yield Row(f"{number} “{claim.words}”: {what} {wanted} of {times}", f"{held} of {times}", held == wanted)
+
+
+def prove(times: int = TIMES, times_claims: int = TIMES_CLAIMS) -> list[Row]:
+    rows = []
+    for trial in solution_trials.trials():
+        rows.append(row_of(trial, times))
+        print(f"  {rows[-1].asked}: {rows[-1].measured}", file=sys.stderr, flush=True)
+    return [*rows, *rows_of_claims(times_claims)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--times", type=int, default=TIMES)
+    given = parser.parse_args()
+    for row in prove(given.times, min(given.times, TIMES_CLAIMS)):
+        print(row)

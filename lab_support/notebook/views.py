@@ -26,7 +26,7 @@ class View:
 
 def highlighted(source: str) -> str:
     """Python as HTML that needs no style sheet; what strips styles leaves it readable."""
-    style = "background:#f7f7f7;color:#222;padding:.6em .8em;margin:0;line-height:1.35;overflow-x:auto"
+    style = "background:#f7f7f7;color:#222;padding:.6em .8em;margin:0;line-height:1.35;white-space:pre;overflow-x:auto"
     return highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, prestyles=style))
 
 
@@ -39,7 +39,7 @@ def escaped(text: str) -> str:
 def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     """Words and what they stand for, as an HTML table without lines."""
     cells = "".join(
-        f'<tr style="background:none"><td style="text-align:left;vertical-align:top;opacity:.75">{escaped(word)}</td>'
+        f'<tr style="background:none"><td style="text-align:left;vertical-align:top;white-space:nowrap;opacity:.75">{escaped(word)}</td>'
         f'<td style="text-align:left">{escaped(text)}</td></tr>'
         for word, text in rows
     )

@@ -177,19 +177,19 @@ def judge_hang_up(attempt: Attempt) -> Verdict:
     seen = attempt.measure(MEASURE_HANG_UP, inputs={"clients": _CLIENTS})
     good = sum(answer == ["hello", "ended"] for answer in seen["answers"])
     last, end = seen["answers"][-1]
-    measured = f"{good} of {count(len(seen['answers']), 'client')} got hello and the end"
+    measured = f"{count(good, 'client')} got hello and the end"
     if good < len(seen["answers"]):
-        measured += f"; the last got {last or 'nothing'} and {_ENDS[end]}"
+        measured = f"client {len(seen['answers'])} got {last or 'nothing'}, {_ENDS[end]}"
     measured += "; the server has ended" if seen["died"] else f"; the server holds {count(seen['kept'], 'connection')}"
     children = len(attempt.processes) - 2  # besides the client and the server
     cause = _cause_of_hang_up(seen, good, last, end) or (NO_CHILD if children < _CLIENTS else "")
-    expected = f"{_CLIENTS} clients get hello and the end, each from a child, and the server holds 0 connections then"
+    expected = f"{_CLIENTS} clients get hello and the end, each from a child, and then the server holds no connection"
     if cause:
         return failed(f"{measured}; children made: {children}", expected, cause)
     return passed(f"{_CLIENTS} clients got hello and the end, each from a child; the server holds no connection")
 
 
-_ENDS = {"waits": "then waited in vain", "refused": "then was refused", "ended": "the end"}
+_ENDS = {"waits": "and waited in vain for the end", "refused": "and was refused", "ended": "and then the end"}
 
 
 def _cause_of_hang_up(seen: dict[str, Any], good: int, last: str, end: str) -> str:

@@ -12,8 +12,8 @@ from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, 
 from lab_support.notebook.cell_words import Limits, ending, in_words, signal_name
 from lab_support.notebook.python_process import LEFTOVER_GRACE, MOST_OUTPUT, MOST_PROCESSES, run_process
 
-SECONDS = 15.0
-"""The deadline of one run. The programs of exercises take well under one second; a busy machine may take ten times."""
+SECONDS = 10.0
+"""The deadline of one run. The programs of exercises take well under one second."""
 
 _FILE = "answer.py"
 _LINE = re.compile(rf'File "(?:tmp/)?{re.escape(_FILE)}", line (\d+)')

@@ -23,6 +23,7 @@ _LOOKS = {
     "untried": ("○", _GREY, "not attempted yet"),
 }
 _TRIED = ("passed", "failed", "unmeasured")
+"""What the record says of an attempt, as `state`; of help, "hint" and "revealed"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def check(name: str, answer: object = None) -> CheckResult:
     """
     task = exercise(name)
     verdict = _mark(task, answer)
-    record.note("check", name, state=verdict.state, measured=verdict.measured, cause=verdict.cause)
+    if verdict is not UNTRIED:
+        record.note("check", name, state=verdict.state, measured=verdict.measured, cause=verdict.cause)
     return CheckResult(name, task.kind, task.task, verdict)
 
 

@@ -98,6 +98,9 @@ class Exercise:
             return nothing.verdict
         except OSError as error:
             return could_not_be_measured(f"this machine would not run it: {error}")
+        except (LookupError, TypeError, ValueError) as error:
+            # Of the judge's own: no reader's cell is to fail by it. The tests of the solutions see it as not judged.
+            return could_not_be_measured(f"the check met something that it does not know: {error!r}")
 
 
 def _machine_at_fault(control: Verdict) -> Verdict:

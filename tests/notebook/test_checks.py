@@ -1,13 +1,14 @@
 """Marking a reader's program: what is said of it, that it never fails the cell, and what help comes when."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 import lab_support.notebook as lab
+from lab_support.notebook import record
 from lab_support.notebook.attempt import Attempt, Verdict
 from lab_support.notebook.exercises import Exercise, exercise, failed, passed
-
 from tests.notebook.kernels import Kernel, running_kernel
 
 RECORD = "LAB_RECORD"  # names the file, see record.py
@@ -75,9 +76,7 @@ def test_an_error_is_told_even_if_the_program_left_something_running():
 
 def test_where_the_solution_fails_as_well_it_is_the_machine_that_could_not_measure():
     too_slow = "import time\ndef add(a, b):\n    time.sleep(60)"
-    slow_machine = Exercise(
-        "00.9", "must", "", ADDING.skeleton, reference=too_slow, also_right=(), wrong=(), hints=(), judge=judge
-    )
+    slow_machine = replace(ADDING, reference=too_slow)
     verdict = slow_machine.mark("def add(a, b):\n    return 6")
     assert verdict.state == "unmeasured"
     assert "the solution itself does not pass on this machine just now" in verdict.cause
@@ -90,6 +89,28 @@ def test_a_machine_that_starts_no_process_could_not_measure(monkeypatch):
     verdict = ADDING.mark(RIGHT)
     assert verdict.state == "unmeasured"
     assert "this machine would not run it" in verdict.cause
+
+
+def test_a_run_that_was_ended_from_outside_could_not_be_measured():
+    verdict = ADDING.mark("import os\ndef add(a, b):\n    os.kill(os.getppid(), 9)\n    os.wait()")
+    assert verdict == Verdict("unmeasured", cause="the check was ended from outside; run it again")
+
+
+def test_a_check_that_meets_what_it_does_not_know_fails_no_cell():
+    puzzled = replace(ADDING, judge=lambda attempt: attempt.measure(HARNESS)["no such figure"])
+    assert "the check met something that it does not know: KeyError" in puzzled.mark(RIGHT).cause
+
+
+def test_a_judge_may_look_at_the_whole_program_and_its_processes():
+    def by_exit_codes(attempt: Attempt) -> Verdict:
+        result = attempt.run(inputs={"code": 7})
+        codes = sorted(filter(None, result.exit_codes.values()))
+        return passed("7") if codes == [7] else failed(f"{codes} of {len(attempt.processes)}", "[7]", "no child")
+
+    exits = replace(ADDING, judge=by_exit_codes, reference="raise SystemExit(7)")
+    source = "from lab_support.notebook.script import inputs\nraise SystemExit(inputs()['code'])"
+    assert exits.mark(source).state == "passed"
+    assert exits.mark("raise SystemExit(3)") == Verdict("failed", "[3] of 1", "[7]", "no child")
 
 
 # ---- by the reader's door --------------------------------------------------------------------------------------------
@@ -118,6 +139,14 @@ def test_a_check_is_shown_as_text_and_as_html(own_record):
     for words in ("✘ 00.2 (should): not yet", "measured", "expected", "likely cause", 'lab.hint("00.2")'):
         assert words in data["text/plain"]
         assert words in data["text/html"]
+
+
+def test_attempts_are_kept_and_what_is_none_is_not(own_record):
+    task = exercise("00.3")
+    for answer in (None, task.skeleton, task.wrong[0].source, task.reference):
+        lab.check("00.3", answer)
+    kept = [(entry.fields["state"], entry.fields["cause"]) for entry in record.entries("check", "00.3")]
+    assert kept == [("failed", task.wrong[0].cause), ("passed", "")]
 
 
 def test_hints_come_one_after_the_other(own_record):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab_support.notebook.attempt import Verdict
+from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, Exercise, as_program, numbers, solutions
 from lab_support.notebook.python_process import run_process
 
@@ -52,6 +53,6 @@ def claims() -> list[tuple[str, BrokenClaim]]:
     return [(number, claim) for number in NUMBERS for claim in solutions(number).broken_claims]
 
 
-def holds(claim: BrokenClaim, source: str) -> bool:
-    """Whether the claim holds of what `source` does, run as a process of its own."""
-    return claim.holds(run_process(as_program(source), timeout=claim.seconds, quiet=True))
+def result_of(claim: BrokenClaim, source: str) -> ProcessResult:
+    """What `source` did, run as a process of its own."""
+    return run_process(as_program(source), timeout=claim.seconds, quiet=True)

@@ -1,11 +1,11 @@
 """Every answer of every exercise, 20 times: right ones pass 20 of 20, wrong ones 0 of 20; and so with the claims.
 
-`python -m tests.proofs.solutions --times 3` for less.
+`python -m tests.proofs.solutions 00.2 --times 3` for one exercise, or less.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tests.notebook import solution_trials
 from tests.notebook.solution_trials import Trial
@@ -41,17 +41,23 @@ def rows_of_claims(times: int) -> Iterable[Row]:
             yield Row(f"{number} “{claim.words}”: {what} {wanted} of {times}", f"{held} of {times}", held == wanted)
 
 
-def prove(times: int = TIMES, times_claims: int = TIMES_CLAIMS) -> list[Row]:
-    rows = []
+def rows_of_exercises(times: int, only: Sequence[str] = ()) -> Iterable[Row]:
     for trial in solution_trials.trials():
-        rows.append(row_of(trial, times))
-        print(f"  {rows[-1].asked}: {rows[-1].measured}", file=sys.stderr, flush=True)
-    return [*rows, *rows_of_claims(times_claims)]
+        if not only or trial.exercise.name in only:
+            row = row_of(trial, times)
+            print(f"  {row.asked}: {row.measured}", file=sys.stderr, flush=True)
+            yield row
+
+
+def prove(times: int = TIMES, times_claims: int = TIMES_CLAIMS) -> list[Row]:
+    return [*rows_of_exercises(times), *rows_of_claims(times_claims)]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("only", nargs="*", help="exercises by name; all, and the claims, by default")
     parser.add_argument("--times", type=int, default=TIMES)
     given = parser.parse_args()
-    for row in prove(given.times, min(given.times, TIMES_CLAIMS)):
+    rows = [*rows_of_exercises(given.times, given.only)] if given.only else prove(given.times, given.times)
+    for row in rows:
         print(row)

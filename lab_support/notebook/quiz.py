@@ -3,7 +3,6 @@
 Runs in the kernel. One output has both: the widget, and the questions as text and HTML for whoever has no widgets.
 """
 
-import html
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -77,10 +76,10 @@ def _keep(number: str, index: int, marked: Mark) -> None:
 
 def _asked(number: str, questions: list[Question]) -> View:
     """The questions alone, without answers."""
-    how = f'To answer in code: lab.quiz("{number}", answers=[{", ".join(map(_example, questions))}])'
+    how = f'To answer in code: `lab.quiz("{number}", answers=[{", ".join(map(_example, questions))}])`'
     text = "\n\n".join([*(f"{_head(i, q)}\n{_choices(q)}" for i, q in enumerate(questions, 1)), how])
     parts = [f"<div>{escaped(_head(i, q))}</div>{_choices_html(q)}" for i, q in enumerate(questions, 1)]
-    return View(text, "".join(parts) + f"<div><code>{html.escape(how)}</code></div>")
+    return View(text, "".join(parts) + f"<div>{escaped(how)}</div>")
 
 
 def _example(question: Question) -> str:
@@ -95,13 +94,13 @@ def _head(index: int, question: Question) -> str:
 
 def _choices(question: Question) -> str:
     if isinstance(question, Numeric):
-        return f"   a number{question.unit and f', in {question.unit}'}"
+        return f"   a number{question.unit and f' ({question.unit})'}"
     return "\n".join(f"   {option.key}) {option.text}" for option in question.options)
 
 
 def _choices_html(question: Question) -> str:
     if isinstance(question, Numeric):
-        return f"<ul><li>{escaped(_choices(question).strip())}</li></ul>"
+        return f'<ul style="list-style:none"><li>{escaped(_choices(question).strip())}</li></ul>'
     rows = "".join(f"<li><b>{option.key}</b> {escaped(option.text)}</li>" for option in question.options)
     return f'<ul style="list-style:none">{rows}</ul>'
 
@@ -119,7 +118,7 @@ class _Card:
     def __init__(self, number: str, index: int, question: Question) -> None:
         self._question, self._place = question, (number, index)
         self._feedback = ipywidgets.HTML()
-        self._buttons: dict[str, ipywidgets.ToggleButton] = {}
+        self._buttons: dict[str, ipywidgets.Widget] = {}
         self._number = ipywidgets.FloatText(layout={"width": "9em"})
         title = ipywidgets.HTML(f"<b>{escaped(_head(index, question))}</b>")
         self.box = ipywidgets.VBox([title, *self._rows(), self._feedback], layout={"margin": "0 0 1.2em 0"})
@@ -137,14 +136,19 @@ class _Card:
         """A button with the key, and its text beside it, which may be longer than any button."""
         if isinstance(self._question, Multiple):
             button = ipywidgets.ToggleButton(description=option.key, layout=_NARROW, tooltip=option.text)
-            self._buttons[option.key] = button
         else:
-            button = _button(option.key, lambda: self._show(option.key), layout=_NARROW, tooltip=option.text)
+            button = _button(option.key, lambda: self._answer_key(option.key), layout=_NARROW, tooltip=option.text)
+        self._buttons[option.key] = button
         text = ipywidgets.HTML(escaped(option.text), layout={"flex": "1 1 auto"})
         return ipywidgets.HBox([button, text])
 
     def _answer_number(self) -> None:
         self._show(self._number.value)
+
+    def _answer_key(self, key: str) -> None:
+        for each, button in self._buttons.items():
+            button.button_style = "info" if each == key else ""
+        self._show(key)
 
     def _answer_chosen(self) -> None:
         keys = [key for key, button in self._buttons.items() if button.value]

@@ -4,7 +4,7 @@ Run in the kernel; the reader's program runs in fresh processes. None of them fa
 reader wrote or did not write, so a notebook with open exercises runs to its end.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FunctionType
 from typing import Any
 
@@ -22,8 +22,7 @@ _LOOKS = {
     "unmeasured": ("?", _GREY, "could not be measured"),
     "untried": ("○", _GREY, "not attempted yet"),
 }
-_TRIED = ("passed", "failed", "unmeasured")
-"""What the record says of an attempt, as `state`; of help, "hint" and "revealed"."""
+_OUTCOMES = {"passed": True, "failed": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def check(name: str, answer: object = None) -> CheckResult:
     task = exercise(name)
     verdict = _mark(task, answer)
     if verdict is not UNTRIED:
-        record.note("check", name, state=verdict.state, measured=verdict.measured, cause=verdict.cause)
+        _keep(name, **asdict(verdict), outcome=_OUTCOMES.get(verdict.state))
     return CheckResult(name, task.kind, task.task, verdict)
 
 
@@ -96,8 +95,8 @@ def _mark(task: Exercise, answer: object) -> Verdict:
 def hint(name: str) -> View:
     """The next hint for the exercise `name`; after the last, the last again."""
     task = exercise(name)
-    number = min(_count(name, "hint") + 1, len(task.hints))
-    record.note("check", name, state="hint", number=number)
+    number = min(_standing(name).get("hints", 0) + 1, len(task.hints))
+    _keep(name, hints=number)
     head = f"Hint {number} of {len(task.hints)} for {name}"
     more = "" if number < len(task.hints) else f'There is no further hint: `lab.reveal("{name}")` shows a solution.'
     text = "\n".join(filter(None, (f"{head}: {task.hints[number - 1]}", more)))
@@ -108,13 +107,13 @@ def hint(name: str) -> View:
 def reveal(name: str, anyway: bool = False) -> View:
     """A solution of the exercise `name`, folded; not before an attempt, but `anyway`."""
     task = exercise(name)
-    if not anyway and not any(_count(name, state) for state in _TRIED):
+    if not anyway and "state" not in _standing(name):
         text = (
             f'{name} has not been checked yet. Try it first: {task.task}\nIf you are stuck: `lab.hint("{name}")`. '
             f'To see the solution all the same: `lab.reveal("{name}", anyway=True)`.'
         )
         return View(text, "".join(f"<div>{escaped(line)}</div>" for line in text.splitlines()))
-    record.note("check", name, state="revealed")
+    _keep(name, revealed=True)
     return _solution(task)
 
 
@@ -129,5 +128,15 @@ def _solution(task: Exercise) -> View:
     return View(text, html)
 
 
-def _count(name: str, state: str) -> int:
-    return sum(entry.fields.get("state") == state for entry in record.entries("check", name))
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+def _standing(name: str) -> dict[str, Any]:
+    """How the reader stands with an exercise: the last verdict's fields, hints seen, whether the solution was."""
+    kept = record.entries("check", name)
+    return kept[-1].fields if kept else {}
+
+
+def _keep(name: str, **news: Any) -> None:
+    """Each entry holds all that is known by then, so that whoever sums up needs the last one alone."""
+    record.note("check", name, **(_standing(name) | news))

@@ -3,7 +3,6 @@
 Runs in the kernel. One output has both: the widget, and the questions as text and HTML for whoever has no widgets.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from IPython.display import display
 
 from lab_support.notebook import quiz_data, record
 from lab_support.notebook.quiz_data import Mark, Multiple, Numeric, Question
-from lab_support.notebook.tables import STABLE
 from lab_support.notebook.views import View, escaped
 
 _RIGHT, _WRONG = "#00694b", "#a63c00"
@@ -33,7 +31,7 @@ def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
     if get_ipython() is None:  # type: ignore[no-untyped-call]
         return plain
     # A published notebook has no kernel behind it, and a widget's number would change with each run.
-    widget = {} if os.environ.get(STABLE) else _as_mime(_widget(number, questions))
+    widget = {} if record.in_batch() else _as_mime(_widget(number, questions))
     display(widget | plain._repr_mimebundle_(), raw=True)
     return None
 

@@ -158,6 +158,20 @@ def test_hints_come_one_after_the_other(own_record):
     assert "Hint 1 of" in lab.hint("00.2").text
 
 
+def test_the_last_entry_of_the_record_tells_the_whole_standing(own_record):
+    task = exercise("00.3")
+    lab.check("00.3", task.wrong[0].source)
+    lab.hint("00.3")
+    lab.hint("00.3")
+    lab.reveal("00.3")
+    fields = record.entries("check", "00.3")[-1].fields
+    assert (fields["outcome"], fields["hints"], fields["revealed"]) == (False, 2, True)
+    assert fields["measured"].startswith("held by")
+    lab.check("00.3", task.reference)
+    fields = record.entries("check", "00.3")[-1].fields
+    assert (fields["outcome"], fields["hints"], fields["cause"]) == (True, 2, "")
+
+
 def test_the_solution_is_shown_after_an_attempt_or_anyway(own_record):
     solution = exercise("00.3").reference.strip()
     lab.check("00.3")

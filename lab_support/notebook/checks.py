@@ -79,11 +79,11 @@ def _mark(task: Exercise, answer: object) -> Verdict:
         return task.mark(answer)
     if isinstance(answer, ProcessResult) and answer.source:
         return task.mark(answer.source)
-    if isinstance(answer, FunctionType):
+    if isinstance(function := getattr(answer, "__wrapped__", answer), FunctionType):
         try:
-            return task.mark(standalone(answer), own_source(answer))
+            return task.mark(standalone(function), own_source(function))
         except OSError:
-            return could_not_be_measured(f"nobody kept the source of `{answer.__name__}`: run its cell again")
+            return could_not_be_measured(f"nobody kept the source of `{function.__name__}`: run its cell again")
     return could_not_be_measured(
         f"got {type(answer).__name__}, expected the result of the exercise's cell (`--into NAME`), or your function"
     )

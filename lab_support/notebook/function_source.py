@@ -8,8 +8,8 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from collections.abc import Callable
+from types import FunctionType, ModuleType
 from typing import Any
 
 _PLAIN = (bool, int, float, str, bytes, tuple, list, dict, set, type(None))
@@ -20,35 +20,30 @@ def own_source(function: Callable[..., Any]) -> str:
     return textwrap.dedent(inspect.getsource(function))
 
 
-def standalone(function: FunctionType) -> str:
+def standalone(function: Callable[..., Any]) -> str:
     """A program that defines `function` and what it uses of the notebook. Raises `OSError` as `own_source` does."""
-    lines: dict[str, str] = {}
-    waiting = [function]
-    seen = {function.__name__}
+    inner = inspect.unwrap(function)
+    notebook = inner.__globals__
+    values: list[str] = []
+    functions = [own_source(inner)]
+    waiting = [*functions]
+    seen = {inner.__name__}
     while waiting:
-        current = waiting.pop()
-        for name in _names(current.__code__):
-            value = current.__globals__.get(name, _NOTHING)
-            if value is _NOTHING or name in seen:
-                continue
+        for name in _names(waiting.pop()) & notebook.keys() - seen:
             seen.add(name)
-            if isinstance(value, FunctionType) and value.__module__ == function.__module__:
-                lines[name] = own_source(value)
-                waiting.append(value)
+            value = notebook[name]
+            if isinstance(value, FunctionType) and value.__module__ == inner.__module__:
+                functions.append(own_source(value))
+                waiting.append(functions[-1])
             elif line := _definition(name, value):
-                lines[name] = line
-    return "\n".join([*lines.values(), own_source(function)])
+                values.append(line)
+    # Decorators and defaults are needed where they stand: values first, and what was found last before its users.
+    return "\n".join([*values, *reversed(functions)])
 
 
-_NOTHING = object()
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """Every global name and attribute that the code mentions, in the functions inside it too."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+def _names(source: str) -> set[str]:
+    """All that the text of a function names, in annotations, defaults and decorators too."""
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
 
 
 def _definition(name: str, value: object) -> str:

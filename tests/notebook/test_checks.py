@@ -223,6 +223,18 @@ def test_a_function_is_checked_with_what_it_uses_of_the_notebook(kernel):
     assert "✔ 00.3 (could): passed" in said(kernel, 'lab.check("00.3", who_holds)')
 
 
+def test_decorators_annotations_and_defaults_go_with_a_function(kernel):
+    said(kernel, "from functools import cache\nfrom lab_support.instruments import proc")
+    said(kernel, "import builtins as plain\nNOBODY = ()")
+    cell = """
+@cache
+def who_holds(port: plain.int, start=NOBODY) -> plain.set:
+    return {*start, *(holder.process.pid for holder in proc.holders_of_listening_socket(port))}
+"""
+    said(kernel, cell)
+    assert "✔ 00.3 (could): passed" in said(kernel, 'lab.check("00.3", who_holds)')
+
+
 def test_a_function_that_needs_an_object_of_the_notebook_is_told_its_name(kernel):
     said(kernel, "class Socket: pass\nmine = Socket()\ndef who_holds(port):\n    return mine")
     assert "`mine` is known in the notebook, perhaps, but not in a fresh process" in said(

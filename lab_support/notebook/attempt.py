@@ -5,7 +5,7 @@ Runs in the kernel; the program and the check's own harness run in a process of 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, stacks
@@ -15,7 +15,13 @@ from lab_support.notebook.python_process import LEFTOVER_GRACE, MOST_OUTPUT, MOS
 SECONDS = 10.0
 """The deadline of one run. The programs of exercises take well under one second."""
 
-_FILE = "answer.py"
+_FILE, _HARNESS = "answer.py", "harness.py"
+# Processes that the program spawns run the main script again: there is nothing in it for them.
+_RUN_HARNESS = f"""
+if __name__ == "__main__":
+    import os, runpy
+    runpy.run_path(os.path.join(os.path.dirname(__file__), {_HARNESS!r}))
+"""
 _LINE = re.compile(rf'File "(?:tmp/)?{re.escape(_FILE)}", line (\d+)')
 _UNTOLD = "it did not get as far as that"
 
@@ -68,7 +74,7 @@ class Attempt:
 
     def run(self, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS) -> ProcessResult:
         """Run the program itself in a fresh process, whatever comes of it."""
-        return self._run(self._source, "answer", inputs, timeout)
+        return replace(self._run(self._source, {}, inputs, timeout), source="")
 
     def measure(
         self, harness: str, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS
@@ -78,16 +84,17 @@ class Attempt:
         It sends what it saw by `emit(measured={…})`; the last such event counts. Raises `NoMeasurement` if there is
         none, with a verdict that says why.
         """
-        result = self._run(harness, "check", inputs, timeout)
+        result = self._run(_RUN_HARNESS, {_HARNESS: harness, _FILE: self._source}, inputs, timeout)
         for event in reversed(result.events):
             if isinstance(event.fields.get("measured"), dict):
                 return event.fields["measured"]
         raise NoMeasurement(_why_nothing(result, timeout))
 
-    def _run(self, program: str, name: str, inputs: Mapping[str, Any] | None, timeout: float) -> ProcessResult:
-        files = {} if name == "answer" else {_FILE: self._source}
+    def _run(
+        self, program: str, files: Mapping[str, str], inputs: Mapping[str, Any] | None, timeout: float
+    ) -> ProcessResult:
         choices: dict[str, Any] = {"timeout": timeout, "inputs": inputs, "files": files}
-        result = run_process(program, name=name, expect="any", quiet=True, **choices)
+        result = run_process(program, name="check" if files else "answer", expect="any", quiet=True, **choices)
         self.processes = result.processes
         return result
 

@@ -63,6 +63,7 @@ LAUNCH_WITH_MULTIPROCESSING = changed(
     "import os, signal",
     "import multiprocessing, os, signal",
 )
+LAUNCH_WITH_SPAWN = changed(LAUNCH_WITH_MULTIPROCESSING, 'get_context("fork")', 'get_context("spawn")')
 LAUNCH_WITH_NEW_PROGRAMS = changed(
     LAUNCH,
     _ONE,
@@ -230,7 +231,7 @@ EXERCISES = (
         task="change `launch` so that it starts `count` API servers that answer at one port",
         skeleton=LAUNCH,
         reference=LAUNCH_RIGHT,
-        also_right=(LAUNCH_WITH_MULTIPROCESSING, LAUNCH_WITH_NEW_PROGRAMS),
+        also_right=(LAUNCH_WITH_MULTIPROCESSING, LAUNCH_WITH_SPAWN, LAUNCH_WITH_NEW_PROGRAMS),
         wrong=LAUNCH_WRONG,
         hints=(
             "How many times is the port bound, and how many times does the program fork? One of the two should change.",

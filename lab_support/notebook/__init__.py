@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab_support.notebook.checks import check, hint, reveal
     from lab_support.notebook.claims import ClaimFailed, claim
     from lab_support.notebook.class_votes import class_histogram
     from lab_support.notebook.gate import after_prediction
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from lab_support.notebook.predictions import PredictionError
     from lab_support.notebook.progress import progress
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.quiz import quiz
     from lab_support.notebook.shares import shares
+    from lab_support.notebook.source_view import source
     from lab_support.notebook.start import start
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
@@ -34,10 +37,12 @@ __all__ = [
     "Server",
     "after_prediction",
     "answer",
+    "check",
     "claim",
     "class_histogram",
     "cleanup",
     "drive",
+    "hint",
     "latency",
     "live_server",
     "look",
@@ -46,9 +51,12 @@ __all__ = [
     "predict",
     "process_tree",
     "progress",
+    "quiz",
+    "reveal",
     "run_process",
     "shares",
     "skip",
+    "source",
     "start",
     "table",
     "timeline",
@@ -58,6 +66,7 @@ _FROM = {
     "claims": ("ClaimFailed", "claim"),
     "class_votes": ("class_histogram",),
     "gate": ("after_prediction",),
+    "checks": ("check", "hint", "reveal"),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
@@ -66,6 +75,8 @@ _FROM = {
     "progress": ("progress",),
     "python_process": ("run_process",),
     "shares": ("shares",),
+    "quiz": ("quiz",),
+    "source_view": ("source",),
     "start": ("start",),
     "tables": ("table",),
     "timeline": ("timeline",),

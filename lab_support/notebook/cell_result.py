@@ -88,7 +88,7 @@ class ProcessResult:
 
     ended: "finished", or what ended it: "timeout", "interrupt", "leftover" (processes that outlived the script),
     "processes" or "output" (a limit was passed), "supervisor" (somebody killed it). exit_code: the script's.
-    trace: the system calls, with --strace.
+    trace: the system calls, with --strace. source: the program, from which `lab.check` can run it again.
     """
 
     name: str
@@ -98,6 +98,7 @@ class ProcessResult:
     texts: tuple[Text, ...]
     events: tuple[Event, ...]
     trace: Trace | None = None
+    source: str = field(default="", repr=False)
 
     def __repr__(self) -> str:
         count = len(self.processes)

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,14 @@ def run_process(
     most_processes: int = MOST_PROCESSES,
     most_output: int = MOST_OUTPUT,
     quiet: bool = False,
+    files: Mapping[str, str] | None = None,
 ) -> ProcessResult:
     """Run `source` as a Python process of its own, show what it writes, and return what is known of it.
 
     expect: exit code, -N for signal N, "timeout", "leftover", "processes", "output", or "any". inputs: JSON-able
     values for `script.inputs()`. python: another interpreter. merge: stderr and stdout keep their order.
-    buffered: Python's own buffers stay, as they would without us. quiet: show nothing.
+    buffered: Python's own buffers stay, as they would without us. quiet: show nothing. files: by name, the texts of
+    files that are to lie beside the script, which can import them.
     Raises `CellFailed` if it ends otherwise than expected, and `KeyboardInterrupt` after an interrupt. When this
     returns or raises, nothing of the cell runs, and its files are gone.
     """
@@ -90,6 +92,7 @@ def run_process(
         _environment(env, buffered),
         json.dumps({**asdict(limits), "merge": merge}),
         timeout + _STUCK,
+        {_plain(name): text for name, text in (files or {}).items()},
     )
     result, interrupted = _run(order, Page(MOST_LINES_SHOWN, quiet))
     if interrupted:
@@ -103,7 +106,11 @@ def run_process(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be run, and how. inputs, plan: as JSON; tracer: the path of strace, or "". patience: seconds."""
+    """What is to be run, and how.
+
+    inputs, plan: as JSON; tracer: the path of strace, or "". patience: seconds.
+    files: by name, what lies beside it.
+    """
 
     name: str
     source: str
@@ -113,6 +120,7 @@ class _Order:
     environment: dict[str, str]
     plan: str
     patience: float
+    files: dict[str, str]
 
 
 def _run(order: _Order, page: Page) -> tuple[ProcessResult, bool]:
@@ -133,7 +141,7 @@ def _run(order: _Order, page: Page) -> tuple[ProcessResult, bool]:
                 running.close()
     page.finish()
     assert not said, f"the supervisor of a cell failed:\n{said}"
-    return reading.result(order.name, trace), interrupts.came
+    return replace(reading.result(order.name, trace), source=order.source), interrupts.came
 
 
 def _start(order: _Order, script: Path, report: int) -> SupervisedProcess:
@@ -153,8 +161,8 @@ def _folder_with(file_name: str, order: _Order) -> Iterator[Path]:
     """A new folder with the script and what it is to read; the script's path."""
     folder = temporary_folder()
     try:
-        (folder / file_name).write_text(order.source)
-        (folder / "inputs.json").write_text(order.inputs)
+        for name, text in (order.files | {file_name: order.source, "inputs.json": order.inputs}).items():
+            (folder / name).write_text(text)
         yield folder / file_name
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing left of it where the process ran
@@ -298,6 +306,12 @@ def _file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ValueError(f"name: got {name!r}, expected a letter, then letters, digits, _ and -: it names the file too")
     return f"{name}.py"
+
+
+def _plain(name: str) -> str:
+    if Path(name).name != name:
+        raise ValueError(f"files: got {name!r}, expected a file's name without a folder")
+    return name
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------------

@@ -225,6 +225,14 @@ os.wait()
         run(source, inputs={"numbers": {1}})
 
 
+def test_files_lie_beside_the_script_and_can_be_imported():
+    result = run("import other\nprint(other.__file__, other.VALUE)", files={"other.py": "VALUE = 7"}, quiet=True)
+    assert result.output == "tmp/other.py 7\n"
+    assert result.source.startswith("import other")
+    with pytest.raises(ValueError, match=r"files: got '\.\./other\.py', expected a file's name without a folder"):
+        run("", files={"../other.py": ""})
+
+
 def test_what_a_cell_imports_is_light():
     source = "import sys, lab_support.notebook.script\nprint({'IPython', 'matplotlib', 'torch'} & set(sys.modules))"
     assert run(source, quiet=True).output == "set()\n"

@@ -1,0 +1,53 @@
+"""What a move shows: the same words as HTML and as plain text; and Python source, highlighted."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """text says all that the HTML says: it is what terminals, screen readers and untrusted notebooks show."""
+
+    text: str
+    html: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": self.text, "text/html": self.html}
+
+
+def highlighted(source: str) -> str:
+    """Python as HTML that needs no style sheet; what strips styles leaves it readable."""
+    style = "background:#f7f7f7;color:#222;padding:.6em .8em;margin:0;line-height:1.35;white-space:pre;overflow-x:auto"
+    return highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, prestyles=style))
+
+
+def escaped(text: str) -> str:
+    """Text as HTML, in which `…` is code."""
+    parts = html.escape(text, quote=False).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+
+
+def two_columns(rows: Iterable[tuple[str, str]]) -> str:
+    """Words and what they stand for, as an HTML table without lines."""
+    cells = "".join(
+        f'<tr style="background:none"><td style="text-align:left;vertical-align:top;white-space:nowrap;opacity:.75">{escaped(word)}</td>'
+        f'<td style="text-align:left">{escaped(text)}</td></tr>'
+        for word, text in rows
+    )
+    return f'<table style="margin:.2em 0 .2em 1.2em"><tbody>{cells}</tbody></table>'
+
+
+def aligned(rows: Iterable[tuple[str, str]]) -> str:
+    """The same as plain text."""
+    pairs = list(rows)
+    width = max((len(word) for word, _ in pairs), default=0)
+    return "\n".join(f"   {word.ljust(width)}   {text}" for word, text in pairs)

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.plots import latency, memory, process_tree
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.start import start
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
+    from lab_support.notebook.xray import compare, xray
 
 __all__ = [
     "Server",
+    "accept_queue",
     "cleanup",
+    "compare",
     "drive",
     "latency",
     "live_server",
@@ -35,6 +39,8 @@ __all__ = [
     "start",
     "table",
     "timeline",
+    "watch_accept_queue",
+    "xray",
 ]
 
 _FROM = {
@@ -42,9 +48,11 @@ _FROM = {
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
     "python_process": ("run_process",),
+    "queue_plot": ("accept_queue", "watch_accept_queue"),
     "start": ("start",),
     "tables": ("table",),
     "timeline": ("timeline",),
+    "xray": ("compare", "xray"),
 }
 """Which file has which name."""
 

@@ -87,7 +87,7 @@ def _tidy_output(output: NotebookNode) -> NotebookNode:
     if "text" in output:
         output.text = without_machine_paths(output.text)
     for kind, value in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(value, str):
+        if _is_text(kind) and isinstance(value, str):
             output.data[kind] = without_machine_paths(value)
     if "traceback" in output:
         output.traceback = [without_machine_paths(line) for line in output.traceback]
@@ -143,22 +143,23 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
     for output in cell.outputs:
         if output.output_type == "error" and not expected_error:
             yield f"an error that nobody expects: {output.ename}"
-        if "image/png" in output.get("data", {}) and not _alt_text(output):
-            yield "a figure without alt text"
+        for kind in ("image/png", "image/svg+xml"):
+            if kind in output.get("data", {}) and not output.get("metadata", {}).get(kind, {}).get("alt"):
+                yield "a figure without alt text"
         for text in _texts(output):
             if place := MACHINE_PATH.search(text):
                 yield f"a path of one machine: {text[place.start() :][:60].splitlines()[0]}"
-
-
-def _alt_text(output: NotebookNode) -> str:
-    return output.get("metadata", {}).get("image/png", {}).get("alt", "")
 
 
 def _texts(output: NotebookNode) -> Iterator[str]:
     yield output.get("text", "")
     yield from output.get("traceback", [])
     data: dict[str, Any] = output.get("data", {})
-    yield from (value for kind, value in data.items() if kind.startswith("text/") and isinstance(value, str))
+    yield from (value for kind, value in data.items() if _is_text(kind) and isinstance(value, str))
+
+
+def _is_text(kind: str) -> bool:
+    return kind.startswith("text/") or kind == "image/svg+xml"
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

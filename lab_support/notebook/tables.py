@@ -5,10 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab_support.notebook.look import RoleView
-
-STABLE = "LAB_STABLE_OUTPUT"
-"""Set while the published notebooks are made: process labels then stand for pids, so that a new run changes less."""
+from lab_support.notebook.look import STABLE, RoleView
 
 _HEADS = {
     "role": "process",

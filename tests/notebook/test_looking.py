@@ -133,6 +133,7 @@ def test_a_published_xray_has_labels_for_pids_and_every_other_number_as_it_is(li
 def test_two_xrays_are_compared_in_words_and_with_stars(monkeypatch):
     code = """
 import os, subprocess, sys
+os.write(1, b"here")
 sys.stdin.readline()
 subprocess.Popen(["sleep", "60"])
 os.write(1, b"made")
@@ -140,6 +141,7 @@ sys.stdin.readline()
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.read(4)
         before = lab.xray(process.pid)
         assert not lab.compare(before, lab.xray(process.pid))
         process.stdin.write(b"\n")

@@ -9,7 +9,7 @@ import time
 
 from tests.proofs import Row
 
-PROOFS = ("suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "contract")
+PROOFS = ("suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "xrays", "old_ipython", "contract")
 
 
 def main() -> int:

@@ -34,9 +34,14 @@ def as_nobody(function: Callable[[], Any]) -> Any:
 
 
 def as_nobody_with_python(function: Callable[[], Any]) -> Any:
-    """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is."""
+    """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is.
+
+    Who is an ordinary user already stays who they are.
+    """
 
     def prepare() -> None:
+        if os.geteuid():
+            return
         _open_the_way_to(Path(sys.executable).resolve().parents[1])
         _become_nobody()
 

@@ -29,9 +29,10 @@ MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|m
 
 
 def find(numbers: list[str]) -> list[Path]:
-    """The notebooks whose names begin with one of `numbers`; all without any."""
+    """The notebooks with these numbers, of two digits, 04a_… with 04_…; all without any."""
     paths = sorted(NOTEBOOKS.glob("[0-9][0-9]*.ipynb"))
-    return [path for path in paths if not numbers or path.name.startswith(tuple(numbers))]
+    whole = tuple(number for number in numbers if len(number) >= 2)
+    return [path for path in paths if not numbers or path.name.startswith(whole)]
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------

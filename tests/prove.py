@@ -9,7 +9,10 @@ import time
 
 from tests.proofs import Row
 
-PROOFS = ("suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "solutions", "contract")
+PROOFS = (
+    "suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
+    "contract",
+)  # fmt: skip
 
 
 def main() -> int:

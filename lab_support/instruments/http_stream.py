@@ -60,6 +60,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether another request can be sent on it, as far as is known here."""
         return self._transport is not None and not self._transport.is_closing() and self._done is None
 
+    @property
+    def arrivals(self) -> "array[float]":
+        """When each piece of the answer under way came, so far; it grows. Empty where none is."""
+        return self._answer.token_times if self._answer else array("d")
+
     def close(self) -> None:
         """Close at once, unsent and unread bytes thrown away; the kernel tells the peer."""
         if self._transport is not None:

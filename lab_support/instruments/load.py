@@ -19,7 +19,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
@@ -29,8 +30,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from lab_support.config import as_flag, flag
-from lab_support.instruments import http_stream, report, workload
-from lab_support.instruments.latency import RequestRecord
+from lab_support.instruments import http_stream, load_progress, report, workload
+from lab_support.instruments.latency import COMPLETED, HUNG_UP, RequestRecord
 from lab_support.instruments.report import Report
 from lab_support.instruments.workload import LengthRange, Question, WorkloadError, length_range
 
@@ -135,6 +136,8 @@ class _Run:
     progress: Any
     started_at: float = 0.0
     idle: list[http_stream.Connection] = field(default_factory=list)
+    busy: dict[http_stream.Connection, float] = field(default_factory=dict)
+    """Those that wait for an answer, with the time when its request was due."""
     records: list[RequestRecord] = field(default_factory=list)
     stale_connections: int = 0
 
@@ -143,17 +146,19 @@ class _Run:
         return time.monotonic() - self.started_at >= self.load.duration
 
 
-async def run_load(load: Load, *, progress: bool = False) -> Report:
+async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1) -> Report:
     """Run `load` in this process and event loop, to its end. At most `duration + timeout` seconds.
 
-    progress: draw a bar on stderr. Raises `WorkloadError` for prompts or a trace that can't be read.
+    progress: draw a bar on stderr. progress_fd: write lines of `load_progress.Progress` there.
+    Raises `WorkloadError` for prompts or a trace that can't be read.
     """
     host, port = address_of(load.url)
     asked = prepare(load)
     arrivals = _arrivals(load, len(asked))
     with report.GeneratorMeter() as meter, tqdm(total=len(asked), unit="req", disable=not progress) as bar:
         run = _Run(load, host, port, bar, started_at=time.monotonic())
-        await (_open_loop(run, asked, arrivals) if load.open_loop else _closed_loop(run, asked))
+        async with _told_on(progress_fd, run, len(asked)):
+            await (_open_loop(run, asked, arrivals) if load.open_loop else _closed_loop(run, asked))
         ended_at = time.monotonic()
     for connection in run.idle:
         connection.close()
@@ -169,9 +174,32 @@ async def run_load(load: Load, *, progress: bool = False) -> Report:
     )
 
 
-def measure(load: Load, *, progress: bool = False) -> Report:
+@asynccontextmanager
+async def _told_on(descriptor: int, run: _Run, asked: int) -> AsyncIterator[None]:
+    """Lines of progress on `descriptor` while the body runs; none if it is negative."""
+    if descriptor < 0:
+        yield
+        return
+    pace, taken = load_progress.Pace(asked, run.started_at), 0
+
+    def step(now: float) -> load_progress.Progress:
+        nonlocal taken
+        ended, taken = run.records[taken:], len(run.records)
+        under_way = [(due_at, one.arrivals) for one, due_at in run.busy.items()]
+        errors = sum(record.outcome not in (COMPLETED, HUNG_UP) for record in run.records)
+        return pace.step(now, [(one.due_at, one.token_times) for one in ended], under_way, taken, errors)
+
+    telling = asyncio.create_task(load_progress.tell_progress(descriptor, step))
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait([telling])
+
+
+def measure(load: Load, *, progress: bool = False, progress_fd: int = -1) -> Report:
     """`run_load` from a program without an event loop. Not from a notebook's kernel: there, run `lab load`."""
-    return asyncio.run(run_load(load, progress=progress))
+    return asyncio.run(run_load(load, progress=progress, progress_fd=progress_fd))
 
 
 def prepare(load: Load) -> list[Question]:
@@ -249,7 +277,7 @@ async def _request(run: _Run, question: Question, *, due_at: float) -> None:
     """Send one request, on a kept connection if there is one, and record what came of it."""
     started_at = time.monotonic()
     message = encode_request(run.load, run.host, run.port, question)
-    answer = await _ask(run, message, question.hang_up_after)
+    answer = await _ask(run, message, question.hang_up_after, due_at)
     run.records.append(
         RequestRecord(
             due_at=due_at,
@@ -265,7 +293,7 @@ async def _request(run: _Run, question: Question, *, due_at: float) -> None:
     run.progress.update()
 
 
-async def _ask(run: _Run, message: bytes, hang_up_after: int | None) -> http_stream.Answer:
+async def _ask(run: _Run, message: bytes, hang_up_after: int | None, due_at: float) -> http_stream.Answer:
     while True:
         try:
             # A full accept queue drops the SYN, and the kernel would repeat it for minutes: tcp(7).
@@ -273,7 +301,9 @@ async def _ask(run: _Run, message: bytes, hang_up_after: int | None) -> http_str
                 connection = await _connection(run)
         except OSError as error:
             return _unanswered(f"connect: {os.strerror(error.errno) if error.errno else 'timeout'}")
+        run.busy[connection] = due_at
         answer = await connection.ask(message, timeout=run.load.timeout, hang_up_after=hang_up_after)
+        del run.busy[connection]
         if answer.outcome != "stale":
             break
         # The server closed a kept connection just as we wrote to it. HTTP/1.1 lets a client ask again, and all do.
@@ -337,6 +367,9 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
                 as_flag(choice.name), type=_parser(details["type"]), default=choice.default, help=text, metavar="…"
             )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well, as JSON")
+    parser.add_argument(
+        "--progress-fd", type=int, metavar="N", default=-1, help="write a JSON line there now and then, for a picture"
+    )
 
 
 def _parser(kind: type) -> Any:
@@ -364,7 +397,7 @@ def run_load_command(arguments: argparse.Namespace) -> int:
     0: every request got its answer (or was meant to hang up); 1: some did not; 2: the flags make no sense.
     """
     try:
-        result = measure(load_from_flags(arguments), progress=sys.stderr.isatty())
+        result = measure(load_from_flags(arguments), progress=sys.stderr.isatty(), progress_fd=arguments.progress_fd)
     except (WorkloadError, FileNotFoundError) as error:
         print(f"lab load: {error}", file=sys.stderr)
         return 2

@@ -24,23 +24,27 @@ if TYPE_CHECKING:
     from lab_support.notebook.predictions import PredictionError
     from lab_support.notebook.progress import progress
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
     from lab_support.notebook.start import start
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
+    from lab_support.notebook.xray import compare, xray
 
 __all__ = [
     "ClaimFailed",
     "PredictionError",
     "Server",
+    "accept_queue",
     "after_prediction",
     "answer",
     "check",
     "claim",
     "class_histogram",
     "cleanup",
+    "compare",
     "drive",
     "hint",
     "latency",
@@ -60,6 +64,8 @@ __all__ = [
     "start",
     "table",
     "timeline",
+    "watch_accept_queue",
+    "xray",
 ]
 
 _FROM = {
@@ -77,9 +83,11 @@ _FROM = {
     "shares": ("shares",),
     "quiz": ("quiz",),
     "source_view": ("source",),
+    "queue_plot": ("accept_queue", "watch_accept_queue"),
     "start": ("start",),
     "tables": ("table",),
     "timeline": ("timeline",),
+    "xray": ("compare", "xray"),
 }
 """Which file has which name."""
 

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from lab_support.notebook.tables import STABLE
+from lab_support.notebook.record import STABLE
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 CELL_SECONDS = 120
@@ -30,9 +30,10 @@ MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|m
 
 
 def find(numbers: list[str]) -> list[Path]:
-    """The notebooks whose names begin with one of `numbers`; all without any."""
+    """The notebooks with these numbers, of two digits, 04a_… with 04_…; all without any."""
     paths = sorted(NOTEBOOKS.glob("[0-9][0-9]*.ipynb"))
-    return [path for path in paths if not numbers or path.name.startswith(tuple(numbers))]
+    whole = tuple(number for number in numbers if len(number) >= 2)
+    return [path for path in paths if not numbers or path.name.startswith(whole)]
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def _tidy_output(output: NotebookNode) -> NotebookNode:
     if "text" in output:
         output.text = without_machine_paths(output.text)
     for kind, value in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(value, str):
+        if _is_text(kind) and isinstance(value, str):
             output.data[kind] = without_machine_paths(value)
     output.get("data", {}).pop(WIDGET_VIEW, None)  # what it shows lives in a kernel; its twin stays
     if "traceback" in output:
@@ -145,8 +146,9 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
     for output in cell.outputs:
         if output.output_type == "error" and not expected_error:
             yield f"an error that nobody expects: {output.ename}"
-        if "image/png" in output.get("data", {}) and not _alt_text(output):
-            yield "a figure without alt text"
+        for kind in ("image/png", "image/svg+xml"):
+            if kind in output.get("data", {}) and not output.get("metadata", {}).get(kind, {}).get("alt"):
+                yield "a figure without alt text"
         for text in _texts(output):
             if "✘" in text and not expected_error:
                 yield f"something that did not hold: {_line_with('✘', text)}"
@@ -160,15 +162,15 @@ def _line_with(sign: str, text: str) -> str:
     return next(line for line in text.splitlines() if sign in line)[:80].strip()
 
 
-def _alt_text(output: NotebookNode) -> str:
-    return output.get("metadata", {}).get("image/png", {}).get("alt", "")
-
-
 def _texts(output: NotebookNode) -> Iterator[str]:
     yield output.get("text", "")
     yield from output.get("traceback", [])
     data: dict[str, Any] = output.get("data", {})
-    yield from (value for kind, value in data.items() if kind.startswith("text/") and isinstance(value, str))
+    yield from (value for kind, value in data.items() if _is_text(kind) and isinstance(value, str))
+
+
+def _is_text(kind: str) -> bool:
+    return kind.startswith("text/") or kind == "image/svg+xml"
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 from supervisor import children, stat_fields
 
 NOBODY = -1
+_MOST_AT_ONCE = 32  # new ones in one look, so that whoever judges their number has a word before there are more
 _GONE = (FileNotFoundError, ProcessLookupError)
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
 
@@ -23,6 +24,7 @@ class Member:
     """One process, living or not. number: 0 for the script, then as they were made. start: in ticks since boot.
 
     image: the address of its stack, which is another after each exec. became: the images that exec gave it.
+    command: its words.
     traced: it is still strace, and about to become the script. unnamed: it was in the midst of an exec, and had no
     command line yet.
     """
@@ -32,6 +34,7 @@ class Member:
     start: int
     pidfd: int
     image: int
+    command: list[str] = field(default_factory=list)
     ended: bool = False
     unnamed: bool = False
     traced: bool = False
@@ -43,6 +46,8 @@ class Census:
 
     watch and unwatch: called with a pidfd to be waited for, or no longer. last_words: called before an end is told.
     read_news: called before somebody is added who was found: who was made earlier, and has told so, comes first.
+    count: how many live; some may have just ended. most: with more than that it looks for no others, because a fork
+    bomb makes them faster than they can be added.
     """
 
     def __init__(
@@ -53,12 +58,18 @@ class Census:
         unwatch: Callable[[int], None],
         last_words: Callable[[Member], None],
         read_news: Callable[[], None],
+        most: int,
     ) -> None:
         self._report, self._now, self._watch, self._unwatch = report, now, watch, unwatch
         self._last_words, self._read_news = last_words, read_news
         self._members: dict[int, Member] = {}
         self._all: list[Member] = []
         self._script_spoke = False
+        self._most, self.count = most, 0
+
+    @property
+    def full(self) -> bool:
+        return self.count > self._most
 
     @property
     def living(self) -> list[Member]:
@@ -83,7 +94,10 @@ class Census:
         for member in self.living:
             self._look_for_exec(member)
         below = children(os.getpid())
+        at_first = self.count
         for pid in below:  # it grows meanwhile
+            if self.full or self.count > at_first + _MOST_AT_ONCE:
+                return
             known = self._members.get(pid)
             if (known is None or known.ended) and (_is_tracer(pid) or not _start_time(pid)):
                 continue
@@ -95,11 +109,15 @@ class Census:
 
         pidfd: as it came with the message, -1 without; closed here. It may have ended, and been waited for.
         """
+        if self.full and pid not in self._members:
+            if pidfd >= 0:
+                os.close(pidfd)
+            return
         siblings = children(parent)
         # So that numbers follow the order in which their parent made them. Who has ended is in no list any more.
         before = siblings[: siblings.index(pid)] if pid in siblings else [each for each in siblings if each < pid]
         for sibling in before:
-            if sibling not in self._members and not _is_tracer(sibling):
+            if not self.full and sibling not in self._members and not _is_tracer(sibling):
                 self._add(sibling, parent)
         known = self[pid] if pid in self._members else self._add(pid, parent, at, pidfd)
         if pidfd >= 0 and pidfd != known.pidfd:
@@ -114,6 +132,7 @@ class Census:
         if member.ended:
             return
         member.ended = True
+        self.count -= 1
         if member.pidfd >= 0:
             self._unwatch(member.pidfd)
             os.close(member.pidfd)
@@ -151,8 +170,10 @@ class Census:
         member = Member(len(self._all), pid, _start_time(pid), pidfd, _image(pid))
         member.traced = _is_tracer(pid)
         parent = parent or _parent(pid)
+        member.command = self._command_of(member, parent)
         self._all.append(member)
         self._members[pid] = member
+        self.count += 1
         self._report(
             "process",
             number=member.number,
@@ -160,7 +181,7 @@ class Census:
             start=member.start,
             parent=self.number_of(parent),
             at=made,
-            command=_command(pid),
+            command=member.command,
         )
         if member.number and parent != os.getpid() and member.image not in (0, _image(parent)):
             self._exec(member, made, member.image)
@@ -169,6 +190,11 @@ class Census:
         else:
             self.end(member, None)
         return member
+
+    def _command_of(self, member: Member, parent: int) -> list[str]:
+        """After a fork its parent's. Reading it would have to wait while it forks: its memory is locked."""
+        maker = self._members.get(parent)
+        return maker.command if maker and member.image == maker.image else _command(member.pid)
 
     def _look_for_exec(self, member: Member) -> None:
         image = _image(member.pid)
@@ -184,9 +210,9 @@ class Census:
         if not again:
             member.became.append(image)
         member.image = image or member.image
-        command = _command(member.pid)
-        member.unnamed = not any(command)
-        self._report("exec", number=member.number, at=at, command=command, again=again)
+        member.command = _command(member.pid)
+        member.unnamed = not any(member.command)
+        self._report("exec", number=member.number, at=at, command=member.command, again=again)
 
 
 def _code_by_pidfd(pidfd: int) -> int | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from lab_support.instruments.proc import Identity
 from lab_support.instruments.strace import Trace
-from lab_support.notebook.tables import STABLE, Table
+from lab_support.notebook.record import STABLE
+from lab_support.notebook.tables import Table
 
 _OWN_NAMES = {"multiprocessing.resource_tracker": "resource tracker", "multiprocessing.forkserver": "fork server"}
 

@@ -22,11 +22,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from cell_census import Census, Member
 from cell_waits import waits
-from supervisor import Watched, before_exec, guarded, kill_descendants, wait_for
+from supervisor import Watched, before_exec, guarded, kill_descendants, stop_descendants, wait_for
 
 _CREDENTIALS = struct.Struct("iII")
 _SO_PASSPIDFD, _SCM_PIDFD = 76, 0x04
@@ -37,6 +38,10 @@ _HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; then the s
 _SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
 _EAGER_SECONDS = 0.3
 _STACK_SECONDS = 1.0
+_MOST_QUEUED = 1024
+"""More messages than a datagram socket keeps (unix(7), max_dgram_qlen): more would be a fork bomb that goes on."""
+_MOST_THREADS = 1000
+"""Besides one for each process, in a cell of an ordinary user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,8 @@ class Cell:
         self.written = 0
         self.poll = select.epoll()
         self.ends: dict[int, Member] = {}
-        self.census = Census(
-            self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words, self._read_events
-        )
+        told_by = (self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words, self._read_events)
+        self.census = Census(*told_by, 2 * plan.most_processes + 64)
         self.lines: dict[tuple[int, str], bytearray] = {}
         self.stacks: dict[int, bytearray] | None = None
         self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -147,7 +151,8 @@ class Cell:
         executed, closed_by_exec = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _become(command, supervisor, theirs.fileno(), err_theirs.fileno())
+            wall = self.plan.most_processes + _MOST_THREADS
+            _become(command, supervisor, theirs.fileno(), err_theirs.fileno(), wall)
         theirs.close()
         err_theirs.close()
         os.close(closed_by_exec)
@@ -190,11 +195,14 @@ class Cell:
             self.census.scan()
             self.next_scan = self.now() + (_SCAN_EAGERLY if self.now() < _EAGER_SECONDS else _SCAN)
         some_left = self._reap()
+        if self.census.count > self.plan.most_processes // 2:
+            _go_first()
         if self.why:
             return
         if not some_left:
             self.why = "finished"
-        elif len(self.census.living) > self.plan.most_processes:
+        elif self.census.count > self.plan.most_processes and self._crowded():
+            stop_descendants(set())
             self.why = "processes"
         elif self.written > self.plan.most_output:
             self.why = "output"
@@ -202,6 +210,10 @@ class Cell:
             self.why = "timeout"
         elif self.script_ended and self.now() > self.script_ended + self.plan.leftover_grace:
             self.why = "leftover"
+
+    def _crowded(self) -> bool:
+        """Whether more of its processes run than may; some that the census counts have just ended."""
+        return sum(not _is_over(member.pid) for member in self.census.living) > self.plan.most_processes
 
     def _finish(self) -> None:
         """Nothing of the cell runs when this returns, and the kernel has been told all."""
@@ -300,7 +312,7 @@ class Cell:
         """All that are there; those who were forked first, by pid: they may have spoken in another order."""
         came: list[tuple[dict[str, Any], int, int]] = []
         with suppress(BlockingIOError):
-            while True:
+            while len(came) < _MOST_QUEUED:
                 data, pid, pidfd = _receive(self.events)
                 came.append((json.loads(data), pid, pidfd))
         born = [each for each in came if each[0].get("made") == "fork"]
@@ -364,6 +376,12 @@ class Cell:
         self._read_all()
 
 
+def _go_first() -> None:
+    """Before whatever wants a core, where this user may: each process of a fork bomb wants one. Not for children."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
 def _receive(stream: socket.socket) -> tuple[bytes, int, int]:
     """The next bytes, the pid of the process that sent them, and a pidfd of it where the kernel gives one, else -1."""
     data, ancillary, _, _ = stream.recvmsg(_READ, _ANCILLARY)
@@ -388,12 +406,24 @@ def _is_over(pid: int) -> bool:
         os.close(pidfd)
 
 
-def _become(command: list[str], supervisor: int, out: int, err: int) -> None:
+def _limit_tasks(more: int) -> None:
+    """A wall behind the supervisor's own limit: this user gets no more than `more` tasks besides those there are.
+
+    Root has no such limit: getrlimit(2), RLIMIT_NPROC. Where /proc/loadavg counts nothing, there is none either.
+    """
+    tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if tasks and (soft == resource.RLIM_INFINITY or tasks + more < soft):
+        resource.setrlimit(resource.RLIMIT_NPROC, (tasks + more, hard))
+
+
+def _become(command: list[str], supervisor: int, out: int, err: int, tasks: int) -> None:
     """In the child: the script, in a session of its own, with nothing on stdin."""
     try:
         os.setsid()
         before_exec(supervisor, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _limit_tasks(tasks)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         for source, number in ((nowhere, 0), (out, 1), (err, 2)):
             os.dup2(source, number, inheritable=True)

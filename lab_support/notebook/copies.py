@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode, ValidationError
+from nbformat.reader import NotJSONError
 
 from lab_support.notebook.build import NOTEBOOKS, clear, find
 
@@ -25,7 +26,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What became of one notebook. state: "new", "same", "updated", "yours" (edited, and kept)."""
+    """What became of one notebook. state: "new", "same", "updated", "yours" (edited, and kept), "unreadable" (kept)."""
 
     path: Path
     state: str
@@ -44,7 +45,10 @@ def _bring(original: Path, path: Path) -> Copy:
         nbformat.write(fresh, path)
         return Copy(path, "new")
     copied_from = _copied_from(fresh)
-    mine = nbformat.read(path, as_version=4)
+    try:
+        mine = nbformat.read(path, as_version=4)
+    except (NotJSONError, ValidationError, UnicodeDecodeError):  # cut off in the midst of being saved, or no notebook
+        return Copy(path, "unreadable")
     if _text_hash(mine) != _copied_from(mine):
         return Copy(path, "yours", original_changed=_copied_from(mine) != copied_from)
     if _copied_from(mine) == copied_from:
@@ -122,6 +126,8 @@ def _in_words(copy: Copy) -> str:
         "same": "your copy is as you left it",
         "updated": "was updated; you had not changed it",
         "yours": "your edited copy is kept",
+        "unreadable": "your copy cannot be read as a notebook, and is kept; "
+        f"`lab reset {copy.path.name[:2]}` puts it aside and gives a fresh one",
     }[copy.state]
     if copy.original_changed:
         text += f"; the original has changed since: `lab reset {copy.path.name[:2]}` gives a fresh copy"

@@ -4,25 +4,29 @@ Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). All r
 load, which is a process of its own, because a load generator inside a kernel would measure the kernel.
 """
 
+import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 from urllib.request import Request, urlopen
 
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 
 from lab_support.config import as_flag
 from lab_support.instruments import proc, report
+from lab_support.instruments.load_progress import read_progress
 from lab_support.instruments.report import Report
+from lab_support.notebook.live_load import LiveLoad
 from lab_support.notebook.live_server import Server
+from lab_support.notebook.record import STABLE
 from lab_support.notebook.supervised import SupervisedProcess
 
 _MB = 1e6
 _SETTLED = 0.4
+_PATIENCE = 10.0  # seconds from a load's last line of progress to its report
 
 
 class LoadFailed(RuntimeError):
@@ -107,37 +111,57 @@ def _read_metric(server: Server, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))
 
 
-def drive(server: Server, *, brief: bool = False, **choices: Any) -> Report:
+def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
-    brief: show two lines of the report instead of its table.
+    brief: show two lines of the report instead of its table. live: a picture of it while it runs, whose last frame
+    stays; while notebooks are published there is the last frame alone.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
     Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
     """
     choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
     words = [word for name, value in choices.items() for word in _flag(name, value)]
-    command = [sys.executable, "-m", "lab_support", "load", server.url, *words]
-    show = _line_that_changes("asking …")
-    with SupervisedProcess(command, grace=1.0) as running:
-        seconds = 0
-        while not running.wait(1.0):
-            seconds += 1
-            show(f"asking … {seconds} s")
+    told, telling = os.pipe()
+    command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
+    picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items() if name != "api_key") or "a load")
+    with open(told) as lines, SupervisedProcess(command, grace=1.0, ready_fd=telling) as running:
+        _follow(lines, picture, live)
+        running.wait(_PATIENCE)
         *people, program = running.output.splitlines() or [""]
         said = running.errors
     running.close()
     if not program.startswith("{"):
         raise LoadFailed(said.strip())
-    show("\n".join(people[:2] if brief else people))
+    _show_words({"text/plain": "\n".join(people[:2] if brief else people)})
     return report.from_json(program)
 
 
-def _line_that_changes(text: str) -> Callable[[str], None]:
-    """Show `text` in this cell's output; the function replaces it. Outside of a notebook nothing is shown."""
+def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:
+    """Show each frame until the load has ended: the end of its lines."""
+    place: DisplayHandle | None = None
+    batch = bool(os.environ.get(STABLE))
+    for progress in read_progress(lines):
+        picture.add(progress)
+        if live and not batch:
+            place = _show_frame(picture, place)
+    if live and batch and picture.seen:
+        _show_frame(picture, None)
+
+
+def _show_frame(picture: LiveLoad, place: DisplayHandle | None) -> DisplayHandle | None:
+    """In this cell's output, where the frame before was; its place. Outside of a notebook nothing is shown."""
     if get_ipython() is None:
-        return lambda text: None
-    handle = display({"text/plain": text}, raw=True, display_id=True)
-    return lambda text: handle.update({"text/plain": text}, raw=True)
+        return None
+    data, metadata = picture._repr_mimebundle_()
+    if place is None:
+        return display(data, metadata=metadata, raw=True, display_id=True)
+    place.update(data, metadata=metadata, raw=True)
+    return place
+
+
+def _show_words(data: dict[str, str]) -> None:
+    if get_ipython() is not None:
+        display(data, raw=True)
 
 
 def _flag(name: str, value: object) -> list[str]:

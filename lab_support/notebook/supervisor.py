@@ -168,11 +168,7 @@ def kill_descendants() -> None:
     kill (it runs as another user) is left.
     """
     refused: set[int] = set()
-    stopped: set[int] = set()
-    while new := [pid for pid in descendants(os.getpid()) if pid not in stopped]:
-        stopped.update(new)
-        for pid in new:
-            _send(pid, signal.SIGSTOP, refused)
+    stop_descendants(refused)
     while True:
         for pid in descendants(os.getpid()):
             _send(pid, signal.SIGKILL, refused)
@@ -180,8 +176,36 @@ def kill_descendants() -> None:
             if set(children(os.getpid())) <= refused:
                 return
             os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:  # the many of a fork bomb end together
+                pass
         except ChildProcessError:
             return
+
+
+def stop_descendants(refused: set[int]) -> None:
+    """SIGSTOP to all that descend from this process; when it returns none of them can fork. See `kill_descendants`."""
+    stopped: set[int] = set()
+    groups = {os.getpgrp()}
+    count = -1
+    while count < len(stopped):
+        count = len(stopped)
+        for pid in descendants(os.getpid()):
+            if pid not in stopped:
+                stopped.add(pid)
+                _stop_group(pid, groups)
+                _send(pid, signal.SIGSTOP, refused)
+
+
+def _stop_group(pid: int, known: set[int]) -> None:
+    """The process group of `pid` at one stroke: a fork under way is either stopped with it or begins anew: fork(2).
+
+    A group in another session than this process's consists of descendants alone: setpgid(2).
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        group = os.getpgid(pid)
+        if group not in known and os.getsid(pid) != os.getsid(0):
+            known.add(group)
+            os.killpg(group, signal.SIGSTOP)
 
 
 def _send(pid: int, number: int, refused: set[int]) -> None:
@@ -195,9 +219,11 @@ def _send(pid: int, number: int, refused: set[int]) -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """All below `pid`, parents before their children."""
-    for child in children(pid):
+    waiting = children(pid)
+    while waiting:
+        child = waiting.pop()
         yield child
-        yield from descendants(child)
+        waiting += children(child)
 
 
 def children(pid: int) -> list[int]:

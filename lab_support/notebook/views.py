@@ -38,8 +38,9 @@ def escaped(text: str) -> str:
 
 def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     """Words and what they stand for, as an HTML table without lines."""
+    first = "text-align:left;vertical-align:top;white-space:nowrap;opacity:.75"
     cells = "".join(
-        f'<tr style="background:none"><td style="text-align:left;vertical-align:top;white-space:nowrap;opacity:.75">{escaped(word)}</td>'
+        f'<tr style="background:none"><td style="{first}">{escaped(word)}</td>'
         f'<td style="text-align:left">{escaped(text)}</td></tr>'
         for word, text in rows
     )

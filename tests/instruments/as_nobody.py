@@ -9,14 +9,17 @@ import pickle
 import platform
 import socket
 import struct
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 NOBODY = 65534
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 4, 38, 22
+_CLONE_NEWNS, _MS_BIND, _MS_PRIVATE = 0x20000, 0x1000, 0x44000
 _KCMP, _SOCKET = 312, 41
 _LOAD, _IS, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _EPERM = 0x7FFF0000, 0x00050001
@@ -28,6 +31,21 @@ needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the fi
 def as_nobody(function: Callable[[], Any]) -> Any:
     """What `function` returned, in a child that has given up root. Raises RuntimeError with its traceback."""
     return _in_a_child(function, _become_nobody)
+
+
+def as_nobody_with_python(function: Callable[[], Any]) -> Any:
+    """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is.
+
+    Who is an ordinary user already stays who they are.
+    """
+
+    def prepare() -> None:
+        if os.geteuid():
+            return
+        _open_the_way_to(Path(sys.executable).resolve().parents[1])
+        _become_nobody()
+
+    return _in_a_child(function, prepare)
 
 
 def in_a_sandbox(function: Callable[[], Any]) -> Any:
@@ -68,6 +86,21 @@ def _become_nobody() -> None:
     os.setuid(NOBODY)
     # A process that changed its user owns its own /proc again only as this is set.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def _open_the_way_to(folder: Path) -> None:
+    """In mounts of this process's own: the folder on the way that only root may enter holds `folder` and no more."""
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 1]
+    if not closed:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(_CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    there = os.open(folder, os.O_PATH)
+    assert libc.mount(b"none", b"/", None, _MS_PRIVATE, None) == 0
+    assert libc.mount(b"none", bytes(closed[-1]), b"tmpfs", 0, b"mode=755") == 0
+    folder.mkdir(parents=True)
+    assert libc.mount(f"/proc/self/fd/{there}".encode(), bytes(folder), None, _MS_BIND, None) == 0
+    os.close(there)
 
 
 def _forbid_kcmp_and_netlink() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from sse_server import SseServer
 from lab_support.instruments import report, workload
 from lab_support.instruments.latency import Distribution
 from lab_support.instruments.load import Load, address_of, prepare, run_load
+from lab_support.instruments.load_progress import Pace, Progress, read_progress
 from lab_support.instruments.report import BOTTLENECK, GeneratorCost
 from lab_support.instruments.workload import LengthRange, WorkloadError
 
@@ -30,10 +32,76 @@ def drive(server: SseServer, **choices) -> report.Report:
     return asyncio.run(both())
 
 
+def told_while_driving(server: SseServer, **choices) -> tuple[report.Report, list[Progress]]:
+    """The report, and the lines of progress that a pipe has got."""
+    read, write = os.pipe()
+
+    async def both() -> report.Report:
+        async with server:
+            load = Load(server.url, **{"prompt_words": WORDS, "output_tokens": TOKENS, **choices})
+            return await run_load(load, progress_fd=write)
+
+    with open(read) as lines:
+        result = asyncio.run(both())
+        os.close(write)
+        return result, list(read_progress(lines))
+
+
 def prompts_file(tmp_path, *prompts: dict):
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     return path
+
+
+# ---- progress ----
+
+
+def test_the_last_line_of_progress_agrees_with_the_report():
+    result, lines = told_while_driving(SseServer(), clients=4, requests=40)
+    last = lines[-1]
+    assert (last.requests, last.asked, last.errors, last.tokens) == (40, 40, 0, result.tokens)
+    assert [line.requests for line in lines] == sorted(line.requests for line in lines)
+
+
+def test_answers_under_way_count_in_the_progress_and_a_stuck_one_stops_it():
+    async def both() -> list[Progress]:
+        read, write = os.pipe()
+        async with SseServer(hold=asyncio.Event()) as server:
+            load = Load(server.url, requests=1, clients=1, prompt_words=WORDS, output_tokens=TOKENS, timeout=1)
+            await run_load(load, progress_fd=write)
+        os.close(write)
+        with open(read) as lines:
+            return list(read_progress(lines))
+
+    lines = asyncio.run(both())
+    assert lines[0].requests == 0
+    assert (lines[-1].requests, lines[-1].errors) == (1, 1)
+    assert len(lines) > 3
+
+
+def test_a_reader_of_progress_that_is_gone_does_not_matter():
+    read, write = os.pipe()
+    os.close(read)
+
+    async def both() -> report.Report:
+        async with SseServer() as server:
+            return await run_load(Load(server.url, requests=9, prompt_words=WORDS), progress_fd=write)
+
+    assert asyncio.run(both()).completed == 9
+    os.close(write)
+
+
+def test_an_answer_is_counted_once_however_often_it_is_looked_at():
+    pace, times = Pace(asked=1, began=10.0), [11.0]
+    first = pace.step(11.5, [], [(10.5, times)], 0, 0)
+    times.append(12.0)
+    second = pace.step(12.5, [], [(10.5, times)], 0, 0)
+    times.append(14.0)
+    third = pace.step(14.5, [(10.5, times)], [], 1, 0)
+    assert [line.tokens for line in (first, second, third)] == [1, 2, 3]
+    assert [line.first_token for line in (first, second, third)] == [0.5, None, None]
+    assert [line.inter_token for line in (first, second, third)] == [None, 1.0, 2.0]
+    assert [line.tokens_per_second for line in (first, second, third)] == [0.7, 1.0, 0.5]
 
 
 # ---- counts ---------------------------------------------------------------------------------------------------------

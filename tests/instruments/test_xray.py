@@ -504,12 +504,11 @@ def test_our_own_server(server: RunningServer):
     assert writers == {server.process.pid}
 
 
-@pytest.mark.skipif(shutil.which("gunicorn") is None, reason="no gunicorn on the PATH")
 def test_gunicorn(tmp_path):
     (tmp_path / "app.py").write_text("def app(environ, start):\n    start('200 OK', [])\n    return []\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", "app:app"]
+    command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", "app:app"]
     with running(command, tmp_path) as master:
         graph = xray_of(master.pid, port, processes=5)
         assert len(graph.who_holds(port=port)) == 5 and agrees_with_ss(graph, port)

@@ -1,5 +1,6 @@
 """Real kernels, as JupyterLab and nbclient start them, for tests that need one."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,7 @@ from queue import Empty
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+KERNEL = "LAB_TEST_KERNEL"  # environment variable: another kernel to test, by name
 LOAD = "%load_ext lab_support.notebook"
 
 
@@ -19,7 +21,7 @@ class Kernel:
 
     def start(self) -> None:
         """Also again, after `close`."""
-        self.manager = KernelManager(kernel_name="python3")
+        self.manager = KernelManager(kernel_name=os.environ.get(KERNEL, "python3"))
         self.manager.start_kernel()
         self.client = self._connect()
 

@@ -69,6 +69,25 @@ def test_an_edited_copy_is_never_overwritten(original, tmp_path):
     assert source(mine) == "my own"
 
 
+def test_a_copy_that_cannot_be_read_is_kept_and_said_and_reset_mends_it(original, tmp_path, capsys):
+    copies.copy_all(tmp_path / "w")
+    mine = tmp_path / "w" / "00_start.ipynb"
+    for broken in ('{"cells": [', "{}", b"\xff\xfe"):
+        mine.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+        words = argparse.Namespace(number="00", workspace=tmp_path / "w", copy_only=True)
+        assert copies.run_open_command(words) == 0
+        assert "cannot be read as a notebook" in capsys.readouterr().out
+        [(_, kept)] = copies.reset("00", tmp_path / "w")
+        assert kept.read_bytes() == (broken if isinstance(broken, bytes) else broken.encode())
+        assert source(mine) == "1 + 1"
+
+
+def test_half_a_number_resets_nothing(original, tmp_path):
+    copies.copy_all(tmp_path / "w")
+    for half in ("", "0"):
+        assert copies.reset(half, tmp_path / "w") == []
+
+
 def test_reset_makes_a_fresh_copy_and_keeps_the_old_one(original, tmp_path):
     copies.copy_all(tmp_path / "w")
     mine = tmp_path / "w" / "00_start.ipynb"

@@ -11,6 +11,7 @@ from lab_support.instruments.strace import Trace
 from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.python_process import CellFailed, run_process
 from lab_support.notebook.timeline import timeline
+from tests.instruments.as_nobody import as_nobody_with_python, needs_root
 from tests.notebook.kernels import Kernel, running_kernel
 
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
@@ -196,6 +197,68 @@ def test_limits_on_processes_and_output_say_so():
         run("import os, time\nfor _ in range(6):\n    os.fork()\ntime.sleep(60)", most_processes=10, quiet=True)
     with pytest.raises(CellFailed, match="more than 100,000 bytes"):
         run("while True: print('x' * 999)", most_output=100_000, quiet=True)
+
+
+FORK_BOMBS = {
+    "doubles": "for _ in range(11): os.fork()",
+    "doubles, in sessions of their own": "for _ in range(11): os.fork() or os.setsid()",
+    "endless": "while True: os.fork()",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", FORK_BOMBS)
+def test_a_fork_bomb_ends_long_before_it_fills_the_machine(bomb):
+    limited = "import os, resource, time\nresource.setrlimit(resource.RLIMIT_CPU, (5, 5))"
+    source = f"{limited}\n{FORK_BOMBS[bomb]}\ntime.sleep(60)"
+    before = forks_since_boot()
+    with pytest.raises(CellFailed, match="it made more than 64 processes at once; all was ended") as failed:
+        run(source, quiet=True)
+    made = forks_since_boot() - before
+    print(f"{bomb}: {made} processes in {failed.value.result.seconds:.2f} s")
+    assert made < 1500
+    if os.environ.get("LAB_PROVE"):
+        assert failed.value.result.seconds < 1.5
+
+
+def forks_since_boot() -> int:
+    """Of the whole machine, threads too."""
+    return int(re.search(r"^processes (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)[1])
+
+
+def test_a_process_that_only_forks_and_ends_is_caught_too():
+    run("import os\nwhile True:\n    if os.fork(): os._exit(0)", expect="leftover", timeout=5, quiet=True)
+
+
+def test_children_that_ended_and_that_nobody_has_waited_for_do_not_count():
+    source = """
+import os
+for _ in range(100):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+"""
+    result = run(source, most_processes=10, quiet=True)
+    assert result.ended == "finished"
+    assert len(result.processes) == 101
+
+
+@needs_root
+def test_an_ordinary_users_fork_bomb_ends_as_well():
+    def ended() -> str:
+        source = f"import os, time\n{FORK_BOMBS['doubles']}\ntime.sleep(60)"
+        return run(source, expect="processes", quiet=True).ended
+
+    assert as_nobody_with_python(ended) == "processes"
+
+
+@needs_root
+def test_an_ordinary_user_has_a_limit_in_the_kernel_as_well():
+    def limit() -> int:
+        return int(run("import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[0])", quiet=True).output)
+
+    assert 1064 < as_nobody_with_python(limit) < 10_000
 
 
 def test_its_files_are_gone_afterwards():

@@ -23,6 +23,7 @@ from lab_support.notebook.look import RoleView
 
 DPI = 110
 INK, FAINT = "#222222", "#8a8a8a"
+_ABOVE_A_NOTE = 0.2  # inches
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 """For things that are told apart by their number; `cell_words.colour_of` has the colours."""
 
@@ -69,7 +70,9 @@ class Picture:
         """The same figure with a line below it."""
         lines = textwrap.fill(words, int(self.figure.get_figwidth() * 12.5))
         look = {"boxstyle": "round,pad=0.5", "facecolor": "#f4f4f4", "edgecolor": FAINT}
-        self.figure.text(0.02, -0.05, lines, fontsize=10, color=INK, ha="left", va="top", bbox=look)
+        self.figure.draw_without_rendering()  # the layout is known only then, and labels may hang below the figure
+        lowest = (self.figure.get_tightbbox().y0 - _ABOVE_A_NOTE) / self.figure.get_figheight()
+        self.figure.text(0.02, lowest, lines, fontsize=10, color=INK, ha="left", va="top", bbox=look)
         return Picture(self.figure, f"{self.alt} {words}")
 
 

@@ -124,11 +124,34 @@ def test_run_all_in_jupyterlab_is_clean(path, tmp_path):
         page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
         page.evaluate(KERNEL_READY)
         assert page.evaluate(RUN_ALL), "a cell raised an error"
-        notebook = page.evaluate(MODEL)
         _take_pictures(page, path.stem)
+        _choose_with_the_mouse(page)
+        notebook = page.evaluate(MODEL)
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     assert [output for output in outputs if output["output_type"] == "error"] == []
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def _choose_with_the_mouse(page) -> None:
+    """The first prediction: its result waits, and is drawn on the choice, without a new run of anything."""
+    before = page.evaluate(MODEL)["cells"]
+    waiting = _waiting(before)
+    assert waiting, "no result waits for a prediction"
+    _scroll_to(page, waiting[0] - 1)
+    page.locator(".lab-options label:not(.widget-label)").first.click()
+    page.wait_for_function(f"() => !JSON.stringify(({MODEL})().cells[{waiting[0]}].outputs).includes('Predict first.')")
+    after = page.evaluate(MODEL)["cells"]
+    assert [cell.get("execution_count") for cell in after] == [cell.get("execution_count") for cell in before]
+    assert "Your prediction: a" in str(after[waiting[0]]["outputs"])
+    assert set(_waiting(after)) < set(waiting), "the others go on waiting"
+
+
+def _scroll_to(page, index: int) -> None:
+    page.evaluate(f"async () => await window.jupyterapp.shell.currentWidget.content.scrollToItem({index}, 'start')")
+
+
+def _waiting(cells: list[dict]) -> list[int]:
+    return [index for index, cell in enumerate(cells) if "Predict first." in str(cell.get("outputs", ""))]
 
 
 TOKEN = "a-token-for-this-test"
@@ -141,7 +164,7 @@ def _take_pictures(page, name: str) -> None:
         return
     count = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
     for index in range(0, count, 4):
-        page.evaluate(f"async () => await window.jupyterapp.shell.currentWidget.content.scrollToItem({index}, 'start')")
+        _scroll_to(page, index)
         page.wait_for_timeout(400)
         page.screenshot(path=f"{folder}/{name}-{index:02}.png")
 

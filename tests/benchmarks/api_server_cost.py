@@ -1,0 +1,192 @@
+"""What an API server's own code costs, step by step: `python -m tests.benchmarks.api_server_cost`.
+
+The real HTTP protocol, application and messages run in this process; the engine core's messages are made beforehand,
+and eight clients are answered at once. Three ways, CPU time in µs for a request and for each further token:
+
+- warm: one step after the other, nothing is sent: what Python itself costs.
+- cold: 64 MB are read before each step, as an engine core's matrices would push the code out of the caches.
+- sent: cold, and each event goes down a TCP connection to a process that reads it.
+
+The rest of what `tests.proofs.ratios` measures is wake-ups, ZeroMQ's thread and the kernel's scheduling.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from lab_support.boundary.messages import (
+    EngineReady,
+    Generate,
+    Loads,
+    SequenceTokens,
+    ToApiServer,
+    ToEngineCore,
+    Tokens,
+    decoder,
+    encode,
+)
+from lab_support.config import ServerConfig
+from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.routes import Identity, build_app
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import FinishReason
+from lab_support.model_folder import ModelFolder
+from tests.fakes import FakeCounters
+
+CLIENTS, TOKENS, ROUNDS = 8, 34, 60
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+QUESTION = {"prompt": "Once upon a time there was a process", "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
+
+
+class Wire(asyncio.Transport):
+    """A connection of a client. Without a peer, what is written is dropped."""
+
+    def __init__(self, peer: socket.socket | None) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
+        self._peer = peer
+
+    def write(self, data: bytes) -> None:
+        if self._peer:
+            self._peer.send(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Outbox:
+    """The way to the engine core: packs as the real one does, and keeps who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def send(self, engine_index: int, message: ToEngineCore) -> None:
+        encode(message)
+        if isinstance(message, Generate):
+            self.asked.append(message.request_id)
+
+
+@contextmanager
+def reader() -> Iterator[tuple[str, int]]:
+    """A process that reads whatever comes; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening_socket:
+        if not os.fork():
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+            _read_all(listening_socket)
+        yield listening_socket.getsockname()
+
+
+def _read_all(listening_socket: socket.socket) -> None:
+    selector = selectors.DefaultSelector()
+    selector.register(listening_socket, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listening_socket:
+                selector.register(listening_socket.accept()[0], selectors.EVENT_READ)
+            else:
+                key.fileobj.recv(65536)  # type: ignore[union-attr]
+
+
+@dataclass
+class Bench:
+    """An application with clients that are answered step by step. `evict`: read 64 MB before each step."""
+
+    evict: bool
+    address: tuple[str, int] | None
+
+    def __post_init__(self) -> None:
+        self._outbox = Outbox()
+        self._client = EngineClient(self._outbox, 0, 1, 1)
+        self._client.on_message(EngineReady(0, 2048, 1024))
+        config = ServerConfig(port=0)
+        folder = ModelFolder.open(config.model, config.load_format)
+        identity = Identity(0, "run-of-a-benchmark", "0.0", 0)
+        app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity)
+        http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
+        http.load()
+        self._protocols = [HttpToolsProtocol(http, ServerState(), {}) for _ in range(CLIENTS)]
+        for protocol in self._protocols:
+            protocol.connection_made(Wire(socket.create_connection(self.address) if self.address else None))
+        self._decode = decoder(ToApiServer | Loads).decode
+        self._in_the_way = numpy.ones(8_000_000)
+
+    async def round(self) -> tuple[float, float]:
+        """CPU seconds for all requests without their further tokens, and for these."""
+        begun = time.thread_time()
+        for protocol in self._protocols:
+            protocol.data_received(_http_request())
+        await _turns()
+        *steps, last = self._steps()
+        asked = time.thread_time() - begun
+        streamed = sum(map(self._step, steps))
+        begun = time.thread_time()
+        self._client.on_message(self._decode(last))
+        await _turns()
+        return asked + time.thread_time() - begun, streamed
+
+    def _steps(self) -> list[bytes]:
+        """One message a step, which brings a token to each client."""
+        asked, self._outbox.asked = self._outbox.asked, []
+        assert len(asked) == CLIENTS, f"{len(asked)} of {CLIENTS} requests came through"
+        ends = [None] * (TOKENS - 1) + [FinishReason.LENGTH]
+        return [
+            encode(Tokens(0, [SequenceTokens(each, [500 + number], end) for each in asked]))
+            for number, end in enumerate(ends)
+        ]
+
+    def _step(self, message: bytes) -> float:
+        if self.evict:
+            self._in_the_way.sum()
+        begun = time.thread_time()
+        self._client.on_message(self._decode(message))
+        return time.thread_time() - begun
+
+
+async def _turns() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+def _http_request() -> bytes:
+    body = json.dumps(QUESTION).encode()
+    return b"POST /v1/completions HTTP/1.1\r\nhost: lab\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def measure(evict: bool, address: tuple[str, int] | None) -> tuple[float, float]:
+    """µs for a request and for a further token: the medians of all rounds."""
+    bench = Bench(evict, address)
+    await bench.round()
+    rounds = [await bench.round() for _ in range(ROUNDS)]
+    requests, tokens = (sorted(each)[ROUNDS // 2] * 1e6 for each in zip(*rounds, strict=True))
+    return requests / CLIENTS, tokens / CLIENTS / (TOKENS - 1)
+
+
+def main() -> int:
+    with reader() as address:
+        ways = {"warm": (False, None), "cold": (True, None), "sent": (True, address)}
+        for name, (evict, to) in ways.items():
+            request, token = uvloop.run(measure(evict, to))
+            both = token + request / TOKENS
+            print(f"{name}: a request {request:.0f} µs, a token {token:.1f} µs; together {both:.1f} µs a token")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

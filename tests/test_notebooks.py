@@ -3,12 +3,9 @@
 import ctypes
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +15,11 @@ import pytest
 
 from lab_support.instruments import proc
 from lab_support.notebook import build
+from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium, scroll_to
 
 NOTEBOOKS = build.find([])
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 PR_SET_CHILD_SUBREAPER = 36
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
 
 
 def test_there_is_a_first_notebook():
@@ -99,31 +92,12 @@ def adopting_orphans() -> Iterator[Callable[[], list[str]]]:
 
 # ---- in JupyterLab, as a reader has it -------------------------------------------------------------------------------
 
-RUN_ALL = "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"
-KERNEL_READY = """async () => {
-    const widget = window.jupyterapp.shell.currentWidget
-    await widget.context.ready
-    await widget.sessionContext.ready
-    await widget.sessionContext.session.kernel.info
-}"""
-MODEL = "() => window.jupyterapp.shell.currentWidget.model.sharedModel.toJSON()"
-
 
 @pytest.mark.slow
 @EVERY
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+@needs_chromium
 def test_run_all_in_jupyterlab_is_clean(path, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    with (
-        jupyterlab(tmp_path, path.name[:2]) as address,
-        playwright.sync_playwright() as browsers,
-        browsers.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS) as browser,
-    ):
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"{address}/lab/tree/{path.name}?token={TOKEN}&reset", wait_until="domcontentloaded")
-        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
-        page.evaluate(KERNEL_READY)
-        assert page.evaluate(RUN_ALL), "a cell raised an error"
+    with after_run_all(tmp_path, path.name, path.name[:2]) as page:
         _take_pictures(page, path.stem)
         _choose_with_the_mouse(page)
         notebook = page.evaluate(MODEL)
@@ -137,7 +111,7 @@ def _choose_with_the_mouse(page) -> None:
     before = page.evaluate(MODEL)["cells"]
     waiting = _waiting(before)
     assert waiting, "no result waits for a prediction"
-    _scroll_to(page, waiting[0] - 1)
+    scroll_to(page, waiting[0] - 1)
     page.locator(".lab-options label:not(.widget-label)").first.click()
     page.wait_for_function(f"() => !JSON.stringify(({MODEL})().cells[{waiting[0]}].outputs).includes('Predict first.')")
     after = page.evaluate(MODEL)["cells"]
@@ -146,15 +120,8 @@ def _choose_with_the_mouse(page) -> None:
     assert set(_waiting(after)) < set(waiting), "the others go on waiting"
 
 
-def _scroll_to(page, index: int) -> None:
-    page.evaluate(f"async () => await window.jupyterapp.shell.currentWidget.content.scrollToItem({index}, 'start')")
-
-
 def _waiting(cells: list[dict]) -> list[int]:
     return [index for index, cell in enumerate(cells) if "Predict first." in str(cell.get("outputs", ""))]
-
-
-TOKEN = "a-token-for-this-test"
 
 
 def _take_pictures(page, name: str) -> None:
@@ -164,40 +131,6 @@ def _take_pictures(page, name: str) -> None:
         return
     count = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
     for index in range(0, count, 4):
-        _scroll_to(page, index)
+        scroll_to(page, index)
         page.wait_for_timeout(400)
         page.screenshot(path=f"{folder}/{name}-{index:02}.png")
-
-
-@contextmanager
-def jupyterlab(folder: Path, number: str) -> Iterator[str]:
-    """`lab open` without a browser, in its own workspace, with settings of its own; its address once it answers."""
-    settings = folder / ".jupyter" / "jupyter_lab_config.json"
-    settings.parent.mkdir()
-    settings.write_text('{"LabApp": {"expose_app_in_browser": true}}')
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lab_support", "open", number, "--no-browser", "--port", str(port)]
-    environment = os.environ | {"JUPYTER_TOKEN": TOKEN, "JUPYTER_DATA_DIR": str(folder / "data")}
-    environment |= {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder / "ipython")}
-    command += ["--workspace", str(folder)]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    ) as lab:
-        try:
-            _await_ready(lab)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            lab.terminate()
-            lab.wait(30)
-
-
-def _await_ready(lab: subprocess.Popen) -> None:
-    """Read its log up to the line that says so, and leave the rest to a thread, so that the pipe never fills."""
-    said = []
-    for line in lab.stderr:
-        said.append(line)
-        if "is running at" in line:
-            threading.Thread(target=lab.stderr.read, daemon=True).start()
-            return
-    raise AssertionError("JupyterLab ended; it said:\n" + "".join(said))

@@ -21,7 +21,7 @@ from lab_support.instruments.load_progress import read_progress
 from lab_support.instruments.report import Report
 from lab_support.notebook.live_load import LiveLoad
 from lab_support.notebook.live_server import Server
-from lab_support.notebook.record import STABLE
+from lab_support.notebook.record import in_batch
 from lab_support.notebook.supervised import SupervisedProcess
 
 _MB = 1e6
@@ -115,7 +115,7 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
     brief: show two lines of the report instead of its table. live: a picture of it while it runs, whose last frame
-    stays; while notebooks are published there is the last frame alone.
+    stays; in batch runs there is the last frame alone.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
     Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
     """
@@ -132,14 +132,14 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     running.close()
     if not program.startswith("{"):
         raise LoadFailed(said.strip())
-    _show_words({"text/plain": "\n".join(people[:2] if brief else people)})
+    _show_words("\n".join(people[:2] if brief else people))
     return report.from_json(program)
 
 
 def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:
     """Show each frame until the load has ended: the end of its lines."""
     place: DisplayHandle | None = None
-    batch = bool(os.environ.get(STABLE))
+    batch = in_batch()
     for progress in read_progress(lines):
         picture.add(progress)
         if live and not batch:
@@ -159,9 +159,9 @@ def _show_frame(picture: LiveLoad, place: DisplayHandle | None) -> DisplayHandle
     return place
 
 
-def _show_words(data: dict[str, str]) -> None:
+def _show_words(text: str) -> None:
     if get_ipython() is not None:
-        display(data, raw=True)
+        display({"text/plain": text}, raw=True)
 
 
 def _flag(name: str, value: object) -> list[str]:

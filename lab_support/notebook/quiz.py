@@ -11,11 +11,11 @@ from IPython import get_ipython
 from IPython.display import display
 
 from lab_support.notebook import quiz_data, record
+from lab_support.notebook.build import WIDGET_VIEW
 from lab_support.notebook.quiz_data import Mark, Multiple, Numeric, Question
 from lab_support.notebook.views import View, escaped
 
 _RIGHT, _WRONG = "#00694b", "#a63c00"
-_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
@@ -38,7 +38,7 @@ def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
 
 def _as_mime(widget: ipywidgets.Widget) -> dict[str, Any]:
     """Beside the plain view in one output, of which a front end shows the best that it can."""
-    return {_WIDGET: widget._repr_mimebundle_()[_WIDGET]}
+    return {WIDGET_VIEW: widget._repr_mimebundle_()[WIDGET_VIEW]}
 
 
 # ---- in words --------------------------------------------------------------------------------------------------------

@@ -9,12 +9,7 @@ from tests.notebook.kernels import running_kernel
 WORDS = "one wakes"
 
 
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    for name in (record.STABLE, record.BATCH, record.NOTEBOOK, "LAB_STRICT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LAB_RECORD", str(tmp_path / "mine.jsonl"))
-    monkeypatch.setattr(record, "_in_memory", [])
+pytestmark = pytest.mark.usefixtures("empty_record")
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,7 @@ OPTIONS = {"a": "about 1: one wakes", "b": "about 4: all wake"}
 ASK = f"lab.predict('04.1', 'wake-ups', options={OPTIONS!r})"
 
 
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    for name in (record.STABLE, record.BATCH, record.NOTEBOOK):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LAB_RECORD", str(tmp_path / "mine.jsonl"))
-    monkeypatch.setattr(record, "_in_memory", [])
-    monkeypatch.setattr(predictions, "_questions", {})
-    monkeypatch.setattr(predictions, "_watching", {})
-    return tmp_path / "mine.jsonl"
+pytestmark = pytest.mark.usefixtures("empty_record")
 
 
 def ask(**more) -> None:
@@ -98,12 +90,12 @@ def test_one_without_a_question_yet_says_what_to_run():
 
 
 @pytest.mark.parametrize("variable", [record.STABLE, record.BATCH])
-def test_batch_runs_draw_at_once(variable, monkeypatch, mine):
+def test_batch_runs_draw_at_once(variable, monkeypatch, empty_record):
     monkeypatch.setenv(variable, "1")
     ask()
     assert not result().waits
     repr(result())
-    assert not mine.exists()
+    assert not empty_record.exists()
 
 
 @pytest.mark.parametrize("wrong", ["e", "", ["a"], None])
@@ -151,7 +143,7 @@ def test_the_line_below_a_picture_is_in_its_words_too():
 
 
 @pytest.fixture
-def kernel(mine):
+def kernel(empty_record):
     with running_kernel() as running:
         running.run("import lab_support.notebook as lab")
         yield running

@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lab_support.notebook import build
-from tests.test_notebooks import CHROMIUM, CHROMIUM_FLAGS, KERNEL_READY, MODEL, RUN_ALL, TOKEN, jupyterlab
+from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium
 
 OPTIONS = {
     "a": "about 1: the kernel wakes one sleeper, and lets all the others go on sleeping, because one connection can be "
@@ -22,30 +22,17 @@ CELLS = [
     "lab.shares({'P1': 30, 'P2': 10, 'P3': 5}, prediction='04.3')",
 ]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A notebook in JupyterLab, after Run All, as one who never chose has it."""
-    playwright = pytest.importorskip("playwright.sync_api")
     folder = tmp_path_factory.mktemp("lab")
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in CELLS])
     build.tidy(notebook)  # names the kernel: without, JupyterLab asks which
     nbformat.write(notebook, folder / "mine.ipynb")
-    with (
-        jupyterlab(folder, "00") as address,
-        playwright.sync_playwright() as browsers,
-        browsers.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS) as browser,
-    ):
-        opened = browser.new_page(viewport={"width": 1280, "height": 1600})
-        opened.goto(f"{address}/lab/tree/mine.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
-        opened.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
-        opened.evaluate(KERNEL_READY)
-        assert opened.evaluate(RUN_ALL), "a cell raised an error"
+    with after_run_all(folder, "mine.ipynb", height=1600) as opened:
         opened.wait_for_selector("text=Predict 04.3")
         yield opened
 

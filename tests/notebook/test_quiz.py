@@ -9,8 +9,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import lab_support.notebook as lab
 from lab_support.notebook import build, quiz_data, record
+from lab_support.notebook.build import WIDGET_VIEW
+from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium
 from tests.notebook.kernels import running_kernel
-from tests.test_notebooks import CHROMIUM, CHROMIUM_FLAGS, KERNEL_READY, MODEL, RUN_ALL, TOKEN, jupyterlab
 
 RECORD = "LAB_RECORD"  # names the file, see record.py
 NUMBERS = sorted(path.stem for path in quiz_data.QUIZ.glob("*.json"))
@@ -145,27 +146,17 @@ def test_in_a_kernel_widget_and_words_are_one_output():
         while (message := kernel.client.get_iopub_msg(timeout=30))["content"].get("execution_state") != "idle":
             if message["msg_type"] in ("display_data", "execute_result"):
                 kinds.append(set(message["content"]["data"]))
-    assert kinds == [{"application/vnd.jupyter.widget-view+json", "text/plain", "text/html"}]
+    assert kinds == [{WIDGET_VIEW, "text/plain", "text/html"}]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+@needs_chromium
 def test_in_jupyterlab_a_click_answers_and_feedback_appears(tmp_path, monkeypatch):
-    playwright = pytest.importorskip("playwright.sync_api")
     monkeypatch.setenv(RECORD, str(tmp_path / "record.jsonl"))
-    with (
-        jupyterlab(tmp_path, "00") as address,
-        playwright.sync_playwright() as browsers,
-        browsers.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS) as browser,
-    ):
-        notebook = new_notebook(cells=[new_code_cell(CELL)])
-        build.tidy(notebook)  # names the kernel, or JupyterLab asks for one
-        nbformat.write(notebook, tmp_path / "quiz.ipynb")
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"{address}/lab/tree/quiz.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
-        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
-        page.evaluate(KERNEL_READY)
-        assert page.evaluate(RUN_ALL), "a cell raised an error"
+    notebook = new_notebook(cells=[new_code_cell(CELL)])
+    build.tidy(notebook)  # names the kernel, or JupyterLab asks for one
+    nbformat.write(notebook, tmp_path / "quiz.ipynb")
+    with after_run_all(tmp_path, "quiz.ipynb") as page:
         output = page.locator(".jp-OutputArea")
         answer_with_the_mouse(output)
         if folder := os.environ.get("LAB_PICTURES"):

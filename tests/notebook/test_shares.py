@@ -3,7 +3,6 @@
 import pytest
 
 import lab_support.notebook as lab
-from lab_support.notebook import predictions, record
 from tests.notebook.kernels import running_kernel
 
 OPTIONS = {"a": "about 1: one wakes", "b": "about 2: one more notices", "c": "about 3: all wake", "d": "0: nobody"}
@@ -21,14 +20,7 @@ def wait(listening_socket, take):
 emit(listeners(3, wait, connections=60))"""
 
 
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    for name in (record.STABLE, record.BATCH, record.NOTEBOOK):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LAB_RECORD", str(tmp_path / "mine.jsonl"))
-    monkeypatch.setattr(record, "_in_memory", [])
-    monkeypatch.setattr(predictions, "_questions", {})
-    monkeypatch.setattr(predictions, "_watching", {})
+pytestmark = pytest.mark.usefixtures("empty_record")
 
 
 @pytest.mark.parametrize(

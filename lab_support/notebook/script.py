@@ -1,4 +1,5 @@
-"""What a cell's own processes may import: `emit`, `announce`, `inputs`, `listeners`. Standard library only.
+"""What a cell's own processes may import: `emit`, `announce`, `inputs`, `xray`, `in_child`, `listeners`.
+Standard library only.
 
 It works in any process of the cell, however it was made: what it needs is in the environment.
 """
@@ -6,12 +7,13 @@ It works in any process of the cell, however it was made: what it needs is in th
 import json
 import mmap
 import os
+import select
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 Take = Callable[[socket.socket], bool]
 WaitFunction = Callable[[socket.socket, Take], object]
@@ -38,6 +40,53 @@ def inputs() -> dict[str, Any]:
     with open(f"{_folder()}/inputs.json") as file:
         values: dict[str, Any] = json.load(file)
     return values
+
+
+def xray(name: str) -> None:
+    """Take an X-ray of this process and of all that descend from it; `lab.xray(run, name)` draws it in the notebook."""
+    from lab_support.instruments.xray import take_xray  # costs 20 ms, which most cells need not pay
+
+    emit(xray=name, graph=json.loads(take_xray(os.getpid(), outside=False).to_json()))
+
+
+def in_child(work: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """Fork, run `work()` in the child alone, and return what it returned there, as JSON carries it.
+
+    An exception comes back as its text, such as "RuntimeError: no running event loop"; a child that has not
+    answered after `seconds` is ended, and "stuck" comes back. It is always waited for.
+    """
+    reads, writes = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(reads)
+        _answer(work, writes)
+    os.close(writes)
+    try:
+        with open(reads, "rb", buffering=0) as answer:
+            ended = b"".join(_until(answer, time.monotonic() + seconds))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return json.loads(ended) if ended else "stuck"
+
+
+def _answer(work: Callable[[], Any], writes: int) -> NoReturn:
+    try:
+        told = work()
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}"
+    with open(writes, "wb") as pipe:
+        pipe.write(json.dumps(told).encode())
+    os._exit(0)
+
+
+def _until(answer: Any, deadline: float) -> Iterator[bytes]:
+    """What comes, up to its end; nothing at all where the end does not come in time."""
+    pieces = []
+    while select.select([answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not (piece := answer.read(65536)):
+            yield from pieces
+            return
+        pieces.append(piece)
 
 
 def _send(message: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """An X-ray in a notebook: the picture of `instruments/xray.py`, with words beside it, and an object to ask.
 
     seen = lab.xray(server)
+    seen = lab.xray(run, "after")       # what a cell's own process took by script.xray("after")
     seen.graph.who_holds(port=server.port)
     lab.compare(seen, lab.xray(server))
 
 Runs in the kernel, and reads /proc alone. In published notebooks labels stand for pids.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 from lab_support.instruments import xray as instrument
 from lab_support.instruments.xray_graph import Graph, KernelObject, ProcessNode
 from lab_support.instruments.xray_text import label
+from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.live_server import Server
 from lab_support.notebook.record import STABLE
 
@@ -82,13 +85,27 @@ class Comparison:
         return _bundle(picture, str(self))
 
 
-def xray(what: Server | int) -> XRay:
+def xray(what: Server | int | ProcessResult, name: str = "") -> XRay:
     """Look at a server, or at any process by its pid, and at all that descend from it.
 
-    Raises `NoSuchProcess` if it has ended.
+    Of a cell's result: the X-ray that one of its processes took as `name` while it ran, by `script.xray(name)`.
+    Raises `NoSuchProcess` if the process has ended, `KeyError` with the names that there are.
     """
+    if isinstance(what, ProcessResult):
+        return XRay(_taken(what, name))
     pid = what if isinstance(what, int) else what.pids["launcher"]
     return XRay(_without_onlookers(instrument.take_xray(pid)))
+
+
+def _taken(run: ProcessResult, name: str) -> Graph:
+    """The processes go by the names that they have in the cell's output."""
+    taken = {event.fields["xray"]: event.fields["graph"] for event in run.events if "xray" in event.fields}
+    if name not in taken:
+        raise KeyError(f"got X-ray {name!r}, expected one that the cell took: {', '.join(taken) or 'it took none'}")
+    graph = instrument.from_json(json.dumps(taken[name]))
+    names = {process.identity.pid: process.name for process in run.processes}
+    renamed = (replace(one, name=(name := names.get(one.pid, one.name)), title=name) for one in graph.processes)
+    return replace(graph, processes=tuple(renamed))
 
 
 def compare(before: XRay, after: XRay) -> Comparison:

@@ -13,9 +13,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab_support.notebook.bars import bars
     from lab_support.notebook.checks import check, hint, reveal
     from lab_support.notebook.claims import ClaimFailed, claim
     from lab_support.notebook.class_votes import class_histogram
+    from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
@@ -40,12 +42,14 @@ __all__ = [
     "accept_queue",
     "after_prediction",
     "answer",
+    "bars",
     "check",
     "claim",
     "class_histogram",
     "cleanup",
     "compare",
     "drive",
+    "filled_in",
     "hint",
     "latency",
     "live_server",
@@ -69,8 +73,10 @@ __all__ = [
 ]
 
 _FROM = {
+    "bars": ("bars",),
     "claims": ("ClaimFailed", "claim"),
     "class_votes": ("class_histogram",),
+    "fill_in": ("filled_in",),
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),
     "live_server": ("Server", "cleanup", "live_server"),

@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from IPython.display import DisplayHandle, display
 
 from lab_support.notebook import predictions, record
-from lab_support.notebook.predictions import Comparison, PredictionError
+from lab_support.notebook.predictions import Comparison, PredictionError, Question
 
 Right = str | Callable[[Any], str] | None
 """The option that the measurement supports: its letter, or a function that finds it from what was measured."""
@@ -27,8 +27,8 @@ class Gated:
         self, number: str, draw: Callable[[Comparison], Any], supported: str = "", measured: Sequence[float] = ()
     ) -> None:
         asked = predictions.question(number)
-        if supported and asked.options and supported not in asked.options:
-            raise PredictionError(f"right: got {supported!r}, expected one of {', '.join(asked.options)}")
+        if supported and asked.options:
+            _require_options(asked, supported)
         self.number = number
         self._draw = draw
         self._supported, self._measured = supported, tuple(measured)
@@ -67,9 +67,15 @@ class Gated:
         return _predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
 
 
+def _require_options(asked: Question, supported: str) -> None:
+    letters = supported if asked.rows else (supported,)
+    if unknown := [letter for letter in letters if letter not in asked.options]:
+        raise PredictionError(f"right: got {unknown[0]!r}, expected one of {', '.join(asked.options)}")
+
+
 def _predict_first(number: str) -> dict[str, str]:
     asked = predictions.question(number)
-    example = "[…]" if asked.sketch else '"a"'
+    example = "[…]" if asked.sketch else f'"{next(iter(asked.options), "a") * max(1, len(asked.rows))}"'
     where = "in the cell above" if asked.words else f"by the cell that asks {number}, which has not run yet"
     what = f" ({asked.words})" if asked.words else ""
     plain = (

@@ -15,24 +15,28 @@ from lab_support.notebook import predictions, record
 from lab_support.notebook.gate import bundle_of
 from lab_support.notebook.predictions import PredictionError, Question
 
+_CHANGEABLE = "You may change it until you see the result."
+
 
 def predict(
     number: str,
     words: str,
     *,
     options: Mapping[str, str] | None = None,
+    rows: Sequence[str] = (),
     sketch: Sequence[str] = (),
     answer: str | Sequence[float] | None = None,
 ) -> None:
     """Ask the reader to predict `words`. The answer is kept in their record, and shown when the cell runs again.
 
-    number: such as "04.1". options: text by letter. sketch: labels of bars whose heights, shares of a whole, the reader
-    sets. answer: given right here, for who has no widgets; a letter, or one height for each bar in any unit.
+    number: such as "04.1". options: text by letter. rows: of a table; the reader chooses an option for each, and
+    an answer is a letter for each row, as in "abca". sketch: labels of bars whose heights, shares of a whole, the
+    reader sets. answer: given right here, for who has no widgets; a letter, or one height for each bar in any unit.
     An answer may be changed until the result was seen. Raises `PredictionError`.
     """
-    if bool(options) == bool(sketch):
+    if bool(options) == bool(sketch) or (rows and not options):
         raise PredictionError('got options and sketch, or neither; expected options={"a": …} or sketch=["P1", …]')
-    asked = Question(number, words, dict(options or {}), tuple(sketch))
+    asked = Question(number, words, dict(options or {}), tuple(sketch), tuple(rows))
     predictions.ask(asked)
     if answer is not None:
         predictions.give(number, answer)
@@ -56,13 +60,16 @@ def skip(number: str | None = None) -> None:
 
 def status(question: Question, now: predictions.Standing) -> str:
     """Where the reader stands, in a sentence or two."""
-    call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + "a" + chr(34)})'
+    letters = next(iter(question.options), "") * max(1, len(question.rows))
+    call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + letters + chr(34)})'
     if now.latest is None:
         return "You have seen the result without a prediction." if now.seen else f"Not answered yet. By a call: {call}"
+    if question.rows and now.late is None:
+        return f"You filled it in: {now.latest}. {'You have seen the result.' if now.seen else _CHANGEABLE}"
     if now.late is not None:
         before = question.in_words(now.counted) if now.counted else "nothing"
         return f"After the result, not counted: {question.in_words(now.late)}. Before it: {before}."
-    changeable = "You have seen the result." if now.seen else "You may change it until you see the result."
+    changeable = "You have seen the result." if now.seen else _CHANGEABLE
     return f"Your prediction: {question.in_words(now.latest)}. {changeable}"
 
 
@@ -99,6 +106,7 @@ def twin(asked: Question) -> tuple[dict[str, Any], dict[str, Any]]:
 def in_text(asked: Question) -> str:
     heading = f"Predict {asked.number}: {asked.words}"
     rows = [f"  {letter}  {text}" for letter, text in asked.options.items()]
+    rows += ["one of them for each of", *(f"  - {row}" for row in asked.rows)] if asked.rows else []
     rows += ["  a share of the whole for each of " + ", ".join(asked.sketch)] if asked.sketch else []
     return "\n".join([heading, *rows, _status_line(asked)])
 
@@ -107,6 +115,8 @@ def _in_html(asked: Question) -> str:
     rows = "".join(
         f"<li><b>{html.escape(letter)}</b>&ensp;{html.escape(text)}</li>" for letter, text in asked.options.items()
     )
+    of_each = "".join(f"<li>{html.escape(row)}</li>" for row in asked.rows)
+    rows += f'<li style="margin-top:0.4em">for each of<ul>{of_each}</ul></li>' if asked.rows else ""
     return (
         f"<p><b>Predict {html.escape(asked.number)}:</b> {html.escape(asked.words)}</p>"
         f'<ul style="list-style:none">{rows}</ul><p><i>{html.escape(_status_line(asked))}</i></p>'

@@ -27,7 +27,7 @@ def panel(asked: Question) -> widgets.VBox:
     """The question as a widget; it follows what happens to the prediction elsewhere."""
     heading = widgets.HTML(f"{_STYLE}<b>Predict {asked.number}:</b> {html.escape(asked.words)}")
     state = widgets.HTML()
-    inputs = _Sketch(asked, state) if asked.sketch else _Options(asked, state)
+    inputs = (_Sketch if asked.sketch else _Rows if asked.rows else _Options)(asked, state)
 
     def refresh() -> bool:
         if predictions.question(asked.number) is not asked:  # the cell ran again, and has a newer panel
@@ -64,6 +64,37 @@ class _Options:
 
     def show(self, answer: Any) -> None:
         self.box.value = answer
+
+
+class _Rows:
+    """One drop-down for each row, and a button, as a table is one answer."""
+
+    def __init__(self, asked: Question, state: widgets.HTML) -> None:
+        choices = [("choose …", None), *((text, letter) for letter, text in asked.options.items())]
+        wide = widgets.Layout(width="100%")
+        self._chosen = [widgets.Dropdown(options=choices, value=None, layout=wide) for _ in asked.rows]
+        self._keep = widgets.Button(description="This is my table", button_style="primary", disabled=True)
+        for each in self._chosen:
+            each.observe(lambda change: self._look(), names="value")
+        self._keep.on_click(lambda button: _give(asked.number, "".join(self._letters), state))
+        cells = [
+            each
+            for row, chosen in zip(asked.rows, self._chosen, strict=True)
+            for each in (widgets.HTML(html.escape(row)), chosen)
+        ]
+        layout = widgets.Layout(grid_template_columns="minmax(18em, 26em) 16em", grid_gap="0 1em", width="auto")
+        self.box = widgets.VBox([widgets.GridBox(cells, layout=layout), self._keep])
+
+    @property
+    def _letters(self) -> list[str]:
+        return [each.value for each in self._chosen if each.value]
+
+    def _look(self) -> None:
+        self._keep.disabled = len(self._letters) < len(self._chosen)
+
+    def show(self, answer: Any) -> None:
+        for each, letter in zip(self._chosen, answer or (), strict=False):
+            each.value = letter
 
 
 class _Sketch:

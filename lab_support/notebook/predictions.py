@@ -11,7 +11,7 @@ from typing import Any
 from lab_support.notebook import record
 
 Answer = str | tuple[float, ...]
-"""The letter of an option, or the shares of a sketch, which sum to 1."""
+"""The letter of an option; one letter for each row of a table, "abca"; or the shares of a sketch, which sum to 1."""
 
 CLOSE = 0.15
 """A sketch is right if at most this part of the whole would have to move from one bar to another."""
@@ -26,16 +26,29 @@ class PredictionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Asked by `lab.predict`. options: text by letter, empty for a sketch; sketch: the labels of its bars."""
+    """Asked by `lab.predict`. options: text by letter, empty for a sketch; sketch: the labels of its bars.
+
+    rows: of a table that is filled in with one of the options each; empty where there is one choice.
+    """
 
     number: str
     words: str
     options: dict[str, str] = field(default_factory=dict)
     sketch: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
 
     def understand(self, answer: str | Sequence[float]) -> Answer:
         """The answer in its one form. Raises `PredictionError`."""
+        if self.rows:
+            return self._filled_in(answer)
         return self._letter(answer) if self.options else self._shares(answer)
+
+    def _filled_in(self, answer: str | Sequence[Any]) -> str:
+        letters = "".join(map(str, answer))
+        if len(letters) != len(self.rows) or set(letters) - set(self.options):
+            expected = f"{len(self.rows)} letters, one for each row, out of {', '.join(self.options)}"
+            raise PredictionError(f"got {answer!r}, expected {expected}")
+        return letters
 
     def _letter(self, answer: object) -> str:
         if answer not in tuple(self.options):
@@ -52,6 +65,8 @@ class Question:
 
     def in_words(self, answer: Answer) -> str:
         """`c (about 4: all are woken)`, or `P1 25 %, P2 75 %`."""
+        if self.rows:
+            return ", ".join(f"{row}: {self.options[letter]}" for row, letter in zip(self.rows, answer, strict=True))  # type: ignore[index]
         if isinstance(answer, str):
             return f"{answer} ({self.options[answer]})" if answer in self.options else answer
         labels = self.sketch or tuple(f"bar {index + 1}" for index in range(len(answer)))
@@ -132,8 +147,16 @@ class Comparison:
         return self.answer == self.supported if self.answer and self.supported else None
 
     @property
+    def rows_right(self) -> int:
+        """How many rows of a table were filled in as measured."""
+        return sum(one == other for one, other in zip(str(self.answer), self.supported, strict=False))
+
+    @property
     def words(self) -> str:
         """A sentence or two to stand below the result; "" where there is nothing to say."""
+        if self.question.rows:
+            who = "Filled in after the result, not counted." if self.late else "You filled it in."
+            return "" if self.answer is None else who + self._verdict()
         if self.answer is None:
             return f"The measurement supports {self._named(self.supported)}." if self.supported else ""
         who = "Chosen after the result, not counted:" if self.late else "Your prediction:"
@@ -145,6 +168,8 @@ class Comparison:
     def _verdict(self) -> str:
         if self.right is None:
             return ""
+        if self.question.rows:
+            return f" {'✔' if self.right else '✘'} {self.rows_right} of {len(self.question.rows)} rows as measured."
         if isinstance(self.answer, tuple):
             sign = "✔ Close:" if self.right else "✘ Another picture:"
             return f" {sign} {self.off:.0%} of the whole stands in other bars."
@@ -185,6 +210,7 @@ def give(number: str, answer: str | Sequence[float]) -> Standing:
     understood, now = asked.understand(answer), standing(number)
     if understood != now.latest:
         more: dict[str, Any] = {"options": asked.options} if asked.options else {"sketch": asked.sketch}
+        more |= {"rows": asked.rows} if asked.rows else {}
         record.note("prediction", number, event="answer", answer=understood, late=now.seen, words=asked.words, **more)
         tell(number)
     return standing(number)

@@ -81,7 +81,7 @@ def _answer(work: Callable[[], Any], writes: int) -> NoReturn:
 
 def _until(answer: Any, deadline: float) -> Iterator[bytes]:
     """What comes, up to its end; nothing at all where the end does not come in time."""
-    pieces = []
+    pieces: list[bytes] = []
     while select.select([answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
         if not (piece := answer.read(65536)):
             yield from pieces

@@ -406,6 +406,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def options_of(cell: str) -> dict[str, Any]:
+    """What the first line of a `%%python_process` cell asks for, as `run_process` takes it.
+
+    Without what needs a notebook: --into, --inputs. Raises `ValueError` for another cell.
+    """
+    line = cell.partition("\n")[0]
+    if not line.startswith("%%python_process"):
+        raise ValueError(f"got {line!r}, expected a cell that begins with %%python_process")
+    options = vars(_parser().parse_args(_split(line.removeprefix("%%python_process"))))
+    options["env"] = _variables(options["env"])
+    return {name: value for name, value in options.items() if name not in ("into", "inputs")}
+
+
 def load(shell: Any) -> None:
     """Make `%%python_process` known to an IPython shell. Again is harmless."""
     shell.register_magic_function(python_process, magic_kind="cell", magic_name="python_process")

@@ -6,11 +6,10 @@ WORKERS = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers
 import os, threading
 
-lock = threading.Lock()
-done = []
+lock, stop, done = threading.Lock(), threading.Event(), []
 
-def report(stop):
-    """Runs in a thread of the parent, all the time: writes down what is done, and holds the lock while it writes."""
+def report():
+    """Runs in a thread of the parent: writes down what is done, and holds the lock meanwhile."""
     with lock:
         stop.wait()
 
@@ -22,16 +21,11 @@ def work(number):
 
 def run(jobs):
     """Start the reporter and a child for each job. Returns the children's exit codes."""
-    stop = threading.Event()
-    threading.Thread(target=report, args=(stop,)).start()
-    children = []
-    for number in range(jobs):
-        if (child := os.fork()) == 0:
-            work(number)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    threading.Thread(target=report).start()
+    children = [os.fork() or work(number) for number in range(jobs)]
+    ends = [os.waitpid(child, 0)[1] for child in children]
     stop.set()
-    return codes
+    return [os.waitstatus_to_exitcode(end) for end in ends]
 
 if __name__ == "__main__":
     print("exit codes:", run(3))
@@ -40,13 +34,15 @@ _APPENDED = """\
     with lock:
         done.append(number)
 """
-_START = "    threading.Thread(target=report, args=(stop,)).start()\n"
-_LOCK = "lock = threading.Lock()\n"
+_START = "    threading.Thread(target=report).start()\n"
+_FORKS = "    children = [os.fork() or work(number) for number in range(jobs)]\n"
+_WAITS = "    ends = [os.waitpid(child, 0)[1] for child in children]\n"
+_LOCK = "lock, stop, done = threading.Lock(), threading.Event(), []\n"
 
 WORKERS_FRESH_LOCK = changed(WORKERS, _APPENDED, "    global lock\n    lock = threading.Lock()\n" + _APPENDED)
 WORKERS_AT_FORK = changed(
     WORKERS,
-    "def report(stop):",
+    "def report():",
     """\
 def new_lock():
     global lock
@@ -54,11 +50,9 @@ def new_lock():
 
 os.register_at_fork(after_in_child=new_lock)
 
-def report(stop):""",
+def report():""",
 )
-WORKERS_FORK_FIRST = changed(
-    WORKERS, _START, "", "    codes = [os.waits", _START + "    codes = [os.waits"
-)  # the thread comes when all children have been made
+WORKERS_FORK_FIRST = changed(WORKERS, _START, "", _FORKS, _FORKS + _START)
 WORKERS_NO_LOCK = changed(WORKERS, _APPENDED, "    done.append(number)  # there is one thread in a forked child\n")
 
 STILL_LOCKED = (
@@ -70,11 +64,17 @@ NO_REPORTER = "the reporter has not run while the children worked: it belongs to
 NO_CHILD = "the jobs are to be done by children, one each"
 
 WORKERS_WRONG = (
-    Wrong(STILL_LOCKED, changed(WORKERS, _LOCK, "lock = threading.RLock()\n")),
-    Wrong(STILL_LOCKED, changed(WORKERS, "args=(stop,))", "args=(stop,), daemon=True)")),
+    Wrong(STILL_LOCKED, changed(WORKERS, "threading.Lock()", "threading.RLock()")),
+    Wrong(STILL_LOCKED, changed(WORKERS, "target=report)", "target=report, daemon=True)")),
     Wrong(
         STILL_LOCKED,
-        changed(WORKERS, _LOCK, "import multiprocessing\nlock = multiprocessing.Lock()\n"),
+        changed(
+            WORKERS,
+            "import os, threading\n",
+            "import multiprocessing, os, threading\n",
+            "threading.Lock()",
+            "multiprocessing.Lock()",
+        ),
     ),
     Wrong(
         GAVE_UP,
@@ -94,14 +94,10 @@ WORKERS_WRONG = (
             WORKERS,
             _APPENDED + "    os._exit(len(done))\n",
             "    return 1\n",
-            """\
-        if (child := os.fork()) == 0:
-            work(number)
-        children.append(child)
-""",
-            "        children.append(work(number))\n",
-            "    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]\n",
-            "    codes = children\n",
+            _FORKS + _WAITS,
+            "    codes = [work(number) for number in range(jobs)]\n",
+            "    return [os.waitstatus_to_exitcode(end) for end in ends]\n",
+            "    return codes\n",
         ),
     ),
 )
@@ -114,9 +110,9 @@ import answer
 reported = threading.Event()
 as_written = answer.report
 
-def report(stop):
+def report():
     reported.set()
-    as_written(stop)
+    as_written()
 
 answer.report = report
 answer.run(1)

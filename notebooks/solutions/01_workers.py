@@ -5,7 +5,6 @@ from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, ch
 WORKERS = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers
 import os, threading
-
 lock, stop, done = threading.Lock(), threading.Event(), []
 
 def report():

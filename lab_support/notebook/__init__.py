@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.python_process import run_process
     from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
+    from lab_support.notebook.roads import roads
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
     from lab_support.notebook.start import start
@@ -61,6 +62,7 @@ __all__ = [
     "progress",
     "quiz",
     "reveal",
+    "roads",
     "run_process",
     "shares",
     "skip",
@@ -86,6 +88,7 @@ _FROM = {
     "predictions": ("PredictionError",),
     "progress": ("progress",),
     "python_process": ("run_process",),
+    "roads": ("roads",),
     "shares": ("shares",),
     "quiz": ("quiz",),
     "source_view": ("source",),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.checks import check, hint, reveal
     from lab_support.notebook.claims import ClaimFailed, claim
     from lab_support.notebook.class_votes import class_histogram
+    from lab_support.notebook.exhibit import exhibit
     from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.live_server import Server, cleanup, live_server
@@ -50,6 +51,7 @@ __all__ = [
     "cleanup",
     "compare",
     "drive",
+    "exhibit",
     "filled_in",
     "hint",
     "latency",
@@ -78,6 +80,7 @@ _FROM = {
     "bars": ("bars",),
     "claims": ("ClaimFailed", "claim"),
     "class_votes": ("class_histogram",),
+    "exhibit": ("exhibit",),
     "fill_in": ("filled_in",),
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),

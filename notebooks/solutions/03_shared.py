@@ -59,6 +59,17 @@ row("close()", lambda: len(accept_queues(port).queues), sock.close)
 row("shutdown()", lambda: bool(select.select([peer], [], [], 0)[0]), lambda: one.shutdown(socket.SHUT_RDWR))
 '''
 
+LEFT_RUNNING = """\
+import os
+from lab_support.instruments import proc
+from lab_support.notebook.python_process import run_process
+from lab_support.notebook.script import emit
+
+run = run_process("import os; os.fork()", quiet=True)
+started = [process.identity for process in run.processes]
+emit(running=sum(map(proc.is_running, started)), me=os.getpid())
+"""
+
 
 def _events(result: ProcessResult, key: str) -> dict[Any, dict[str, Any]]:
     return {event.fields[key]: event.fields for event in result.events if key in event.fields}
@@ -126,4 +137,10 @@ BROKEN_CLAIMS = (
     _row("Python's timeout is each object's own", "Python's timeout", False),
     _row("close-on-exec is each descriptor's own", "close-on-exec", False),
     _row("close() ends one holder's hold, and the socket lives on", "close()", False),
+    BrokenClaim(
+        "No process of this notebook's cells is left",
+        LEFT_RUNNING,
+        changed(LEFT_RUNNING, "\nemit(", "\nstarted.append(proc.read_process(os.getpid()).identity)\nemit("),
+        lambda result: result.events[-1].fields["running"] == 0,
+    ),
 )

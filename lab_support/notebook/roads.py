@@ -70,8 +70,10 @@ def _road(axes: Axes, *, sent: bool) -> None:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, head: str, content: str, colour: str) -> None:
-    look = {"boxstyle": "round,pad=0.02,rounding_size=0.15", "edgecolor": INK, "linewidth": 1}
-    axes.add_patch(FancyBboxPatch((x, y), width, 1.5, facecolor=colour, alpha=0.55, **look))
+    shape = "round,pad=0.02,rounding_size=0.15"
+    axes.add_patch(
+        FancyBboxPatch((x, y), width, 1.5, boxstyle=shape, facecolor=colour, alpha=0.55, edgecolor=INK, linewidth=1)
+    )
     axes.text(x + width / 2, y + 1.08, head, ha="center", va="center", fontsize=9, color=INK)
     axes.text(x + width / 2, y + 0.45, content, ha="center", va="center", fontsize=10, weight="bold", color=INK)
 

@@ -81,7 +81,7 @@ from lab_support.notebook.script import emit
 start_program = util.spawnv_passfds
 
 def watched(path, command, numbers):
-    emit(starts=command[-2], left_open=sorted(numbers))
+    emit(command=[*map(str, command)], left_open=sorted(numbers))
     return start_program(path, command, numbers)
 
 if __name__ == "__main__":

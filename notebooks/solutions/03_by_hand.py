@@ -32,21 +32,6 @@ ours.recv(9), xray("after")
 ours.send(b"!")
 """
 
-IN_FLIGHT = """\
-%%python_process --name in_flight --timeout 10 --into in_flight
-import os, select, socket
-from lab_support.notebook.script import emit
-
-ours, theirs = socket.socketpair()
-reads, writes = os.pipe()
-socket.send_fds(ours, [b"!"], [writes])
-os.close(writes)                                        # now no process holds the pipe's write end
-emit(pipe_has_ended=select.select([reads], [], [], 0)[0] != [])
-_, [arrived], _, _ = socket.recv_fds(theirs, 1, 1)
-os.write(arrived, b"still there")
-print(os.read(reads, 100).decode())
-"""
-
 FULL = """\
 %%python_process --name full --timeout 10 --into full
 import socket
@@ -139,18 +124,6 @@ BROKEN_CLAIMS = (
         BY_HAND,
         _SENDS_THE_NUMBER_ALONE,
         lambda result: len(set(_leads(result))) == 1,
-    ),
-    BrokenClaim(
-        "A descriptor in flight keeps its object alive, though no process holds it",
-        IN_FLIGHT,
-        changed(
-            IN_FLIGHT,
-            "os.close(writes) ",
-            "os.close(socket.recv_fds(theirs, 1, 1)[1][0]); os.close(writes) ",
-            "\n_, [arrived], _, _ = socket.recv_fds(theirs, 1, 1)\n",
-            "\nraise SystemExit\n",
-        ),
-        lambda result: _told(result)["pipe_has_ended"] is False,
     ),
     BrokenClaim(
         "With no reader, a sender must wait after some hundred messages",

@@ -184,6 +184,18 @@ if __name__ == "__main__":
 """
 
 
+LEFT_RUNNING = """\
+import os
+from lab_support.instruments import proc
+from lab_support.notebook.python_process import run_process
+from lab_support.notebook.script import emit
+
+run = run_process("import os; os.fork()", quiet=True)
+started = [process.identity for process in run.processes]
+emit(running=sum(map(proc.is_running, started)))
+"""
+
+
 def _told(result: ProcessResult) -> dict[str, Any]:
     return {key: value for event in result.events for key, value in event.fields.items()}
 
@@ -304,5 +316,11 @@ BROKEN_CLAIMS = (
         JOURNEY,
         changed(JOURNEY, "get_context(way)", 'get_context("forkserver")'),
         lambda result: [way["messages"] for way in _ways(result).values()] == [0, 0, 1, 1],
+    ),
+    BrokenClaim(
+        "No process of this appendix is left",
+        LEFT_RUNNING,
+        changed(LEFT_RUNNING, "\nemit(", "\nstarted.append(proc.read_process(os.getpid()).identity)\nemit("),
+        lambda result: _told(result)["running"] == 0,
     ),
 )

@@ -31,10 +31,10 @@ _COLOURS = {
 _STATES = {"T": "stopped", "t": "traced", "D": "stuck in the kernel"}
 _THICK = frozenset({xray_graph.LISTENING_SOCKET, xray_graph.SHARED_MEMORY, xray_graph.GPU_DEVICE})
 
-# All in pixels. A digit or letter of the pills' font takes _CHARACTER.
+# All in pixels. A digit or letter of the pills' font takes _CHARACTER, one of the title's about _TITLE_CHARACTER.
 _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
-_ROW, _PILL, _CHARACTER = 46, 20, 7.2
+_ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
 _TITLE, _LINE = 44, 17
 _DETAIL_CHARACTERS, _LEAST_WIDTH = 38, 860
 
@@ -85,7 +85,8 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     # What is outside stands on the lowest level: no line leads there.
     levels = {process.pid: deepest if process.outside else depths[process.pid] for process in arranged.processes}
     boxes: dict[int, float] = {pid: _TITLE + _LEVEL * level for pid, level in levels.items()}
-    width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN)
+    title = 2 * _MARGIN + int(_TITLE_CHARACTER * len(finding(graph)))
+    width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN, title)
     return _Places(width, columns, boxes, _TITLE + _LEVEL * deepest + _BOX_HEIGHT + 22)
 
 
@@ -128,10 +129,13 @@ def _legend(arranged: Rows) -> str:
 
 def _change_words(change: Difference) -> str:
     gone = ", ".join(f"{one.name} ({one.pid})" for one in change.processes_gone) or "no process"
-    return (
-        f"★ is new. Gone: {gone}; {len(change.objects_gone)} objects went and {len(change.objects_new)} came, "
-        f"among them those that one process alone holds."
-    )
+    objects = "no object came or went"
+    if change.objects_gone or change.objects_new:
+        objects = (
+            f"{len(change.objects_gone)} objects went and {len(change.objects_new)} came, "
+            f"among them those that one process alone holds"
+        )
+    return f"★ is new. Gone: {gone}; {objects}."
 
 
 def _bands(arranged: Rows, places: _Places) -> Iterator[str]:
@@ -234,8 +238,11 @@ def _bar(row: Row, index: int, places: _Places, names: dict[int, str], change: D
         yield _line(min(xs), y, max(xs), y, colour, 4 if row.kind in _THICK else 2)
     for one in row.terminals:
         yield from _arrow(row, one, places, y, colour)
+    later = {hold.pid for hold in change.holds_new if hold.object_id in row.ids} if change else set()
     for one in row.terminals:
         yield from _pill(row, one, places.columns[one.pid], y, colour)
+        if one.pid in later:
+            yield _text(places.columns[one.pid], y - 14, "★", 12, INK, anchor="middle", halo=True)
     yield "</g>"
 
 

@@ -17,7 +17,8 @@ def finding(graph: Graph) -> str:
     most = max(ports, key=lambda thing: len(graph.holders(thing)))
     holding = graph.holders(most)
     holders = f"{holding[0].name} alone" if len(holding) == 1 else counted(len(holding), "process")
-    more = f"; {counted(len(ports) - 1, 'other socket')} listen" if len(ports) > 1 else ""
+    others = len(ports) - 1
+    more = f"; {counted(others, 'other socket')} listen{'s' if others == 1 else ''}" if others else ""
     return f"{root.name} ({root.pid}): {count}; the socket that listens on {most.address} is held by {holders}{more}"
 
 

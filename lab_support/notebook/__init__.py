@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.checks import check, hint, reveal
     from lab_support.notebook.claims import ClaimFailed, claim
     from lab_support.notebook.class_votes import class_histogram
+    from lab_support.notebook.exhibit import exhibit
     from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.live_server import Server, cleanup, live_server
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.python_process import run_process
     from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
+    from lab_support.notebook.roads import roads
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
     from lab_support.notebook.start import start
@@ -49,6 +51,7 @@ __all__ = [
     "cleanup",
     "compare",
     "drive",
+    "exhibit",
     "filled_in",
     "hint",
     "latency",
@@ -61,6 +64,7 @@ __all__ = [
     "progress",
     "quiz",
     "reveal",
+    "roads",
     "run_process",
     "shares",
     "skip",
@@ -76,6 +80,7 @@ _FROM = {
     "bars": ("bars",),
     "claims": ("ClaimFailed", "claim"),
     "class_votes": ("class_histogram",),
+    "exhibit": ("exhibit",),
     "fill_in": ("filled_in",),
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),
@@ -86,6 +91,7 @@ _FROM = {
     "predictions": ("PredictionError",),
     "progress": ("progress",),
     "python_process": ("run_process",),
+    "roads": ("roads",),
     "shares": ("shares",),
     "quiz": ("quiz",),
     "source_view": ("source",),

@@ -5,6 +5,8 @@ for any installed module: the standard library's, and vLLM's where that is insta
 """
 
 import ast
+import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
@@ -99,3 +101,13 @@ def _named(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from ((target.id, node) for target in targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.If):
+            yield from _named(_taken(node))
+
+
+def _taken(choice: ast.If) -> list[ast.stmt]:
+    """The branch of `if sys.platform == …` that this machine takes; both branches of any other question."""
+    question = ast.unparse(choice.test)
+    if found := re.fullmatch(r"sys\.platform (==|!=) '(\w+)'", question):
+        return choice.body if (sys.platform == found[2]) == (found[1] == "==") else choice.orelse
+    return [*choice.body, *choice.orelse]

@@ -430,6 +430,16 @@ def test_the_picture_marks_what_is_new():
     assert "★ a rather" in picture and "is new" in picture
 
 
+def test_the_picture_marks_a_hold_that_is_new_though_its_object_is_not():
+    after = a_server(2)
+    (door,) = after.listening_sockets
+    later = next(hold for hold in after.holds if hold.object_id == door.id and hold.pid != after.root)
+    before = replace(after, holds=tuple(hold for hold in after.holds if hold != later))
+    assert [hold.pid for hold in xray.compare(before, after).holds_new] == [later.pid]
+    assert ">★<" in xray.svg(after, before)
+    assert ">★<" not in xray.svg(after, after)
+
+
 def test_names_that_need_escaping_do_not_break_the_picture():
     graph = a_server(1)
     odd = replace(graph.processes[0], name="<a>&\"b'", title="]]><!--")

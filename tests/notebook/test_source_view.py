@@ -26,6 +26,7 @@ def test_a_method_is_shown_whole_with_its_place():
         ("lab_support.processes.api_server", "main", "def main("),
         ("lab_support.boundary.channels", "COORDINATOR", "COORDINATOR = -1"),
         ("multiprocessing.popen_spawn_posix", "Popen._launch", "def _launch(self, process_obj):"),
+        ("multiprocessing.reduction", "_reduce_socket", "df = DupFd(s.fileno())"),
     ],
 )
 def test_functions_classes_and_values_are_found(module, name, words):

@@ -17,6 +17,7 @@ from lab_support.notebook.plots import HATCHES, INK, Picture, quiet, title
 _DEEPEST = 6
 _LEAST = 0.004
 """Of the whole: a narrower block is not drawn, for nobody could see it."""
+_LABEL = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 _GROUPS = ("Python's own start", "multiprocessing", "your script, and what it imports")
 
 
@@ -69,8 +70,7 @@ def _draw(axes: Axes, one: Import, left: float, depth: int, group: int, whole: f
     room = int(one.ms / whole * 118)
     name = one.name if len(one.name) <= room else one.name.rpartition(".")[2]
     if len(name) <= room:
-        axes.text(left + one.ms / 2, -depth - 0.5, name, ha="center", va="center", fontsize=8, color=INK, clip_on=True,
-                  bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8})  # fmt: skip
+        axes.text(left + one.ms / 2, -depth - 0.5, name, ha="center", va="center", fontsize=8, color=INK, bbox=_LABEL)
     for below in one.imports:
         _draw(axes, below, left, depth + 1, group, whole)
         left += below.ms

@@ -40,7 +40,7 @@ class Costs:
         return [method for method in _LOOKS if method in found]
 
     def counts(self, method: str) -> list[int]:
-        return sorted({sample["count"] for sample in self.samples if sample["method"] == method and not sample["first"]})
+        return sorted({each["count"] for each in self.samples if each["method"] == method and not each["first"]})
 
     def all_ms(self, method: str, count: int) -> list[float]:
         """Milliseconds until the last of `count` children was ready, of each repeat."""
@@ -108,8 +108,8 @@ def _figure(costs: Costs, recorded: Costs | None, label: str) -> Picture:
         if method in costs.methods:
             _lines(left, right, costs, method)
     counts = sorted({count for method in costs.methods for count in costs.counts(method)})
-    for axes, unit, tick in ((left, "until all are ready", _time), (right, "private memory (USS) of one child", _memory)):
-        _axes(axes, counts, unit, tick)
+    _axes(left, counts, "until all are ready", _time)
+    _axes(right, counts, "private memory (USS) of one child", _memory)
     time, memory = _findings(costs, counts[-1])
     title(left, time)
     title(right, memory)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, count, failed, passed
+from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 LIGHT = '''\
 %%python_process --name light --timeout 20 --expect any --into light
@@ -124,9 +124,9 @@ _SUM = str(sum(range(0, 1000, 3)))
 
 def judge_light(attempt: Attempt) -> Verdict:
     seen = attempt.measure(MEASURE_LIGHT, timeout=20)
+    parent = "has" if seen["parent with numpy"] else "lacks"
     measured = (
-        f"{count(seen['children'], 'child') if seen['children'] == 1 else str(seen['children']) + ' children'} spawned, "
-        f"{seen['children with numpy']} with numpy; the parent {'has' if seen['parent with numpy'] else 'lacks'} numpy; "
+        f"children spawned: {seen['children']}, with numpy: {seen['children with numpy']}; the parent {parent} numpy; "
         f"it printed {seen['said'].strip() or 'nothing'!r}"
     )
     cause = _cause(seen)

@@ -89,8 +89,8 @@ NUMBER = (
 )
 EMPTIED = 'the child opened the file with "w", which empties it: what the parent had written is gone'
 BUFFER = (
-    "the parent's first line was still in its buffer when the child wrote: it came after the child's, or over it; flush "
-    "before `start()`"
+    "the parent's first line was still in its buffer when the child wrote: it came after the child's, or over it; "
+    "flush before `start()`"
 )
 OVER = (
     "the parent's last line stands over the child's: each has a place of its own in the file, and the parent's did not "
@@ -148,7 +148,7 @@ def judge_log(attempt: Attempt) -> Verdict:
         each.identity.pid for each in attempt.processes if any("spawn_main" in one.command for one in each.execs)
     ]
     names = [_in_words(line, seen["parent"], spawned) for line in seen["lines"]]
-    measured = f"{len(names)} lines: {', '.join(names) or 'none'}; {len(spawned)} processes spawned"
+    measured = f"{len(names)} lines: {', '.join(names) or 'none'}; processes spawned: {len(spawned)}"
     cause = _cause(seen, names, spawned)
     expected = "3 lines: parent begins, child works, parent has ended; the child spawned"
     return failed(measured, expected, cause) if cause else passed(measured)
@@ -197,7 +197,7 @@ EXERCISES = (
         also_right=(LOG_BY_DESCRIPTOR, LOG_BY_PIPE),
         wrong=LOG_WRONG,
         hints=(
-            "What has to happen to the arguments before they can go through the pipe? And what is an open file made of?",
+            "What has to happen to the arguments before they go through the pipe? And what is an open file made of?",
             "Send the path, or a pipe's end. If both processes write into one file, think of two places in it, and of "
             "text that still waits in a buffer.",
             'Open the log with "a" in both processes, `log.flush()` before `start()`, and send `path`.',

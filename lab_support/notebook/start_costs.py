@@ -99,7 +99,7 @@ def start_costs(measured: ProcessResult | Recording, module: str = "") -> Costs:
 
 
 def _figure(costs: Costs, recorded: Costs | None, label: str) -> Picture:
-    figure = Figure(figsize=(9.8, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.8, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     methods = [method for method in _LOOKS if method in costs.methods or (recorded and method in recorded.methods)]
     for method in methods:
@@ -113,8 +113,7 @@ def _figure(costs: Costs, recorded: Costs | None, label: str) -> Picture:
     time, memory = _findings(costs, counts[-1])
     title(left, time)
     title(right, memory)
-    handles, names = left.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    left.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2)
     words = f"Two charts. {time}. {memory}. {_in_words(costs)}"
     if label:
         figure.suptitle(f"Bands: {label}", fontsize=8, color="#555555", x=0.01, ha="left", wrap=True)

@@ -400,6 +400,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--python", default="", help="another interpreter")
     add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
     add("--buffered", action="store_true", help="leave Python's own output buffers as they would be")
+    add("--quiet", action="store_true", help="show nothing of what it writes; the result has it")
     add("--strace", action="store_true", help="record system calls, into result.trace")
     add("--most-processes", type=int, default=MOST_PROCESSES, help="living at once (default: %(default)s)")
     add("--most-output", type=int, default=MOST_OUTPUT, help="bytes (default: %(default)s)")

@@ -21,7 +21,7 @@ from tests.proofs.pytests import FULL
 NOTEBOOKS = build.find([])
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "00" or FULL in os.environ)]
-"""Once in `make test`, where each is executed anyway; all of them in `make prove`. An appendix has no quiz, no checks."""
+"""One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -45,9 +45,9 @@ _CHILD_CLOSES = changed(
     LEAK, "    os.close(writes)\n    os.read", "    os.close(writes)\n    connection.close()\n    os.read"
 )
 _TAKEN_OUT_FIRST = changed(LEAK, "connection.close()\n", "poll.unregister(connection)\nconnection.close()\n")
-_SENT_BY_ITS_OWN = changed(MESSAGES, 'in_child(lambda: push.send(b"from the child"), 2)', "in_child(send_anew, 5)")
+_SENT_BY_ITS_OWN = changed(MESSAGES, 'in_child(lambda: push.send(b"from the child"), 10)', "in_child(send_anew, 5)")
 _OWN_NOT_SENT = changed(
-    MESSAGES, '        socket.send(b"from the child")\n', "        pass\n", "pull.poll(5000)", "pull.poll(500)"
+    MESSAGES, '        socket.send(b"from the child")\n', "        pass\n", "pull.poll(10000)", "pull.poll(500)"
 )
 _CHILD_IS_SILENT = changed(
     SESSION, '    in_child(lambda: session.send(b"from the child"))\n', '    session.send(b"from the child")\n'

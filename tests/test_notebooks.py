@@ -22,6 +22,11 @@ EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 PR_SET_CHILD_SUBREAPER = 36
 
 
+def number_of(path: Path) -> str:
+    """01, or 01a of an appendix; with the line that follows, so that 01 does not mean 01a as well."""
+    return path.name[: path.name.index("_") + 1]
+
+
 def test_there_is_a_first_notebook():
     assert [path.name for path in NOTEBOOKS][:1] == ["00_start_here.ipynb"]
 
@@ -49,7 +54,7 @@ def test_the_minutes_of_the_cells_add_up_to_those_of_the_header(path):
 
 @EVERY
 def test_an_instructor_finds_every_section(path):
-    guide = (path.parent / "instructor" / f"{path.name[:2]}.md").read_text()
+    guide = (path.parent / "instructor" / f"{path.name[:2]}.md").read_text()  # an appendix is in its notebook's
     notebook = nbformat.read(path, as_version=4)
     headings = [cell.source.splitlines()[0][3:] for cell in notebook.cells if cell.source.startswith("## ")]
     assert [heading for heading in headings if f"| {heading} |" not in guide] == []
@@ -61,7 +66,7 @@ def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
     # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="lt-") as folder, adopting_orphans() as orphans:
         done = subprocess.run(
-            [sys.executable, "-m", "lab_support.notebook.build", "--try", path.name[:2]],
+            [sys.executable, "-m", "lab_support.notebook.build", "--try", number_of(path)],
             env=os.environ | {"TMPDIR": folder},
             capture_output=True,
             text=True,
@@ -97,7 +102,7 @@ def adopting_orphans() -> Iterator[Callable[[], list[str]]]:
 @EVERY
 @needs_chromium
 def test_run_all_in_jupyterlab_is_clean(path, tmp_path):
-    with after_run_all(tmp_path, path.name, path.name[:2]) as page:
+    with after_run_all(tmp_path, path.name, number_of(path)) as page:
         _take_pictures(page, path.stem)
         _choose_with_the_mouse(page)
         notebook = page.evaluate(MODEL)

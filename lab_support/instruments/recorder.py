@@ -87,6 +87,12 @@ EXPERIMENTS = (
 )  # fmt: skip
 """Most valuable first: that is the order in which they run."""
 
+ON_ANY_MACHINE = (
+    Experiment(12, "start_methods", "What does a child cost, by start method?", 470, 150,
+               with_driver=False, with_torch=False),
+)  # fmt: skip
+"""Need no GPU. They run where they are named by --only: on a lent GPU machine the minutes are the GPU's."""
+
 
 # ---- the whole set ---------------------------------------------------------------------------------------------------
 
@@ -96,7 +102,7 @@ def record(only: list[str], out: Path, budget: float, commit: str, experiments: 
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does: with everything that was started killed
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
-    every = experiments or EXPERIMENTS
+    every = experiments or (EXPERIMENTS + (ON_ANY_MACHINE if only else ()))
     chosen = [one for one in every if not only or one.name in only or str(one.number) in only]
     machine = look_at_this_machine()
     print(describe(machine), flush=True)

@@ -80,12 +80,9 @@ class Recording:
     def label(self) -> str:
         """One sentence for a figure's title."""
         where = self.machine
-        parts = [
-            f"driver {where.driver}",
-            f"CUDA {where.cuda or where.torch_cuda}",
-            f"torch {where.torch}",
-            where.kernel,
-        ]
+        cuda = [f"driver {where.driver}", f"CUDA {where.cuda or where.torch_cuda}"] if where.gpu else []
+        python = [] if where.gpu else [f"Python {where.python}"]
+        parts = [*cuda, f"torch {where.torch}", *python, where.kernel]
         server = f", server at {self.server_commit[:10]}" if self.server_commit else ""
         notes = [] if self.complete else [self.outcome]
         notes += ["the experiment has changed since"] if self.is_stale else []
@@ -151,7 +148,8 @@ def add_record_flags(parser: argparse.ArgumentParser) -> None:
     from lab_support.instruments import recorder
 
     parser.description = "Run the GPU experiments, each in fresh processes, and write what they saw as JSON."
-    names = [name for experiment in recorder.EXPERIMENTS for name in (experiment.name, str(experiment.number))]
+    every = recorder.EXPERIMENTS + recorder.ON_ANY_MACHINE
+    names = [name for experiment in every for name in (experiment.name, str(experiment.number))]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="an experiment's name or number")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder, or FILE.tar (default: data/recordings)")
     parser.add_argument("--list", action="store_true", help="what there is, from where, how old, changed since?")
@@ -165,7 +163,7 @@ def run_record_command(arguments: argparse.Namespace) -> int:
 
     if arguments.list:
         folder = arguments.out if arguments.out.suffix != ".tar" else FOLDER
-        print(listing(load_all(folder), recorder.EXPERIMENTS))
+        print(listing(load_all(folder), recorder.EXPERIMENTS + recorder.ON_ANY_MACHINE))
         return 0
     return recorder.record(arguments.only or [], arguments.out, arguments.budget, arguments.commit)
 

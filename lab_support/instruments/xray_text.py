@@ -13,13 +13,20 @@ def finding(graph: Graph) -> str:
     count = counted(len(graph.inside), "process")
     ports = [thing for thing in graph.listening_sockets if thing.port]
     if not ports:
-        return f"{root.name} ({root.pid}): {count}, none listens on a port"
+        return f"{root.name} ({root.pid}): {count}, {_shared_by(graph)}"
     most = max(ports, key=lambda thing: len(graph.holders(thing)))
     holding = graph.holders(most)
     holders = f"{holding[0].name} alone" if len(holding) == 1 else counted(len(holding), "process")
     others = len(ports) - 1
     more = f"; {counted(others, 'other socket')} listen{'s' if others == 1 else ''}" if others else ""
     return f"{root.name} ({root.pid}): {count}; the socket that listens on {most.address} is held by {holders}{more}"
+
+
+def _shared_by(graph: Graph) -> str:
+    """Of a tree in which nobody listens on a port."""
+    if len(graph.inside) == 1:
+        return "and it listens on no port"
+    return f"{counted(len(graph.shared), 'kernel object') if graph.shared else 'nothing'} held by more than one"
 
 
 def text(graph: Graph) -> str:

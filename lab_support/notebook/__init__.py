@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.exhibit import exhibit
     from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
+    from lab_support.notebook.import_picture import imports
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.plots import latency, memory, process_tree
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from lab_support.notebook.roads import roads
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
+    from lab_support.notebook.spans import spans, spans_of
     from lab_support.notebook.start import start
+    from lab_support.notebook.start_costs import start_costs
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
     from lab_support.notebook.xray import compare, xray
@@ -54,6 +57,7 @@ __all__ = [
     "exhibit",
     "filled_in",
     "hint",
+    "imports",
     "latency",
     "live_server",
     "look",
@@ -69,7 +73,10 @@ __all__ = [
     "shares",
     "skip",
     "source",
+    "spans",
+    "spans_of",
     "start",
+    "start_costs",
     "table",
     "timeline",
     "watch_accept_queue",
@@ -84,6 +91,7 @@ _FROM = {
     "fill_in": ("filled_in",),
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),
+    "import_picture": ("imports",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
@@ -96,7 +104,9 @@ _FROM = {
     "quiz": ("quiz",),
     "source_view": ("source",),
     "queue_plot": ("accept_queue", "watch_accept_queue"),
+    "spans": ("spans", "spans_of"),
     "start": ("start",),
+    "start_costs": ("start_costs",),
     "tables": ("table",),
     "timeline": ("timeline",),
     "xray": ("compare", "xray"),

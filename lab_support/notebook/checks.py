@@ -4,9 +4,14 @@ Run in the kernel; the reader's program runs in fresh processes. None of them fa
 reader wrote or did not write, so a notebook with open exercises runs to its end.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import FunctionType
 from typing import Any
+
+from IPython import get_ipython
+from IPython.display import display
 
 from lab_support.notebook import record
 from lab_support.notebook.attempt import UNTRIED, Verdict, could_not_be_measured
@@ -66,10 +71,24 @@ def check(name: str, answer: object = None) -> CheckResult:
     as text; nothing counts as not attempted. Raises `LookupError` for an exercise that there is not, and nothing else.
     """
     task = exercise(name)
-    verdict = _mark(task, answer)
+    with _busy(f"{name}: your program runs, in fresh processes …"):
+        verdict = _mark(task, answer)
     if verdict is not UNTRIED:
         _keep(name, **asdict(verdict), outcome=_OUTCOMES.get(verdict.state))
     return CheckResult(name, task.kind, task.task, verdict)
+
+
+@contextmanager
+def _busy(words: str) -> Iterator[None]:
+    """Say so where somebody waits: a program that hangs is watched for up to 10 s."""
+    if get_ipython() is None or record.in_batch():
+        yield
+        return
+    shown = display({"text/plain": words}, raw=True, display_id=True)
+    try:
+        yield
+    finally:
+        shown.update({"text/plain": ""}, raw=True)
 
 
 def _mark(task: Exercise, answer: object) -> Verdict:

@@ -1,12 +1,13 @@
 """The exercises and broken claims of a notebook, as data: the words in which `notebooks/solutions/` is written.
 
 The solutions of a notebook are `NN.py`, or several files `NN_….py`; each has a tuple `EXERCISES` or `BROKEN_CLAIMS`, or
-both. They are loaded by their place beside the notebooks, also for the reader's copies in workspace/, and run nothing
-by themselves.
+both; `NN_claims.py` has claims alone, and is not read for a check, as it may look into the notebook itself. They are
+loaded by their place beside the notebooks, also for the reader's copies in workspace/, and run nothing by themselves.
 """
 
 import ast
 import importlib.util
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "Verdict",
     "Wrong",
     "as_program",
+    "cell",
     "changed",
     "could_not_be_measured",
     "count",
@@ -137,6 +139,20 @@ def changed(source: str, *edits: str) -> str:
     return source
 
 
+def cell(number: str, name: str) -> str:
+    """The `%%python_process` cell of the notebook `number` with `--name NAME`, as it stands there, with its first line.
+
+    So that a claim is tried on the very program that the reader runs. Raises `LookupError`.
+    """
+    for path in sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")):
+        for each in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(each["source"])
+            first = source.partition("\n")[0]
+            if first.startswith("%%python_process") and f"--name {name} " in f"{first} ":
+                return source if source.endswith("\n") else source + "\n"
+    raise LookupError(f"got cell {name!r} of notebook {number!r}, expected a %%python_process cell with that --name")
+
+
 def count(number: int, noun: str) -> str:
     """ "1 socket", "2 sockets"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -172,13 +188,21 @@ def numbers() -> list[str]:
 
 def solutions(number: str) -> Solutions:
     """Of the notebook `number`, such as "00"; read anew. Raises `LookupError`."""
+    modules = [_load(path) for path in _files(number)]
+    claims = [each for module in modules for each in getattr(module, "BROKEN_CLAIMS", ())]
+    return Solutions(_exercises_in(modules), tuple(claims))
+
+
+def _files(number: str) -> list[Path]:
     paths = sorted([*SOLUTIONS.glob(f"{number}.py"), *SOLUTIONS.glob(f"{number}_*.py")])
     if not number or not paths:
         raise LookupError(f"got notebook {number!r}, expected one with exercises: {', '.join(numbers())}")
-    modules = [_load(path) for path in paths]
+    return paths
+
+
+def _exercises_in(modules: list[ModuleType]) -> tuple[Exercise, ...]:
     exercises = [each for module in modules for each in getattr(module, "EXERCISES", ())]
-    claims = [each for module in modules for each in getattr(module, "BROKEN_CLAIMS", ())]
-    return Solutions(tuple(sorted(exercises, key=lambda each: each.name)), tuple(claims))
+    return tuple(sorted(exercises, key=lambda each: each.name))
 
 
 def _load(path: Path) -> ModuleType:
@@ -194,7 +218,7 @@ def exercise(name: str) -> Exercise:
     number, dot, _ = name.partition(".")
     if not dot:
         raise LookupError(f'got exercise {name!r}, expected notebook and number, such as "00.1"')
-    found = solutions(number).exercises
+    found = _exercises_in([_load(path) for path in _files(number) if not path.stem.endswith("_claims")])
     for each in found:
         if each.name == name:
             return each

@@ -11,33 +11,36 @@ from lab_support.notebook.predictions import Comparison, PredictionError, Questi
 from lab_support.notebook.tables import Table
 
 
-def filled_in(number: str, measured: Mapping[str, tuple[str, object]]) -> Gated:
+def filled_in(number: str, measured: Mapping[str, str], seen: Mapping[str, object] | None = None) -> Gated:
     """The table of prediction `number`, once it is filled in or skipped.
 
-    measured: for each row, the letter of the option that the measurement supports, and the figure or words that it
-    was judged by. Raises `PredictionError` for other rows than were asked.
+    measured: for each row, the option that the measurement supports, by its letter or its text. seen: for each row,
+    the figure or words that it was judged by, as a further column.
+    Raises `PredictionError` for other rows or options than were asked.
     """
     asked = predictions.question(number)
-    rows = asked.rows or tuple(measured)
-    if set(rows) != set(measured):
-        missing, unknown = set(rows) - set(measured), set(measured) - set(rows)
-        raise PredictionError(f"got rows {sorted(measured)}, expected those of {number}; {missing=}, {unknown=}")
-    letters = "".join(measured[row][0] for row in rows)
-    return Gated(number, lambda comparison: _table(asked, rows, measured, comparison), letters if asked.rows else "")
+    if not asked.rows:
+        raise PredictionError(f"got no table {number!r}, expected one that was asked: run its lab.predict cell first")
+    if set(asked.rows) != set(measured):
+        missing, unknown = set(asked.rows) - set(measured), set(measured) - set(asked.rows)
+        raise PredictionError(f"got rows that {number} did not ask, or lacks some: {unknown=}, {missing=}")
+    letters = "".join(_letter(asked, measured[row]) for row in asked.rows)
+    return Gated(number, lambda comparison: _table(asked, letters, seen or {}, comparison), letters)
 
 
-def _table(
-    asked: Question, rows: tuple[str, ...], measured: Mapping[str, tuple[str, object]], comparison: Comparison
-) -> Table:
-    yours = str(comparison.answer) if comparison.answer else ""
-    lines: list[tuple[str, ...]] = []
-    for index, row in enumerate(rows):
-        letter, seen = measured[row]
-        mine = yours[index : index + 1]
-        sign = ("✔ " if mine == letter else "✘ ") if mine else ""
-        mark = f"{sign}{asked.options[mine]}" if mine else ""
-        lines.append((row, mark, asked.options.get(letter, letter), str(seen)))
-    if not yours:
-        lines = [(row, found, seen) for row, _, found, seen in lines]
-    heads = ("what", "yours", "measured", "seen") if yours else ("what", "measured", "seen")
-    return Table(heads, tuple(lines), comparison.words)
+def _letter(asked: Question, option: str) -> str:
+    by_text = {text: letter for letter, text in asked.options.items()}
+    if option not in asked.options and option not in by_text:
+        raise PredictionError(f"got {option!r}, expected one of {', '.join(by_text)}")
+    return by_text.get(option, option)
+
+
+def _table(asked: Question, letters: str, seen: Mapping[str, object], comparison: Comparison) -> Table:
+    columns: dict[str, list[str]] = {"what": list(asked.rows)}
+    if comparison.answer:
+        pairs = list(zip(str(comparison.answer), letters, strict=True))
+        columns["yours"] = [f"{'✔' if mine == found else '✘'} {asked.options[mine]}" for mine, found in pairs]
+    columns["measured"] = [asked.options[letter] for letter in letters]
+    if seen:
+        columns["seen"] = [str(seen.get(row, "")) for row in asked.rows]
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), comparison.words)

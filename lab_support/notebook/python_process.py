@@ -400,10 +400,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--python", default="", help="another interpreter")
     add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
     add("--buffered", action="store_true", help="leave Python's own output buffers as they would be")
+    add("--quiet", action="store_true", help="show nothing of what it writes; the result has it")
     add("--strace", action="store_true", help="record system calls, into result.trace")
     add("--most-processes", type=int, default=MOST_PROCESSES, help="living at once (default: %(default)s)")
     add("--most-output", type=int, default=MOST_OUTPUT, help="bytes (default: %(default)s)")
     return parser
+
+
+def options_of(cell: str) -> dict[str, Any]:
+    """What the first line of a `%%python_process` cell asks for, as `run_process` takes it.
+
+    Without what needs a notebook: --into, --inputs. Raises `ValueError` for another cell.
+    """
+    line = cell.partition("\n")[0]
+    if not line.startswith("%%python_process"):
+        raise ValueError(f"got {line!r}, expected a cell that begins with %%python_process")
+    options = vars(_parser().parse_args(_split(line.removeprefix("%%python_process"))))
+    options["env"] = _variables(options["env"])
+    return {name: value for name, value in options.items() if name not in ("into", "inputs")}
 
 
 def load(shell: Any) -> None:

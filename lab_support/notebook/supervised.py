@@ -109,10 +109,9 @@ class SupervisedProcess:
     def close(self) -> None:
         """Stop it, and remove its temporary folder and its output."""
         self.stop()
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        if self.folder.exists():
-            self.folder.rmdir()
+        for path in [*sorted(self.folder.rglob("*"), reverse=True), self.folder]:
+            with suppress(FileNotFoundError):  # its guard clears up too, and may be about it
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         os.close(self._output)
         os.close(self._errors)
 

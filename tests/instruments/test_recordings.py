@@ -16,7 +16,7 @@ import pytest
 
 from lab_support.instruments import proc, provenance, recorder, recordings
 from lab_support.instruments.provenance import ROOT, Machine
-from lab_support.instruments.recorder import EXPERIMENTS, Experiment, run_experiment
+from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE, Experiment, run_experiment
 from lab_support.instruments.recordings import Recording
 
 pytestmark = pytest.mark.slow
@@ -198,7 +198,7 @@ def test_the_list_has_every_experiment_and_what_is_known_of_its_recording(tmp_pa
     done = record("-m", "lab_support", "record", "--list", "--out", str(tmp_path))
     lines = done.stdout.splitlines()
     assert done.returncode == 0
-    assert [int(line.split()[0]) for line in lines] == list(range(1, 12))
+    assert [int(line.split()[0]) for line in lines] == list(range(1, 13))
     assert all(word in lines[0] for word in ("complete", "Some GPU", "torch 2.11.0", "2026-11-23", "days old"))
     assert all("no recording" in line for line in lines[1:])
     file.write_text(recordings.to_json(a_recording(sources={"gone.py": "0"}, server_sha256="0")))
@@ -212,10 +212,27 @@ def test_a_recording_that_is_not_there_is_said_with_what_to_do(tmp_path):
         recordings.load("cuda_ipc", tmp_path)
 
 
-def test_every_recording_in_the_box_is_of_an_experiment_and_was_made_on_a_gpu():
-    names = {experiment.name for experiment in EXPERIMENTS}
+def test_every_recording_in_the_box_is_of_an_experiment_and_was_made_on_a_gpu_if_that_needs_one():
+    names = {experiment.name for experiment in EXPERIMENTS + ON_ANY_MACHINE}
+    without = {experiment.name for experiment in ON_ANY_MACHINE}
     for recording in recordings.load_all():
-        assert recording.name in names and recording.machine.gpu and recording.samples
+        assert recording.name in names and recording.samples
+        assert recording.machine.gpu or recording.name in without
+
+
+def test_a_label_without_a_gpu_names_the_processor_and_python():
+    plain = dataclasses.replace(MACHINE, gpu="", gpus=0, driver="", cuda="", torch_cuda="")
+    label = a_recording(name="start_methods", machine=plain).label
+    assert label == (
+        "recorded on x86_64, some processor, 16 cores, 128 GiB with torch 2.11.0, Python 3.12.3, Linux 6.1, 2026-11-23"
+    )
+
+
+def test_what_needs_no_gpu_runs_only_where_it_is_named():
+    for number, experiment in enumerate(ON_ANY_MACHINE, len(EXPERIMENTS) + 1):
+        assert experiment.number == number and f'"""{number}. ' in experiment.file.read_text()
+        bare = dataclasses.replace(MACHINE, torch_problem="no CUDA", driver_problem="no driver")
+        assert not recorder.refusal(experiment, bare)
 
 
 # ---- the set ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lab_support.notebook.attempt import Verdict
 from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, Exercise, as_program, numbers, solutions
-from lab_support.notebook.python_process import run_process
+from lab_support.notebook.python_process import options_of, run_process
 
 NUMBERS = numbers()
 
@@ -54,5 +54,6 @@ def claims() -> list[tuple[str, BrokenClaim]]:
 
 
 def result_of(claim: BrokenClaim, source: str) -> ProcessResult:
-    """What `source` did, run as a process of its own."""
-    return run_process(as_program(source), timeout=claim.seconds, quiet=True)
+    """What `source` did, run as a process of its own; a cell of a notebook as its first line asks."""
+    choices = options_of(source) if source.startswith("%%") else {"timeout": claim.seconds}
+    return run_process(as_program(source), **{**choices, "quiet": True})

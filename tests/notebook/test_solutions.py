@@ -90,7 +90,7 @@ def test_what_is_asked_for_and_not_there_is_told_with_what_is():
 
 
 def cells(number: str) -> list[dict]:
-    (path,) = (path for path in build.find([number]) if path.name.startswith(f"{number}_"))
+    (path,) = build.find([f"{number}_"])
     return json.loads(Path(path).read_text())["cells"]
 
 

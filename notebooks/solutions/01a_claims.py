@@ -1,0 +1,166 @@
+"""The claims of the appendix 01a, each with an experiment in which it is false."""
+
+from typing import Any
+
+from lab_support.notebook.cell_result import ProcessResult
+from lab_support.notebook.exercises import BrokenClaim, cell, changed
+
+THREADS, WARNED, DICE, LEAK = (cell("01a", name) for name in ("threads", "warned", "dice", "leak"))
+MESSAGES, SESSION, FAREWELL = (cell("01a", name) for name in ("messages", "session", "farewell"))
+
+_POOL_OF_ITS_OWN = changed(
+    THREADS,
+    'pool.submit(str, "done").result(), 1)',
+    'ThreadPoolExecutor(1).submit(str, "done").result(), 5)',
+)
+_QUEUE_OF_ITS_OWN = changed(THREADS, 'jobs.put("a job"), 1)', 'queue.Queue().put("a job"), 5)')
+_NOT_RENEWED = changed(
+    THREADS,
+    "logging.getLogger().addHandler(handler)\n",
+    "logging.getLogger().addHandler(handler)\nlogging._at_fork_reinit_lock_weakset.discard(handler)\n",
+)
+_WARNS_OTHERWISE = changed(
+    WARNED,
+    'simplefilter("always")\n',
+    'simplefilter("always")\n'
+    "    warnings.warn('of another kind') if sys.version_info < (3, 12) else warnings.simplefilter('ignore')\n",
+)
+_SEEDED_ANEW = changed(
+    DICE,
+    "lambda: float(numpy.random.rand())",
+    "lambda: numpy.random.seed() or float(numpy.random.rand())",
+    "lambda: torch.rand(1).item()",
+    "lambda: torch.seed() and torch.rand(1).item()",
+)
+_USED_BEFORE = changed(DICE, "emit(before=in_child(multiply, 10))", "multiply()\nemit(before=in_child(multiply, 3))")
+_NOT_USED = changed(DICE, "multiply()                    ", "None                          ")
+_TWO_THREADS_STILL = changed(
+    DICE,
+    "    torch.set_num_threads(1)\n",
+    "",
+    "in_child(multiply_with_one_thread, 10)",
+    "in_child(multiply_with_one_thread, 3)",
+)
+_CHILD_CLOSES = changed(
+    LEAK, "    os.close(writes)\n    os.read", "    os.close(writes)\n    connection.close()\n    os.read"
+)
+_TAKEN_OUT_FIRST = changed(LEAK, "connection.close()\n", "poll.unregister(connection)\nconnection.close()\n")
+_SENT_BY_ITS_OWN = changed(MESSAGES, 'in_child(lambda: push.send(b"from the child"), 2)', "in_child(send_anew, 5)")
+_OWN_NOT_SENT = changed(
+    MESSAGES, '        socket.send(b"from the child")\n', "        pass\n", "pull.poll(5000)", "pull.poll(500)"
+)
+_CHILD_IS_SILENT = changed(
+    SESSION, '    in_child(lambda: session.send(b"from the child"))\n', '    session.send(b"from the child")\n'
+)
+_WITH_FAREWELL = changed(FAREWELL, "    os._exit(0)\n", "    raise SystemExit\n")
+
+
+def _told(result: ProcessResult) -> list[dict[str, Any]]:
+    return [event.fields for event in result.events]
+
+
+def _one(result: ProcessResult, name: str) -> Any:
+    return next(fields[name] for fields in _told(result) if name in fields)
+
+
+def _heard(result: ProcessResult) -> list[str]:
+    return _told(result)[-1]["heard"]
+
+
+BROKEN_CLAIMS = (
+    BrokenClaim(
+        "A child's work in its parent's thread pool is never done",
+        THREADS,
+        _POOL_OF_ITS_OWN,
+        lambda result: _one(result, "pool") == "stuck",
+    ),
+    BrokenClaim(
+        "A queue that a thread was using at the fork is locked for ever",
+        THREADS,
+        _QUEUE_OF_ITS_OWN,
+        lambda result: _one(result, "queue") == "stuck",
+    ),
+    BrokenClaim(
+        "A log handler that a thread was using can be used by the child",
+        THREADS,
+        _NOT_RENEWED,
+        lambda result: _one(result, "logging") != "stuck",
+    ),
+    BrokenClaim(
+        "Python warns of a fork with threads from version 3.12 on, and not before",
+        WARNED,
+        _WARNS_OTHERWISE,
+        lambda result: bool(_one(result, "warnings")) == (_one(result, "version") >= [3, 12]),
+    ),
+    BrokenClaim(
+        "Three forked children draw the same number from NumPy, and from PyTorch",
+        DICE,
+        _SEEDED_ANEW,
+        lambda result: len(set(_one(result, "numpy"))) == len(set(_one(result, "torch"))) == 1,
+    ),
+    BrokenClaim(
+        "A child multiplies, if its parent has not used PyTorch's threads yet",
+        DICE,
+        _USED_BEFORE,
+        lambda result: _one(result, "before") == 700,
+    ),
+    BrokenClaim(
+        "A child hangs, if its parent has used them", DICE, _NOT_USED, lambda result: _one(result, "after") == "stuck"
+    ),
+    BrokenClaim(
+        "With one thread, that child multiplies as well",
+        DICE,
+        _TWO_THREADS_STILL,
+        lambda result: _one(result, "one_thread") == 700,
+    ),
+    BrokenClaim(
+        "The client sees no end of the connection while the child lives",
+        LEAK,
+        _CHILD_CLOSES,
+        lambda result: [fields["ended"] for fields in _told(result)] == [False, True],
+    ),
+    BrokenClaim(
+        "The parent's epoll reports a socket that the parent has closed",
+        LEAK,
+        _TAKEN_OUT_FIRST,
+        lambda result: [fields["reported"] for fields in _told(result)] == [1, 0],
+    ),
+    BrokenClaim(
+        "What a child sends by its parent's ZeroMQ socket does not arrive, and nobody says so",
+        MESSAGES,
+        _SENT_BY_ITS_OWN,
+        lambda result: not _told(result)[0]["arrived"] and _told(result)[0]["said"] is None,
+    ),
+    BrokenClaim(
+        "With a context of its own, it arrives",
+        MESSAGES,
+        _OWN_NOT_SENT,
+        lambda result: _told(result)[1]["arrived"],
+    ),
+    BrokenClaim(
+        "After the child has used the TLS session, the parent's next message is refused",
+        SESSION,
+        _CHILD_IS_SILENT,
+        lambda result: _heard(result)[:1] == ["from the child"] and "from the parent" not in _heard(result),
+    ),
+    BrokenClaim(
+        "A child that ends by os._exit does not write its parent's text again",
+        FAREWELL,
+        _WITH_FAREWELL,
+        lambda result: result.output.count("written once or twice?") == 1,
+    ),
+    BrokenClaim(
+        "Nothing that this appendix started is running",
+        FAREWELL,
+        """\
+import subprocess
+from lab_support.instruments import proc
+from lab_support.notebook.script import emit
+child = subprocess.Popen(["sleep", "60"])
+emit(running=proc.read_process(child.pid) is not None)
+child.kill()
+child.wait()
+""",
+        lambda result: not any(fields.get("running") for fields in _told(result)),
+    ),
+)

@@ -1,0 +1,38 @@
+"""Bars of one quantity: the title is the finding, repeats show as dots, the alt text has the figures."""
+
+import pytest
+
+import lab_support.notebook as lab
+
+pytestmark = pytest.mark.usefixtures("empty_record")
+
+
+def test_the_alt_text_says_what_the_bars_show():
+    picture = lab.bars(
+        {"lists": {"just forked": 0.9, "after reading": 33.2}, "an array": {"just forked": [0.8, 0.9, 1.2]}},
+        unit="private memory, MB",
+        finding="Reading lists copies 32 MB",
+    )
+    assert picture.alt == (
+        "Reading lists copies 32 MB. In private memory, MB: lists: just forked 0.9, after reading 33; "
+        "an array: just forked 0.9."
+    )
+    (axes,) = picture.figure.axes
+    assert axes.get_title(loc="left") == "Reading lists copies 32 MB"
+    assert axes.get_ylabel() == "private memory, MB"
+    assert [len(line.get_xdata()) for line in axes.lines] == [3]
+    assert len(picture.png()) > 1000
+
+
+def test_the_same_situation_looks_alike_in_each_group():
+    picture = lab.bars({"x": {"a": 1, "b": 2}, "y": {"b": 2}}, unit="s", finding="f")
+    looks = {}
+    for bar in picture.figure.axes[0].patches:
+        looks.setdefault(bar.get_height(), set()).add((bar.get_facecolor(), bar.get_hatch()))
+    assert {height: len(found) for height, found in looks.items()} == {1: 1, 2: 1}
+    assert looks[1] != looks[2]
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match="got nothing to draw"):
+        lab.bars({"x": {}}, unit="s", finding="f")

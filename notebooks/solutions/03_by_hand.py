@@ -15,7 +15,7 @@ def receive(channel):
 
 ours, theirs = socket.socketpair()
 if os.fork() == 0:  # the receiver: made before there is a socket to inherit
-    own = os.open("/dev/zero", os.O_RDONLY)
+    own = os.open("/dev/zero", os.O_RDONLY)  # it gets the number that `sock` has below
     theirs.send(b"ready")
     arrived = receive(theirs)
     emit(own=own, arrived=arrived, leads_to_there=os.readlink(f"/proc/self/fd/{arrived}"))

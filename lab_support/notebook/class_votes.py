@@ -28,13 +28,14 @@ Place = str | os.PathLike[str]
 @dataclass(frozen=True, slots=True)
 class Votes:
     """Of one prediction. answers: one for each reader who gave one in time. supported: option → how many readers'
-    measurements supported it. options, sketch: as asked. skipped: a sentence for each file that could not be used.
+    measurements supported it. options, sketch, rows: as asked. skipped: a sentence for each file that was of no use.
     """
 
     number: str
     words: str = ""
     options: dict[str, str] = field(default_factory=dict)
     sketch: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     supported: dict[str, int] = field(default_factory=dict)
     readers: int = 0
@@ -42,6 +43,13 @@ class Votes:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Readers by option; of a table, those who filled in each row as most measurements have it."""
+        if self.rows:
+            filled = [str(answer) for answer in self.answers]
+            return {
+                row: sum(answer[place] == self.right[place : place + 1] for answer in filled)
+                for place, row in enumerate(self.rows)
+            }
         found = Counter(answer for answer in self.answers if isinstance(answer, str))
         return {letter: found[letter] for letter in sorted({*self.options, *found})}
 
@@ -56,6 +64,9 @@ class Votes:
             return f"Nobody of {self.readers} answered {self.number} before the result"
         if self.sketch:
             return f"Mean of {len(self.answers)} sketches: {self._average_in_words}"
+        if self.rows:
+            row, count = min(self.counts.items(), key=lambda item: item[1])
+            return f"The row that fewest had right, {count} of {len(self.answers)}: {row}"
         letter, count = max(self.counts.items(), key=lambda item: item[1])
         found = f"{count} of {len(self.answers)} chose {letter}"
         if not self.right:
@@ -120,13 +131,14 @@ def _votes(number: str, readers: list[list[Entry]], skipped: tuple[str, ...]) ->
     options: dict[str, str] = {}
     for fields in firsts:
         options |= fields.get("options", {})
-    sketch = tuple(firsts[0].get("sketch", ())) if firsts else ()
+    sketch, rows = (tuple(firsts[0].get(what, ())) if firsts else () for what in ("sketch", "rows"))
     return Votes(
         number,
         firsts[0].get("words", "") if firsts else "",
         options,
         sketch,
-        tuple(answer for answer in map(answer_of, firsts) if not sketch or len(answer) == len(sketch)),
+        rows,
+        tuple(answer for answer in map(answer_of, firsts) if len(answer) == len(sketch or rows or answer)),
         dict(Counter(letter for letter in found if letter)),
         len(readers),
         skipped,
@@ -139,7 +151,7 @@ def _first_in_time(mine: list[Entry]) -> dict[str, Any] | None:
 
 
 def draw(votes: Votes) -> Picture:
-    """Bars of counts; for sketches, the mean share of each bar with every reader's as a dot."""
+    """Bars of counts, of a table how many had each row right; for sketches, the mean share of each bar, dots behind."""
     figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     axes = figure.subplots()
     if votes.sketch:
@@ -157,7 +169,9 @@ def draw(votes: Votes) -> Picture:
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(
-        "% of the whole, mean; a dot for each reader" if votes.sketch else f"readers (n = {len(votes.answers)})"
+        "% of the whole, mean; a dot for each reader"
+        if votes.sketch
+        else f"readers{' who had it right' if votes.rows else ''} (n = {len(votes.answers)})"
     )
     quiet(axes)
     title(axes, votes.finding)
@@ -167,6 +181,8 @@ def draw(votes: Votes) -> Picture:
 
 
 def _label(votes: Votes, letter: str) -> str:
+    if votes.rows:
+        return letter
     sign = "✔ " if letter == votes.right else ""
     text = votes.options.get(letter, "")
     return f"{sign}{letter}  {text if len(text) < 44 else text[:42] + '…'}"

@@ -70,9 +70,9 @@ class _Rows:
     """One drop-down for each row, and a button, as a table is one answer."""
 
     def __init__(self, asked: Question, state: widgets.HTML) -> None:
-        choices = [("choose …", None), *((text, letter) for letter, text in asked.options.items())]
+        choices = [("choose …", ""), *((text, letter) for letter, text in asked.options.items())]
         wide = widgets.Layout(width="100%")
-        self._chosen = [widgets.Dropdown(options=choices, value=None, layout=wide) for _ in asked.rows]
+        self._chosen = [widgets.Dropdown(options=choices, value="", layout=wide) for _ in asked.rows]
         self._keep = widgets.Button(description="This is my table", button_style="primary", disabled=True)
         for each in self._chosen:
             each.observe(lambda change: self._look(), names="value")

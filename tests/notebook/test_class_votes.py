@@ -60,3 +60,19 @@ def test_without_any_record_it_says_what_it_needs(tmp_path, capsys):
     command = [sys.executable, "-m", "lab_support", "class", str(tmp_path), "--prediction", "04.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "expected files or folders with record.jsonl" in done.stderr
+
+
+def test_of_a_table_each_row_counts_those_who_had_it_right(tmp_path):
+    rows = ["a variable", "a thread"]
+    for name, filled in {"ann": "ab", "bob": "aa", "cyd": "bb"}.items():
+        (tmp_path / name).mkdir()
+        asked = {"words": "what the child gets", "options": OPTIONS, "rows": rows, "late": False}
+        lines = [line("answer", answer=filled, **asked), line("seen", supported="ab")]
+        (tmp_path / name / "record.jsonl").write_text("\n".join(lines) + "\n")
+    votes = class_votes.collect([tmp_path], "04.1")
+    assert votes.counts == {"a variable": 2, "a thread": 2}
+    (tmp_path / "cyd" / "record.jsonl").write_text(line("answer", answer="ba", **asked) + "\n")
+    votes = class_votes.collect([tmp_path], "04.1")
+    assert votes.finding == "The row that fewest had right, 1 of 3: a thread"
+    assert "a variable 2; a thread 1" in class_votes.draw(votes).alt
+    assert "a thread" in str(votes)

@@ -140,6 +140,15 @@ class ProcessResult:
                 return process
         raise KeyError(f"got {name!r}, expected one of {', '.join(each.name for each in self.processes)}")
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The fields of all events together; the last event's of a field that several have."""
+        return {name: value for event in self.events for name, value in event.fields.items()}
+
+    def by(self, field: str) -> dict[Any, dict[str, Any]]:
+        """The fields of each event that has `field`, by the value of that; the last one's of equal values."""
+        return {event.fields[field]: event.fields for event in self.events if field in event.fields}
+
     # ---- what `listeners` measured
 
     @property

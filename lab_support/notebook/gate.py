@@ -15,6 +15,7 @@ from IPython.display import DisplayHandle, display
 
 from lab_support.notebook import predictions, record
 from lab_support.notebook.predictions import Comparison, PredictionError, Question
+from lab_support.notebook.svg_note import with_words_below
 
 Right = str | Callable[[Any], str] | None
 """The option that the measurement supports: its letter, or a function that finds it from what was measured."""
@@ -143,4 +144,6 @@ class _Noted:
         data = data | {"text/plain": f"{data.get('text/plain', '')}\n{self._words}"}
         if "text/html" in data:
             data["text/html"] += f"<p>{html.escape(self._words)}</p>"
+        if "image/svg+xml" in data:
+            data["image/svg+xml"] = with_words_below(data["image/svg+xml"], self._words)
         return data, metadata

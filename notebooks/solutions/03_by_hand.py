@@ -1,8 +1,5 @@
 """Notebook 03, second loop: a descriptor sent by hand, and its traps. The programs, and what breaks their claims."""
 
-from typing import Any
-
-from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, changed
 
 BY_HAND = """\
@@ -17,17 +14,17 @@ def receive(channel):
     return array.array("i", data)[0]
 
 ours, theirs = socket.socketpair()
-if os.fork() == 0:                                      # the receiver: made before there is a socket to inherit
-    own = os.open("/dev/zero", os.O_RDONLY)
+if os.fork() == 0:  # the receiver: made before there is a socket to inherit
+    own = os.open("/dev/zero", os.O_RDONLY)  # it gets the number that `sock` has below
     theirs.send(b"ready")
     arrived = receive(theirs)
-    emit(own=own, arrived=arrived, leads_to=os.readlink(f"/proc/self/fd/{arrived}"))
+    emit(own=own, arrived=arrived, leads_to_there=os.readlink(f"/proc/self/fd/{arrived}"))
     theirs.send(b"got it")
     os._exit(len(theirs.recv(1)) - 1)
-sock = socket.create_server(("127.0.0.1", 0))           # the sender
+sock = socket.create_server(("127.0.0.1", 0))  # the sender
 ours.recv(9), xray("before")
 send(ours, sock.fileno())
-emit(sent=sock.fileno(), leads_to=os.readlink(f"/proc/self/fd/{sock.fileno()}"))
+emit(sent=sock.fileno(), leads_to_here=os.readlink(f"/proc/self/fd/{sock.fileno()}"))
 ours.recv(9), xray("after")
 ours.send(b"!")
 """
@@ -37,8 +34,8 @@ FULL = """\
 import socket
 from lab_support.notebook.script import emit
 
-ours, theirs = socket.socketpair()                      # nobody reads from `theirs`
-ours.setblocking(False)                                 # so that a send that would wait is an error instead
+ours, theirs = socket.socketpair()  # nobody reads from `theirs`
+ours.setblocking(False)  # so that a send that would wait is an error instead
 sent = 0
 try:
     while sent < 20_000:
@@ -57,10 +54,11 @@ def open_numbers():
     return {int(name) for name in os.listdir("/proc/self/fd")}
 
 ours, theirs = socket.socketpair()
-for room, bytes_of_room in (("none", 0), ("CMSG_LEN(4)", socket.CMSG_LEN(4)), ("CMSG_SPACE(4)", socket.CMSG_SPACE(4))):
+len_4, space_4 = socket.CMSG_LEN(4), socket.CMSG_SPACE(4)
+for room, size in (("none", 0), ("CMSG_LEN(4)", len_4), ("CMSG_SPACE(4)", space_4)):
     before = open_numbers()
     socket.send_fds(ours, [b"!"], [0, 1, 2])
-    data, ancillary, flags, _ = theirs.recvmsg(1, bytes_of_room)
+    data, ancillary, flags, _ = theirs.recvmsg(1, size)
     arrived = len(open_numbers() - before)
     emit(room=room, read=data.decode(), arrived=arrived, flag=bool(flags & socket.MSG_CTRUNC))
 """
@@ -82,28 +80,7 @@ for name, flags in (("plain", 0), ("MSG_CMSG_CLOEXEC", socket.MSG_CMSG_CLOEXEC))
 """
 
 
-def _told(result: ProcessResult) -> dict[str, Any]:
-    """The fields of all events, the later over the earlier."""
-    return {key: value for event in result.events for key, value in event.fields.items()}
-
-
-def _by(result: ProcessResult, key: str) -> dict[str, dict[str, Any]]:
-    return {event.fields[key]: event.fields for event in result.events if key in event.fields}
-
-
-def _leads(result: ProcessResult) -> list[str]:
-    return [event.fields["leads_to"] for event in result.events if "leads_to" in event.fields]
-
-
-def _arrived(result: ProcessResult) -> list[int]:
-    return [each["arrived"] for each in _by(result, "room").values()]
-
-
-_ROOM_FOR_THREE = changed(
-    TRUNCATED,
-    '(("none", 0), ("CMSG_LEN(4)", socket.CMSG_LEN(4)), ("CMSG_SPACE(4)", socket.CMSG_SPACE(4)))',
-    '((name, socket.CMSG_LEN(12)) for name in ("none", "CMSG_LEN(4)", "CMSG_SPACE(4)"))',
-)
+_ROOM_FOR_THREE = changed(TRUNCATED, "theirs.recvmsg(1, size)", "theirs.recvmsg(1, socket.CMSG_LEN(12))")
 _SENDS_THE_NUMBER_ALONE = changed(
     BY_HAND,
     '[b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [number]))]',
@@ -117,13 +94,13 @@ BROKEN_CLAIMS = (
         "The descriptor arrived under another number than it was sent with",
         BY_HAND,
         _SENDS_THE_NUMBER_ALONE,
-        lambda result: _told(result)["arrived"] != _told(result)["sent"],
+        lambda result: result.told["arrived"] != result.told["sent"],
     ),
     BrokenClaim(
         "It leads to the sender's socket all the same",
         BY_HAND,
         _SENDS_THE_NUMBER_ALONE,
-        lambda result: len(set(_leads(result))) == 1,
+        lambda result: result.told["leads_to_there"] == result.told["leads_to_here"],
     ),
     BrokenClaim(
         "With no reader, a sender must wait after some hundred messages",
@@ -135,42 +112,42 @@ BROKEN_CLAIMS = (
             "except BlockingIOError as error:\n    emit(sent=sent, then=str(error))",
             "finally:\n    emit(sent=sent)",
         ),
-        lambda result: 30 < _told(result)["sent"] < 5000,
+        lambda result: 30 < result.told["sent"] < 5000,
     ),
     BrokenClaim(
         "Whoever reads without room for descriptors loses them, and gets the data",
         TRUNCATED,
         _ROOM_FOR_THREE,
-        lambda result: _by(result, "room")["none"]["arrived"] == 0 and _by(result, "room")["none"]["read"] == "!",
+        lambda result: result.by("room")["none"]["arrived"] == 0 and result.by("room")["none"]["read"] == "!",
     ),
     BrokenClaim(
         "With room for one of three, one arrives",
         TRUNCATED,
         _ROOM_FOR_THREE,
-        lambda result: _by(result, "room")["CMSG_LEN(4)"]["arrived"] == 1,
+        lambda result: result.by("room")["CMSG_LEN(4)"]["arrived"] == 1,
     ),
     BrokenClaim(
         "CMSG_SPACE for one makes room for two, so that one is open that nobody asked for",
         TRUNCATED,
         _ROOM_FOR_THREE,
-        lambda result: _by(result, "room")["CMSG_SPACE(4)"]["arrived"] == 2,
+        lambda result: result.by("room")["CMSG_SPACE(4)"]["arrived"] == 2,
     ),
     BrokenClaim(
         "Each time, MSG_CTRUNC is the only sign",
         TRUNCATED,
         _ROOM_FOR_THREE,
-        lambda result: all(each["flag"] for each in _by(result, "room").values()),
+        lambda result: all(each["flag"] for each in result.by("room").values()),
     ),
     BrokenClaim(
         "It arrives inheritable, and the next program has it too",
         ON_ARRIVAL,
         changed(ON_ARRIVAL, '("plain", 0)', '("plain", socket.MSG_CMSG_CLOEXEC)'),
-        lambda result: _by(result, "received")["plain"]["in_the_next_program"],
+        lambda result: result.by("received")["plain"]["in_the_next_program"],
     ),
     BrokenClaim(
         "With MSG_CMSG_CLOEXEC, it ends at the exec",
         ON_ARRIVAL,
         changed(ON_ARRIVAL, '("MSG_CMSG_CLOEXEC", socket.MSG_CMSG_CLOEXEC)', '("MSG_CMSG_CLOEXEC", 0)'),
-        lambda result: not _by(result, "received")["MSG_CMSG_CLOEXEC"]["in_the_next_program"],
+        lambda result: not result.by("received")["MSG_CMSG_CLOEXEC"]["in_the_next_program"],
     ),
 )

@@ -13,12 +13,12 @@ def line(number):
 
 def first(connection, channel, until):
     """Write the lines below `until`, then hand the connection over, and let go of it."""
-    for number in range(20):                            # all 20: change this
+    for number in range(20):  # all 20: change this
         connection.sendall(line(number))
     connection.close()
 
 def second(channel):
-    """Runs in another process: take the connection over, write the rest of the 20 lines, and end it."""
+    """In another process: take the connection over, write the rest, and end it."""
 
 if __name__ == "__main__":
     here, there = socket.socketpair()
@@ -26,13 +26,13 @@ if __name__ == "__main__":
         if os.fork() == 0:
             second(there)
             os._exit(0)
-        with socket.create_connection(listening_socket.getsockname(), timeout=2) as client, client.makefile() as lines:
-            first(listening_socket.accept()[0], here, 7)
-            print(f"{len([*lines])} lines for the client")
+        client = socket.create_connection(listening_socket.getsockname(), timeout=2)
+        first(listening_socket.accept()[0], here, 7)
+        print(f"{len([*client.makefile()])} lines for the client")
 '''
-_ALL = "    for number in range(20):                            # all 20: change this\n"
+_ALL = "    for number in range(20):  # all 20: change this\n"
 _END = "        connection.sendall(line(number))\n    connection.close()\n"
-_SECOND = '    """Runs in another process: take the connection over, write the rest of the 20 lines, and end it."""\n'
+_SECOND = '    """In another process: take the connection over, write the rest, and end it."""\n'
 _BELOW = "    for number in range(until):\n"
 _SEND = '    socket.send_fds(channel, [b"%d" % until], [connection.fileno()])\n'
 _TAKE = """\

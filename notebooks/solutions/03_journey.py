@@ -24,10 +24,10 @@ from lab_support.instruments import audit, kernel
 from lab_support.notebook.script import emit
 
 def child(pipe, sock):
-    sent = pipe.recv()                                  # None, if the socket came as an argument
+    sent = pipe.recv()  # None, if the socket came as an argument
     sock = sock or sent
     pipe.send((os.getpid(), sock.fileno(), sock.get_inheritable()))
-    pipe.recv()                                         # stay until the parent has looked
+    pipe.recv()  # stay until the parent has looked
 
 if __name__ == "__main__":
     for way, later in (("fork", False), ("spawn", False), ("forkserver", False), ("spawn", True)):
@@ -39,10 +39,10 @@ if __name__ == "__main__":
             ours.send(sock if later else None)
             pid, there, inheritable = ours.recv()
             same = kernel.same_open_file_description(os.getpid(), sock.fileno(), pid, there).same
-            emit(way=way + ", sent later" * later, messages=sum(each.carries_descriptors is True for each in sends),
-                 here=sock.fileno(), there=there, inheritable=inheritable, same=same)
+            messages = sum(each.carries_descriptors is True for each in sends)
+            emit(way=way + ", sent later" * later, messages=messages, same=same,
+                 here=sock.fileno(), there=there, inheritable=inheritable)
             ours.send("looked")
-        process.join()
 """
 
 RECORDS = """\
@@ -50,21 +50,22 @@ RECORDS = """\
 import multiprocessing, os, socket
 from lab_support.instruments import kernel, proc
 from lab_support.notebook.script import announce, emit, xray
-
 def child(pipe, sock):
     announce("child")
     pipe.send((os.getpid(), sock.fileno()))
-    pipe.recv()                                         # stay until the parent has looked
+    pipe.recv()  # stay until the parent has looked
 
 if __name__ == "__main__":
     announce("parent")
     ours, theirs = multiprocessing.Pipe()
-    with socket.create_server(("127.0.0.1", 0)) as sock, socket.create_server(("127.0.0.1", 0)) as other:
+    anywhere = ("127.0.0.1", 0)
+    with socket.create_server(anywhere) as sock, socket.create_server(anywhere) as other:
         process = multiprocessing.get_context("spawn").Process(target=child, args=(theirs, sock))
         process.start()
         pid, number = ours.recv()
         for means in kernel.MEANS:
-            answer = kernel.same_open_file_description(os.getpid(), sock.fileno(), pid, number, [means])
+            mine = os.getpid(), sock.fileno()
+            answer = kernel.same_open_file_description(*mine, pid, number, [means])
             emit(record=means, same=answer.same, reason=answer.reason)
         there = {each.inode for each in proc.read_descriptors(pid)}
         emit(other_came_too=os.fstat(other.fileno()).st_ino in there)
@@ -87,7 +88,8 @@ def watched(path, command, numbers):
 if __name__ == "__main__":
     util.spawnv_passfds = watched
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        process = multiprocessing.get_context("spawn").Process(target=print, args=("in the child:", sock))
+        arguments = ("in the child:", sock)
+        process = multiprocessing.get_context("spawn").Process(target=print, args=arguments)
         process.start()
         process.join()
         emit(socket=sock.fileno())

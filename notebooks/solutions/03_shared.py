@@ -6,7 +6,7 @@ from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, changed
 
 SIBLING = '''\
-%%python_process --name sibling --timeout 15 --into sibling
+%%python_process --name sibling --timeout 8 --into sibling
 import os, socket
 from lab_support.instruments import fdinfo, kernel
 from lab_support.notebook.script import announce, emit
@@ -27,7 +27,7 @@ with socket.create_server(("127.0.0.1", 0)) as listening_socket:
         patient(listening_socket)
         os._exit(0)
     kernel.wait_until_asleep([sibling])
-    listening_socket.setblocking(False)                 # as asyncio does with a socket that it serves
+    listening_socket.setblocking(False)  # as asyncio does with a socket that it serves
     emit(flag_there=fdinfo.read_fdinfo(sibling, listening_socket.fileno()).nonblocking)
     socket.create_connection(listening_socket.getsockname()).close()
     os.waitpid(sibling, 0)
@@ -45,18 +45,20 @@ def row(what, look, change):
     in_child(change)
     emit(row=what, before=str(before), after=str(look()))
 
-sock, port = (made := socket.create_server(("127.0.0.1", 0), backlog=64)), made.getsockname()[1]
+sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+port = sock.getsockname()[1]
 one, peer = socket.socketpair()
 file = tempfile.TemporaryFile()
-option = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+alive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 row("blocking mode", lambda: os.get_blocking(sock.fileno()), lambda: sock.setblocking(False))
 row("backlog", lambda: accept_queues(port).queues[0].limit, lambda: sock.listen(7))
-row("socket option", lambda: sock.getsockopt(*option), lambda: sock.setsockopt(*option, 1))
+row("socket option", lambda: sock.getsockopt(*alive), lambda: sock.setsockopt(*alive, 1))
 row("file offset", file.tell, lambda: file.seek(4))
 row("Python's timeout", sock.gettimeout, lambda: sock.settimeout(5))
 row("close-on-exec", sock.get_inheritable, lambda: sock.set_inheritable(True))
 row("close()", lambda: len(accept_queues(port).queues), sock.close)
-row("shutdown()", lambda: bool(select.select([peer], [], [], 0)[0]), lambda: one.shutdown(socket.SHUT_RDWR))
+row("shutdown()", lambda: bool(select.select([peer], [], [], 0)[0]),
+    lambda: one.shutdown(socket.SHUT_RDWR))
 '''
 
 LEFT_RUNNING = """\

@@ -24,11 +24,11 @@ def eager(listening_socket, tick=lambda: None):
             time.sleep(0.02)
 
 if __name__ == "__main__":
-    with socket.create_server(("127.0.0.1", 0)) as listening_socket:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
         for worker in (patient, eager):
-            multiprocessing.get_context("fork").Process(target=worker, args=(listening_socket,), daemon=True).start()
+            multiprocessing.Process(target=worker, args=(sock,), daemon=True).start()
         for _ in range(8):
-            with socket.create_connection(listening_socket.getsockname()) as client:
+            with socket.create_connection(sock.getsockname()) as client:
                 print("answered by the", client.recv(100).decode(), "one")
 '''
 _PATIENT = """\
@@ -44,7 +44,7 @@ SIBLINGS_RIGHT = changed(
         try:
             listening_socket.accept()[0].sendall(b"patient")
         except BlockingIOError:
-            continue                                    # the sibling took it
+            continue  # the sibling took it
 """,
     "import multiprocessing, socket, time",
     "import multiprocessing, select, socket, time",
@@ -53,7 +53,7 @@ SIBLINGS_WITH_A_TIMEOUT = changed(
     SIBLINGS,
     _PATIENT,
     """\
-    listening_socket.settimeout(3600)                   # Python itself then waits, and asks again
+    listening_socket.settimeout(3600)  # Python itself then waits, and asks again
     while True:
         try:
             connection, _ = listening_socket.accept()

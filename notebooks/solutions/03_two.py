@@ -8,11 +8,11 @@ import array, os, socket
 
 def send(channel, numbers):
     """Send the descriptors `numbers`, a list."""
-    rights = array.array("i", numbers[:1])              # only the first: change this
+    rights = array.array("i", numbers[:1])  # only the first: change this
     channel.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 def receive(channel, count):
-    """Receive `count` descriptors, a list in the order of sending. None of them is to survive an exec."""
+    """Receive `count` descriptors, in order. None of them is to survive an exec."""
     _, [(level, kind, data)], flags, _ = channel.recvmsg(1, socket.CMSG_LEN(4))
     return list(array.array("i", data))
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     send(ours, [sock.fileno(), writes])
     os.wait()
 '''
-_ONE = '    rights = array.array("i", numbers[:1])              # only the first: change this\n'
+_ONE = '    rights = array.array("i", numbers[:1])  # only the first: change this\n'
 _ROOM = "channel.recvmsg(1, socket.CMSG_LEN(4))"
 _ALL = '    rights = array.array("i", numbers)\n'
 TWO_RIGHT = changed(TWO, _ONE, _ALL, _ROOM, "channel.recvmsg(1, socket.CMSG_LEN(4 * count), socket.MSG_CMSG_CLOEXEC)")

@@ -13,7 +13,7 @@ from lab_support.notebook.script import emit
 ours, theirs = socket.socketpair()
 reads, writes = os.pipe()
 socket.send_fds(ours, [b"!"], [writes])
-os.close(writes)                                        # now no process holds the pipe's write end
+os.close(writes)  # now no process holds the pipe's write end
 emit(at_its_end=select.select([reads], [], [], 0)[0] != [])
 _, [arrived], _, _ = socket.recv_fds(theirs, 1, 1)
 os.write(arrived, b"still there")
@@ -47,7 +47,7 @@ for number in range(3, 3 + int(os.environ["LISTEN_FDS"])):
             connection.sendall(b"served from descriptor %d" % number)
 """
 with socket.create_server(("127.0.0.1", 0)) as sock:
-    with socket.create_connection(sock.getsockname()) as client:    # no server runs yet
+    with socket.create_connection(sock.getsockname()) as client:  # no server runs yet
         if os.fork() == 0:
             os.dup2(sock.fileno(), 3)
             os.set_inheritable(3, True)
@@ -62,12 +62,12 @@ PULLED = """\
 import ctypes, os, socket
 from lab_support.notebook.script import emit
 
-PIDFD_GETFD = 438                                       # the same on every kind of machine; Linux 5.6
+PIDFD_GETFD = 438  # the same on every kind of machine; Linux 5.6
 ours, theirs = socket.socketpair()
 if (child := os.fork()) == 0:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         theirs.send(bytes([sock.fileno()]))
-        theirs.recv(1)                                  # it does nothing: no send, no help
+        theirs.recv(1)  # it does nothing: no send, no help
         os._exit(0)
 number = ours.recv(1)[0]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -87,7 +87,7 @@ from lab_support.notebook.script import emit
 def child(listener, address):
     with zmq.Context() as context, context.socket(zmq.PULL) as pull:
         pull.setsockopt(zmq.USE_FD, listener.detach())
-        pull.bind(address)                              # it neither makes nor binds a socket: it has one
+        pull.bind(address)  # it neither makes nor binds a socket: it has one
         emit(received=pull.recv().decode() if pull.poll(5000) else "")
 
 if __name__ == "__main__":
@@ -144,7 +144,7 @@ if __name__ == "__main__":
     for way in ("fork", "spawn", "forkserver"):
         sock = socket.create_server(("127.0.0.1", 0))
         process = multiprocessing.get_context(way).Process(target=child, args=(sock,))
-        sock.close()                                    # too early: start() has not looked at it yet
+        sock.close()  # too early: start() has not looked at it yet
         try:
             process.start()
             process.join()
@@ -178,9 +178,9 @@ if __name__ == "__main__":
             pid, there = ours.recv()
             same = kernel.same_open_file_description(os.getpid(), sock.fileno(), pid, there).same
             messages = sum(each.carries_descriptors is True for each in sends)
-            emit(way=way + ", sent later" * later, python=sys.version.split()[0], messages=messages, same=same)
+            version = sys.version.split()[0]
+            emit(way=way + ", sent later" * later, python=version, messages=messages, same=same)
             ours.send("looked")
-        process.join()
 """
 
 

@@ -1,0 +1,26 @@
+"""A line of words at the foot of an SVG picture, such as the reader's prediction below an X-ray. A pure function."""
+
+import re
+import textwrap
+from html import escape
+
+_MARGIN, _LINE, _CHARACTER, _SIZE = 14, 17, 6.9, 12  # pixels
+_HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 \1 \2"')
+
+
+def with_words_below(svg: str, words: str) -> str:
+    """`svg`, made taller by the lines that `words` need; as it is, where it does not say its size in pixels."""
+    found = _HEAD.search(svg)
+    if found is None:
+        return svg
+    width, height = float(found[1]), float(found[2])
+    lines = textwrap.wrap(words, max(20, int((width - 2 * _MARGIN) / _CHARACTER)))
+    taller = height + _LINE * len(lines) + _MARGIN
+    head = f'width="{found[1]}" height="{taller:g}" viewBox="0 0 {found[1]} {taller:g}"'
+    below = [f'<rect x="0" y="{height:g}" width="{found[1]}" height="{taller - height:g}" fill="white"/>']
+    for number, line in enumerate(lines, 1):
+        y = height + _LINE * number
+        below.append(f'<text x="{_MARGIN}" y="{y:g}" font-size="{_SIZE}" fill="#222222">{escape(line)}</text>')
+    start, end = found.span()
+    body, closing, rest = svg[end:].rpartition("</svg>")
+    return svg[:start] + head + body + "\n".join(below) + "\n" + closing + rest

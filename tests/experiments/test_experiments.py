@@ -5,7 +5,6 @@ the same with tensors on the CPU. Neither says anything about a GPU, and neither
 """
 
 import ast
-import ctypes
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.experiments import cuda_driver, gpu_memory
+from lab_support.experiments import cuda_driver
 from lab_support.instruments.provenance import ROOT
 from lab_support.instruments.recorder import EXPERIMENTS, sources_of
 
@@ -111,17 +110,6 @@ def test_a_started_child_says_how_long_it_took_to_get_there(fates):
 
 
 # ---- the driver by ctypes --------------------------------------------------------------------------------------------
-
-
-def test_structures_are_laid_out_as_cuda_h_and_nvml_h_lay_them_out():
-    properties = cuda_driver.AllocationProperties
-    assert ctypes.sizeof(properties) == 32
-    assert [getattr(properties, name).offset for name, _ in properties._fields_] == [0, 4, 8, 16, 24]
-    assert ctypes.sizeof(cuda_driver.MemoryLocation) == ctypes.sizeof(cuda_driver.AllocationFlags) == 8
-    assert ctypes.sizeof(cuda_driver.AccessDescription) == 12
-    assert ctypes.sizeof(gpu_memory._MemoryInfo) == 24
-    info = gpu_memory._ProcessInfo
-    assert [getattr(info, name).offset for name, _ in info._fields_] + [ctypes.sizeof(info)] == [0, 8, 16, 20, 24]
 
 
 @pytest.fixture(scope="module")

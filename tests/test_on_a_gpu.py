@@ -16,7 +16,7 @@ from lab_support.experiments.gpu_memory import Nvml
 from lab_support.experiments.model_sizes import SIZES, write_folder
 from lab_support.instruments import proc
 from tests.engine.devices import CPU, CUDA, REAL, why_no_gpu
-from tests.running_server import RunningServer, launched, running_server
+from tests.running_server import launched, running_server
 
 MIB = 1 << 20
 PACE = 0.02  # seconds between two looks at what nobody announces
@@ -49,11 +49,11 @@ def holds(device: str, pid: int) -> bool:
     return "libcuda.so" in maps or any(target.startswith("/dev/nvidia") for target in opened(pid))
 
 
-def memory_used(device: str, server: RunningServer) -> int:
-    """Bytes: of the GPU by everybody, or on a CPU by the engine cores."""
+def memory_used(device: str, pids: dict[str, int]) -> int:
+    """Bytes: of the GPU by everybody, or on a CPU by the engine cores among `pids`."""
     if device == CUDA:
         return Nvml().used()
-    sizes = [proc.read_memory(pid) for name, pid in server.pids.items() if name.startswith("engine-")]
+    sizes = [proc.read_memory(pid) for name, pid in pids.items() if name.startswith("engine-")]
     return sum(size.pss for size in sizes if size)
 
 
@@ -70,24 +70,23 @@ def test_no_process_but_engine_cores_holds_the_device(device):
 
 
 def test_api_servers_are_up_while_the_model_loads(device, tmp_path):
-    """Up: past all imports and in their event loop, which shows as an epoll descriptor. The model: 0.1B made on the
-    CPU or 8B on a GPU, so that loading takes longer than an API server's start."""
-    folder = tmp_path / "model"
-    write_folder(folder, SIZES["0.1B" if device == CPU else "8B"])
-    choices = dict(device=device, model=folder, load_format="dummy", max_model_len=1024)
+    """Up: past all imports and in their event loop, which shows as an epoll descriptor. Loading: more than half of the
+    weights are still to come. The model, made on the device, is one that takes longer than an API server's start."""
+    folder, size = tmp_path / "model", SIZES["0.1B" if device == CPU else "8B"]
+    write_folder(folder, size)
     up: set[str] = set()
-    with launched(**choices) as (process, ready, log, _):
-        while not select.select([ready], [], [], PACE)[0]:
+    with launched(device=device, model=folder, load_format="dummy", max_model_len=1024) as (process, ready, log, _):
+        while up != {"api-0", "api-1"}:
+            assert not select.select([ready], [], [], PACE)[0], f"ready, with only {up} seen:\n{log.read_text()}"
             roles = {one.title.removeprefix("lab:"): one.pid for one in proc.process_tree(process.pid)}
-            up |= {role for role, pid in roles.items() if role.startswith("api-") and loops(pid)}
-            assert process.poll() is None, log.read_text()
-            if len(up) == 2:
-                break
-        assert up == {"api-0", "api-1"}
-        assert not select.select([ready], [], [], 0)[0], "both were up before the server was ready"
+            up = {role for role, pid in roles.items() if role.startswith("api-") and loops(pid)}
+        then = memory_used(device, roles)
         assert ready.readline(), log.read_text()
+        grown = memory_used(device, roles) - then
         process.terminate()
         process.wait(30)
+    print(f"{grown / MIB:.0f} MiB came after the API servers were up")
+    assert grown > size.parameters, "bytes; at least two for each weight in all"
 
 
 def loops(pid: int) -> bool:
@@ -98,11 +97,11 @@ def test_kill_9_of_an_engine_core_frees_its_memory(device):
     before = Nvml().used() if device == CUDA else 0
     with running_server(device=device, **SHARE) as server:
         assert server.post("/v1/completions", {"prompt": "Once", "max_tokens": 4}).status_code == 200
-        held = memory_used(device, server) - before
+        held = memory_used(device, server.pids) - before
         assert held > (1024 if device == CUDA else 64) * MIB
         os.kill(server.pids["engine-0"], signal.SIGKILL)
         server.process.wait(30)  # the launcher ends with it
         deadline = time.monotonic() + 30
-        while (left := memory_used(device, server) - before) > 2 * MIB and time.monotonic() < deadline:
+        while (left := memory_used(device, server.pids) - before) > 2 * MIB and time.monotonic() < deadline:
             time.sleep(PACE)
         assert left <= 2 * MIB, f"{left / MIB:.0f} of {held / MIB:.0f} MiB are still held"

@@ -107,12 +107,13 @@ def test_the_words_of_a_declaration():
     assert not fits("u32", "u64") and not fits("i32", "pi32") and not fits("p", "u64") and not fits("ps24", "ps32")
 
 
-def test_the_stand_in_for_the_driver_has_the_driver_s_own_signatures(tmp_path):
-    """Compiled after cuda.h: a definition that differs from the declaration is an error."""
-    folder = folder_of("cuda.h")
-    source = Path(__file__).with_name("pretend_driver.c")
+@pytest.mark.parametrize(("source", "header"), [("pretend_driver.c", "cuda.h"), ("pretend_nvml.c", "nvml.h")])
+def test_a_stand_in_has_the_signatures_of_what_it_stands_in_for(source, header):
+    """Compiled after the header: a definition that differs from the declaration is an error."""
+    folder, switch = folder_of(header), f"-DWITH_{header.replace('.', '_').upper()}"
     command = [
-        "cc", "-fsyntax-only", "-w", "-DWITH_CUDA_H", "-D__CUDA_API_VERSION_INTERNAL", "-I", str(folder), str(source),
+        "cc", "-fsyntax-only", "-w", switch, "-D__CUDA_API_VERSION_INTERNAL", "-I", str(folder),
+        str(Path(__file__).with_name(source)),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

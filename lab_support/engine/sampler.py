@@ -51,7 +51,10 @@ class Sampler:
                 tokens += found
                 rows += [row] * len(found)
         if rows:
-            logits[_rows(logits, rows), _rows(logits, tokens)] = float("-inf")
+            never = torch.full(
+                (), float("-inf"), device=logits.device
+            )  # a Python number would be copied, and waited for
+            logits.index_put_((_rows(logits, rows), _rows(logits, tokens)), never)
 
 
 def _best(logits: torch.Tensor) -> list[int]:

@@ -51,9 +51,8 @@ class Sampler:
                 tokens += found
                 rows += [row] * len(found)
         if rows:
-            never = torch.full(
-                (), float("-inf"), device=logits.device
-            )  # a Python number would be copied, and waited for
+            # Made there: torch copies a Python number to a GPU and waits (TensorAdvancedIndexing.cpp).
+            never = torch.full((), float("-inf"), device=logits.device)
             logits.index_put_((_rows(logits, rows), _rows(logits, tokens)), never)
 
 

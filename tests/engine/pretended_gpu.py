@@ -120,10 +120,17 @@ def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs | ({"device": torch.device("cpu")} if kwargs.get("device") is not None else {})
 
 
+class HostGenerator(torch.Generator):
+    """The pretended GPU's random numbers are the CPU's."""
+
+    def __new__(cls, device: object = None) -> "HostGenerator":
+        return super().__new__(cls, device="cpu")
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[PretendedGpu]:
     """Within it, `--device cuda` opens the pretended GPU."""
     with pytest.MonkeyPatch.context() as patch, PretendedGpu() as gpu:
         patch.setattr(runner, "open_device", lambda name: DEVICE)
-        patch.setattr(torch, "Generator", lambda device=None: torch._C.Generator("cpu"))
+        patch.setattr(torch, "Generator", HostGenerator)
         yield gpu

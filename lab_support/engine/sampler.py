@@ -110,7 +110,8 @@ def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 
 
 def _uniform(sequence: Sequence) -> float:
-    """In (0, 1]: so the token found by `_invert` never has probability 0."""
+    """In (0, 1]: so the token found by `_invert` never has probability 0. On the host, and sent along with the rest: a
+    generator for each sequence on a GPU would cost a launch for each row."""
     assert sequence.random is not None
     return 1.0 - sequence.random.random()
 

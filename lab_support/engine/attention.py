@@ -77,12 +77,3 @@ def _zeros(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> t
         return torch.zeros(size, device=device, dtype=dtype)
     pages = mmap.mmap(-1, math.prod(size) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype).view(size)
-
-
-def _untouched_zeros(size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Zeros that take no memory until they are written: pages of the kernel's, given at the first touch of each.
-
-    torch.zeros writes them all: 67 MB and 27 ms for the small model's cache.
-    """
-    pages = mmap.mmap(-1, math.prod(size) * dtype.itemsize)
-    return torch.frombuffer(pages, dtype=dtype).view(size)

@@ -68,7 +68,8 @@ def count_blocks(config: ServerConfig, shape: ModelShape, device: torch.device, 
     """How many blocks the KV cache gets. Raises `ConfigError` when there isn't room for one."""
     block_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * config.block_size * dtype.itemsize
     if device.type == "cuda":  # CUDA
-        return _blocks_on_gpu(config, shape, block_bytes, device)
+        torch.cuda.empty_cache()  # what loading needed for a moment is free as well
+        return blocks_on_gpu(config, shape, block_bytes, *torch.cuda.mem_get_info(device))
     room = available_memory(device) // 2 // block_bytes
     if room < 1:
         raise ConfigError(
@@ -78,14 +79,14 @@ def count_blocks(config: ServerConfig, shape: ModelShape, device: torch.device, 
     return min(room, max(1, CPU_CACHE_TOKENS // config.block_size))
 
 
-def _blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, device: torch.device) -> int:
-    """CUDA, never run: what is free after the weights are loaded, less what other programs were promised.
+def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, free: int, total: int) -> int:
+    """Of `free` bytes after the weights are loaded, what other programs and a step's own tensors leave, in blocks.
 
-    Each step gathers one layer's blocks once more, some of them padded, so a block costs about (1 + 2 / layers) of
-    itself; logits are kept a few times over in float32 while sampling.
+    --gpu-memory-utilization keeps a share of all memory from us, whoever uses it. Each step gathers one layer's blocks
+    once more, some of them padded, so a block costs about (1 + 2 / layers) of itself; sampling has logits a few times
+    over, in float32 and float64. How near that is to what a step takes has never been measured on a GPU.
     """
-    free, total = torch.cuda.mem_get_info(device)
-    logits = 6 * 4 * config.max_num_seqs * shape.vocab_size
+    logits = 16 * 4 * config.max_num_seqs * shape.vocab_size
     rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
     usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows
     blocks = int(usable / (block_bytes * (1 + 2 / shape.num_layers)))

@@ -1,60 +1,31 @@
 """libcuda and libcudart by ctypes: each call's code and name, as the library says it. No torch.
 
-Every integer is wrapped in its C type: ctypes would hand a plain Python int over as 32 bits. Nothing here knows
-which codes are good; whoever calls writes them down.
+What is declared where is cuda_declarations.py's matter. Nothing here knows which codes are good; whoever calls writes
+them down.
 """
 
 import ctypes
 import importlib.util
-from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_ushort, c_void_p
+from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_support.experiments.cuda_declarations import (
+    DRIVER,
+    ON_DEVICE,
+    PINNED,
+    POSIX_FILE_DESCRIPTOR,
+    READ_WRITE,
+    RUNTIME,
+    SMALLEST,
+    AccessDescription,
+    AllocationProperties,
+    MemoryLocation,
+)
+
 DRIVER_LIBRARY = "libcuda.so.1"
 NO_SYMBOL = -1
-
-PINNED = 1  # CU_MEM_ALLOCATION_TYPE_PINNED
-POSIX_FILE_DESCRIPTOR = 1  # CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
-ON_DEVICE = 1  # CU_MEM_LOCATION_TYPE_DEVICE
-READ_WRITE = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-HAS_VIRTUAL_MEMORY = 102  # CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
-HAS_POSIX_DESCRIPTORS = 103  # CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
-
-
-class MemoryLocation(Structure):
-    """CUmemLocation, 8 bytes."""
-
-    _fields_ = (("type", c_int), ("id", c_int))
-
-
-class AllocationFlags(Structure):
-    """CUmemAllocationProp.allocFlags, 8 bytes."""
-
-    _fields_ = (
-        ("compression_type", c_ubyte),
-        ("gpu_direct_rdma_capable", c_ubyte),
-        ("usage", c_ushort),
-        ("reserved", c_ubyte * 4),
-    )
-
-
-class AllocationProperties(Structure):
-    """CUmemAllocationProp, 32 bytes: location at 8, the Windows pointer at 16, the flags at 24."""
-
-    _fields_ = (
-        ("type", c_int),
-        ("requested_handle_types", c_int),
-        ("location", MemoryLocation),
-        ("win32_handle_meta_data", c_void_p),
-        ("flags", AllocationFlags),
-    )
-
-
-class AccessDescription(Structure):
-    """CUmemAccessDesc, 12 bytes."""
-
-    _fields_ = (("location", MemoryLocation), ("flags", c_int))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +49,19 @@ class Driver:
         self._library = ctypes.CDLL(DRIVER_LIBRARY)
 
     def call(self, name: str, *arguments: Any) -> Answer:
-        """`name` with C-typed arguments."""
-        function = getattr(self._library, name, None)
-        if function is None:
+        """`name` with its arguments as declared, or an answer that says that the library lacks it."""
+        if not hasattr(self._library, name):
             return Answer(name, NO_SYMBOL, "no such symbol in the library")
-        function.restype = c_int
-        code = function(*arguments)
+        code = _declared(self._library, name, DRIVER[name])(*arguments)
         return Answer(name, code, self.error_name(code))
 
     def error_name(self, code: int) -> str:
         text = c_char_p()
-        self._library.cuGetErrorName(c_int(code), byref(text))
+        _declared(self._library, "cuGetErrorName", DRIVER["cuGetErrorName"])(code, byref(text))
         return (text.value or b"").decode()
 
     def init(self) -> Answer:
-        return self.call("cuInit", c_uint(0))
+        return self.call("cuInit", 0)
 
     def version(self) -> Answer:
         return self._asking("cuDriverGetVersion", c_int())
@@ -101,88 +70,91 @@ class Driver:
         return self._asking("cuDeviceGetCount", c_int())
 
     def attribute(self, which: int) -> Answer:
-        return self._asking("cuDeviceGetAttribute", c_int(), c_int(which), c_int(0))
+        return self._asking("cuDeviceGetAttribute", c_int(), which, 0)
 
     def create_context(self) -> Answer:
         """A context of its own, current in this thread.
 
-        CUDA 13's header maps cuCtxCreate to _v4, which takes one argument more; the library keeps _v2 beside it.
+        Drivers keep what they have exported once: _v2 is in those of CUDA 12 and 13, _v4 since 12.5.
         """
         context = c_void_p()
-        answer = self.call("cuCtxCreate_v2", byref(context), c_uint(0), c_int(0))
+        answer = self.call("cuCtxCreate_v2", byref(context), 0, 0)
         if answer.code == NO_SYMBOL:
-            answer = self.call("cuCtxCreate_v4", byref(context), c_void_p(), c_uint(0), c_int(0))
+            answer = self.call("cuCtxCreate_v4", byref(context), None, 0, 0)
         return answer
 
     def retain_primary_context(self) -> Answer:
         """The context that the runtime API and torch use, made current in this thread."""
         context = c_void_p()
-        answer = self.call("cuDevicePrimaryCtxRetain", byref(context), c_int(0))
+        answer = self.call("cuDevicePrimaryCtxRetain", byref(context), 0)
         return self.call("cuCtxSetCurrent", context) if answer.ok else answer
 
     def current_context(self) -> Answer:
         """value: 1 if there is one, 0 if not; its address means nothing outside this process."""
-        context = c_void_p(0)
+        context = c_void_p()
         answer = self.call("cuCtxGetCurrent", byref(context))
-        return Answer(answer.call, answer.code, answer.name, int(bool(context.value)))
+        return Answer(answer.call, answer.code, answer.name, int(bool(context.value)) if answer.ok else None)
 
     def allocate(self, size: int) -> Answer:
-        return self._asking("cuMemAlloc_v2", c_uint64(), c_size_t(size))
+        return self._asking("cuMemAlloc_v2", c_uint64(), size)
 
     def synchronize(self) -> Answer:
         return self.call("cuCtxSynchronize")
 
     def copy_in(self, address: int, data: bytes) -> Answer:
-        return self.call("cuMemcpyHtoD_v2", c_uint64(address), c_char_p(data), c_size_t(len(data)))
+        return self.call("cuMemcpyHtoD_v2", address, data, len(data))
 
     def copy_out(self, address: int, size: int) -> tuple[Answer, bytes]:
         data = ctypes.create_string_buffer(size)
-        answer = self.call("cuMemcpyDtoH_v2", data, c_uint64(address), c_size_t(size))
+        answer = self.call("cuMemcpyDtoH_v2", data, address, size)
         return answer, data.raw
 
     # ---- virtual memory ----
 
     def granularity(self) -> Answer:
         properties = allocation_properties()
-        return self._asking("cuMemGetAllocationGranularity", c_size_t(), byref(properties), c_int(0))
+        return self._asking("cuMemGetAllocationGranularity", c_size_t(), byref(properties), SMALLEST)
 
     def create_memory(self, size: int) -> Answer:
         """value: a handle to physical memory, mapped nowhere yet."""
         properties = allocation_properties()
-        return self._asking("cuMemCreate", c_uint64(), c_size_t(size), byref(properties), c_uint64(0))
+        return self._asking("cuMemCreate", c_uint64(), size, byref(properties), 0)
 
     def export_memory(self, handle: int) -> Answer:
         """value: a new file descriptor of this process."""
-        return self._asking(
-            "cuMemExportToShareableHandle", c_int(-1), c_uint64(handle), c_int(POSIX_FILE_DESCRIPTOR), c_uint64(0)
-        )
+        return self._asking("cuMemExportToShareableHandle", c_int(-1), handle, POSIX_FILE_DESCRIPTOR, 0)
 
     def import_memory(self, descriptor: int) -> Answer:
         """value: a handle. The descriptor itself travels in the place of a pointer, and stays ours to close."""
-        return self._asking(
-            "cuMemImportFromShareableHandle", c_uint64(), c_void_p(descriptor), c_int(POSIX_FILE_DESCRIPTOR)
-        )
+        return self._asking("cuMemImportFromShareableHandle", c_uint64(), descriptor, POSIX_FILE_DESCRIPTOR)
 
     def reserve_addresses(self, size: int) -> Answer:
-        return self._asking("cuMemAddressReserve", c_uint64(), c_size_t(size), c_size_t(0), c_uint64(0), c_uint64(0))
+        return self._asking("cuMemAddressReserve", c_uint64(), size, 0, 0, 0)
 
     def map_memory(self, address: int, size: int, handle: int) -> Answer:
-        return self.call("cuMemMap", c_uint64(address), c_size_t(size), c_size_t(0), c_uint64(handle), c_uint64(0))
+        return self.call("cuMemMap", address, size, 0, handle, 0)
 
     def allow_access(self, address: int, size: int) -> Answer:
         access = AccessDescription(MemoryLocation(ON_DEVICE, 0), READ_WRITE)
-        return self.call("cuMemSetAccess", c_uint64(address), c_size_t(size), byref(access), c_size_t(1))
+        return self.call("cuMemSetAccess", address, size, byref(access), 1)
 
     def unmap_memory(self, address: int, size: int) -> Answer:
-        return self.call("cuMemUnmap", c_uint64(address), c_size_t(size))
+        return self.call("cuMemUnmap", address, size)
 
     def release_memory(self, handle: int) -> Answer:
-        return self.call("cuMemRelease", c_uint64(handle))
+        return self.call("cuMemRelease", handle)
 
     def _asking(self, name: str, value: Any, *arguments: Any) -> Answer:
         """A call whose first argument is where to put an integer."""
         answer = self.call(name, byref(value), *arguments)
         return Answer(answer.call, answer.code, answer.name, value.value if answer.ok else None)
+
+
+def _declared(library: ctypes.CDLL, name: str, parameters: tuple[Any, ...]) -> Any:
+    """The function with its declaration, by which ctypes makes 64 bits of a Python int where 64 are wanted."""
+    function = getattr(library, name)
+    function.argtypes, function.restype = parameters, c_int
+    return function
 
 
 def allocation_properties() -> AllocationProperties:
@@ -198,23 +170,20 @@ class Runtime:
     def __init__(self) -> None:
         self.path = find_runtime()
         self._library = ctypes.CDLL(self.path)
-        self._library.cudaGetErrorName.restype = c_char_p
+        self._library.cudaGetErrorName.argtypes, self._library.cudaGetErrorName.restype = (c_int,), c_char_p
 
     def device_count(self) -> Answer:
         return self._asking("cudaGetDeviceCount", c_int())
 
     def allocate(self, size: int) -> Answer:
-        return self._asking("cudaMalloc", c_void_p(), c_size_t(size))
+        return self._asking("cudaMalloc", c_void_p(), size)
 
     def version(self) -> Answer:
         return self._asking("cudaRuntimeGetVersion", c_int())
 
     def _asking(self, name: str, value: Any, *arguments: Any) -> Answer:
-        function = getattr(self._library, name)
-        function.restype = c_int
-        function.argtypes = None
-        code = function(byref(value), *arguments)
-        text = (self._library.cudaGetErrorName(c_int(code)) or b"").decode()
+        code = _declared(self._library, name, RUNTIME[name])(byref(value), *arguments)
+        text = (self._library.cudaGetErrorName(code) or b"").decode()
         return Answer(name, code, text, value.value if code == 0 else None)
 
 

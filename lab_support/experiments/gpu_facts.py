@@ -1,6 +1,6 @@
 """Not an experiment: what torch and the driver say of this machine, for a recording's provenance and for refusals.
 
-Its samples: `torch`, `driver`, `packages`. It makes no CUDA context.
+Its samples: `driver`, `torch`. A process of its own, because to ask torch is to initialise CUDA.
 """
 
 import importlib.util

@@ -6,13 +6,14 @@ It makes no CUDA context and so costs no GPU memory; a process that only looks h
 import ctypes
 import os
 import subprocess
-from ctypes import Structure, byref, c_char_p, c_int, c_uint, c_ulonglong, c_void_p
+from ctypes import byref, c_char_p, c_int, c_uint, c_void_p
 from typing import Any, Protocol
+
+from lab_support.experiments.cuda_declarations import NOT_TOLD, NVML, MemoryInfo, ProcessInfo
 
 NVML_LIBRARY = "libnvidia-ml.so.1"
 MIB = 1 << 20
 _MOST_PROCESSES = 256
-_UNKNOWN = (1 << 64) - 1
 
 
 class GpuMemory(Protocol):
@@ -23,18 +24,6 @@ class GpuMemory(Protocol):
     def used(self) -> int | None: ...
 
     def processes(self) -> dict[int, int | None]: ...
-
-
-class _MemoryInfo(Structure):
-    """nvmlMemory_t."""
-
-    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
-
-
-class _ProcessInfo(Structure):
-    """nvmlProcessInfo_t, as the calls of version 2 and 3 fill it; 24 bytes."""
-
-    _fields_ = (("pid", c_uint), ("used", c_ulonglong), ("gpu_instance", c_uint), ("compute_instance", c_uint))
 
 
 class NvmlError(OSError):
@@ -52,21 +41,21 @@ class Nvml:
         self._device = c_void_p()
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
         if first.startswith(("GPU-", "MIG-")):
-            self._call("nvmlDeviceGetHandleByUUID", c_char_p(first.encode()), byref(self._device))
+            self._call("nvmlDeviceGetHandleByUUID", first.encode(), byref(self._device))
         else:
-            self._call("nvmlDeviceGetHandleByIndex_v2", c_uint(int(first or 0)), byref(self._device))
+            self._call("nvmlDeviceGetHandleByIndex_v2", int(first or 0), byref(self._device))
         self.used()
 
     def used(self) -> int:
-        info = _MemoryInfo()
+        info = MemoryInfo()
         self._call("nvmlDeviceGetMemoryInfo", self._device, byref(info))
         return int(info.used)
 
     def processes(self) -> dict[int, int | None]:
         """By the pid that the driver knows, which is not ours where we live in a pid namespace."""
-        count, infos = c_uint(_MOST_PROCESSES), (_ProcessInfo * _MOST_PROCESSES)()
+        count, infos = c_uint(_MOST_PROCESSES), (ProcessInfo * _MOST_PROCESSES)()
         self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._device, byref(count), infos)
-        return {info.pid: None if info.used == _UNKNOWN else int(info.used) for info in infos[: count.value]}
+        return {info.pid: None if info.used == NOT_TOLD else int(info.used) for info in infos[: count.value]}
 
     def device_count(self) -> int:
         count = c_uint()
@@ -78,10 +67,11 @@ class Nvml:
             function = getattr(self._library, name)
         except AttributeError:
             raise NvmlError(f"{name}: no such symbol in {NVML_LIBRARY}") from None
-        function.restype = c_int
-        code = function(*arguments)
-        if code:
-            raise NvmlError(f"{name}: NVML's code {code}")
+        function.argtypes, function.restype = NVML[name], c_int
+        if code := function(*arguments):
+            self._library.nvmlErrorString.argtypes, self._library.nvmlErrorString.restype = (c_int,), c_char_p
+            text = (self._library.nvmlErrorString(code) or b"").decode()
+            raise NvmlError(f"{name}: NVML's code {code}, {text}")
 
 
 class NvidiaSmi:

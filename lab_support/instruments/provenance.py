@@ -90,7 +90,7 @@ def _torch_problem(sample: dict[str, Any], facts: dict[str, Any]) -> str:
 
 def _driver_problem(sample: dict[str, Any], answers: dict[str, Any]) -> str:
     if not answers:
-        return sample.get("text") or "the driver could not be asked"
+        return sample.get("text") or "could not be asked"
     init = answers["init"]
     return f"cuInit answers {init['code']} {init['name']}" if init["code"] else ""
 

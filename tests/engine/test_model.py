@@ -7,19 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
+from lab_support.config import MODEL_IN_THE_BOX, ConfigError
 from lab_support.engine.checkpoint import has_16_bits
 from lab_support.engine.linear import LinearKind
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.runner import Runner
-from lab_support.engine.scheduler import Scheduler
 from lab_support.engine.step import Chunk, Step
 from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
+from tests.engine.greedy import assert_greedy, config, generate, prompts
 
-# Where the two best logits lie within this of each other, either token is right.
-NEAR_TIE = 1e-4
 LOGITS = 1e-4
 
 LLAMA3 = dict(
@@ -54,54 +52,6 @@ ARCHITECTURES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return make_folder(tmp_path_factory.mktemp("model"), dtype=torch.bfloat16)
-
-
-def config(folder: Path, **changes) -> ServerConfig:
-    return ServerConfig(**(dict(model=folder, device="cpu", num_gpu_blocks_override=256) | changes))
-
-
-def prompts(count: int, vocabulary: int, longest: int = 80) -> list[list[int]]:
-    rng = random.Random(count)
-    return [[rng.randrange(vocabulary) for _ in range(rng.randrange(1, longest))] for _ in range(count)]
-
-
-def generate(runner: Runner, questions: list[list[int]], max_tokens: int, **sizes) -> list[list[int]]:
-    """Greedy answers to all questions at once, and how often anything was preempted."""
-    scheduler = Scheduler(
-        **(
-            dict(
-                block_size=16,
-                num_blocks=runner.num_blocks,
-                max_num_seqs=64,
-                max_num_batched_tokens=512,
-                max_model_len=runner.max_model_len,
-                end_token_ids=runner.end_token_ids,
-            )
-            | sizes
-        )
-    )
-    sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
-    for number, tokens in enumerate(questions):
-        scheduler.add(Request(number, tokens, sampling))
-    answers: list[list[int]] = [[] for _ in questions]
-    while scheduler.has_work():
-        step = scheduler.schedule()
-        for output in scheduler.update(step, runner.run(step)):
-            answers[output.request_id] += output.token_ids
-    assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
-    return answers
-
-
-def assert_greedy(model, questions: list[list[int]], answers: list[list[int]]) -> None:
-    """Each token is the best by transformers' logits, or ties with it; says how many ties there were."""
-    ties = 0
-    for question, answer in zip(questions, answers, strict=True):
-        best = oracle_logits(model, question + answer)[len(question) - 1 : -1].topk(2)
-        for token, values, tokens in zip(answer, best.values.tolist(), best.indices.tolist(), strict=True):
-            tied = values[0] - values[1] < NEAR_TIE
-            ties += tied
-            assert token in tokens if tied else token == tokens[0]
-    print(f"near-ties: {ties} of {sum(map(len, answers))} tokens")
 
 
 # ---- what it computes -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which token is chosen, by the sampler's public door, on logits made by hand.
+"""Which token is chosen, by the sampler's public door, on logits made by hand, on every device.
 
 Statistical tests draw 4,000 tokens and allow 5 standard deviations: a right sampler fails one in 10^6 runs.
 """
@@ -6,6 +6,7 @@ Statistical tests draw 4,000 tokens and allow 5 standard deviations: a right sam
 import math
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,9 +14,19 @@ import torch
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import FEW_CANDIDATES, Sampler
 from lab_support.generation import SamplingParams
+from tests.engine.devices import ON_ALL, Device, opened
 
 DRAWS = 4000
 END = 3
+HERE: list[Device] = []
+
+
+@pytest.fixture(autouse=True, params=ON_ALL)
+def on_every_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    with opened(request.param) as device:
+        HERE.append(device)
+        yield
+        HERE.pop()
 
 
 def sequence(prompt=(0,), generated=(), **sampling) -> Sequence:
@@ -26,7 +37,7 @@ def sequence(prompt=(0,), generated=(), **sampling) -> Sequence:
 
 def sample(logits: list[list[float]] | torch.Tensor, *sequences: Sequence):
     rows = logits if isinstance(logits, torch.Tensor) else torch.tensor(logits)
-    return Sampler(frozenset({END})).sample(rows.float().clone(), list(sequences))
+    return Sampler(frozenset({END})).sample(HERE[-1].put(rows.float().clone()), list(sequences))
 
 
 def token(logits: list[float], **sampling) -> int:

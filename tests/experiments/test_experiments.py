@@ -5,7 +5,6 @@ the same with tensors on the CPU. Neither says anything about a GPU, and neither
 """
 
 import ast
-import ctypes
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.experiments import cuda_driver, gpu_memory
+from lab_support.experiments import cuda_driver
 from lab_support.instruments.provenance import ROOT
 from lab_support.instruments.recorder import EXPERIMENTS, sources_of
 
@@ -113,27 +112,23 @@ def test_a_started_child_says_how_long_it_took_to_get_there(fates):
 # ---- the driver by ctypes --------------------------------------------------------------------------------------------
 
 
-def test_structures_are_laid_out_as_cuda_h_and_nvml_h_lay_them_out():
-    properties = cuda_driver.AllocationProperties
-    assert ctypes.sizeof(properties) == 32
-    assert [getattr(properties, name).offset for name, _ in properties._fields_] == [0, 4, 8, 16, 24]
-    assert ctypes.sizeof(cuda_driver.MemoryLocation) == ctypes.sizeof(cuda_driver.AllocationFlags) == 8
-    assert ctypes.sizeof(cuda_driver.AccessDescription) == 12
-    assert ctypes.sizeof(gpu_memory._MemoryInfo) == 24
-    info = gpu_memory._ProcessInfo
-    assert [getattr(info, name).offset for name, _ in info._fields_] + [ctypes.sizeof(info)] == [0, 8, 16, 20, 24]
+STAND_INS = {"pretend_driver.c": "libcuda.so.1", "pretend_nvml.c": "libnvidia-ml.so.1"}
 
 
 @pytest.fixture(scope="module")
 def pretended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment in which `libcuda.so.1` is the stand-in."""
+    """Environment in which `libcuda.so.1`, `libnvidia-ml.so.1` and `nvidia-smi` are stand-ins."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        pytest.skip("no C compiler here for the stand-in for libcuda")
+        pytest.skip("no C compiler here for the stand-ins for libcuda and NVML")
     folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).with_name("pretend_driver.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)], check=True)
-    return {"LD_LIBRARY_PATH": str(folder)}
+    for source, library in STAND_INS.items():
+        path = Path(__file__).with_name(source)
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", str(folder / library), str(path)], check=True)
+    command = folder / "nvidia-smi"
+    command.write_text("#!/bin/sh\ncase $1 in *memory.used*) echo 3;; *) printf '11, 1\\n12, [N/A]\\n';; esac\n")
+    command.chmod(0o755)
+    return {"LD_LIBRARY_PATH": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def test_each_driver_call_is_asked_in_a_forked_child_and_answers_with_code_and_name(pretended):
@@ -160,12 +155,59 @@ def test_memory_made_in_one_process_is_mapped_in_another_by_its_descriptor_and_o
     assert [sample["signal"] for sample in of(samples, "maker killed")] == ["SIGKILL"]
 
 
+def told(script: str, environment: dict[str, str]) -> str:
+    """What a few lines of Python print, in a process with these libraries."""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, check=True)
+    return done.stdout.strip()
+
+
 def test_a_symbol_that_the_library_lacks_is_an_answer_too(pretended):
     script = "from lab_support.experiments.cuda_driver import Driver; print(Driver().call('cuNothing').code)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=os.environ | pretended, check=True
-    )
-    assert done.stdout.strip() == str(cuda_driver.NO_SYMBOL)
+    assert told(script, pretended) == str(cuda_driver.NO_SYMBOL)
+
+
+def test_nvml_tells_memory_in_all_and_by_process(pretended):
+    script = """
+import os
+from lab_support.experiments.gpu_memory import Nvml, NvmlError, open_gpu_memory
+memory = open_gpu_memory("cuda")
+print(memory.source, memory.used(), memory.processes() == {os.getpid(): 1 << 20, 4000000: None}, memory.device_count())
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-0000"
+print(Nvml().used())
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+try:
+    Nvml()
+except NvmlError as error:
+    print(error)
+"""
+    assert told(script, pretended | {"CUDA_VISIBLE_DEVICES": "0"}).splitlines() == [
+        f"NVML {3 << 20} True 1",
+        str(3 << 20),
+        "nvmlDeviceGetHandleByIndex_v2: NVML's code 2, Invalid Argument",
+    ]
+
+
+def test_without_nvml_nvidia_smi_is_asked(pretended):
+    script = """
+from lab_support.experiments.gpu_memory import open_gpu_memory
+memory = open_gpu_memory("cuda")
+print(memory.source, memory.used(), memory.processes())
+"""
+    assert told(script, {"PATH": pretended["PATH"]}) == f"nvidia-smi {3 << 20} {{11: {1 << 20}, 12: None}}"
+
+
+def test_bare_contexts_and_holders_go_the_driver_s_way(pretended):
+    """The parts of experiments 9 and 10 that need no torch, with the stand-ins."""
+    command = [sys.executable, "-m", "lab_support.experiments.context_cost", "--case", "bare"]
+    environment = os.environ | pretended
+    done = subprocess.run(command, input="", capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.stdout.startswith("load, cuInit (0), cuCtxCreate_v2 (0) in ms: ["), done.stderr
+    words = ("--servers", "0", "--bare", "3", "--seconds", "60")
+    samples = run("lab_support.experiments.memory_after_kill", *words, **pretended)
+    [bare], [whole] = of(samples, "bare round"), of(samples, "in all")
+    assert bare["said"] == ["holding"] * 3 and bare["before"] == bare["holding"]["used"] == 3 << 20
+    assert (whole["bare_killed"], whole["gpu"]["source"]) == (3, "NVML")
 
 
 # ---- rehearsals on the CPU -------------------------------------------------------------------------------------------

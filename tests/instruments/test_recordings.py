@@ -330,6 +330,32 @@ def test_each_reason_is_said():
     assert "CUDA_ERROR_NO_DEVICE" in recorder.refusal(driver_only, no_driver)
 
 
+SEEN_BY_TORCH = {"version": "2.11.0", "cuda": "13.0", "available": True}
+NO_DEVICE = {"call": "cuInit", "code": 100, "name": "CUDA_ERROR_NO_DEVICE", "value": None}
+GOOD = {"call": "cuInit", "code": 0, "name": "CUDA_SUCCESS", "value": None}
+
+
+@pytest.mark.parametrize(
+    ("torch", "driver", "said"),
+    [
+        (dict(value=SEEN_BY_TORCH), dict(value={"init": GOOD}), ""),
+        (dict(text="torch is not installed"), dict(value={"init": GOOD}), "torch is not installed"),
+        (None, dict(value={"init": GOOD}), "torch could not be asked"),
+        (dict(value=SEEN_BY_TORCH | {"cuda": ""}), dict(value={"init": GOOD}), "torch 2.11.0 was built without CUDA"),
+        (dict(value=SEEN_BY_TORCH | {"available": False}), dict(value={"init": GOOD}), "torch 2.11.0 sees no GPU"),
+        (dict(value=SEEN_BY_TORCH), dict(text="libcuda.so.1: cannot open"), "the driver: libcuda.so.1: cannot open"),
+        (dict(value=SEEN_BY_TORCH), dict(value={"init": NO_DEVICE}), "the driver: cuInit answers 100 CUDA_ERROR_NO_D"),
+        (dict(value=SEEN_BY_TORCH), None, "the driver: could not be asked"),
+    ],
+)  # fmt: skip
+def test_what_torch_and_the_driver_answer_becomes_a_reason(torch, driver, said):
+    """The samples are those of `gpu_facts`; the first row is a machine that can run it."""
+    samples = [{"what": "torch"} | torch] if torch else []
+    samples += [{"what": "driver"} | driver] if driver else []
+    found = recorder.refusal(EXPERIMENTS[0], provenance.machine(samples))
+    assert found.startswith(said) and bool(found) == bool(said)
+
+
 def test_the_command_needs_the_standard_library_alone_and_names_the_packages_that_lack(tmp_path):
     words = ("-S", "-m", "lab_support", "record", "--only", "11", "--out", str(tmp_path))
     done = record(*words, env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -111,7 +111,10 @@ def test_the_figure_says_how_many_times_as_long_and_where_its_bands_come_from():
 
 def test_a_kernel_that_does_not_tell_memory_still_gets_the_times():
     without = [{**each, "uss": [], "pss": [], "rss": []} for each in COSTS.samples]
-    picture = Costs(tuple(without)).figure()
+    costs = Costs(tuple(without))
+    assert "smaps_rollup" in costs.no_memory and not COSTS.no_memory
+    assert costs.mb("fork", 4) != costs.mb("fork", 4), "not a number"
+    picture = costs.figure()
     assert "20 times" in picture.alt and "This kernel does not tell private memory" in picture.alt
     assert picture.png()
 

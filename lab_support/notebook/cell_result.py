@@ -124,6 +124,11 @@ class ProcessResult:
         return {process.name: process.exit_code for process in self.processes}
 
     @property
+    def spawned(self) -> tuple[CellProcess, ...]:
+        """The processes that `multiprocessing` started by spawn, as the kernel's command lines say; in order."""
+        return tuple(one for one in self.processes if any("spawn_main" in each.command for each in one.execs))
+
+    @property
     def output(self) -> str:
         """All that was written, in the order in which it was read."""
         return "".join(text.text for text in self.texts)

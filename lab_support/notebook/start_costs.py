@@ -4,6 +4,7 @@ The samples are those of `lab_support.experiments.started_child.compare`, here f
 `children`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -57,9 +58,17 @@ class Costs:
 
     def mb(self, method: str, count: int, kind: str = "uss") -> float:
         """Memory of the median child of `count`, in MB: `uss` is its own alone, `pss` with its part of what is
-        shared, `rss` with all of that. Raises `LookupError` where the kernel did not tell."""
+        shared, `rss` with all of that. Not a number where the kernel did not tell; see `no_memory`."""
+        if self.no_memory:
+            return math.nan
         sizes = [size for sample in self._of(method, count) for size in sample[kind]]
         return median(self._found(sizes, method, count)) / _MB
+
+    @property
+    def no_memory(self) -> str:
+        """Why memory is not known: for a claim that can't be tested then. "" where it is."""
+        told = any(sample["uss"] for sample in self.samples)
+        return "" if told else "this kernel does not tell private memory (/proc/PID/smaps_rollup)"
 
     def _of(self, method: str, count: int) -> list[dict[str, Any]]:
         wanted = (method, count, False)
@@ -140,7 +149,7 @@ def _lines(left: Axes, right: Axes, costs: Costs, method: str) -> None:
     for count in counts:
         repeats = costs.all_ms(method, count)
         left.plot([count] * len(repeats), repeats, ".", color="white", markeredgecolor=colour, markersize=7, zorder=5)
-    if any(sample["uss"] for sample in costs.samples):
+    if not costs.no_memory:
         right.plot(counts, [costs.mb(method, count) for count in counts], style, **look)
 
 
@@ -170,10 +179,9 @@ def _findings(costs: Costs, most: int) -> tuple[str, str]:
     cheapest, dearest = costs.methods[-1], costs.methods[0]
     ratio = costs.ms(dearest, most) / costs.ms(cheapest, most)
     time = f"{most} by {dearest} take {ratio:.0f} times as long as by {cheapest}"
-    try:
-        small, large = costs.mb(cheapest, most), costs.mb(dearest, most)
-    except LookupError:
+    if costs.no_memory:
         return time, "This kernel does not tell private memory"
+    small, large = costs.mb(cheapest, most), costs.mb(dearest, most)
     return time, f"A child by {dearest} has {large:.0f} MB of its own, by {cheapest} {small:.0f}"
 
 

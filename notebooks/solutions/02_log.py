@@ -13,7 +13,7 @@ def work(log):
     log.write(f"child {os.getpid()} works\\n")
 
 def run(path):
-    """Runs in the parent. The log at `path` is to have three lines: the parent's, the child's, the parent's."""
+    """Runs in the parent. The log is to have its line, the child's, and its own again."""
     context = multiprocessing.get_context("spawn")
     with open(path, "w") as log:
         log.write(f"parent {os.getpid()} begins\\n")

@@ -15,7 +15,7 @@ def work(answer, size):
     answer.send((int(numpy.arange(size).sum()), os.getpid()))
 
 def ask_new_child(size):
-    """Runs in the parent: start a child for this piece of work alone. Returns the sum, and the child's pid."""
+    """Runs in the parent: a new child for each piece of work. Returns the sum, and its pid."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=work, args=(theirs, size))

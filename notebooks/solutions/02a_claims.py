@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab_support.notebook.cell_result import CellProcess, ProcessResult
+from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, changed
 
 _PARCELS = """\
@@ -221,16 +221,12 @@ def _refused(result: ProcessResult) -> list[str]:
     return [name for name, end in _ends(result).items() if "refuses" in end]
 
 
-def _children(result: ProcessResult) -> list[CellProcess]:
-    return [each for each in result.processes if "spawn_main" in str(each.execs)]
-
-
 def _stopped(result: ProcessResult) -> bool:
-    return "bootstrapping phase" in result.output and _children(result)[0].exit_code == 1
+    return "bootstrapping phase" in result.output and result.spawned[0].exit_code == 1
 
 
 def _workers_replaced(result: ProcessResult) -> bool:
-    workers = _children(result)
+    workers = result.spawned
     return any(each.exit_code == 1 for each in workers) and len(workers) > 2
 
 
@@ -259,7 +255,7 @@ BROKEN_CLAIMS = (
         "Without the guard there is one child, and no grandchild",
         _UNGUARDED,
         _GRANDCHILD,
-        lambda result: len(_children(result)) == 1,
+        lambda result: len(result.spawned) == 1,
     ),
     BrokenClaim("The child stops with a RuntimeError before it does its work", _UNGUARDED, _GUARDED, _stopped),
     BrokenClaim(
@@ -272,7 +268,7 @@ BROKEN_CLAIMS = (
         "A child can't find a function that a notebook's cell defines",
         _CELL,
         _forked(_CELL),
-        lambda result: "AttributeError" in result.output and result.process("P1").exit_code == 1,
+        lambda result: "AttributeError" in result.output and result.spawned[0].exit_code == 1,
     ),
     BrokenClaim(
         "Pool.map does not return: the deadline ended it",

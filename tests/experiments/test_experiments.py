@@ -16,7 +16,7 @@ import pytest
 
 from lab_support.experiments import cuda_driver
 from lab_support.instruments.provenance import ROOT
-from lab_support.instruments.recorder import EXPERIMENTS, sources_of
+from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
 
 OWN = ("lab_support.experiments", "lab_support.instruments.waiting")
 
@@ -44,7 +44,7 @@ def of(samples: list[dict], what: str, **fields: object) -> list[dict]:
 # ---- what they are made of -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("experiment", EXPERIMENTS + ON_ANY_MACHINE, ids=lambda one: one.name)
 def test_an_experiment_needs_torch_and_the_standard_library_alone(experiment):
     for path in sources_of(experiment.file):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):

@@ -61,6 +61,15 @@ class ServerConfig:
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
+    accept: str = flag(
+        "shared",
+        "who takes the next connection; shared: whose event loop comes first",
+        choices=("shared",),
+        group="processes",
+    )
+    backlog: int = flag(
+        2048, "connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn", group="processes"
+    )
     data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
     start_method: str = flag(
         "spawn",
@@ -128,6 +137,7 @@ class ServerConfig:
 
 _LEAST = {
     "api_server_count": 1,
+    "backlog": 1,
     "data_parallel_size": 1,
     "max_num_seqs": 1,
     "max_num_batched_tokens": 1,

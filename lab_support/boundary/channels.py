@@ -194,7 +194,6 @@ def _adopt(context: zmq.Context, kind: int, listener: socket.socket) -> zmq.Sock
     """
     adopted = _socket(context, kind)
     address = endpoint(listener)
-    listener.set_inheritable(False)
     adopted.setsockopt(zmq.USE_FD, listener.detach())
     adopted.bind(address)
     return adopted

@@ -6,6 +6,7 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ class ServerConfig:
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
     accept: str = flag(
         "shared",
-        "who takes the next connection; shared: whose event loop comes first",
-        choices=("shared",),
+        "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
+        "wakes; least-loaded: the one with the fewest connections",
+        choices=("shared", "exclusive", "least-loaded"),
         group="processes",
     )
     backlog: int = flag(
@@ -124,6 +126,10 @@ class ServerConfig:
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
+        if self.accept in {"exclusive", "least-loaded"} and sys.platform != "linux":
+            raise ConfigError(
+                f"--accept: got {self.accept}, which needs Linux's EPOLLEXCLUSIVE; here --accept shared works"
+            )
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"

@@ -1,14 +1,19 @@
 """The strategies of `--accept` as an operator meets them: what they have in common, and what each does alone."""
 
+import contextlib
 import os
+import signal
+import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from lab_support.instruments.kernel import accept_queues
+from tests.benchmarks.accept_strategies import Answers, api_pids, ask, measure
 from tests.running_server import RunningServer, running_server
 
-STRATEGIES = ("shared",)
+STRATEGIES = ("shared", "exclusive", "least-loaded")
 O_CLOEXEC = 0o2000000
 
 
@@ -40,3 +45,57 @@ def test_no_child_passes_a_descriptor_on_to_a_program_that_it_starts(server: Run
             if int(number) > 2 and not flags_of(pid, number) & O_CLOEXEC
         }
         assert kept == {}, name
+
+
+def connect(server: RunningServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port_of(server)), timeout=30)
+
+
+def served_by(server: RunningServer, connections: list[socket.socket]) -> Counter[str]:
+    """Who answers on each of these open connections."""
+    answers = Answers()
+    for connection in connections:
+        ask(connection, b"", answers, 0.0)
+    assert answers.failed == 0
+    return answers.served
+
+
+@pytest.mark.parametrize("strategy", ["exclusive", "least-loaded"])
+def test_each_sleeper_is_woken_in_turn_and_nobody_else(strategy: str) -> None:
+    """A herd of four wakes four for each connection, and leaves most to one (measured: 3.4 times its fair share)."""
+    with running_server(accept="shared", api_server_count=1) as server:
+        alone = measure("shared", 1, "steady", server)
+    with running_server(accept=strategy, api_server_count=4) as server:
+        together = measure(strategy, 4, "steady", server)
+    assert together.failed == 0
+    assert together.share <= 1.25
+    assert together.switches - alone.switches < 1.5
+
+
+def test_the_least_loaded_takes_connections_that_last() -> None:
+    """All at once, so that whoever is awake could take them all (measured of 32 under `exclusive`: up to 25 of one)."""
+    with running_server(accept="least-loaded", api_server_count=4) as server, contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(32)]
+        counts = served_by(server, connections)
+        assert max(counts.values()) - min(counts.values()) <= 2
+        assert len(counts) == 4
+        # Those of one API server end; the next ones are all its own.
+        other = min(counts)
+        for connection in connections:
+            if set(served_by(server, [connection])) == {other}:
+                connection.close()
+        later = [stack.enter_context(connect(server)) for _ in range(counts[other])]
+        assert served_by(server, later)[other] >= counts[other] - 2
+
+
+@pytest.mark.parametrize("strategy", ["shared", "exclusive", "least-loaded"])
+def test_who_is_stopped_takes_no_connection_from_the_others(strategy: str) -> None:
+    with running_server(accept=strategy, api_server_count=2) as server, contextlib.ExitStack() as stack:
+        stopped = api_pids(server)[0]
+        os.kill(stopped, signal.SIGSTOP)
+        while "State:\tT" not in Path(f"/proc/{stopped}/status").read_text():
+            os.sched_yield()
+        connections = [stack.enter_context(connect(server)) for _ in range(20)]
+        counts = served_by(server, connections)
+        os.kill(stopped, signal.SIGCONT)
+        assert counts == {"api-1": 20}

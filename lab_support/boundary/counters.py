@@ -16,7 +16,7 @@ from typing import Self
 _SLOT_BYTES = 64
 _WORD_BYTES = 8
 _WORDS = _SLOT_BYTES // _WORD_BYTES
-_REQUESTS_IN_FLIGHT, _CONNECTIONS = range(2)  # words within a slot
+_REQUESTS_IN_FLIGHT, _CONNECTIONS, _ACCEPTED = range(3)  # words within a slot
 
 TAKES_NONE = 1 << 62
 """In place of a number of connections: nobody takes connections for this slot, so none has fewer to offer."""
@@ -63,6 +63,7 @@ class Counters:
         """Nobody owns `slot`: no request, and nobody who takes connections. Also called once its owner has ended."""
         self._words[slot * _WORDS + _REQUESTS_IN_FLIGHT] = 0
         self._words[slot * _WORDS + _CONNECTIONS] = TAKES_NONE
+        self._words[slot * _WORDS + _ACCEPTED] = 0
 
     @property
     def requests_in_flight(self) -> int:
@@ -89,6 +90,19 @@ class Counters:
     def connections_by_slot(self) -> list[int]:
         """Everybody's `connections`."""
         return self._words[_CONNECTIONS::_WORDS].tolist()
+
+    @property
+    def accepted(self) -> int:
+        """Connections that this API server has taken so far."""
+        return self._words[self._own + _ACCEPTED]
+
+    @accepted.setter
+    def accepted(self, count: int) -> None:
+        self._words[self._own + _ACCEPTED] = count
+
+    def accepted_by_slot(self) -> list[int]:
+        """Everybody's `accepted`."""
+        return self._words[_ACCEPTED::_WORDS].tolist()
 
 
 def _nameless_file() -> int:

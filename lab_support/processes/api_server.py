@@ -24,7 +24,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_support import __version__
-from lab_support.boundary.accept import Acceptor, OpenConnections, SharedAccept
+from lab_support.boundary.accept import Acceptor, OpenConnections, make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
@@ -119,7 +119,7 @@ class ApiServer:
             timeout_keep_alive=KEEP_ALIVE,
         )
         connections = OpenConnections(self.given.counters)
-        acceptor = SharedAccept(self.given.listening_socket, self.config.backlog, connections)
+        acceptor = make_acceptor(self.config.accept, self.given.entrance, connections, self.config.backlog)
         self.http = HttpServer(config, acceptor, connections, on_started=self.tell_ready)
         await self.http.serve(sockets=[])
 

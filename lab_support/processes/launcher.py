@@ -21,10 +21,11 @@ from setproctitle import setproctitle
 from lab_support import __version__
 from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
+from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, Entrance
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
 from lab_support.boundary.listen_socket import listening_socket, url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
+from lab_support.boundary.pokes import Pokes, needs_pokes
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
 from lab_support.config import ConfigError, ServerConfig
@@ -81,6 +82,7 @@ class Launcher:
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
         self.counters = stack.enter_context(Counters(config.api_server_count))
+        self.pokes = stack.enter_context(Pokes(config.api_server_count)) if needs_pokes(config.accept) else None
         self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
         stack.callback(stop_python_processes)
@@ -96,6 +98,8 @@ class Launcher:
         self.listening_socket.close()
         self.listeners.close()
         self.counters.close()
+        if self.pokes:
+            self.pokes.close()
 
     def run(self) -> None:
         """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
@@ -122,7 +126,7 @@ class Launcher:
                 i,
                 self.run_id,
                 str(self.directory.metrics),
-                self.listening_socket,
+                Entrance(self.listening_socket, i, self.pokes),
                 self.listeners.inputs[i],
                 self.listeners.outputs[i],
                 self.counters,

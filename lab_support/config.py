@@ -65,8 +65,9 @@ class ServerConfig:
     accept: str = flag(
         "shared",
         "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
-        "wakes; least-loaded: the one with the fewest connections",
-        choices=("shared", "exclusive", "least-loaded"),
+        "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
+        "names, by sockets of their own",
+        choices=("shared", "exclusive", "least-loaded", "reuseport"),
         group="processes",
     )
     backlog: int = flag(
@@ -126,13 +127,19 @@ class ServerConfig:
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
-        if self.accept in {"exclusive", "least-loaded"} and sys.platform != "linux":
-            raise ConfigError(
-                f"--accept: got {self.accept}, which needs Linux's EPOLLEXCLUSIVE; here --accept shared works"
-            )
+        self._check_accept()
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
+            )
+
+    def _check_accept(self) -> None:
+        if self.accept != "shared" and sys.platform != "linux":
+            raise ConfigError(f"--accept: got {self.accept}, which needs Linux; here --accept shared works")
+        if self.accept == "reuseport" and self.uds:
+            raise ConfigError(
+                "--accept: got reuseport together with --uds, but Unix sockets have no SO_REUSEPORT: "
+                "a path leads to one socket; leave one of the two out"
             )
 
     @property

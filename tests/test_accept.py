@@ -13,7 +13,7 @@ from lab_support.instruments.kernel import accept_queues
 from tests.benchmarks.accept_strategies import Answers, api_pids, ask, measure
 from tests.running_server import RunningServer, running_server
 
-STRATEGIES = ("shared", "exclusive", "least-loaded")
+STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport")
 O_CLOEXEC = 0o2000000
 
 
@@ -99,3 +99,28 @@ def test_who_is_stopped_takes_no_connection_from_the_others(strategy: str) -> No
         counts = served_by(server, connections)
         os.kill(stopped, signal.SIGCONT)
         assert counts == {"api-1": 20}
+
+
+def bind(port: int, reuseport: bool) -> None:
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuseport)
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+
+
+def test_under_reuseport_each_has_a_queue_of_its_own_and_nobody_else_gets_in() -> None:
+    with running_server(accept="reuseport", api_server_count=4) as server:
+        queues = accept_queues(port_of(server)).queues
+        assert len(queues) == 4
+        for name, pid in server.pids.items():
+            held = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+            listening = [queue for queue in queues if f"socket:[{queue.inode}]" in held]
+            assert len(listening) == name.startswith("api-"), name
+        for reuseport in (False, True):
+            with pytest.raises(OSError, match="Address already in use"):
+                bind(port_of(server), reuseport)
+        counts = measure("reuseport", 4, "burst", server).shares
+        assert len(counts) == 4
+        # A fair draw of 400 leaves somebody with less than 60 in one of 100,000: the hash is as good as a draw.
+        assert min(counts) >= 60

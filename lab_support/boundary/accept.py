@@ -3,6 +3,7 @@
 shared        Every API server has the one listening socket in its event loop, which accepts as it likes.
 exclusive     The same socket, but the kernel wakes one API server for each connection: EPOLLEXCLUSIVE.
 least-loaded  As exclusive; who was woken and has more connections open than another pokes that one instead.
+reuseport     As shared, on a socket that nobody else has: the kernel's hash has chosen already.
 
 An acceptor takes a connection and gives it to a protocol, as the event loop's own server would. All of them run on
 uvloop, so that a token pays nothing for the choice. What a connection pays: `shared` accepts in C, the others in
@@ -46,7 +47,7 @@ class Acceptor(Protocol):
 def make_acceptor(strategy: str, entrance: Entrance, connections: "OpenConnections", backlog: int) -> Acceptor:
     """The acceptor of one API server for `--accept`."""
     match strategy:
-        case "shared":
+        case "shared" | "reuseport":
             return SharedAccept(entrance.socket, backlog, connections)
         case "exclusive":
             return ExclusiveAccept(entrance, connections, better_placed=lambda: None)

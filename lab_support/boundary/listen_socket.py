@@ -22,9 +22,7 @@ from lab_support.config import ConfigError, ServerConfig
 def listening_socket(config: ServerConfig) -> Iterator[socket.socket]:
     """The launcher's listening socket; closed at the end, and a Unix socket's name removed. Raises `ConfigError`."""
     bound = (
-        _listen_unix(config.uds, config.backlog)
-        if config.uds
-        else _listen_tcp(config.host, config.port, config.backlog)
+        _listen_unix(config.uds, config.backlog) if config.uds else bind_tcp(config.host, config.port, config.backlog)
     )
     with bound:
         try:
@@ -44,7 +42,8 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _listen_tcp(host: str, port: int, backlog: int) -> socket.socket:
+def bind_tcp(host: str, port: int, backlog: int | None = None) -> socket.socket:
+    """A socket bound to the port, which listens where `backlog` is given. Raises `ConfigError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -56,7 +55,8 @@ def _listen_tcp(host: str, port: int, backlog: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(address)
-        bound.listen(backlog)
+        if backlog is not None:
+            bound.listen(backlog)
     except OSError as error:
         bound.close()
         raise ConfigError(

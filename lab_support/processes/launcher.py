@@ -4,7 +4,8 @@ Runs as:     lab:launcher
 Started by:  you: `lab serve`
 Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP
 Sends:       Addresses to each child; Fatal to the API servers; SIGTERM and SIGKILL
-Holds:       the listening socket, the write end of the lifeline, the runtime directory and its lock
+Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
+             directory and its lock
 Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends
 """
 
@@ -21,11 +22,11 @@ from setproctitle import setproctitle
 from lab_support import __version__
 from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, Entrance
+from lab_support.boundary.entrances import make_entrances
+from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.listen_socket import listening_socket, url_of
+from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
-from lab_support.boundary.pokes import Pokes, needs_pokes
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
 from lab_support.config import ConfigError, ServerConfig
@@ -75,14 +76,13 @@ class Launcher:
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
-        self.listening_socket = stack.enter_context(listening_socket(config))
+        self.entrances = stack.enter_context(make_entrances(config, config.api_server_count))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
         self.counters = stack.enter_context(Counters(config.api_server_count))
-        self.pokes = stack.enter_context(Pokes(config.api_server_count)) if needs_pokes(config.accept) else None
         self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
         stack.callback(stop_python_processes)
@@ -95,11 +95,9 @@ class Launcher:
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
-        self.listening_socket.close()
+        self.entrances.close_after_fork()
         self.listeners.close()
         self.counters.close()
-        if self.pokes:
-            self.pokes.close()
 
     def run(self) -> None:
         """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
@@ -122,16 +120,18 @@ class Launcher:
             module = "lab_support.processes.engine_core"
             self.children.start(config.start_method, f"engine-{i}", module, config, i)
         for i in range(config.api_server_count):
+            entrance = self.entrances.open_for(i)
             given = ApiServerInheritance(
                 i,
                 self.run_id,
                 str(self.directory.metrics),
-                Entrance(self.listening_socket, i, self.pokes),
+                entrance,
                 self.listeners.inputs[i],
                 self.listeners.outputs[i],
                 self.counters,
             )
             self.children.start("spawn", f"api-{i}", "lab_support.processes.api_server", config, given)
+            self.entrances.given(entrance)
         if self.listeners.stats and self.listeners.loads:
             module = "lab_support.processes.coordinator"
             self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
@@ -166,7 +166,7 @@ class Launcher:
 
     def announce(self) -> None:
         """One line for people, and one JSON line for the program that asked for it by --ready-fd."""
-        url, config = url_of(self.listening_socket), self.config
+        url, config = url_of(self.entrances.bound), self.config
         engine = self.details["engine-0"]
         print(
             f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "

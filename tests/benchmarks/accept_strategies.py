@@ -215,9 +215,12 @@ def streaming(server: RunningServer, strategy: str, api_servers: int) -> Outcome
     report: dict = {}
 
     def work() -> None:
-        report.update(json.loads(subprocess.run(command, capture_output=True, check=True).stdout.splitlines()[-1]))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        report.update(json.loads(done.stdout.splitlines()[-1]))
 
     switches = kernel.count_wake_ups(pids, work, CONNECTIONS, idle_seconds=1.0)
+    if report["errors"]:
+        print(f"{strategy}, {api_servers} API servers: {report['errors']}", file=sys.stderr)
     served = {name: share["requests"] for name, share in report["by_server"].items()}
     latency = report["end_to_end"]
     return outcome_of(

@@ -66,8 +66,8 @@ class ServerConfig:
         "shared",
         "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
         "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
-        "names, by sockets of their own",
-        choices=("shared", "exclusive", "least-loaded", "reuseport"),
+        "names, by sockets of their own; handoff: the one to which the launcher passes it",
+        choices=("shared", "exclusive", "least-loaded", "reuseport", "handoff"),
         group="processes",
     )
     backlog: int = flag(

@@ -13,7 +13,7 @@ from lab_support.instruments.kernel import accept_queues
 from tests.benchmarks.accept_strategies import Answers, api_pids, ask, measure
 from tests.running_server import RunningServer, running_server
 
-STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport")
+STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport", "handoff")
 O_CLOEXEC = 0o2000000
 
 
@@ -124,3 +124,26 @@ def test_under_reuseport_each_has_a_queue_of_its_own_and_nobody_else_gets_in() -
         assert len(counts) == 4
         # A fair draw of 400 leaves somebody with less than 60 in one of 100,000: the hash is as good as a draw.
         assert min(counts) >= 60
+
+
+def test_under_handoff_the_launcher_alone_listens_and_deals_by_open_connections() -> None:
+    with running_server(accept="handoff", api_server_count=4) as server, contextlib.ExitStack() as stack:
+        (queue,) = accept_queues(port_of(server)).queues
+        holders = {
+            name
+            for name, pid in server.pids.items()
+            for number in os.listdir(f"/proc/{pid}/fd")
+            if os.readlink(f"/proc/{pid}/fd/{number}") == f"socket:[{queue.inode}]"
+        }
+        assert holders == {"launcher"}
+        connections = [stack.enter_context(connect(server)) for _ in range(32)]
+        assert set(served_by(server, connections).values()) == {8}
+
+
+def test_a_stopped_api_server_does_not_stop_the_acceptor() -> None:
+    """It is passed connections until its channel is full, and then the others are."""
+    with running_server(accept="handoff", api_server_count=2) as server, contextlib.ExitStack() as stack:
+        os.kill(api_pids(server)[0], signal.SIGSTOP)
+        connections = [stack.enter_context(connect(server)) for _ in range(20)]
+        os.kill(api_pids(server)[0], signal.SIGCONT)
+        assert served_by(server, connections) == {"api-0": 10, "api-1": 10}

@@ -3,6 +3,7 @@
 shared        Every API server has the one listening socket in its event loop, which accepts as it likes.
 exclusive     The same socket, but the kernel wakes one API server for each connection: EPOLLEXCLUSIVE.
 least-loaded  As exclusive; who was woken and has more connections open than another pokes that one instead.
+handoff       The launcher accepts, and passes each connection to the API server that has the fewest.
 reuseport     As shared, on a socket that nobody else has: the kernel's hash has chosen already.
 
 An acceptor takes a connection and gives it to a protocol, as the event loop's own server would. All of them run on
@@ -22,6 +23,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from lab_support.boundary.counters import TAKES_NONE, Counters
+from lab_support.boundary.handoff import receive
 from lab_support.boundary.inheritance import Entrance
 
 log = logging.getLogger("lab.accept")
@@ -53,6 +55,8 @@ def make_acceptor(strategy: str, entrance: Entrance, connections: "OpenConnectio
             return ExclusiveAccept(entrance, connections, better_placed=lambda: None)
         case "least-loaded":
             return ExclusiveAccept(entrance, connections, better_placed=connections.least_loaded)
+        case "handoff":
+            return HandedAccept(entrance, connections)
     raise AssertionError(strategy)
 
 
@@ -67,9 +71,11 @@ class OpenConnections:
 
     def accepting(self, accepting: bool) -> None:
         self._accepting = accepting
-        if accepting:  # one that came late is not to make up for what it has missed
-            self._counters.accepted = max(self._counters.accepted_by_slot())
         self._publish()
+
+    def catch_up(self) -> None:
+        """One that comes late is not to make up for what it has missed."""
+        self._counters.accepted = max(self._counters.accepted_by_slot())
 
     def opened(self) -> None:
         self.count += 1
@@ -143,18 +149,18 @@ class ExclusiveAccept:
         self._pokes = entrance.pokes
         self._connections = connections
         self._better_placed = better_placed
-        self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None  # while it stands back
         self._tries = 0
         connections.on_closed = self._reconsider
 
     async def start(self, make_protocol: MakeProtocol) -> None:
-        self._make_protocol = make_protocol
+        self._openings = Openings(self._connections, make_protocol)
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
         self._entry = ExclusiveEntry(self._loop, self._socket.fileno())
         await self._entry.make(self._on_readable)
         self._loop.add_reader(self._pokes.descriptor(self._slot), self._on_poke)
+        self._connections.catch_up()
         self._connections.accepting(True)
 
     def stop(self) -> None:
@@ -230,10 +236,23 @@ class ExclusiveAccept:
             self._stand_back(BREATHER, self._come_back)
             return
         self._entry.to_the_back()
+        self._openings.add(accepted)
+
+
+class Openings:
+    """Connections that were accepted in Python, on their way into the event loop."""
+
+    def __init__(self, connections: OpenConnections, make_protocol: MakeProtocol) -> None:
+        self._connections = connections
+        self._make_protocol = make_protocol
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, accepted: socket.socket) -> None:
         self._connections.opened()
         opening = self._loop.create_task(self._open(accepted))
-        self._opening.add(opening)  # the loop itself keeps no task alive
-        opening.add_done_callback(self._opening.discard)
+        self._tasks.add(opening)  # the loop itself keeps no task alive
+        opening.add_done_callback(self._tasks.discard)
 
     async def _open(self, accepted: socket.socket) -> None:
         try:
@@ -287,3 +306,27 @@ class ExclusiveEntry:
     def close(self) -> None:
         self._loop.remove_reader(self._descriptor)
         self._epoll.close()
+
+
+class HandedAccept:
+    """Takes what the launcher hands over; see boundary/handoff.py."""
+
+    def __init__(self, entrance: Entrance, connections: OpenConnections) -> None:
+        self._channel = entrance.socket
+        self._connections = connections
+
+    async def start(self, make_protocol: MakeProtocol) -> None:
+        self._openings = Openings(self._connections, make_protocol)
+        asyncio.get_running_loop().add_reader(self._channel, self._on_readable)
+        self._connections.accepting(True)
+
+    def stop(self) -> None:
+        """What lies in the channel has been given to this one, and nobody else can take it while it lives."""
+        self._connections.accepting(False)
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._on_readable()
+        self._channel.close()
+
+    def _on_readable(self) -> None:
+        while (accepted := receive(self._channel)) is not None:
+            self._openings.add(accepted)

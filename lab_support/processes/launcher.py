@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from setproctitle import setproctitle
 
 from lab_support import __version__
-from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
+from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled, Signals
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.entrances import make_entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
@@ -76,13 +76,13 @@ class Launcher:
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
-        self.entrances = stack.enter_context(make_entrances(config, config.api_server_count))
+        self.counters = stack.enter_context(Counters(config.api_server_count))
+        self.entrances = stack.enter_context(make_entrances(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
-        self.counters = stack.enter_context(Counters(config.api_server_count))
         self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
         stack.callback(stop_python_processes)
@@ -107,11 +107,20 @@ class Launcher:
             self.await_ready()
             drain = self.config.shutdown_timeout
             self.announce()
-            for event in self.children.events(self.signals):
-                self.on_event(event)
+            while True:
+                self.wait_for_something()
         except Ended as ended:
             self.stop(ended, drain)
             raise
+
+    def wait_for_something(self) -> None:
+        """One event, or the time at which something is due."""
+        events = self.children.events(self.signals, self.entrances.due, self.entrances.waitables)
+        event = next(events, None)
+        if event is None:
+            self.entrances.on_due()
+        else:
+            self.on_event(event)
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -160,6 +169,8 @@ class Launcher:
                 raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
             case Exited(name, code):
                 raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+            case Readable():
+                self.entrances.on_readable()
             case Signalled(number):
                 log.info("%s: stopping", signal.Signals(number).name)
                 raise Ended(ExitCode.STOPPED, signal.Signals(number).name)

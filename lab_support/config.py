@@ -73,6 +73,12 @@ class ServerConfig:
     backlog: int = flag(
         2048, "connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn", group="processes"
     )
+    restart_api_servers: bool = flag(
+        True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
+    )
+    api_server_restart_limit: int = flag(
+        5, "deaths in the place of one API server within a minute that are mended so", group="processes"
+    )
     data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
     start_method: str = flag(
         "spawn",
@@ -151,6 +157,7 @@ class ServerConfig:
 _LEAST = {
     "api_server_count": 1,
     "backlog": 1,
+    "api_server_restart_limit": 1,
     "data_parallel_size": 1,
     "max_num_seqs": 1,
     "max_num_batched_tokens": 1,
@@ -170,6 +177,17 @@ def as_flag(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
+def words_for(choices: dict[str, Any]) -> list[str]:
+    """Choices as words of the command: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
+    words: list[str] = []
+    for name, value in choices.items():
+        if isinstance(value, bool):
+            words.append(as_flag(name if value else f"no_{name}"))
+        elif value is not None:
+            words += [as_flag(name), str(value)]
+    return words
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` one flag for each field of `ServerConfig`, in groups."""
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -177,6 +195,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         details = choice.metadata
         group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
         default = "" if choice.default is None else f" (default: {_short(choice.default)})"
+        if details["type"] is bool:
+            group.add_argument(
+                as_flag(choice.name),
+                action=argparse.BooleanOptionalAction,
+                default=choice.default,
+                help=details["help"] + default,
+            )
+            continue
         group.add_argument(
             as_flag(choice.name),
             type=details["type"],

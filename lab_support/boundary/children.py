@@ -36,7 +36,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Signalled:
-    """The launcher got SIGTERM, SIGINT or SIGHUP."""
+    """The launcher got SIGTERM, SIGINT, SIGHUP or SIGUSR1."""
 
     number: int
 
@@ -64,18 +64,18 @@ class _Child:
 
 
 class Signals:
-    """The signals that stop the launcher. A handler only records: the number goes into a socket that is waited on.
+    """The signals that the launcher hears. A handler only records: the number goes into a socket that is waited on.
 
     Made by the launcher's main thread; a context manager that gives the former handlers back.
     """
 
-    STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
     def __enter__(self) -> Self:
         self.read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._former_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, _record) for number in self.STOPPING}
+        self._former = {number: signal.signal(number, _record) for number in self.TAKEN}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,6 +124,11 @@ class Children:
             birth = Birth(name, module, *self._birth)
             process = start(method, birth, (theirs, *arguments), self._close_after_fork)
         self._children[name] = _Child(process, ours)
+
+    def rename(self, old: str, new: str) -> None:
+        """From now on the child `old` is called `new` here; its own title is its own matter."""
+        assert new not in self._children, new
+        self._children[new] = self._children.pop(old)
 
     def _close_after_fork(self) -> None:
         """In a child made by fork: close the launcher's own descriptors, its ends to the siblings among them."""

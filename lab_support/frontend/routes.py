@@ -60,7 +60,7 @@ def build_app(
     engine_client: EngineClient,
     counters: InFlight,
     identity: Identity,
-) -> ASGIApp:
+) -> Served:
     """The ASGI application of one API server. Sets `engine_client.on_stats`."""
     metrics = Metrics(config.model_name, engine_client.engine_count, identity.api_server_index)
     engine_client.on_stats = metrics.on_stats
@@ -88,7 +88,7 @@ def build_app(
     app: ASGIApp = Errors(Router(routes, redirect_slashes=False))
     if config.api_key is not None:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
-    return Served(app, identity.title, metrics.server.answered)
+    return Served(app, identity.title, metrics.server.answered, metrics.publish)
 
 
 class ModelLimits:

@@ -1,12 +1,14 @@
 """API server: speaks HTTP, owns no GPU, never loads torch.
 
-Runs as:     lab:api-0, lab:api-1, …
-Started by:  launcher, by spawn, with the listening socket
+Runs as:     lab:api-0, lab:api-1, …; lab:api-0-retiring once another has its place
+Started by:  launcher, by spawn, with what its connections come out of (--accept: boundary/accept.py)
 Receives:    connections; Tokens, EngineStats, EngineReady from every engine core; Loads from the coordinator;
-             Addresses, Fatal from the launcher
+             Addresses, Retire, Fatal from the launcher
 Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
-Holds:       the listening socket (the launcher's own, by inheritance), one ZeroMQ socket per direction, the counters
-Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal
+Holds:       the listening socket (the launcher's own, by inheritance; reuseport: one of its own; handoff: a channel
+             to the launcher instead), one ZeroMQ socket per direction, the counters
+Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal, Retire
+             (SIGUSR1 to the launcher: once its last connection has ended)
 """
 
 import asyncio
@@ -18,9 +20,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
+from setproctitle import setproctitle
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_support import __version__
@@ -28,12 +32,15 @@ from lab_support.boundary.accept import Acceptor, OpenConnections, make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
-from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, decoder, encode
+from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.log import set_up_log
 from lab_support.model_folder import ModelFolder
+
+if TYPE_CHECKING:
+    from lab_support.frontend.middleware import Served
 
 log = logging.getLogger("lab.api")
 
@@ -83,7 +90,7 @@ class ApiServer:
         with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
             self.client = EngineClient(
                 channels,
-                given.index,
+                given.entrance.slot,
                 config.api_server_count,
                 config.data_parallel_size,
                 on_ready=self.engines_ready.set,
@@ -96,17 +103,18 @@ class ApiServer:
             if self.client.fatal is None:
                 await self.serve(app)
 
-    def build_app(self) -> object:
+    def build_app(self) -> "Served":
         # Imported here, not above: prometheus_client wants PROMETHEUS_MULTIPROC_DIR to be set when it is imported.
         from lab_support.frontend.routes import Identity, build_app
 
-        counters = self.given.counters.own(self.given.index)
+        counters = self.given.counters.own(self.given.entrance.slot)
         identity = Identity(
             self.given.index, self.given.run_id, __version__, int(time.time()), {self.name: os.getpid()}
         )
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 
-    async def serve(self, app: object) -> None:
+    async def serve(self, app: "Served") -> None:
+        self.app = app
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             http=HttpConnection,
@@ -122,6 +130,7 @@ class ApiServer:
         acceptor = make_acceptor(self.config.accept, self.given.entrance, connections, self.config.backlog)
         self.http = HttpServer(config, acceptor, connections, on_started=self.tell_ready)
         await self.http.serve(sockets=[])
+        app.publish()
 
     def tell_ready(self) -> None:
         self.control.send_bytes(encode(Ready({})))
@@ -135,6 +144,15 @@ class ApiServer:
             return
         if isinstance(message, Fatal):
             self.give_up(message)
+        elif isinstance(message, Retire):
+            self.retire()
+
+    def retire(self) -> None:
+        """Another API server has this one's place: finish all that runs, however long it takes, and cut nobody."""
+        setproctitle(f"lab:{self.name}-retiring")
+        assert self.http is not None
+        self.app.close_connections()
+        self.http.retire()
 
     def drain(self) -> None:
         """SIGTERM: take no more connections, finish what runs, and after --shutdown-timeout give it up."""
@@ -169,6 +187,7 @@ class HttpServer(uvicorn.Server):
         self._acceptor = acceptor
         self._connections = connections
         self._on_started = on_started
+        self._retiring = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -181,8 +200,29 @@ class HttpServer(uvicorn.Server):
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._acceptor.stop()
+        if not self._retiring:
+            self._acceptor.stop()
         await super().shutdown(sockets)
+
+    def retire(self) -> None:
+        """Take no more connections, and end when the last one has.
+
+        A connection that is between two requests stays open, because its client may be sending just now: it ends with
+        the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
+        """
+        self._acceptor.stop()
+        self._retiring = True
+        asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_silent)
+
+    def _close_silent(self) -> None:
+        """Connections on which nothing was ever asked have no keep-alive timeout that would end them."""
+        for connection in list(self.server_state.connections):
+            if connection.cycle is None:  # type: ignore[union-attr]
+                connection.transport.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, ten times a second. True: end."""
+        return await super().on_tick(counter) or (self._retiring and not self._connections.count)
 
     def stop_waiting(self) -> None:
         """Leave clients that don't read their farewell."""

@@ -6,6 +6,7 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ class ServerConfig:
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
+    accept: str = flag(
+        "shared",
+        "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
+        "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
+        "names, by sockets of their own; handoff: the one to which the launcher passes it",
+        choices=("shared", "exclusive", "least-loaded", "reuseport", "handoff"),
+        group="processes",
+    )
+    backlog: int = flag(
+        2048, "connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn", group="processes"
+    )
+    restart_api_servers: bool = flag(
+        True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
+    )
+    api_server_restart_limit: int = flag(
+        5, "deaths in the place of one API server within a minute that are mended so", group="processes"
+    )
     data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
     start_method: str = flag(
         "spawn",
@@ -115,9 +133,19 @@ class ServerConfig:
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
+        self._check_accept()
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
+            )
+
+    def _check_accept(self) -> None:
+        if self.accept != "shared" and sys.platform != "linux":
+            raise ConfigError(f"--accept: got {self.accept}, which needs Linux; here --accept shared works")
+        if self.accept == "reuseport" and self.uds:
+            raise ConfigError(
+                "--accept: got reuseport together with --uds, but Unix sockets have no SO_REUSEPORT: "
+                "a path leads to one socket; leave one of the two out"
             )
 
     @property
@@ -128,6 +156,8 @@ class ServerConfig:
 
 _LEAST = {
     "api_server_count": 1,
+    "backlog": 1,
+    "api_server_restart_limit": 1,
     "data_parallel_size": 1,
     "max_num_seqs": 1,
     "max_num_batched_tokens": 1,
@@ -147,6 +177,17 @@ def as_flag(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
+def words_for(choices: dict[str, Any]) -> list[str]:
+    """Choices as words of the command: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
+    words: list[str] = []
+    for name, value in choices.items():
+        if isinstance(value, bool):
+            words.append(as_flag(name if value else f"no_{name}"))
+        elif value is not None:
+            words += [as_flag(name), str(value)]
+    return words
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` one flag for each field of `ServerConfig`, in groups."""
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -154,6 +195,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         details = choice.metadata
         group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
         default = "" if choice.default is None else f" (default: {_short(choice.default)})"
+        if details["type"] is bool:
+            group.add_argument(
+                as_flag(choice.name),
+                action=argparse.BooleanOptionalAction,
+                default=choice.default,
+                help=details["help"] + default,
+            )
+            continue
         group.add_argument(
             as_flag(choice.name),
             type=details["type"],

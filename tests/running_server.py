@@ -1,4 +1,4 @@
-"""Starts the real server as any user would, for tests: a process, a port, a ready line. No server code is imported."""
+"""Starts the real server as any user would, for tests: a process, a port, a ready line."""
 
 import contextlib
 import json
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+
+from lab_support.config import words_for
 
 
 @dataclass
@@ -45,11 +47,6 @@ class RunningServer:
         return self.process.wait(30)
 
 
-def flags(**choices: object) -> list[str]:
-    """`max_num_seqs=4` becomes `--max-num-seqs 4`."""
-    return [word for name, value in choices.items() for word in ("--" + name.replace("_", "-"), str(value))]
-
-
 @contextlib.contextmanager
 def launched(*words: str, env: dict[str, str] | None = None, **choices: object) -> Iterator[tuple]:
     """A launcher that has just been started: (process, read end of its ready pipe, log file, its TMPDIR)."""
@@ -61,8 +58,8 @@ def launched(*words: str, env: dict[str, str] | None = None, **choices: object) 
             "-m",
             "lab_support",
             "serve",
-            *flags(port=0, ready_fd=write),
-            *flags(**choices),
+            *words_for({"port": 0, "ready_fd": write}),
+            *words_for(choices),
             *words,
         ]
         runtime = Path(directory) / "r"

@@ -19,7 +19,8 @@ def files(directory: Path) -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_a_kill_while_streaming_leaves_nothing(role: str) -> None:
-    with running_server(data_parallel_size=2) as server:
+    """Without replacement: what an API server's death does with it is in test_replacement.py."""
+    with running_server(data_parallel_size=2, restart_api_servers=False) as server:
         streams = Streams(server.url, 4)
         os.kill(server.pids[role], signal.SIGKILL)
         if role == "resource-tracker":  # Python's own: nobody here needs it

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
@@ -36,7 +36,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Signalled:
-    """The launcher got SIGTERM, SIGINT or SIGHUP."""
+    """The launcher got SIGTERM, SIGINT, SIGHUP or SIGUSR1."""
 
     number: int
 
@@ -49,7 +49,12 @@ class Said:
     message: ToLauncher
 
 
-Event = Exited | Signalled | Said
+@dataclass(frozen=True)
+class Readable:
+    """Something else that the launcher waits for is readable."""
+
+
+Event = Exited | Signalled | Said | Readable
 
 
 @dataclass
@@ -59,18 +64,18 @@ class _Child:
 
 
 class Signals:
-    """The signals that stop the launcher. A handler only records: the number goes into a socket that is waited on.
+    """The signals that the launcher hears. A handler only records: the number goes into a socket that is waited on.
 
     Made by the launcher's main thread; a context manager that gives the former handlers back.
     """
 
-    STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
     def __enter__(self) -> Self:
         self.read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._former_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, _record) for number in self.STOPPING}
+        self._former = {number: signal.signal(number, _record) for number in self.TAKEN}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,6 +125,11 @@ class Children:
             process = start(method, birth, (theirs, *arguments), self._close_after_fork)
         self._children[name] = _Child(process, ours)
 
+    def rename(self, old: str, new: str) -> None:
+        """From now on the child `old` is called `new` here; its own title is its own matter."""
+        assert new not in self._children, new
+        self._children[new] = self._children.pop(old)
+
     def _close_after_fork(self) -> None:
         """In a child made by fork: close the launcher's own descriptors, its ends to the siblings among them."""
         self._close_launcher_after_fork()
@@ -138,13 +148,18 @@ class Children:
         tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
         return pids | ({"resource-tracker": tracker} if tracker else {})
 
-    def events(self, signals: Signals, deadline: float | None = None) -> Iterator[Event]:
-        """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never)."""
+    def events(
+        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket] = ()
+    ) -> Iterator[Event]:
+        """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never).
+
+        It may be left at any event: what was not yielded is still there for the next call.
+        """
         while deadline is None or time.monotonic() < deadline:
             sentinels = {child.process.sentinel: name for name, child in self._children.items()}
             controls = {child.control: name for name, child in self._children.items() if child.control}
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = connection.wait([signals.read, *controls, *sentinels], left)
+            ready = connection.wait([signals.read, *controls, *sentinels, *others], left)
             # Messages before ends: the last word of a child that is gone says why.
             for control in [found for found in ready if found in controls]:
                 yield from self._hear(controls[control])
@@ -152,6 +167,8 @@ class Children:
                 yield Signalled(signals.take())
             for sentinel in [found for found in ready if found in sentinels]:
                 yield self._bury(sentinels[sentinel])
+            if any(other in ready for other in others):
+                yield Readable()
 
     def _hear(self, name: str) -> Iterator[Said]:
         child = self._children[name]

@@ -6,13 +6,27 @@ inherits. They are apart from the processes' own files because the launcher, whi
 what these processes import.
 """
 
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.messages import Addresses
+from lab_support.boundary.pokes import Pokes
+
+LOADS = "loads"  # the one name that stays: an API server that comes later connects to it
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """What an API server is given to take connections by. `slot`: which of the counters and pokes are its own."""
+
+    socket: socket.socket
+    slot: int
+    pokes: Pokes | None  # None where the strategy needs none
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class ApiServerInheritance:
     index: int
     run_id: str
     metrics_directory: str
-    listening_socket: socket.socket
+    entrance: Entrance
     inputs: socket.socket
     outputs: socket.socket
     counters: Counters
@@ -35,10 +49,11 @@ class ChannelListeners:
     """
 
     def __init__(self, path_of: Callable[[str], str], api_server_count: int, with_coordinator: bool) -> None:
+        self._path_of = path_of
         self.inputs = [_listen(path_of(f"api-{i}-in")) for i in range(api_server_count)]
         self.outputs = [_listen(path_of(f"api-{i}-out")) for i in range(api_server_count)]
         self.stats = _listen(path_of("stats")) if with_coordinator else None
-        self.loads = _listen(path_of("loads")) if with_coordinator else None
+        self.loads = _listen(path_of(LOADS)) if with_coordinator else None
         self.addresses = Addresses(
             [endpoint(listener) for listener in self.inputs],
             [endpoint(listener) for listener in self.outputs],
@@ -51,6 +66,12 @@ class ChannelListeners:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def of(self, slot: int) -> tuple[socket.socket, socket.socket]:
+        """What Generate comes in by and what Tokens do, for an API server: those made at first, or new ones."""
+        if slot < len(self.inputs) and self.inputs[slot].fileno() >= 0:
+            return self.inputs[slot], self.outputs[slot]
+        return _listen(self._path_of(f"api-{slot}-in")), _listen(self._path_of(f"api-{slot}-out"))
 
     def close(self) -> None:
         """The processes that adopted them go on holding them."""
@@ -66,6 +87,8 @@ def endpoint(listener: socket.socket) -> str:
 
 def _listen(path: str) -> socket.socket:
     """It must listen before it is handed over: libzmq only accepts, and on a socket that does not listen it aborts."""
+    with suppress(FileNotFoundError):  # of one that died before everyone was connected to it
+        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen(128)

@@ -25,7 +25,11 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class ExitCode(IntEnum):
-    """What a process of ours says with its last breath. Everything else is a crash or a signal."""
+    """What a process of ours says with its last breath. Everything else is a crash or a signal.
+
+    For the launcher, every end of an API server that it did not ask for is a reason to start another, but one:
+    REFUSED is final, because whoever follows would be refused too. Before the server is ready every end is final.
+    """
 
     STOPPED = 0  # it was asked to stop, and did
     FAILED = 1  # it, or a process that it needs, broke
@@ -56,7 +60,6 @@ class ReadEnd:
 
 def _rebuild(passed: object) -> ReadEnd:
     descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    os.set_inheritable(descriptor, False)
     return ReadEnd(descriptor)
 
 

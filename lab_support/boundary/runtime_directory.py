@@ -69,10 +69,11 @@ class RuntimeDirectory:
             raise ConfigError(f"temporary folder: {path} is too long for a socket; name a shorter folder in TMPDIR")
         return path
 
-    def unlink_sockets(self) -> None:
-        """Everyone is connected: from here on the sockets live without names."""
+    def unlink_sockets(self, but: str) -> None:
+        """Everyone is connected: from here on the sockets live without names, all but one."""
         for path in self.path.glob("*.sock"):
-            path.unlink(missing_ok=True)
+            if path.stem != but:
+                path.unlink(missing_ok=True)
 
 
 def sweep(parent: Path) -> list[Path]:

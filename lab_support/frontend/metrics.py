@@ -4,8 +4,8 @@ A token and a request add to plain numbers only; these are published at most eve
 while something changed. The process's main sets PROMETHEUS_MULTIPROC_DIR before this is imported: the library looks
 at it once. Without it the metrics are this process's own.
 
-An engine core's totals come with its `EngineStats`. Each engine core has to send them to one and the same API server
-for as long as both live, or totals would be counted twice.
+An engine core's totals come with its `EngineStats`, which it sends to one API server as long as that one lives. The
+next one goes on from what the shared files say by then, so that nothing is counted twice and nothing is lost.
 """
 
 import asyncio
@@ -198,7 +198,8 @@ class _StatsSeries:
             "prompt_tokens": families.engine_prompt_tokens.labels(**own),
             "generation_tokens": families.engine_tokens.labels(**own),
         }
-        self._published: dict[str, float] = {}
+        self._own = own
+        self._published: dict[str, float] | None = None  # by the name of the series
 
     def publish(self, stats: EngineStats) -> None:
         self._running.set(stats.running)
@@ -207,11 +208,29 @@ class _StatsSeries:
         self._free_blocks.set(stats.free_blocks)
         self._total_blocks.set(stats.total_blocks)
         self._abort_steps_max.set(stats.abort_steps_max)
-        for name, counter in self._totals.items():
-            self._grow(counter, name, getattr(stats, name))
+        if self._published is None:
+            self._published = _published_before(self._own)
+        for name, total in self._totals.items():
+            self._grow(total, f"{total._name}_total", getattr(stats, name))
         for stage, seconds in stats.stage_seconds.items():
-            self._grow(self._stage(stage=stage), f"stage {stage}", seconds)
+            counter = self._stage(stage=stage)
+            self._grow(counter, f"{counter._name}_total {stage}", seconds)
 
-    def _grow(self, counter: Counter, name: str, total: float) -> None:
-        counter.inc(max(0.0, total - self._published.get(name, 0)))
-        self._published[name] = total
+    def _grow(self, counter: Counter, series: str, total: float) -> None:
+        assert self._published is not None
+        counter.inc(max(0.0, total - self._published.get(series, 0)))
+        self._published[series] = total
+
+
+def _published_before(own: dict[str, str]) -> dict[str, float]:
+    """What others have published of the series with these labels, by name and, where there is one, stage."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return {}
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    found: dict[str, float] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            if own.items() <= sample.labels.items():
+                found[" ".join(filter(None, (sample.name, sample.labels.get("stage"))))] = sample.value
+    return found

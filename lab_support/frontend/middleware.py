@@ -25,23 +25,30 @@ class Served:
     """Puts `x-served-by` and `x-request-id` on every answer and writes one line a request.
 
     A client's own `x-request-id` is kept where it is short and plain, so that its logs and ours name the same thing.
+    publish: bring what was counted to where every API server sees it, now.
     """
 
-    def __init__(self, app: ASGIApp, served_by: str, on_answered: Callable[[int], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, served_by: str, on_answered: Callable[[int], None], publish: Callable[[], None]
+    ) -> None:
         self._app = app
-        self._served_by = (b"x-served-by", served_by.encode())
+        self._own = [(b"x-served-by", served_by.encode())]
         self._on_answered = on_answered
+        self.publish = publish
+
+    def close_connections(self) -> None:
+        """From now on each answer is the last one on its connection, and says so."""
+        self._own.append((b"connection", b"close"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         record = scope["lab.record"] = RequestRecord(_request_id(scope), send)
-        own = [self._served_by, (b"x-request-id", record.request_id.encode())]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] += own
+                message["headers"] += [*self._own, (b"x-request-id", record.request_id.encode())]
             await send(message)
 
         started = monotonic()

@@ -60,7 +60,7 @@ def build_app(
     engine_client: EngineClient,
     counters: InFlight,
     identity: Identity,
-) -> ASGIApp:
+) -> Served:
     """The ASGI application of one API server. Sets `engine_client.on_stats`."""
     metrics = Metrics(config.model_name, engine_client.engine_count, identity.api_server_index)
     engine_client.on_stats = metrics.on_stats
@@ -88,7 +88,7 @@ def build_app(
     app: ASGIApp = Errors(Router(routes, redirect_slashes=False))
     if config.api_key is not None:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
-    return Served(app, identity.title, metrics.server.answered)
+    return Served(app, identity.title, metrics.server.answered, metrics.publish)
 
 
 class ModelLimits:
@@ -172,7 +172,7 @@ class About:
 
     async def version(self, scope: Scope, receive: Receive, send: Send) -> None:
         own = self._identity
-        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions)
+        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions, self._config.accept)
         await respond(send, 200, msgspec.json.encode(answer))
 
     async def load(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lab_support.config import ServerConfig, as_flag
+from lab_support.config import ServerConfig, words_for
 from lab_support.instruments import proc
 from lab_support.instruments.proc import Identity
 from lab_support.notebook.supervised import SupervisedProcess
@@ -151,7 +151,7 @@ def cleanup() -> list[Leftovers]:
 def _flags(choices: dict[str, Any]) -> list[str]:
     known = {choice.name for choice in dataclasses.fields(ServerConfig)}
     assert choices.keys() <= known, "ServerConfig has refused the others"
-    return [word for name, value in choices.items() if value is not None for word in (as_flag(name), str(value))]
+    return words_for(choices)
 
 
 def _await_ready(supervised: SupervisedProcess, read_end: int) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 Runs as:     lab:launcher
 Started by:  you: `lab serve`
-Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP
-Sends:       Addresses to each child; Fatal to the API servers; SIGTERM and SIGKILL
-Holds:       the listening socket, the write end of the lifeline, the runtime directory and its lock
-Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends
+Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUSR1
+             under --accept handoff connections, which it passes on
+Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the engine
+             cores; SIGTERM and SIGKILL
+Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
+             directory and its lock
+Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends: but an API server
+             that dies once the server is ready is replaced (not with --no-restart-api-servers, not without end)
 """
 
 import json
@@ -19,12 +23,14 @@ from contextlib import ExitStack
 from setproctitle import setproctitle
 
 from lab_support import __version__
-from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
+from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled, Signals
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
+from lab_support.boundary.entrances import make_entrances
+from lab_support.boundary.inheritance import LOADS, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.listen_socket import listening_socket, url_of
+from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
+from lab_support.boundary.replacement import ApiServers, GivenUp
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
 from lab_support.config import ConfigError, ServerConfig
@@ -74,26 +80,39 @@ class Launcher:
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
-        self.listening_socket = stack.enter_context(listening_socket(config))
+        self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
+        self.entrances = stack.enter_context(make_entrances(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
-        self.counters = stack.enter_context(Counters(config.api_server_count))
         self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
         stack.callback(stop_python_processes)
         self.children = stack.enter_context(
             Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
         )
+        self.api_servers = ApiServers(
+            config,
+            self.children,
+            self.entrances,
+            self.listeners,
+            self.counters,
+            self.run_id,
+            str(self.directory.metrics),
+            self.unlink_sockets,
+        )
+
+    def unlink_sockets(self) -> None:
+        self.directory.unlink_sockets(but=LOADS)
 
     def close_after_fork(self) -> None:
         """In an engine core made by fork: let go of what it must not hold."""
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
-        self.listening_socket.close()
+        self.entrances.close_after_fork()
         self.listeners.close()
         self.counters.close()
 
@@ -105,11 +124,20 @@ class Launcher:
             self.await_ready()
             drain = self.config.shutdown_timeout
             self.announce()
-            for event in self.children.events(self.signals):
-                self.on_event(event)
+            while True:
+                self.wait_for_something()
         except Ended as ended:
             self.stop(ended, drain)
             raise
+
+    def wait_for_something(self) -> None:
+        """One event, or the time at which something is due."""
+        due = [at for at in (self.api_servers.due, self.entrances.due) if at is not None]
+        event = next(self.children.events(self.signals, min(due, default=None), self.entrances.waitables), None)
+        if event is not None:
+            self.on_event(event)
+        self.api_servers.on_due()
+        self.entrances.on_due()
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -117,17 +145,7 @@ class Launcher:
         for i in range(config.data_parallel_size):
             module = "lab_support.processes.engine_core"
             self.children.start(config.start_method, f"engine-{i}", module, config, i)
-        for i in range(config.api_server_count):
-            given = ApiServerInheritance(
-                i,
-                self.run_id,
-                str(self.directory.metrics),
-                self.listening_socket,
-                self.listeners.inputs[i],
-                self.listeners.outputs[i],
-                self.counters,
-            )
-            self.children.start("spawn", f"api-{i}", "lab_support.processes.api_server", config, given)
+        self.api_servers.start_all()
         if self.listeners.stats and self.listeners.loads:
             module = "lab_support.processes.coordinator"
             self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
@@ -141,7 +159,8 @@ class Launcher:
             if isinstance(event, Said) and isinstance(event.message, Ready):
                 awaited.discard(event.name)
             if not awaited:
-                self.directory.unlink_sockets()
+                self.unlink_sockets()
+                self.api_servers.serving = True
                 return
 
     def on_event(self, event: Event) -> None:
@@ -152,17 +171,37 @@ class Launcher:
             case Said(name, Ready(details)):
                 self.details[name] = details
                 log.info("%s is ready %s", name, details or "")
+                if name.startswith("api-"):
+                    self.api_servers.on_ready(name)
             case Said(name, Fatal(_, cause, code)):
-                raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
+                self.on_fatal(name, cause, code)
+            case Exited(name, code) if name.startswith("api-"):
+                try:
+                    self.api_servers.on_exit(name, code)
+                except GivenUp as given_up:
+                    raise Ended(given_up.code, str(given_up)) from given_up
             case Exited(name, code):
                 raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+            case Readable():
+                self.entrances.on_readable()
+            case Signalled(signal.SIGUSR1):
+                self.api_servers.roll()
             case Signalled(number):
                 log.info("%s: stopping", signal.Signals(number).name)
                 raise Ended(ExitCode.STOPPED, signal.Signals(number).name)
 
+    def on_fatal(self, name: str, cause: str, code: int) -> None:
+        """A child says why it is about to end."""
+        if code == ExitCode.REFUSED:
+            raise Ended(code, cause)
+        if name.startswith("api-") and self.api_servers.serving and self.config.restart_api_servers:
+            log.error("%s failed: %s", name, cause)  # whether another one starts is decided at its end
+            return
+        raise Ended(code, f"{name} failed: {cause}")
+
     def announce(self) -> None:
         """One line for people, and one JSON line for the program that asked for it by --ready-fd."""
-        url, config = url_of(self.listening_socket), self.config
+        url, config = url_of(self.entrances.bound), self.config
         engine = self.details["engine-0"]
         print(
             f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "
@@ -204,7 +243,7 @@ class Launcher:
         events = self.children.events(self.signals, deadline)
         while any(name.startswith(prefix) for name in self.children.running):
             event = next(events, None)
-            if event is None or isinstance(event, Signalled):
+            if event is None or (isinstance(event, Signalled) and event.number != signal.SIGUSR1):
                 return False
         return True
 

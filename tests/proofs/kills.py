@@ -38,7 +38,7 @@ def one(chance: random.Random, runtime: Path) -> tuple[str, float, list[str], li
             pid = chance.choice(living(directory))
             role = command(pid)[-40:] or "?"
         os.kill(pid, signal.SIGKILL)
-        if "tracker" in role:  # nobody needs it, so the server goes on: ask it to stop
+        if "tracker" in role or "api-" in role:  # nobody needs it, or another comes: ask the server to stop
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
         outcome = wait_until_gone(directory, 10.0)

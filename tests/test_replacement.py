@@ -1,0 +1,157 @@
+"""An API server that dies is replaced, and all are on SIGUSR1: what clients notice of it under each strategy."""
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab_support.config import MODEL_IN_THE_BOX
+from lab_support.instruments.kernel import accept_queues
+from tests.benchmarks.accept_strategies import Answers, address_of, answer_queued, open_at_once, request
+from tests.kill_trial import Streams, find
+from tests.running_server import RunningServer, running_server
+
+ONE_SOCKET = ("shared", "exclusive", "least-loaded", "handoff")
+QUEUED = 50
+CLOSE = b"connection: close\r\n"
+
+
+def until(holds: Callable[[], bool], within: float = 30.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, "it never happened"
+        os.sched_yield()
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: "State:\tT" in Path(f"/proc/{pid}/status").read_text())
+
+
+def successor(server: RunningServer, name: str, before: int) -> int:
+    """The pid of the one that has the title after `before`."""
+    found: list[int | None] = []
+    until(lambda: found.append(find(name, server.directory)) or found[-1] not in {None, before})
+    pid = found[-1]
+    assert pid is not None
+    return pid
+
+
+def until_served_by(server: RunningServer, pid: int) -> None:
+    until(lambda: pid in server.get("/version", headers={"connection": "close"}).json()["pids"].values())
+
+
+def metric(server: RunningServer, name: str) -> float:
+    lines = server.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+
+
+def queue_connections(server: RunningServer) -> dict[socket.socket, float]:
+    """`QUEUED` connections with their requests, while nobody accepts."""
+    opened = open_at_once(server, QUEUED)
+    for connection in opened:
+        connection.setblocking(True)
+        connection.sendall(request(CLOSE))
+        connection.setblocking(False)
+    return opened
+
+
+def test_a_dead_api_server_is_replaced_and_the_others_go_on() -> None:
+    with running_server(data_parallel_size=2) as server:
+        streams = Streams(server.url, 6)
+        before = server.pids["api-0"]
+        os.kill(before, signal.SIGKILL)
+        pid = successor(server, "api-0", before)
+        until_served_by(server, pid)
+        assert set(streams.join()) == {"cut", "done"}
+        question = {"prompt": "Once upon a time", "max_tokens": 4}
+        served = {server.post("/v1/completions", question).headers["x-served-by"] for _ in range(12)}
+        assert served == {"api-0", "api-1"}
+        # What the dead one had asked for was aborted: nobody waits for it.
+        until(lambda: metric(server, "lab_engine_free_blocks") == metric(server, "lab_engine_total_blocks"))
+        assert metric(server, "lab_engine_aborts_total") == streams.ended.count("cut")
+        assert "api-0 was killed by SIGKILL; a new one starts" in server.said()
+        assert [path for path in server.directory.rglob("api-*.sock")] == []
+
+
+@pytest.mark.parametrize("strategy", ONE_SOCKET)
+def test_what_waits_for_a_dead_api_server_is_served_by_the_others(strategy: str) -> None:
+    with running_server(accept=strategy, api_server_count=2) as server:
+        for name in ("api-0", "api-1"):
+            stop(server.pids[name])
+        opened = queue_connections(server)
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        os.kill(server.pids["api-1"], signal.SIGCONT)
+        answers = Answers()
+        answer_queued(opened, answers, time.monotonic())
+        assert answers.failed == 0
+        assert answers.served.total() == QUEUED
+
+
+def test_under_reuseport_the_queue_of_a_dead_api_server_is_lost_but_where_the_kernel_moves_it() -> None:
+    with running_server(accept="reuseport", api_server_count=2) as server:
+        for name in ("api-0", "api-1"):
+            stop(server.pids[name])
+        opened = queue_connections(server)
+        held = {
+            os.readlink(f"/proc/{server.pids['api-0']}/fd/{fd}")
+            for fd in os.listdir(f"/proc/{server.pids['api-0']}/fd")
+        }
+        queues = accept_queues(address_of(server)[1]).queues
+        (waiting,) = [queue.waiting for queue in queues if f"socket:[{queue.inode}]" in held]
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        os.kill(server.pids["api-1"], signal.SIGCONT)
+        answers = Answers()
+        answer_queued(opened, answers, time.monotonic())
+        migrates = Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() != "0"
+        assert answers.failed == (0 if migrates else waiting)
+        assert 0 < waiting < QUEUED
+        said = "tcp_migrate_req is 1: what waits" if migrates else "tcp_migrate_req is 0: connections that wait"
+        assert said in server.said()
+
+
+def test_a_single_one_is_replaced_and_whoever_came_meanwhile_is_served() -> None:
+    with running_server(api_server_count=1) as server:
+        stop(server.pids["api-0"])
+        opened = queue_connections(server)
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        answers = Answers()
+        answer_queued(opened, answers, time.monotonic())
+        assert (answers.failed, answers.served["api-0"]) == (0, QUEUED)
+
+
+def test_one_that_dies_again_and_again_ends_the_server() -> None:
+    with running_server(api_server_restart_limit=2) as server:
+        pid = server.pids["api-0"]
+        for _ in range(2):
+            os.kill(pid, signal.SIGKILL)
+            pid = successor(server, "api-0", pid)
+        os.kill(pid, signal.SIGKILL)
+        assert server.process.wait(30) == 1
+        assert (
+            "lab serve: api-0 was killed by SIGKILL; that is more than --api-server-restart-limit 2 within 60 s"
+            in server.said()
+        )
+        assert list(server.directory.iterdir()) == []
+
+
+def test_without_replacement_a_death_ends_the_server() -> None:
+    with running_server(restart_api_servers=False) as server:
+        os.kill(server.pids["api-1"], signal.SIGKILL)
+        assert server.process.wait(30) == 1
+        assert "lab serve: api-1 was killed by SIGKILL, so the server ends" in server.said()
+
+
+def test_one_whose_successor_is_refused_ends_the_server(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
+    with running_server(model=model) as server:
+        (model / "tokenizer.json").write_text("{}")
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        assert server.process.wait(30) == 2
+        assert "tokenizer.json" in server.said().splitlines()[-1]

@@ -13,6 +13,7 @@ from typing import Self
 
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.messages import Addresses
+from lab_support.boundary.start_rule import Choice
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ApiServerInheritance:
     inputs: socket.socket
     outputs: socket.socket
     counters: Counters
+    engine_cores_started_by: Choice
 
 
 class ChannelListeners:

@@ -80,9 +80,9 @@ class ServerConfig:
         5, "deaths in the place of one API server within a minute that are mended so", group="processes"
     )
     data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
-    start_method: str = flag(
-        "spawn",
-        "how engine cores are started (API servers always by spawn)",
+    start_method: str | None = flag(
+        None,
+        "how engine cores are started; by default LAB_START_METHOD, or else spawn; API servers always by spawn",
         choices=("spawn", "forkserver", "fork"),
         group="processes",
     )
@@ -129,7 +129,7 @@ class ServerConfig:
             )
         for choice in dataclasses.fields(self):
             allowed = choice.metadata["choices"]
-            if allowed and getattr(self, choice.name) not in allowed:
+            if allowed and getattr(self, choice.name) not in (*allowed, choice.default):
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )

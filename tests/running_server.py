@@ -48,15 +48,22 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def launched(*words: str, env: dict[str, str] | None = None, **choices: object) -> Iterator[tuple]:
-    """A launcher that has just been started: (process, read end of its ready pipe, log file, its TMPDIR)."""
+def launched(
+    *words: str,
+    env: dict[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "lab_support"),
+    **choices: object,
+) -> Iterator[tuple]:
+    """A launcher that has just been started: (process, read end of its ready pipe, log file, its TMPDIR).
+
+    program: what Python is to run in place of the `lab` command, with the same flags.
+    """
     with tempfile.TemporaryDirectory(prefix="lt-") as directory:
         log = Path(directory) / "log"
         read, write = os.pipe()
         command = [
             sys.executable,
-            "-m",
-            "lab_support",
+            *program,
             "serve",
             *words_for({"port": 0, "ready_fd": write}),
             *words_for(choices),

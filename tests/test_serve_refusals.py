@@ -66,6 +66,11 @@ def test_sockets_of_their_own_on_a_path() -> None:
     assert "Unix sockets have no SO_REUSEPORT" in refusal(accept="reuseport", uds="/tmp/never-made")
 
 
+def test_a_start_method_that_there_is_not() -> None:
+    said = refusal(env={"LAB_START_METHOD": "vfork"})
+    assert said.endswith("LAB_START_METHOD: got 'vfork' as a start method, expected one of spawn, forkserver, fork")
+
+
 def test_a_device_that_is_not_there() -> None:
     torch = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"], capture_output=True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab_support.instruments.address_space import is_copy
 from tests.kill_trial import wait_until_gone
 from tests.running_server import RunningServer, running_server
 
@@ -41,6 +42,29 @@ def test_engine_cores_start_by_every_method(method: str) -> None:
             assert listening_inode(server) not in held
         os.kill(server.pids["launcher"], signal.SIGKILL)
         assert wait_until_gone(server.directory, 5.0).left == []
+
+
+def test_the_variable_chooses_and_version_says_so() -> None:
+    with running_server(env={"LAB_START_METHOD": "fork"}, api_server_count=1) as server:
+        chosen = server.get("/version").json()["start_method"]
+        assert chosen["engine_cores"] == chosen["asked"] == "fork"
+        assert chosen["asked_by"] == "LAB_START_METHOD"
+        assert chosen["api_servers"] == "spawn"
+        assert "engine cores start by fork (LAB_START_METHOD), API servers by spawn" in server.said()
+        assert is_copy(server.pids["engine-0"], server.pids["launcher"])
+        assert not is_copy(server.pids["api-0"], server.pids["launcher"])
+
+
+def test_a_launcher_with_a_second_thread_will_not_fork() -> None:
+    """The server within a program that has a thread: fork is overridden, with the reason, and spawn happens."""
+    program = ("-c", "import sys, threading; threading.Thread(target=threading.Event().wait, name='poller', "
+               "daemon=True).start(); from lab_support.__main__ import main; sys.exit(main())")  # fmt: skip
+    with running_server(program=program, start_method="fork", api_server_count=1) as server:
+        chosen = server.get("/version").json()["start_method"]
+        assert (chosen["asked"], chosen["asked_by"], chosen["engine_cores"]) == ("fork", "--start-method", "spawn")
+        assert "1 other thread runs here, 1 of them Python's: poller" in chosen["reasons"][0]
+        assert chosen["reasons"][0] in server.said()
+        assert not is_copy(server.pids["engine-0"], server.pids["launcher"])
 
 
 def listening_inode(server: RunningServer) -> str:

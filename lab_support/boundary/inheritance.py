@@ -16,6 +16,7 @@ from typing import Self
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.messages import Addresses
 from lab_support.boundary.pokes import Pokes
+from lab_support.boundary.start_rule import Choice
 
 LOADS = "loads"  # the one name that stays: an API server that comes later connects to it
 
@@ -40,6 +41,7 @@ class ApiServerInheritance:
     inputs: socket.socket
     outputs: socket.socket
     counters: Counters
+    engine_cores_started_by: Choice
 
 
 class ChannelListeners:

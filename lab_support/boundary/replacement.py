@@ -20,6 +20,7 @@ from lab_support.boundary.entrances import Entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
+from lab_support.boundary.start_rule import Choice
 from lab_support.config import ServerConfig
 
 log = logging.getLogger("lab.launcher")
@@ -69,6 +70,7 @@ class ApiServers:
         run_id: str,
         metrics_directory: str,
         unlink_sockets: Callable[[], None],
+        engine_cores_started_by: Choice,
     ) -> None:
         self._config = config
         self._children = children
@@ -78,6 +80,7 @@ class ApiServers:
         self._run_id = run_id
         self._metrics_directory = metrics_directory
         self._unlink_sockets = unlink_sockets
+        self._engine_cores_started_by = engine_cores_started_by
         self._slots: dict[str, int] = {}  # by name, of those that live
         self._restarts = Restarts(config.api_server_restart_limit)
         self._to_start: dict[int, float] = {}  # place: when
@@ -191,7 +194,14 @@ class ApiServers:
         entrance = self._entrances.open_for(slot)
         endpoints = endpoint(inputs), endpoint(outputs)
         given = ApiServerInheritance(
-            place, self._run_id, self._metrics_directory, entrance, inputs, outputs, self._counters
+            place,
+            self._run_id,
+            self._metrics_directory,
+            entrance,
+            inputs,
+            outputs,
+            self._counters,
+            self._engine_cores_started_by,
         )
         name = f"api-{place}"
         self._slots[name] = slot

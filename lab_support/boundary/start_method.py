@@ -2,7 +2,7 @@
 
 The only place that makes a process. A child is named by its module, so the launcher never imports what only the
 child needs: it stays small, and there is nothing heavy in it that a fork could copy. API servers always start by
-spawn, as vLLM's do; engine cores by `--start-method`.
+spawn, as vLLM's do; engine cores by what `start_rule.py` makes of `--start-method`.
 """
 
 import importlib

@@ -230,6 +230,16 @@ class ServerLoad(Struct):
     server_load: int
 
 
+class StartMethod(Struct):
+    """How the processes were made: what was asked for engine cores and by whom, what came of it, and why."""
+
+    engine_cores: str
+    api_servers: str
+    asked: str
+    asked_by: str
+    reasons: list[str]
+
+
 class Version(Struct):
     """Who answers: the versions, this run of the server, which of its processes this is, and its `--accept`."""
 
@@ -239,3 +249,4 @@ class Version(Struct):
     pids: dict[str, int]
     versions: dict[str, str]
     accept: str
+    start_method: StartMethod

@@ -10,6 +10,7 @@ import msgspec
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lab_support.boundary.start_rule import Choice
 from lab_support.config import ServerConfig
 from lab_support.frontend import openapi
 from lab_support.frontend.body import BodyReader, ClientGone
@@ -24,6 +25,7 @@ from lab_support.frontend.openai_api import (
     ModelCard,
     ModelList,
     ServerLoad,
+    StartMethod,
     Tokenized,
     TokenizeRequest,
     Version,
@@ -47,6 +49,7 @@ class Identity:
     started_at: int
     pids: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    engine_cores_started_by: Choice = field(default_factory=Choice)
 
     @property
     def title(self) -> str:
@@ -172,7 +175,11 @@ class About:
 
     async def version(self, scope: Scope, receive: Receive, send: Send) -> None:
         own = self._identity
-        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions, self._config.accept)
+        chosen = own.engine_cores_started_by
+        method = StartMethod(chosen.method, "spawn", chosen.asked, chosen.asked_by, list(chosen.reasons))
+        answer = Version(
+            own.version, own.run_id, own.api_server_index, own.pids, own.versions, self._config.accept, method
+        )
         await respond(send, 200, msgspec.json.encode(answer))
 
     async def load(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -109,7 +109,12 @@ class ApiServer:
 
         counters = self.given.counters.own(self.given.entrance.slot)
         identity = Identity(
-            self.given.index, self.given.run_id, __version__, int(time.time()), {self.name: os.getpid()}
+            self.given.index,
+            self.given.run_id,
+            __version__,
+            int(time.time()),
+            {self.name: os.getpid()},
+            engine_cores_started_by=self.given.engine_cores_started_by,
         )
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 

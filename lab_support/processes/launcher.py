@@ -33,6 +33,7 @@ from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.replacement import ApiServers, GivenUp
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
+from lab_support.boundary.start_rule import Seen, asked_for, choose
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.log import set_up_log
 from lab_support.model_folder import ModelFolder
@@ -78,6 +79,8 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
+        asked, asked_by = asked_for(config.start_method, os.environ)
+        self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
@@ -102,6 +105,7 @@ class Launcher:
             self.run_id,
             str(self.directory.metrics),
             self.unlink_sockets,
+            self.start_choice,
         )
 
     def unlink_sockets(self) -> None:
@@ -141,10 +145,13 @@ class Launcher:
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
-        config = self.config
+        config, choice = self.config, self.start_choice
+        log.info("engine cores start by %s (%s), API servers by spawn", choice.method, choice.asked_by)
+        if choice.warning:
+            log.warning(choice.warning)
         for i in range(config.data_parallel_size):
             module = "lab_support.processes.engine_core"
-            self.children.start(config.start_method, f"engine-{i}", module, config, i)
+            self.children.start(choice.method, f"engine-{i}", module, config, i)
         self.api_servers.start_all()
         if self.listeners.stats and self.listeners.loads:
             module = "lab_support.processes.coordinator"

@@ -1,0 +1,222 @@
+"""When must a process not fork? Seven reasons, each seen in what the process is, and the choice that follows.
+
+A fork copies memory, and memory speaks of things that lie outside it: threads, a GPU's driver, connections to other
+processes. These are not copied, so in the child the memory is wrong. Each reason finds one such thing.
+
+Nothing here starts, imports or initialises anything: a rule that asked the driver would bring about what it is to
+prevent. Standard library only, for any program that makes processes:
+
+    choice = choose("fork", Seen.here())
+    if choice.warning:
+        log.warning(choice.warning)
+    context = multiprocessing.get_context(choice.method)
+
+Our launcher holds no torch, no driver and no second thread, so it hardly ever trips a reason. vLLM's rule is
+`_maybe_force_spawn` in `vllm/utils/system_utils.py` (0.33.0): CUDA, Ray and WSL as here; it does not look at threads.
+
+Taught in: 06_which_start_method
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lab_support.config import ConfigError
+
+METHODS = ("spawn", "forkserver", "fork")
+DEFAULT = "spawn"
+FLAG = "--start-method"
+VARIABLE = "LAB_START_METHOD"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the rule looks at, as plain values, so that one can be kept, sent and judged elsewhere.
+
+    threads: how many others the kernel counts beside the calling one. python_threads: the names of those that Python
+    knows. devices: files in /dev that descriptors lead to. ray_actor: its id, "" outside one.
+    """
+
+    platform: str
+    proc_version: str
+    threads: int
+    python_threads: tuple[str, ...]
+    devices: tuple[str, ...]
+    torch_has_cuda: bool
+    ray_actor: str
+    jupyter_kernel: bool
+
+    @classmethod
+    def here(cls) -> Self:
+        """Of the calling process, now. Reads /proc/self and the modules that are loaded already."""
+        own = threading.current_thread()
+        named = tuple(thread.name for thread in threading.enumerate() if thread is not own)
+        return cls(
+            platform=sys.platform,
+            proc_version=_text("/proc/version"),
+            threads=len(_names("/proc/self/task")) - 1 if sys.platform == "linux" else len(named),
+            python_threads=named,
+            devices=_devices(),
+            torch_has_cuda=torch_has_cuda(sys.modules),
+            ray_actor=ray_actor_id(sys.modules),
+            jupyter_kernel=is_jupyter_kernel(sys.modules),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a start method is out. `text` ends the sentence "fork is out, because …"."""
+
+    text: str
+    rules_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was asked for and by whom, what it became, and why. `reasons` is empty where the wish was granted."""
+
+    asked: str = DEFAULT
+    asked_by: str = "default"
+    method: str = DEFAULT
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """All reasons in one line; "" where there is nothing to say."""
+        if not self.reasons:
+            return ""
+        return f"got {self.asked} by {self.asked_by}, using {self.method} instead. Reasons: {'; '.join(self.reasons)}"
+
+
+def choose(asked: str, seen: Seen, asked_by: str = "the program") -> Choice:
+    """The method to start children by: as asked, or spawn where a reason rules that out. Raises `ConfigError`."""
+    _demand_known(asked, asked_by)
+    against = tuple(reason.text for reason in reasons(seen) if asked in reason.rules_out)
+    return Choice(asked, asked_by, "spawn" if against else asked, against)
+
+
+def asked_for(flag: str | None, environment: Mapping[str, str]) -> tuple[str, str]:
+    """(method, who asked for it): the flag, or else the variable, or else nobody. Raises `ConfigError`."""
+    variable = environment.get(VARIABLE)
+    if variable is not None:
+        _demand_known(variable, VARIABLE)
+    if flag is None:
+        return (variable, VARIABLE) if variable else (DEFAULT, "default")
+    unused = f", which wins over {VARIABLE}={variable}" if variable not in (None, flag) else ""
+    return flag, FLAG + unused
+
+
+def _demand_known(method: str, asked_by: str) -> None:
+    if method not in METHODS:
+        raise ConfigError(f"{asked_by}: got {method!r} as a start method, expected one of {', '.join(METHODS)}")
+
+
+# ---- the reasons -----------------------------------------------------------------------------------------------------
+
+_FORK = ("fork",)
+_FORK_ANYWHERE = ("fork", "forkserver")  # a fork server forks, too, from a process with nothing but Python in it
+
+
+def reasons(seen: Seen) -> list[Reason]:
+    """All that speak against a start method in the process that was `seen`."""
+    found = (
+        Reason(cuda_in_torch(seen.torch_has_cuda), _FORK),
+        Reason(cuda_outside_torch(seen.devices, seen.torch_has_cuda), _FORK),
+        Reason(other_threads(seen.threads, seen.python_threads), _FORK),
+        Reason(ray_actor(seen.ray_actor), _FORK),
+        Reason(jupyter_kernel(seen.jupyter_kernel), _FORK),
+        Reason(wsl(seen.proc_version), _FORK),
+        Reason(macos(seen.platform), _FORK_ANYWHERE),
+    )
+    return [reason for reason in found if reason.text]
+
+
+def cuda_in_torch(has_cuda: bool) -> str:
+    """PyTorch refuses CUDA in a child that was forked after it had initialised it."""
+    return "PyTorch has initialised CUDA in this process, and refuses it to a forked child" if has_cuda else ""
+
+
+def cuda_outside_torch(devices: Sequence[str], has_cuda: bool) -> str:
+    """NVIDIA's driver has /dev/nvidia-uvm open from cuInit on; under WSL the GPU is /dev/dxg. Read, not run: no GPU."""
+    held = [device for device in devices if device in ("/dev/nvidia-uvm", "/dev/dxg")]
+    if not held or has_cuda:
+        return ""
+    return f"a GPU driver is initialised in this process (it holds {held[0]}), and its state means nothing to a child"
+
+
+def other_threads(count: int, named: Sequence[str]) -> str:
+    """The kernel's count: threads of C libraries are none of Python's. Python 3.12 warns at a fork on this count."""
+    if count <= 0:
+        return ""
+    of_python = f", {len(named)} of them Python's: {', '.join(named)}" if named else ", none of them Python's"
+    return f"{count} other thread{'s run' if count > 1 else ' runs'} here{of_python}; a forked child has none of them"
+
+
+def ray_actor(actor: str) -> str:
+    """vLLM's reason, too: Ray's worker talks to its cluster by threads and connections of its own."""
+    return f"this is the Ray actor {actor}, whose connections to Ray a forked child would use as well" if actor else ""
+
+
+def jupyter_kernel(inside: bool) -> str:
+    """The kernel's sockets and its loop are copied; a child that leaves its cell goes on as a second kernel."""
+    return "this is a Jupyter kernel, and a forked child can become a second one" if inside else ""
+
+
+def wsl(proc_version: str) -> str:
+    """Windows' Linux names Microsoft in /proc/version. NVML fails in a forked child: vLLM's pull request 32749."""
+    return "this is WSL, where NVML fails in a forked child" if "microsoft" in proc_version.lower() else ""
+
+
+def macos(platform: str) -> str:
+    """Python's documentation of `multiprocessing`: system libraries may start threads, so fork is unsafe there."""
+    return "this is macOS, where system libraries may start threads unseen" if platform == "darwin" else ""
+
+
+# ---- looking, with nothing touched -----------------------------------------------------------------------------------
+
+
+def torch_has_cuda(modules: Mapping[str, Any]) -> bool:
+    """`is_initialized` reads a variable; `is_available` may initialise the driver, and is never called here."""
+    asked = getattr(modules.get("torch.cuda"), "is_initialized", None)
+    return bool(asked and asked())
+
+
+def ray_actor_id(modules: Mapping[str, Any]) -> str:
+    """Of the actor that runs here; "" in a task, in a driver, and where Ray was never imported."""
+    ray = modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return ""
+    return ray.get_runtime_context().get_actor_id() or ""
+
+
+def is_jupyter_kernel(modules: Mapping[str, Any]) -> bool:
+    """Whether this process runs one; to have ipykernel imported is not enough."""
+    app = getattr(modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return bool(app and app.initialized())
+
+
+def _devices() -> tuple[str, ...]:
+    held = {_target(f"/proc/self/fd/{number}") for number in _names("/proc/self/fd")}
+    return tuple(sorted(path for path in held if path.startswith("/dev/")))
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # it was listdir's own
+        return ""
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

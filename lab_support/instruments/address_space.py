@@ -1,0 +1,34 @@
+"""Was a process forked from another, or did it begin as a program of its own? The addresses of its memory tell.
+
+The kernel lays out each new program at addresses drawn by chance (address space layout randomisation). A fork keeps
+them, execve(2) draws anew. So a child with its parent's addresses is a copy, and no exec lies between.
+"""
+
+import re
+from pathlib import Path
+
+_STACK = re.compile(r"-([0-9a-f]+) .*\[stack\]$", re.MULTILINE)
+
+
+def stack_top(pid: int) -> int | None:
+    """The highest address of the main stack, which does not grow; None where the kernel does not tell."""
+    try:
+        found = _STACK.search(Path(f"/proc/{pid}/maps").read_text())
+    except OSError:
+        return None
+    return int(found[1], 16) if found else None
+
+
+def is_copy(pid: int, of: int) -> bool | None:
+    """Whether `pid` has the addresses of `of`; None where that says nothing: not readable, or nothing is random."""
+    one, other = stack_top(pid), stack_top(of)
+    if one is None or other is None or not _randomised():
+        return None
+    return one == other
+
+
+def _randomised() -> bool:
+    try:
+        return Path("/proc/sys/kernel/randomize_va_space").read_text().strip() != "0"
+    except OSError:
+        return False

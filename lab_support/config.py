@@ -6,6 +6,7 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ class ServerConfig:
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
+    accept: str = flag(
+        "shared",
+        "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
+        "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
+        "names, by sockets of their own; handoff: the one to which the launcher passes it",
+        choices=("shared", "exclusive", "least-loaded", "reuseport", "handoff"),
+        group="processes",
+    )
+    backlog: int = flag(
+        2048, "connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn", group="processes"
+    )
     data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
     start_method: str = flag(
         "spawn",
@@ -115,9 +127,19 @@ class ServerConfig:
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
+        self._check_accept()
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
+            )
+
+    def _check_accept(self) -> None:
+        if self.accept != "shared" and sys.platform != "linux":
+            raise ConfigError(f"--accept: got {self.accept}, which needs Linux; here --accept shared works")
+        if self.accept == "reuseport" and self.uds:
+            raise ConfigError(
+                "--accept: got reuseport together with --uds, but Unix sockets have no SO_REUSEPORT: "
+                "a path leads to one socket; leave one of the two out"
             )
 
     @property
@@ -128,6 +150,7 @@ class ServerConfig:
 
 _LEAST = {
     "api_server_count": 1,
+    "backlog": 1,
     "data_parallel_size": 1,
     "max_num_seqs": 1,
     "max_num_batched_tokens": 1,

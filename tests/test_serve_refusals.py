@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.config import MODEL_IN_THE_BOX
-from tests.running_server import launched
+from tests.running_server import launched, running_server
 
 
 def refusal(*words: str, env: dict[str, str] | None = None, **choices: object) -> str:
@@ -52,6 +52,18 @@ def test_a_port_in_use() -> None:
 )
 def test_a_flag_that_makes_no_sense(flag: str, value: object, says: str) -> None:
     assert says in refusal(f"--{flag}", str(value))
+
+
+@pytest.mark.parametrize("running", ["shared", "reuseport"])
+def test_a_second_server_on_a_port_that_is_served(running: str) -> None:
+    """With SO_REUSEPORT alone the second one would start and take half the connections."""
+    with running_server(accept=running, api_server_count=1, load_format="dummy") as server:
+        port = server.url.rsplit(":", 1)[1]
+        assert f"port {port}: Address already in use" in refusal(port=port, accept="reuseport")
+
+
+def test_sockets_of_their_own_on_a_path() -> None:
+    assert "Unix sockets have no SO_REUSEPORT" in refusal(accept="reuseport", uds="/tmp/never-made")
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -17,6 +17,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Self
 
 import zmq
@@ -24,8 +25,11 @@ import zmq
 from lab_support.boundary.inheritance import endpoint
 from lab_support.boundary.messages import (
     Addresses,
+    ApiServerJoined,
+    ApiServerLeft,
     EngineReady,
     EngineStats,
+    FromLauncher,
     Loads,
     Message,
     ToApiServer,
@@ -34,9 +38,11 @@ from lab_support.boundary.messages import (
     encode,
 )
 
+Asked = ToEngineCore | ApiServerJoined | ApiServerLeft
 # What an engine core is asked, and what `steps_ended` said when it came. None, in place of a message: stop.
-Inbox = queue.SimpleQueue[tuple[ToEngineCore | None, int]]
-Outbox = queue.SimpleQueue[Sequence[tuple[int, Message]] | None]
+Inbox = queue.SimpleQueue[tuple[Asked | None, int]]
+# What it says in a step, by destination; or how a destination is reached from now on (None: no more). None: stop.
+Outbox = queue.SimpleQueue[Sequence[tuple[int, Message]] | tuple[int, zmq.Socket | None] | None]
 
 COORDINATOR = -1  # where a message of an engine core goes, beside the indexes of the API servers
 _LINGER_MS = 1000  # how long closing waits for messages that are still on their way
@@ -107,16 +113,26 @@ class EngineCoreChannels:
 
     inbox: (message, `steps_ended()` at its arrival), put by the input thread.
     outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
+    control: from the launcher; the input thread reads there which API servers join and leave.
     A context manager; leaving it sends what is in the outbox, then closes.
     """
 
-    def __init__(self, addresses: Addresses, ready: EngineReady, steps_ended: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        ready: EngineReady,
+        steps_ended: Callable[[], int],
+        control: Connection | None = None,
+    ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
         self._addresses = addresses
         self._ready = ready
         self._steps_ended = steps_ended
+        self._control = control
         self._context = zmq.Context()
+        self._dealers: dict[int, zmq.Socket] = {}
+        self._poller = zmq.Poller()
         self._threads = [
             threading.Thread(target=self._receive, name="input", daemon=True),
             threading.Thread(target=self._send, name="output", daemon=True),
@@ -133,30 +149,72 @@ class EngineCoreChannels:
         self._context.term()  # wakes the input thread, and returns once it has closed its sockets
 
     def _receive(self) -> None:
-        """The input thread. Its first message on each socket is what makes the ROUTER there know this engine core."""
-        identity = _identity(self._ready.engine_index)
-        dealers = [_connect(self._context, zmq.DEALER, address, identity) for address in self._addresses.inputs]
-        poller = zmq.Poller()
-        for dealer in dealers:
-            dealer.send(encode(self._ready))
-            poller.register(dealer, zmq.POLLIN)
+        """The input thread."""
+        for client_index, (address, back) in enumerate(
+            zip(self._addresses.inputs, self._addresses.outputs, strict=True)
+        ):
+            self._join(ApiServerJoined(client_index, address, back))
+        control = self._control.fileno() if self._control else None
+        if control is not None:
+            self._poller.register(control, zmq.POLLIN)
         decode = decoder(ToEngineCore).decode
         try:
             while True:
-                for dealer, _ in poller.poll():
-                    for frame in _waiting(dealer):
-                        self.inbox.put((decode(frame), self._steps_ended()))
+                for ready, _ in self._poller.poll():
+                    if ready == control:
+                        self._on_control()
+                    else:
+                        for frame in _waiting(ready):
+                            self.inbox.put((decode(frame), self._steps_ended()))
         except zmq.ContextTerminated:
-            for dealer in dealers:
+            for dealer in self._dealers.values():
                 dealer.close(linger=0)
+
+    def _on_control(self) -> None:
+        assert self._control
+        try:
+            message = decoder(FromLauncher).decode(self._control.recv_bytes())
+        except (EOFError, ConnectionResetError):  # the lifeline's matter
+            self._poller.unregister(self._control.fileno())
+            return
+        match message:
+            case ApiServerJoined():
+                self._join(message)
+                self.inbox.put((message, self._steps_ended()))
+            case ApiServerLeft(client_index):
+                self.outbox.put((client_index, None))
+                dealer = self._dealers.pop(client_index)
+                self._poller.unregister(dealer)
+                dealer.close(linger=0)
+                self.inbox.put((message, self._steps_ended()))
+
+    def _join(self, joined: ApiServerJoined) -> None:
+        """Connect to an API server. The first message is what makes the ROUTER there know this engine core.
+
+        The way back first: one thread of ZeroMQ connects both in this order. So once the message has arrived the
+        way back is there too, and the names of both sockets can go.
+        """
+        push = _connect(self._context, zmq.PUSH, joined.output)
+        dealer = _connect(self._context, zmq.DEALER, joined.input, _identity(self._ready.engine_index))
+        self.outbox.put((joined.client_index, push))  # which moves it to the output thread
+        self._dealers[joined.client_index] = dealer
+        dealer.send(encode(self._ready))
+        self._poller.register(dealer, zmq.POLLIN)
 
     def _send(self) -> None:
         """The output thread."""
-        pushes = {i: _connect(self._context, zmq.PUSH, address) for i, address in enumerate(self._addresses.outputs)}
+        pushes: dict[int, zmq.Socket] = {}
         if self._addresses.stats:
             pushes[COORDINATOR] = _connect(self._context, zmq.PUSH, self._addresses.stats)
-        for messages in iter(self.outbox.get, None):
-            for destination, message in messages:
+        for item in iter(self.outbox.get, None):
+            if isinstance(item, tuple):
+                destination, way = item
+                if destination in pushes:
+                    pushes.pop(destination).close(linger=0)
+                if way:
+                    pushes[destination] = way
+                continue
+            for destination, message in item:
                 with suppress(zmq.Again, KeyError):  # who was to hear it is gone; there is no coordinator
                     pushes[destination].send(encode(message), zmq.NOBLOCK)
         for push in pushes.values():
@@ -194,7 +252,6 @@ def _adopt(context: zmq.Context, kind: int, listener: socket.socket) -> zmq.Sock
     """
     adopted = _socket(context, kind)
     address = endpoint(listener)
-    listener.set_inheritable(False)
     adopted.setsockopt(zmq.USE_FD, listener.detach())
     adopted.bind(address)
     return adopted
@@ -204,7 +261,7 @@ def _connect(context: zmq.Context, kind: int, address: str, identity: bytes | No
     connected = _socket(context, kind)
     if identity:
         connected.setsockopt(zmq.IDENTITY, identity)
-    # The names are gone once everyone is connected, and a process that died is not replaced: nothing to try again.
+    # The names are gone once everyone is connected, and who replaces a dead process has new ones: never try again.
     connected.setsockopt(zmq.RECONNECT_IVL, -1)
     connected.connect(address)
     return connected

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
@@ -49,7 +49,12 @@ class Said:
     message: ToLauncher
 
 
-Event = Exited | Signalled | Said
+@dataclass(frozen=True)
+class Readable:
+    """Something else that the launcher waits for is readable."""
+
+
+Event = Exited | Signalled | Said | Readable
 
 
 @dataclass
@@ -138,13 +143,18 @@ class Children:
         tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
         return pids | ({"resource-tracker": tracker} if tracker else {})
 
-    def events(self, signals: Signals, deadline: float | None = None) -> Iterator[Event]:
-        """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never)."""
+    def events(
+        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket] = ()
+    ) -> Iterator[Event]:
+        """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never).
+
+        It may be left at any event: what was not yielded is still there for the next call.
+        """
         while deadline is None or time.monotonic() < deadline:
             sentinels = {child.process.sentinel: name for name, child in self._children.items()}
             controls = {child.control: name for name, child in self._children.items() if child.control}
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = connection.wait([signals.read, *controls, *sentinels], left)
+            ready = connection.wait([signals.read, *controls, *sentinels, *others], left)
             # Messages before ends: the last word of a child that is gone says why.
             for control in [found for found in ready if found in controls]:
                 yield from self._hear(controls[control])
@@ -152,6 +162,8 @@ class Children:
                 yield Signalled(signals.take())
             for sentinel in [found for found in ready if found in sentinels]:
                 yield self._bury(sentinels[sentinel])
+            if any(other in ready for other in others):
+                yield Readable()
 
     def _hear(self, name: str) -> Iterator[Said]:
         child = self._children[name]

@@ -15,22 +15,29 @@ from typing import Self
 
 _SLOT_BYTES = 64
 _WORD_BYTES = 8
-_REQUESTS_IN_FLIGHT = 0  # word within a slot
+_WORDS = _SLOT_BYTES // _WORD_BYTES
+_REQUESTS_IN_FLIGHT, _CONNECTIONS, _ACCEPTED = range(3)  # words within a slot
+
+TAKES_NONE = 1 << 62
+"""In place of a number of connections: nobody takes connections for this slot, so none has fewer to offer."""
 
 
 class Counters:
-    """Made by the launcher for `slots` API servers, then given to each, which calls `own`.
+    """Made by the launcher with `slots` for its API servers, then given to each, which calls `own`.
 
     A context manager: leaving it unmaps the page in this process; the memory goes with its last holder.
     """
 
     def __init__(self, slots: int, descriptor: int | None = None) -> None:
         self.slots = slots
+        fresh = descriptor is None
         self._descriptor = _nameless_file() if descriptor is None else descriptor
         os.ftruncate(self._descriptor, slots * _SLOT_BYTES)
         self._map = mmap.mmap(self._descriptor, slots * _SLOT_BYTES)
         self._words = memoryview(self._map).cast("q")
         self._own = 0
+        for slot in range(slots) if fresh else ():
+            self.clear(slot)
 
     def __reduce__(self) -> tuple[Callable[..., "Counters"], tuple[int, object]]:
         return _rebuild, (self.slots, reduction.DupFd(self._descriptor))
@@ -48,9 +55,15 @@ class Counters:
 
     def own(self, slot: int) -> Self:
         """From now on this process writes to `slot`, and nobody else does. A predecessor's numbers are cleared."""
-        self._own = slot * _SLOT_BYTES // _WORD_BYTES
-        self.requests_in_flight = 0
+        self._own = slot * _WORDS
+        self.clear(slot)
         return self
+
+    def clear(self, slot: int) -> None:
+        """Nobody owns `slot`: no request, and nobody who takes connections. Also called once its owner has ended."""
+        self._words[slot * _WORDS + _REQUESTS_IN_FLIGHT] = 0
+        self._words[slot * _WORDS + _CONNECTIONS] = TAKES_NONE
+        self._words[slot * _WORDS + _ACCEPTED] = 0
 
     @property
     def requests_in_flight(self) -> int:
@@ -61,9 +74,35 @@ class Counters:
     def requests_in_flight(self, count: int) -> None:
         self._words[self._own + _REQUESTS_IN_FLIGHT] = count
 
+    @property
+    def connections(self) -> int:
+        """Connections that this API server has open; `TAKES_NONE` while it takes no new ones."""
+        return self._words[self._own + _CONNECTIONS]
+
+    @connections.setter
+    def connections(self, count: int) -> None:
+        self._words[self._own + _CONNECTIONS] = count
+
     def total(self) -> int:
         """Requests in flight, summed over all API servers."""
-        return sum(self._words[_REQUESTS_IN_FLIGHT :: _SLOT_BYTES // _WORD_BYTES])
+        return sum(self._words[_REQUESTS_IN_FLIGHT::_WORDS])
+
+    def connections_by_slot(self) -> list[int]:
+        """Everybody's `connections`."""
+        return self._words[_CONNECTIONS::_WORDS].tolist()
+
+    @property
+    def accepted(self) -> int:
+        """Connections that this API server has taken so far."""
+        return self._words[self._own + _ACCEPTED]
+
+    @accepted.setter
+    def accepted(self, count: int) -> None:
+        self._words[self._own + _ACCEPTED] = count
+
+    def accepted_by_slot(self) -> list[int]:
+        """Everybody's `accepted`."""
+        return self._words[_ACCEPTED::_WORDS].tolist()
 
 
 def _nameless_file() -> int:
@@ -75,5 +114,4 @@ def _nameless_file() -> int:
 
 def _rebuild(slots: int, passed: object) -> Counters:
     descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    os.set_inheritable(descriptor, False)
     return Counters(slots, descriptor)

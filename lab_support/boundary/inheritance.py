@@ -13,6 +13,16 @@ from typing import Self
 
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.messages import Addresses
+from lab_support.boundary.pokes import Pokes
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """What an API server is given to take connections by. `slot`: which of the counters and pokes are its own."""
+
+    socket: socket.socket
+    slot: int
+    pokes: Pokes | None  # None where the strategy needs none
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,7 @@ class ApiServerInheritance:
     index: int
     run_id: str
     metrics_directory: str
-    listening_socket: socket.socket
+    entrance: Entrance
     inputs: socket.socket
     outputs: socket.socket
     counters: Counters

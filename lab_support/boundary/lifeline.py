@@ -56,7 +56,6 @@ class ReadEnd:
 
 def _rebuild(passed: object) -> ReadEnd:
     descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    os.set_inheritable(descriptor, False)
     return ReadEnd(descriptor)
 
 

@@ -2,7 +2,8 @@
 
 The launcher binds it before anything heavy loads, so that a port in use is known at once. It also calls listen(2)
 at once: two sockets with SO_REUSEADDR may both be *bound* to a port as long as none listens, so binding alone would
-not notice a second server that is starting too (vLLM binds alone). Clients that come early wait in the accept queue.
+not notice a second server that is starting too (vLLM binds alone). Clients that come early wait in the accept queue,
+which holds --backlog of them (plus one); the kernel cuts the number to net.core.somaxconn.
 
 It reaches the API servers as an argument of a spawned process: the descriptor stays open across exec(2), under the
 same number. Nothing is sent.
@@ -16,15 +17,14 @@ from collections.abc import Iterator
 
 from lab_support.config import ConfigError, ServerConfig
 
-BACKLOG = 2048  # uvicorn's and vLLM's; the kernel cuts it to net.core.somaxconn
-
 
 @contextlib.contextmanager
 def listening_socket(config: ServerConfig) -> Iterator[socket.socket]:
     """The launcher's listening socket; closed at the end, and a Unix socket's name removed. Raises `ConfigError`."""
-    bound = _bind_unix(config.uds) if config.uds else _bind_tcp(config.host, config.port)
+    bound = (
+        _listen_unix(config.uds, config.backlog) if config.uds else bind_tcp(config.host, config.port, config.backlog)
+    )
     with bound:
-        bound.listen(BACKLOG)
         try:
             yield bound
         finally:
@@ -42,7 +42,8 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
+def bind_tcp(host: str, port: int, backlog: int | None = None) -> socket.socket:
+    """A socket bound to the port, which listens where `backlog` is given. Raises `ConfigError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -54,7 +55,8 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(address)
-        bound.listen(BACKLOG)
+        if backlog is not None:
+            bound.listen(backlog)
     except OSError as error:
         bound.close()
         raise ConfigError(
@@ -64,13 +66,14 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _listen_unix(path: str, backlog: int) -> socket.socket:
     if len(os.fsencode(path)) > 107:
         raise ConfigError(f"--uds: got a path of {len(os.fsencode(path))} bytes, expected at most 107: unix(7)")
     _remove_stale(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)
+        bound.listen(backlog)
     except OSError as error:
         bound.close()
         raise ConfigError(f"--uds: cannot bind {path}: {error.strerror}") from error

@@ -130,6 +130,24 @@ class Addresses(Message):
     loads: str | None = None
 
 
+class ApiServerJoined(Message):
+    """To every engine core: a further API server, `client_index`, waits at these endpoints."""
+
+    client_index: int
+    input: str
+    output: str
+
+
+class ApiServerLeft(Message):
+    """To every engine core: the API server `client_index` has ended. Nobody waits for its tokens."""
+
+    client_index: int
+
+
+class Retire(Message):
+    """To an API server: another has your place. Take no more connections, finish those that you have, and end."""
+
+
 class Ready(Message):
     """A child can do its work. `details` is for the log and for the line that says that the server is ready."""
 
@@ -151,7 +169,7 @@ class Fatal(Message):
 ToEngineCore = Generate | Abort
 ToApiServer = Tokens | EngineStats | EngineReady
 ToLauncher = Hello | Ready | Fatal
-FromLauncher = Addresses | Fatal
+FromLauncher = Addresses | Fatal | Retire | ApiServerJoined | ApiServerLeft
 
 
 def encode(message: Message) -> bytes:

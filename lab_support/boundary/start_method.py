@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
@@ -57,6 +58,7 @@ def _run(birth: Birth, arguments: tuple[object, ...], close_after_fork: Callable
     """First code of ours in the child."""
     if close_after_fork:
         close_after_fork()
+    _close_all_on_exec()
     hold(birth.read_end, clean_up=lambda: remove(birth.directory))
     # Ctrl-C reaches the whole foreground process group. Only the launcher acts on it, and then asks the others in
     # order by SIGTERM; one that comes before a child is ready to hear it ends the child at once.
@@ -66,6 +68,15 @@ def _run(birth: Birth, arguments: tuple[object, ...], close_after_fork: Callable
     setproctitle(TITLE_PREFIX + birth.name)
     code = importlib.import_module(birth.module).main(birth.name, *arguments)
     _exit(code)
+
+
+def _close_all_on_exec() -> None:
+    """What spawn passed on had to be inheritable for that; a program that is started from here must not get it."""
+    listing = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for number in map(int, os.listdir(listing)):
+        if number > 2:
+            with suppress(OSError):  # the listing's own
+                os.set_inheritable(number, False)
 
 
 def _exit(code: int) -> None:

@@ -99,6 +99,11 @@ class Scheduler:
         self._aborts += len(known)
         return len(known)
 
+    @property
+    def request_ids(self) -> list[Hashable]:
+        """Of all requests that are here."""
+        return list(self._live)
+
     def has_work(self) -> bool:
         return bool(self._running or self._waiting or self._refused)
 

@@ -231,10 +231,11 @@ class ServerLoad(Struct):
 
 
 class Version(Struct):
-    """Who answers: the versions, this run of the server, and which of its processes this is."""
+    """Who answers: the versions, this run of the server, which of its processes this is, and its `--accept`."""
 
     version: str
     run_id: str
     api_server: int
     pids: dict[str, int]
     versions: dict[str, str]
+    accept: str

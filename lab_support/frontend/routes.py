@@ -172,7 +172,7 @@ class About:
 
     async def version(self, scope: Scope, receive: Receive, send: Send) -> None:
         own = self._identity
-        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions)
+        answer = Version(own.version, own.run_id, own.api_server_index, own.pids, own.versions, self._config.accept)
         await respond(send, 200, msgspec.json.encode(answer))
 
     async def load(self, scope: Scope, receive: Receive, send: Send) -> None:

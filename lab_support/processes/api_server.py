@@ -21,12 +21,13 @@ from multiprocessing.connection import Connection
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_support import __version__
+from lab_support.boundary.accept import Acceptor, OpenConnections, make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
-from lab_support.boundary.listen_socket import BACKLOG
 from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, decoder, encode
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
@@ -44,8 +45,6 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     """Runs in the API server."""
     set_up_log(config.log_level, name)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    # Spawn passed it on by making it inheritable; an exec from here must not pass it on again.
-    given.listening_socket.set_inheritable(False)
     # Before prometheus_client is imported: it reads the variable once.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
@@ -110,7 +109,7 @@ class ApiServer:
     async def serve(self, app: object) -> None:
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
-            http="httptools",
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -118,10 +117,14 @@ class ApiServer:
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            backlog=BACKLOG,  # asyncio calls listen(2) again, which would shrink the backlog for everybody
         )
-        self.http = HttpServer(config, on_started=lambda: self.control.send_bytes(encode(Ready({}))))
-        await self.http.serve(sockets=[self.given.listening_socket])
+        connections = OpenConnections(self.given.counters)
+        acceptor = make_acceptor(self.config.accept, self.given.entrance, connections, self.config.backlog)
+        self.http = HttpServer(config, acceptor, connections, on_started=self.tell_ready)
+        await self.http.serve(sockets=[])
+
+    def tell_ready(self) -> None:
+        self.control.send_bytes(encode(Ready({})))
 
     def on_control(self) -> None:
         """From the launcher. The end of the connection is the lifeline's matter."""
@@ -153,10 +156,18 @@ class ApiServer:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers of its own, which says when it accepts."""
+    """uvicorn without signal handlers and without listeners of its own: `acceptor` brings the connections."""
 
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        acceptor: Acceptor,
+        connections: OpenConnections,
+        on_started: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._acceptor = acceptor
+        self._connections = connections
         self._on_started = on_started
 
     @contextlib.contextmanager
@@ -166,8 +177,28 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        await self._acceptor.start(self._make_protocol)
         self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._acceptor.stop()
+        await super().shutdown(sockets)
 
     def stop_waiting(self) -> None:
         """Leave clients that don't read their farewell."""
         self.force_exit = True
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
+        connection.on_lost = self._connections.closed
+        return connection
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection of a client, which says when it has ended."""
+
+    on_lost: Callable[[], None]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.on_lost()

@@ -2,7 +2,7 @@
 
 Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method
-Receives:    Generate, Abort from every API server; Addresses from the launcher
+Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft from the launcher
 Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
 Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
 Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an error in a step
@@ -19,10 +19,13 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lab_support.boundary.channels import COORDINATOR, EngineCoreChannels, Inbox
+from lab_support.boundary.channels import COORDINATOR, Asked, EngineCoreChannels, Inbox
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import (
+    Abort,
     Addresses,
+    ApiServerJoined,
+    ApiServerLeft,
     EngineReady,
     EngineStats,
     Fatal,
@@ -32,7 +35,6 @@ from lab_support.boundary.messages import (
     Message,
     Ready,
     SequenceTokens,
-    ToEngineCore,
     TokenLogprobs,
     Tokens,
     decoder,
@@ -47,7 +49,6 @@ from lab_support.log import set_up_log
 log = logging.getLogger("lab.engine")
 
 STATS_INTERVAL = 0.1  # seconds between two EngineStats to the API servers while there is work
-STATS_READER = 0  # the API server that publishes them for all
 
 
 def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
@@ -80,7 +81,8 @@ def serve(control: Connection, config: ServerConfig, index: int) -> None:
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses
     ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
-    with EngineCoreChannels(addresses, ready, core.steps_ended) as channels:
+    core.clients |= set(range(len(addresses.inputs)))
+    with EngineCoreChannels(addresses, ready, core.steps_ended, control) as channels:
         # SimpleQueue.put may be called from a signal handler, Queue.put may not: it could wait for itself.
         signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
         control.send_bytes(encode(Ready(runner.details)))
@@ -108,6 +110,8 @@ class EngineCore:
         self.clock = StageClock()
         self.ended = 0  # steps that have ended; the scheduler counts those that have begun
         self.abort_steps = self.abort_steps_max = 0
+        self.clients: set[int] = set()  # the API servers that live
+        self._stats_reader: int | None = None  # the one that publishes this engine core's stats for all
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
 
     def busy_loop(self, channels: EngineCoreChannels) -> None:
@@ -141,12 +145,27 @@ class EngineCore:
                 return False
             self.take_in(message, at)
 
-    def take_in(self, message: ToEngineCore, at: int) -> None:
+    def take_in(self, message: Asked, at: int) -> None:
         """One message, which came when `at` steps had ended."""
-        if isinstance(message, Generate):
-            key = (message.client_index, message.request_id)
-            self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling))
-        elif self.scheduler.abort([(message.client_index, request_id) for request_id in message.request_ids]):
+        match message:
+            case Generate():
+                key = (message.client_index, message.request_id)
+                self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling))
+            case Abort():
+                self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
+            case ApiServerJoined(client_index):
+                self.clients.add(client_index)
+            case ApiServerLeft(client_index):
+                self.clients.discard(client_index)
+                self.abort([key for key in self.request_keys() if key[0] == client_index], at)
+
+    def request_keys(self) -> list[tuple[int, int]]:
+        """(API server, its request) of all requests that are here, as `take_in` made them."""
+        keys: Any = self.scheduler.request_ids
+        return keys
+
+    def abort(self, keys: list[tuple[int, int]], at: int) -> None:
+        if self.scheduler.abort(keys):
             steps = self.steps_ended() - at
             self.abort_steps += steps
             self.abort_steps_max = max(self.abort_steps_max, steps)
@@ -178,8 +197,14 @@ class EngineCore:
         if not changed and not due:
             return []
         self._published = (now if due else at, (counts.waiting, counts.running))
-        destinations = [COORDINATOR] * changed + [STATS_READER] * due
+        destinations = [COORDINATOR] * changed + self.stats_readers() * due
         return [(destination, self.stats()) for destination in destinations]
+
+    def stats_readers(self) -> list[int]:
+        """One API server, the same for as long as it lives; none where none lives."""
+        if self._stats_reader not in self.clients:
+            self._stats_reader = min(self.clients, default=None)
+        return [] if self._stats_reader is None else [self._stats_reader]
 
     def stats(self) -> EngineStats:
         counts = self.scheduler.stats

@@ -4,7 +4,8 @@ Runs as:     lab:launcher
 Started by:  you: `lab serve`
 Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP
 Sends:       Addresses to each child; Fatal to the API servers; SIGTERM and SIGKILL
-Holds:       the listening socket, the write end of the lifeline, the runtime directory and its lock
+Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
+             directory and its lock
 Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends
 """
 
@@ -19,11 +20,12 @@ from contextlib import ExitStack
 from setproctitle import setproctitle
 
 from lab_support import __version__
-from lab_support.boundary.children import Children, Event, Exited, Said, Signalled, Signals
+from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled, Signals
 from lab_support.boundary.counters import Counters
+from lab_support.boundary.entrances import make_entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.listen_socket import listening_socket, url_of
+from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
@@ -74,13 +76,13 @@ class Launcher:
         self.details: dict[str, dict[str, str | int | float]] = {}
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
-        self.listening_socket = stack.enter_context(listening_socket(config))
+        self.counters = stack.enter_context(Counters(config.api_server_count))
+        self.entrances = stack.enter_context(make_entrances(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
-        self.counters = stack.enter_context(Counters(config.api_server_count))
         self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
         stack.callback(stop_python_processes)
@@ -93,7 +95,7 @@ class Launcher:
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
-        self.listening_socket.close()
+        self.entrances.close_after_fork()
         self.listeners.close()
         self.counters.close()
 
@@ -105,11 +107,20 @@ class Launcher:
             self.await_ready()
             drain = self.config.shutdown_timeout
             self.announce()
-            for event in self.children.events(self.signals):
-                self.on_event(event)
+            while True:
+                self.wait_for_something()
         except Ended as ended:
             self.stop(ended, drain)
             raise
+
+    def wait_for_something(self) -> None:
+        """One event, or the time at which something is due."""
+        events = self.children.events(self.signals, self.entrances.due, self.entrances.waitables)
+        event = next(events, None)
+        if event is None:
+            self.entrances.on_due()
+        else:
+            self.on_event(event)
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -118,16 +129,18 @@ class Launcher:
             module = "lab_support.processes.engine_core"
             self.children.start(config.start_method, f"engine-{i}", module, config, i)
         for i in range(config.api_server_count):
+            entrance = self.entrances.open_for(i)
             given = ApiServerInheritance(
                 i,
                 self.run_id,
                 str(self.directory.metrics),
-                self.listening_socket,
+                entrance,
                 self.listeners.inputs[i],
                 self.listeners.outputs[i],
                 self.counters,
             )
             self.children.start("spawn", f"api-{i}", "lab_support.processes.api_server", config, given)
+            self.entrances.given(entrance)
         if self.listeners.stats and self.listeners.loads:
             module = "lab_support.processes.coordinator"
             self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
@@ -156,13 +169,15 @@ class Launcher:
                 raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
             case Exited(name, code):
                 raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+            case Readable():
+                self.entrances.on_readable()
             case Signalled(number):
                 log.info("%s: stopping", signal.Signals(number).name)
                 raise Ended(ExitCode.STOPPED, signal.Signals(number).name)
 
     def announce(self) -> None:
         """One line for people, and one JSON line for the program that asked for it by --ready-fd."""
-        url, config = url_of(self.listening_socket), self.config
+        url, config = url_of(self.entrances.bound), self.config
         engine = self.details["engine-0"]
         print(
             f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from lab_support.boundary.channels import COORDINATOR, ApiServerChannels, Coordi
 from lab_support.boundary.inheritance import ChannelListeners
 from lab_support.boundary.messages import (
     Abort,
+    ApiServerJoined,
+    ApiServerLeft,
     EngineLoad,
     EngineReady,
     EngineStats,
@@ -19,6 +22,7 @@ from lab_support.boundary.messages import (
     Message,
     SequenceTokens,
     Tokens,
+    encode,
 )
 
 READY = EngineReady(0, 2048, 1024)
@@ -104,6 +108,37 @@ def test_names_may_go_once_everyone_is_connected(listeners: ChannelListeners, tm
                 (tmp_path / name).unlink()
             channels.send(0, Abort(0, [1]))
             assert engine.inbox.get(timeout=10)[0] == Abort(0, [1])
+            engine.outbox.put([(0, tokens(1))])
+            assert (await heard.until(2))[1] == tokens(1)
+
+    asyncio.run(talk())
+
+
+def test_an_api_server_that_comes_later_is_joined_and_one_that_left_is_forgotten(
+    listeners: ChannelListeners, tmp_path: Path
+) -> None:
+    async def talk() -> None:
+        ours, theirs = multiprocessing.Pipe()
+        with (
+            ours,
+            theirs,
+            api_server(listeners, 0) as (_, heard),
+            EngineCoreChannels(listeners.addresses, READY, lambda: 7, theirs) as engine,
+        ):
+            await heard.until(1)
+            ours.send_bytes(encode(ApiServerLeft(0)))
+            assert engine.inbox.get(timeout=10)[0] == ApiServerLeft(0)
+            further = ChannelListeners(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
+            with further, api_server(further, 0) as (channels, further_heard):
+                joined = ApiServerJoined(0, further.addresses.inputs[0], further.addresses.outputs[0])
+                ours.send_bytes(encode(joined))
+                assert engine.inbox.get(timeout=10)[0] == joined
+                assert await further_heard.until(1) == [READY]
+                channels.send(0, Abort(0, [1]))
+                assert engine.inbox.get(timeout=10)[0] == Abort(0, [1])
+                engine.outbox.put([(0, tokens(1))])
+                assert (await further_heard.until(2))[1] == tokens(1)
+            assert heard.messages == [READY]
 
     asyncio.run(talk())
 

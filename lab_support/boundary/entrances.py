@@ -1,0 +1,149 @@
+"""Where connections come in, as the launcher sees it: what it binds, and what it gives each API server of it.
+
+shared, exclusive, least-loaded   one listening socket, held by the launcher and all API servers
+handoff                           one listening socket that the launcher alone holds, and a channel to each API server
+reuseport                         one for each API server, held by that one alone
+
+How API servers take connections from it is in boundary/accept.py.
+"""
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Protocol, Self
+
+from lab_support.boundary.counters import Counters
+from lab_support.boundary.handoff import Handoff
+from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.listen_socket import listening_socket
+from lab_support.boundary.pokes import Pokes, needs_pokes
+from lab_support.boundary.reuseport import ReuseportGroup, log
+from lab_support.config import ServerConfig
+
+
+class Entrances(Protocol):
+    """Made by the launcher, before anything heavy loads. A context manager."""
+
+    bound: socket.socket  # to the address that clients know
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def open_for(self, slot: int) -> Entrance:
+        """What the API server that will own `slot` is to be given."""
+
+    def given(self, entrance: Entrance) -> None:
+        """The API server has been started and has its own descriptors."""
+
+    def retire(self, slot: int) -> None:
+        """The API server that owns `slot` is about to be asked to take no more connections."""
+
+    def gone(self, slot: int) -> None:
+        """The API server that owned `slot` has ended."""
+
+    @property
+    def waitables(self) -> Sequence[socket.socket]:
+        """What the launcher waits for on its behalf; `on_readable` is called once one is readable."""
+
+    @property
+    def due(self) -> float | None:
+        """When `on_due` is to be called, in time.monotonic() seconds."""
+
+    def on_readable(self) -> None: ...
+
+    def on_due(self) -> None: ...
+
+    def close_after_fork(self) -> None:
+        """In an engine core made by fork, which must hold none of it."""
+
+
+def make_entrances(config: ServerConfig, counters: Counters) -> Entrances:
+    """For `--accept`. `counters` has a slot for every API server that may live at once. Raises `ConfigError`."""
+    if config.accept == "handoff":
+        return Handoff(config, counters)
+    if config.accept == "reuseport":
+        return OwnSockets(config)
+    return OneSocket(config, counters.slots)
+
+
+class OneSocket:
+    """One listening socket for everybody: its queue outlives any API server."""
+
+    waitables: Sequence[socket.socket] = ()
+    due: float | None = None
+
+    def __init__(self, config: ServerConfig, slots: int) -> None:
+        self._stack = ExitStack()
+        self.bound = self._stack.enter_context(listening_socket(config))
+        self._pokes = self._stack.enter_context(Pokes(slots)) if needs_pokes(config.accept) else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open_for(self, slot: int) -> Entrance:
+        return Entrance(self.bound, slot, self._pokes)
+
+    def retire(self, slot: int) -> None:
+        """Its own acceptor looks after what waits."""
+
+    def given(self, entrance: Entrance) -> None:
+        """The launcher goes on holding it, for the next one."""
+
+    def gone(self, slot: int) -> None:
+        """It may have been woken for a connection that it did not take, and then nobody else has been."""
+        if self._pokes:
+            self._pokes.poke_all()
+
+    def on_readable(self) -> None:
+        """Never called: there is nothing to wait for."""
+
+    on_due = on_readable
+
+    def close_after_fork(self) -> None:
+        self.bound.close()
+        if self._pokes:
+            self._pokes.close()
+
+
+class OwnSockets:
+    """A listening socket for each API server. Its queue ends with it."""
+
+    waitables: Sequence[socket.socket] = ()
+    due: float | None = None
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._group = ReuseportGroup(config.host, config.port, config.backlog)
+        self.bound = self._group.guard
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._group.__exit__()
+
+    def open_for(self, slot: int) -> Entrance:
+        made = self._group.make()
+        if not self._group.is_guarded():
+            log.warning("this kernel lets other programs of this user bind the port too, and they get a part")
+        return Entrance(made, slot, None)
+
+    def retire(self, slot: int) -> None:
+        """Its own acceptor looks after what waits."""
+
+    def given(self, entrance: Entrance) -> None:
+        entrance.socket.close()
+
+    def gone(self, slot: int) -> None:
+        """The kernel has closed its socket."""
+
+    def on_readable(self) -> None:
+        """Never called: there is nothing to wait for."""
+
+    on_due = on_readable
+
+    def close_after_fork(self) -> None:
+        self.bound.close()

@@ -1,0 +1,58 @@
+"""A poke: one process asks another to look at the accept queue, without a word. One eventfd(2) for each API server.
+
+An eventfd is a number in the kernel: a write adds to it, a read takes all and leaves 0, and it is readable while it
+is not 0. Pokes that come faster than they are read become one, so that a poke never waits and never fills anything.
+"""
+
+import os
+from collections.abc import Callable
+from multiprocessing import reduction
+from typing import Self
+
+
+def needs_pokes(strategy: str) -> bool:
+    """Does this `--accept` have API servers that ask each other to look?"""
+    return strategy in {"exclusive", "least-loaded"}
+
+
+class Pokes:
+    """Made by the launcher with `slots`, then given to each API server. A context manager."""
+
+    def __init__(self, slots: int, descriptors: list[int] | None = None) -> None:
+        self._descriptors = descriptors or [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(slots)]
+
+    def __reduce__(self) -> tuple[Callable[..., "Pokes"], tuple[list[object]]]:
+        return _rebuild, ([reduction.DupFd(descriptor) for descriptor in self._descriptors],)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def poke(self, slot: int) -> None:
+        """Whoever owns `slot` is to look. If nobody does, the next owner will."""
+        os.eventfd_write(self._descriptors[slot], 1)
+
+    def poke_all(self) -> None:
+        for slot in range(len(self._descriptors)):
+            self.poke(slot)
+
+    def descriptor(self, slot: int) -> int:
+        """Readable once `slot` has been poked."""
+        return self._descriptors[slot]
+
+    def take(self, slot: int) -> None:
+        """Forget the pokes of `slot` so far."""
+        try:
+            os.eventfd_read(self._descriptors[slot])
+        except BlockingIOError:
+            return
+
+
+def _rebuild(passed: list[object]) -> Pokes:
+    return Pokes(len(passed), [each.detach() for each in passed])  # type: ignore[attr-defined]  # DupFd's twins

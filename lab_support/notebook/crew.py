@@ -14,7 +14,7 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,11 +44,16 @@ def one_by_one(listening_socket: socket.socket) -> None:
 
 @contextmanager
 def crew(
-    count: int, serve: Serve = one_by_one, *, reuseport: bool = False, port: int = 0, backlog: int = 512
+    count: int,
+    serve: Serve | Sequence[Serve] = one_by_one,
+    *,
+    reuseport: bool = False,
+    port: int = 0,
+    backlog: int = 512,
 ) -> Iterator["Crew"]:
     """Fork `count` workers that run `serve(listening_socket)`, which is not to return; at the end all are killed.
 
-    They have one listening socket, or with `reuseport` each its own on the same port. They are started one after the
+    serve: one function for all, or a sequence with one for each. They have one listening socket, or with `reuseport` each its own on the same port. They are started one after the
     other, each when the one before it sleeps. Raises `OSError` where the port is taken, `RuntimeError` if a worker
     does not come to wait.
     """
@@ -60,8 +65,8 @@ def crew(
             entrance.listen(backlog)
         workers = Crew(entrance.getsockname()[1])
         try:
-            for _ in range(count):
-                workers.start(serve, entrance, backlog if reuseport else 0)
+            for index in range(count):
+                workers.start(serve if callable(serve) else serve[index], entrance, backlog if reuseport else 0)
             yield workers
         finally:
             workers.end()

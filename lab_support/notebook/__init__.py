@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.start_costs import start_costs
     from lab_support.notebook.tables import table
     from lab_support.notebook.timeline import timeline
+    from lab_support.notebook.two_queues import two_queues
     from lab_support.notebook.xray import compare, xray
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "start_costs",
     "table",
     "timeline",
+    "two_queues",
     "watch_accept_queue",
     "xray",
 ]
@@ -109,6 +111,7 @@ _FROM = {
     "start_costs": ("start_costs",),
     "tables": ("table",),
     "timeline": ("timeline",),
+    "two_queues": ("two_queues",),
     "xray": ("compare", "xray"),
 }
 """Which file has which name."""

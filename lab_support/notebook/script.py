@@ -115,7 +115,8 @@ def listeners(count: int, wait_function: WaitFunction, connections: int = 400) -
 
     Each runs `wait_function(listening_socket, take)`, which is not to return; `take(listening_socket)` accepts one
     connection if one is still there, answers, closes it, and says whether there was one. The socket does not block;
-    a wait function may call `listening_socket.setblocking(True)` to sleep in accept() itself.
+    a wait function may call `listening_socket.setblocking(True)` to sleep in accept() itself. Each is started when
+    those before it sleep, so that they come into the kernel's wait queue in their order.
 
     The calling process connects, one at a time and only while every listener sleeps, so that each wake-up belongs
     to one connection. Wake-ups are voluntary context switches of all their threads, less what they do when idle.
@@ -129,6 +130,7 @@ def listeners(count: int, wait_function: WaitFunction, connections: int = 400) -
         try:
             for index in range(count):
                 pids.append(_start_listener(listening_socket, wait_function, cells, index))
+                _await_sleep(pids)
             return _measure(listening_socket.getsockname(), pids, cells, connections)
         finally:
             for pid in pids:

@@ -1,0 +1,77 @@
+"""Clients of a cell's workers: they connect, say nothing, and take down what they get and when. Standard library only."""
+
+import selectors
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+CUT_OFF, NOTHING, STRANGER = "cut off", "no answer", "a stranger"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one client got. by: a worker's name, `STRANGER`, `CUT_OFF` or `NOTHING`. ms: since it was waited for."""
+
+    by: str
+    ms: float
+
+
+class Clients:
+    """`count` connections to `address`.
+
+    who: from an answer, a worker's name, or "" for somebody else. finished: wait until each is connected, for 10
+    seconds at most; raises `TimeoutError` then. Otherwise the kernel goes on connecting while they wait for answers.
+    """
+
+    def __init__(self, address: tuple[str, int], count: int, who: Callable[[bytes], str], finished: bool) -> None:
+        self._who = who
+        self._sockets = [_connecting(address, finished) for _ in range(count)]
+
+    def say(self, text: bytes) -> None:
+        """Each sends `text`; one that is not connected yet does not."""
+        for connection in self._sockets:
+            with suppress(OSError):
+                connection.send(text)
+
+    def answers(self, seconds: float = 5.0) -> list[Answer]:
+        """What each gets, in the order in which it came; after `seconds`, the rest got `NOTHING`. All are closed then."""
+        began, found = time.monotonic(), []
+        with selectors.DefaultSelector() as waiting:
+            for connection in self._sockets:
+                waiting.register(connection, selectors.EVENT_READ)
+            while waiting.get_map() and time.monotonic() - began < seconds:
+                for key, _ in waiting.select(max(0.0, began + seconds - time.monotonic())):
+                    waiting.unregister(key.fileobj)
+                    found.append(Answer(self._read(key.fileobj), 1000 * (time.monotonic() - began)))  # type: ignore[arg-type]
+            found += [Answer(NOTHING, 1000 * seconds)] * len(waiting.get_map())
+        self.close()
+        return found
+
+    def outcome(self, seconds: float = 5.0) -> dict[str, int]:
+        """How many got what, for `emit`: "answered", `CUT_OFF`, `NOTHING`, `STRANGER`."""
+        by = Counter(answer.by for answer in self.answers(seconds))
+        named = {what: by.pop(what, 0) for what in (CUT_OFF, NOTHING, STRANGER)}
+        return {"answered": sum(by.values()), **named}
+
+    def close(self) -> None:
+        for connection in self._sockets:
+            connection.close()
+
+    def _read(self, connection: socket.socket) -> str:
+        try:
+            told = connection.recv(65536)
+        except OSError:
+            return CUT_OFF
+        return (self._who(told) or STRANGER) if told else CUT_OFF
+
+
+def _connecting(address: tuple[str, int], finished: bool) -> socket.socket:
+    if finished:
+        return socket.create_connection(address, timeout=10)
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.connect_ex(address)
+    return connection

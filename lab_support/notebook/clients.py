@@ -1,4 +1,4 @@
-"""Clients of a cell's workers: they connect, say nothing, and take down what they get and when. Standard library only."""
+"""Clients of a cell's workers: they connect, and take down what they get and when. Standard library only."""
 
 import selectors
 import socket
@@ -37,7 +37,7 @@ class Clients:
                 connection.send(text)
 
     def answers(self, seconds: float = 5.0) -> list[Answer]:
-        """What each gets, in the order in which it came; after `seconds`, the rest got `NOTHING`. All are closed then."""
+        """What each gets, in the order in which it came; after `seconds`, the rest got `NOTHING`. Then all close."""
         began, found = time.monotonic(), []
         with selectors.DefaultSelector() as waiting:
             for connection in self._sockets:

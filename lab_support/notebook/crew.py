@@ -53,8 +53,9 @@ def crew(
 ) -> Iterator["Crew"]:
     """Fork `count` workers that run `serve(listening_socket)`, which is not to return; at the end all are killed.
 
-    serve: one function for all, or a sequence with one for each. They have one listening socket, or with `reuseport` each its own on the same port. They are started one after the
-    other, each when the one before it sleeps. Raises `OSError` where the port is taken, `RuntimeError` if a worker
+    serve: one function for all, or a sequence with one for each. They have one listening socket, or with `reuseport`
+    each its own on the same port. They are started one after the other, each when the one before it sleeps. Raises
+    `OSError` where the port is taken, `RuntimeError` if a worker
     does not come to wait.
     """
     with socket.socket() as entrance:

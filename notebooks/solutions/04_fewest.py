@@ -22,9 +22,8 @@ def worker(listening_socket, counts, me):
             except BlockingIOError:
                 continue                                # another one was faster
             kept[connection.fileno()] = connection
-            poll.register(connection, select.EPOLLIN)
+            poll.register(connection)
             connection.sendall(b"%d" % os.getpid())
-
 if __name__ == "__main__":
     counts = memoryview(mmap.mmap(-1, 32)).cast("q")    # four numbers that all processes have in common
     with crew(4, [lambda sock, me=me: worker(sock, counts, me) for me in range(4)]) as workers:

@@ -140,7 +140,7 @@ EXERCISES = (
     Exercise(
         name="04.1",
         kind="must",
-        task="change the loop of `wait`: each process takes five connections in a row, and then it is the next one's turn",
+        task="change the loop of `wait`: each process takes five connections in a row, then it is the next one's turn",
         skeleton=IN_TURN,
         reference=IN_TURN_RIGHT,
         also_right=(IN_TURN_FIVE_TIMES, IN_TURN_NEW_SET),

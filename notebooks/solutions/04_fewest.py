@@ -22,7 +22,7 @@ def worker(listening_socket, counts, me):
             except BlockingIOError:
                 continue                                # another one was faster
             kept[connection.fileno()] = connection
-            poll.register(connection)
+            poll.register(connection, select.EPOLLIN)
             connection.sendall(b"%d" % os.getpid())
 if __name__ == "__main__":
     counts = memoryview(mmap.mmap(-1, 32)).cast("q")    # four numbers that all processes have in common

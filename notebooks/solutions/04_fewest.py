@@ -4,7 +4,7 @@ from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, ch
 
 FEWEST = '''\
 %%python_process --name fewest --timeout 20 --expect any --into fewest
-import mmap, os, select, time
+import mmap, os, select
 from lab_support.notebook.crew import crew
 
 def worker(listening_socket, counts, me):
@@ -38,7 +38,9 @@ _PATIENT = """\
                 time.sleep(0.001)                       # one that has fewer is to come first
                 patience -= 1
 """
+_WITH_TIME = ("import mmap, os, select\n", "import mmap, os, select, time\n")
 _COUNTED = (
+    *_WITH_TIME,
     _HUNG_UP,
     _HUNG_UP + "                counts[me] -= 1\n",
     _OPENED,
@@ -47,6 +49,7 @@ _COUNTED = (
 FEWEST_RIGHT = changed(FEWEST, *_COUNTED, _TRY, _PATIENT + _TRY)
 FEWEST_OUT_OF_THE_QUEUE = changed(
     FEWEST,
+    *_WITH_TIME,
     _HUNG_UP,
     _HUNG_UP + "                counts[me] = len(kept)\n",
     _TRY,
@@ -88,7 +91,7 @@ NOT_SHARED = "the counts in shared memory stay at zero, so nobody knows of the o
 
 _FOREVER = "            while min(counts) < counts[me]:\n                time.sleep(0.001)\n"
 FEWEST_WRONG = (
-    Wrong(NOT_SHARED, changed(FEWEST, _TRY, _PATIENT + _TRY)),
+    Wrong(NOT_SHARED, changed(FEWEST, *_WITH_TIME, _TRY, _PATIENT + _TRY)),
     Wrong(LOPSIDED, changed(FEWEST, *_COUNTED)),
     Wrong(NOT_COUNTED_DOWN, changed(FEWEST_RIGHT, "                counts[me] -= 1\n", "")),
     Wrong(STUCK, changed(FEWEST_RIGHT, _PATIENT, _FOREVER)),

@@ -244,9 +244,7 @@ BROKEN_CLAIMS = (
         "start() returned before the child ran its function",
         _STEPS,
         _STEPS_TOLD_LATE,
-        lambda result: (
-            _told(result).index("start() returns") < _told(result).index("the pipe brings the function")
-        ),
+        lambda result: _told(result).index("start() returns") < _told(result).index("the pipe brings the function"),
     ),
     BrokenClaim(
         "A child that does nothing imported over 140 modules first",

@@ -119,7 +119,7 @@ def work(number):
     Wrong(NOT_PICKLED, changed(LOG, "args=(log,)", "args=(log.buffer,)", _BEGINS, _FLUSHES)),
 )  # fmt: skip
 
-MEASURE_LOG = '''
+MEASURE_LOG = """
 import os
 from pathlib import Path
 from lab_support.notebook.script import emit
@@ -139,7 +139,7 @@ text = (cell / "log.txt").read_bytes().decode(errors="replace") if (cell / "log.
 emit(measured={
     "lines": text.splitlines(), "parent": os.getpid(), "refused": refused, "said": (cell / "said").read_text()[-2000:]
 })
-'''
+"""
 
 
 def judge_log(attempt: Attempt) -> Verdict:

@@ -323,9 +323,7 @@ BROKEN_CLAIMS = (
         _MORE_NO_CHILD,
         lambda result: not _fields(result)["stdin"],
     ),
-    BrokenClaim(
-        "Descriptor 0 itself is inherited", _MORE, _MORE_UNSET, lambda result: _fields(result)["number_0"]
-    ),
+    BrokenClaim("Descriptor 0 itself is inherited", _MORE, _MORE_UNSET, lambda result: _fields(result)["number_0"]),
     BrokenClaim(
         "None of this notebook's processes is left", _LEFT, _LEFT_RUNNING, lambda result: not _fields(result)["left"]
     ),

@@ -6,7 +6,6 @@ PROBE = '''\
 %%python_process --name probe --timeout 3 --expect any --into probe
 import os
 from lab_support.notebook.small_driver import Driver
-
 driver = Driver("/dev/zero")
 
 def is_available():

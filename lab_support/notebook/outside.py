@@ -14,7 +14,7 @@ from lab_support.notebook.plots import FAINT, INK, Picture
 THINGS = (
     ("a pool has 4 threads", "4 threads"),
     ("the GPU's driver is ready", "a context on the GPU"),
-    ("this is the notebook's kernel", "ZeroMQ's threads, which carry its messages"),
+    ("this is the notebook's kernel", "ZeroMQ's two threads"),
 )
 _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 

@@ -153,7 +153,7 @@ _EDITS = {
         'in_child(lambda: logging.warning("from the child"), 1)',
         'in_child(lambda: lock.acquire() and logging.warning("from the child"), 1)',
     ),
-    "a half-read file": ('file.write(b"!")', 'open(f"/proc/self/fd/{file.fileno()}", "wb").write(b"!")'),
+    "a half-read file": ("len(file.read(2))", 'len(open(f"/proc/self/fd/{file.fileno()}", "rb").read(2))'),
     "a random.Random(7)": ("own = random.Random(7)", "own = random.SystemRandom()"),
 }
 _OUTCOMES = {

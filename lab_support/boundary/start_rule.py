@@ -20,6 +20,7 @@ Taught in: 06_which_start_method
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ METHODS = ("spawn", "forkserver", "fork")
 DEFAULT = "spawn"
 FLAG = "--start-method"
 VARIABLE = "LAB_START_METHOD"
+_SETTLING = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Seen:
         return cls(
             platform=sys.platform,
             proc_version=_text("/proc/version"),
-            threads=len(_names("/proc/self/task")) - 1 if sys.platform == "linux" else len(named),
+            threads=_count_threads(len(named)),
             python_threads=named,
             devices=_devices(),
             torch_has_cuda=torch_has_cuda(sys.modules),
@@ -153,7 +155,9 @@ def other_threads(count: int, named: Sequence[str]) -> str:
     if count <= 0:
         return ""
     of_python = f", {len(named)} of them Python's: {', '.join(named)}" if named else ", none of them Python's"
-    return f"{count} other thread{'s run' if count > 1 else ' runs'} here{of_python}; a forked child has none of them"
+    return (
+        f"{count} other thread{'s run' if count > 1 else ' runs'} here{of_python}, and a forked child has none of them"
+    )
 
 
 def ray_actor(actor: str) -> str:
@@ -197,6 +201,20 @@ def is_jupyter_kernel(modules: Mapping[str, Any]) -> bool:
     """Whether this process runs one; to have ipykernel imported is not enough."""
     app = getattr(modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
     return bool(app and app.initialized())
+
+
+def _count_threads(known: int) -> int:
+    """How many others the kernel counts, or where it can't be asked, Python.
+
+    Before Python 3.13 `join` may return a moment before the kernel has let go of the thread. So where there are more
+    than Python knows, look again for a little while: threads of a C library are still there then.
+    """
+    if not os.path.isdir("/proc/self/task"):
+        return known
+    deadline = time.monotonic() + _SETTLING
+    while (count := len(_names("/proc/self/task")) - 1) > known and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return count
 
 
 def _devices() -> tuple[str, ...]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.import_picture import imports
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
+    from lab_support.notebook.outside import outside
     from lab_support.notebook.plots import latency, memory, process_tree
     from lab_support.notebook.predict import answer, predict, skip
     from lab_support.notebook.predictions import PredictionError
@@ -64,6 +65,7 @@ __all__ = [
     "look",
     "memory",
     "metric",
+    "outside",
     "predict",
     "process_tree",
     "progress",
@@ -96,6 +98,7 @@ _FROM = {
     "import_picture": ("imports",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
+    "outside": ("outside",),
     "plots": ("latency", "memory", "process_tree"),
     "predict": ("answer", "predict", "skip"),
     "predictions": ("PredictionError",),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.import_picture import imports
+    from lab_support.notebook.layers import layers
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.plots import latency, memory, process_tree
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.python_process import run_process
     from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
+    from lab_support.notebook.recorded import recorded
     from lab_support.notebook.roads import roads
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
@@ -59,6 +61,7 @@ __all__ = [
     "hint",
     "imports",
     "latency",
+    "layers",
     "live_server",
     "look",
     "memory",
@@ -67,6 +70,7 @@ __all__ = [
     "process_tree",
     "progress",
     "quiz",
+    "recorded",
     "reveal",
     "roads",
     "run_process",
@@ -92,6 +96,7 @@ _FROM = {
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),
     "import_picture": ("imports",),
+    "layers": ("layers",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "plots": ("latency", "memory", "process_tree"),
@@ -99,6 +104,7 @@ _FROM = {
     "predictions": ("PredictionError",),
     "progress": ("progress",),
     "python_process": ("run_process",),
+    "recorded": ("recorded",),
     "roads": ("roads",),
     "shares": ("shares",),
     "quiz": ("quiz",),

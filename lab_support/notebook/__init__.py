@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.fill_in import filled_in
     from lab_support.notebook.gate import after_prediction
     from lab_support.notebook.import_picture import imports
+    from lab_support.notebook.layers import layers
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
     from lab_support.notebook.outside import outside
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.python_process import run_process
     from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
+    from lab_support.notebook.recorded import recorded
     from lab_support.notebook.roads import roads
     from lab_support.notebook.shares import shares
     from lab_support.notebook.source_view import source
@@ -61,6 +63,7 @@ __all__ = [
     "hint",
     "imports",
     "latency",
+    "layers",
     "live_server",
     "look",
     "memory",
@@ -70,6 +73,7 @@ __all__ = [
     "process_tree",
     "progress",
     "quiz",
+    "recorded",
     "reveal",
     "roads",
     "run_process",
@@ -96,6 +100,7 @@ _FROM = {
     "gate": ("after_prediction",),
     "checks": ("check", "hint", "reveal"),
     "import_picture": ("imports",),
+    "layers": ("layers",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
     "outside": ("outside",),
@@ -104,6 +109,7 @@ _FROM = {
     "predictions": ("PredictionError",),
     "progress": ("progress",),
     "python_process": ("run_process",),
+    "recorded": ("recorded",),
     "roads": ("roads",),
     "shares": ("shares",),
     "quiz": ("quiz",),

@@ -53,7 +53,8 @@ def in_child(work: Callable[[], Any], seconds: float = 5.0) -> Any:
     """Fork, run `work()` in the child alone, and return what it returned there, as JSON carries it.
 
     An exception comes back as its text, such as "RuntimeError: no running event loop"; a child that has not
-    answered after `seconds` is ended, and "stuck" comes back. It is always waited for.
+    answered after `seconds` is ended, and "stuck" comes back; of one that a signal ended, "ended by SIGSEGV". It is
+    always waited for.
     """
     reads, writes = os.pipe()
     if (child := os.fork()) == 0:
@@ -64,9 +65,15 @@ def in_child(work: Callable[[], Any], seconds: float = 5.0) -> Any:
         with open(reads, "rb", buffering=0) as answer:
             ended = b"".join(_until(answer, time.monotonic() + seconds))
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return json.loads(ended) if ended else "stuck"
+        os.kill(child, signal.SIGKILL)  # of one that a signal is ending already, the first one stays on record
+        _, status = os.waitpid(child, 0)
+    return json.loads(ended) if ended else _unanswered(status)
+
+
+def _unanswered(status: int) -> str:
+    """Of a child that gave no answer, by its wait status: our own SIGKILL means that it was stuck."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else signal.SIGKILL
+    return "stuck" if number == signal.SIGKILL else f"ended by {signal.Signals(number).name}"
 
 
 def _answer(work: Callable[[], Any], writes: int) -> NoReturn:

@@ -1,0 +1,74 @@
+"""A runtime in three layers, and what a forked child gets of each, drawn. It measures nothing.
+
+Taught in: 05_why_does_cuda_break_after_fork
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from lab_support.notebook.plots import FAINT, INK, Picture
+
+_LAYERS = (
+    # name, colour, what the parent has, what the fork does with it
+    ("PyTorch", "#56b4e9", "a flag in memory, not set", "a handler sets it in the child"),
+    ("the libraries below it", "#e69f00", "memory: started, handles, locks", "copied as it is"),
+    ("", "#e69f00", "threads that do the work", "not there"),
+    ("kernel and device", "#009e73", "device files, by descriptor", "the same open file descriptions"),
+    ("", "#009e73", "the device's memory, mapped", "as the driver has asked the kernel"),
+)
+NAMES = ("PyTorch", "the libraries below it", "kernel and device")
+
+
+def layers(broken: Mapping[str, str] | None = None) -> Picture:
+    """The three layers, from `NAMES`; with what came of a child that met each of them, where that was measured.
+
+    broken: by layer, such as {"PyTorch": "an error"}. Raises `ValueError` for a layer that there is not.
+    """
+    met = broken or {}
+    if unknown := set(met) - set(NAMES):
+        raise ValueError(f"layers: got {', '.join(sorted(unknown))}, expected some of {', '.join(NAMES)}")
+    figure = Figure(figsize=(9.4, 3.6))
+    axes = figure.add_axes((0.01, 0, 0.98, 0.9))
+    axes.text(4.0, 5.4, "the parent has", ha="center", fontsize=10, weight="bold", color=INK)
+    axes.text(8.55, 5.4, "a fork gives the child", ha="center", fontsize=10, weight="bold", color=INK)
+    for row, (name, colour, has, gets) in enumerate(_LAYERS):
+        _row(axes, 4.4 - row, name, colour, has, gets)
+    for name, outcome in met.items():
+        first = next(row for row, layer in enumerate(_LAYERS) if layer[0] == name)
+        rows = 1 if name == NAMES[0] else 2
+        _outcome(axes, 4.4 - first - (rows - 1) / 2, outcome)
+    axes.set_xlim(0, 12.4)
+    axes.set_ylim(0, 5.8)
+    axes.set_axis_off()
+    finding = _finding(met)
+    figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
+    return Picture(figure, f"{finding}. {_in_words()}")
+
+
+def _finding(met: Mapping[str, str]) -> str:
+    if not met:
+        return "Three layers, and a fork treats each of them differently"
+    return "What a child met: " + ", ".join(f"{outcome} from {name}" for name, outcome in met.items())
+
+
+def _in_words() -> str:
+    return " ".join(f"{name + ': ' if name else ''}{has}; in the child: {gets}." for name, _, has, gets in _LAYERS)
+
+
+def _row(axes: Axes, y: float, name: str, colour: str, has: str, gets: str) -> None:
+    axes.text(0.05, y + 0.35, name, fontsize=9.5, weight="bold", color=INK, va="center")
+    for x, width, words in ((2.35, 3.75, has), (6.9, 3.3, gets)):
+        gone = words == "not there"
+        look = {"facecolor": "white" if gone else colour, "edgecolor": INK, "linestyle": ":" if gone else "-"}
+        shape = "round,pad=0.02,rounding_size=0.1"
+        axes.add_patch(FancyBboxPatch((x, y), width, 0.7, boxstyle=shape, alpha=0.55, linewidth=1, **look))
+        axes.text(x + width / 2, y + 0.35, words, ha="center", va="center", fontsize=8.5, color=INK)
+    axes.annotate("", (6.85, y + 0.35), (6.15, y + 0.35), arrowprops={"arrowstyle": "-|>", "color": FAINT})
+
+
+def _outcome(axes: Axes, y: float, words: str) -> None:
+    look = {"boxstyle": "round,pad=0.35", "facecolor": "#f0e442", "edgecolor": INK}
+    axes.text(11.35, y + 0.35, words, ha="center", va="center", fontsize=9.5, weight="bold", color=INK, bbox=look)

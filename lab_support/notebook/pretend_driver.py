@@ -1,0 +1,79 @@
+"""A pretend driver: in small, what a library has that speaks to a device. There is no device behind it.
+
+It has state in memory, a thread that does the work, and memory of "the device", which the kernel is told not to copy
+when the process forks. What a forked child gets of it follows from these three, and says nothing of NVIDIA's driver.
+Standard library only: it is imported by a cell's own processes.
+
+Taught in: 05_why_does_cuda_break_after_fork
+"""
+
+import mmap
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+BYTES = 4096
+
+
+class Driver:
+    """Started by its first use. Values are bytes, 0 to 255; a handle is the number of one that is stored."""
+
+    def __init__(self) -> None:
+        self.refused = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as before the first use."""
+        self.worker: threading.Thread | None = None
+        self.stored = 0
+
+    def refuse(self) -> None:
+        """From now on, answer with an error instead of trying."""
+        self.refused = "the driver was started before the fork: this process cannot use it"
+
+    def store(self, value: int) -> int:
+        """Put a value into the device's memory; its handle."""
+        return self._ask(self._store, value)
+
+    def load(self, handle: int) -> int:
+        """The value that stands in the device's memory."""
+        return self._ask(self._load, handle)
+
+    def peek(self, handle: int) -> int:
+        """The same, past the worker: the caller's own thread reads the device's memory."""
+        return self._load(handle)
+
+    def _ask(self, work: Callable[[int], int], argument: int) -> int:
+        if self.refused:
+            raise RuntimeError(self.refused)
+        if self.worker is None:
+            self._start()
+        answer: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.jobs.put((work, argument, answer))
+        return answer.get()
+
+    def _start(self) -> None:
+        self.memory = mmap.mmap(-1, BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory.madvise(mmap.MADV_DONTFORK)
+        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.worker = threading.Thread(target=self._work, daemon=True)
+        self.worker.start()
+
+    def _work(self) -> None:
+        """Runs in the worker."""
+        while True:
+            work, argument, answer = self.jobs.get()
+            answer.put(work(argument))
+
+    def _store(self, value: int) -> int:
+        self.memory[self.stored] = value
+        self.stored += 1
+        return self.stored - 1
+
+    def _load(self, handle: int) -> int:
+        return self.memory[handle]
+
+
+driver = Driver()
+"""This process's own, as a library has it: not started yet."""

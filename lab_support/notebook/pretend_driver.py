@@ -1,8 +1,8 @@
 """A pretend driver: in small, what a library has that speaks to a device. There is no device behind it.
 
-It has state in memory, a thread that does the work, and memory of "the device", which the kernel is told not to copy
-when the process forks. What a forked child gets of it follows from these three, and says nothing of NVIDIA's driver.
-Standard library only: it is imported by a cell's own processes.
+It has state in memory, a thread that does the work, and "device memory", which the kernel is told not to copy when the
+process forks. What a forked child gets of it follows from these three, and says nothing of NVIDIA's driver. Standard
+library only: it is imported by a cell's own processes.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
@@ -13,11 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-BYTES = 4096
-
 
 class Driver:
-    """Started by its first use. Values are bytes, 0 to 255; a handle is the number of one that is stored."""
+    """Starts by itself at its first use. A handle is the number of a value that was stored."""
 
     def __init__(self) -> None:
         self.refused = ""
@@ -30,19 +28,18 @@ class Driver:
 
     def refuse(self) -> None:
         """From now on, answer with an error instead of trying."""
-        self.refused = "the driver was started before the fork: this process cannot use it"
+        self.refused = "the driver was started before the fork: not to be used in this process"
 
     def store(self, value: int) -> int:
-        """Put a value into the device's memory; its handle."""
+        """Put a byte into the device's memory, and return its handle."""
         return self._ask(self._store, value)
 
     def load(self, handle: int) -> int:
-        """The value that stands in the device's memory."""
-        return self._ask(self._load, handle)
+        return self._ask(self.peek, handle)
 
     def peek(self, handle: int) -> int:
-        """The same, past the worker: the caller's own thread reads the device's memory."""
-        return self._load(handle)
+        """What `load` does, in the caller's own thread."""
+        return self.memory[handle]
 
     def _ask(self, work: Callable[[int], int], argument: int) -> int:
         if self.refused:
@@ -54,14 +51,13 @@ class Driver:
         return answer.get()
 
     def _start(self) -> None:
-        self.memory = mmap.mmap(-1, BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.memory.madvise(mmap.MADV_DONTFORK)
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.worker = threading.Thread(target=self._work, daemon=True)
         self.worker.start()
 
     def _work(self) -> None:
-        """Runs in the worker."""
         while True:
             work, argument, answer = self.jobs.get()
             answer.put(work(argument))
@@ -70,9 +66,6 @@ class Driver:
         self.memory[self.stored] = value
         self.stored += 1
         return self.stored - 1
-
-    def _load(self, handle: int) -> int:
-        return self.memory[handle]
 
 
 driver = Driver()

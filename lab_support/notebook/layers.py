@@ -4,6 +4,7 @@ Taught in: 05_why_does_cuda_break_after_fork
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,9 +63,11 @@ def _row(axes: Axes, y: float, name: str, colour: str, has: str, gets: str) -> N
     axes.text(0.05, y + 0.35, name, fontsize=9.5, weight="bold", color=INK, va="center")
     for x, width, words in ((2.35, 3.75, has), (6.9, 3.3, gets)):
         gone = words == "not there"
-        look = {"facecolor": "white" if gone else colour, "edgecolor": INK, "linestyle": ":" if gone else "-"}
+        look: dict[str, Any] = {"facecolor": "white" if gone else colour, "linestyle": ":" if gone else "-"}
         shape = "round,pad=0.02,rounding_size=0.1"
-        axes.add_patch(FancyBboxPatch((x, y), width, 0.7, boxstyle=shape, alpha=0.55, linewidth=1, **look))
+        axes.add_patch(
+            FancyBboxPatch((x, y), width, 0.7, boxstyle=shape, alpha=0.55, linewidth=1, edgecolor=INK, **look)
+        )
         axes.text(x + width / 2, y + 0.35, words, ha="center", va="center", fontsize=8.5, color=INK)
     axes.annotate("", (6.85, y + 0.35), (6.15, y + 0.35), arrowprops={"arrowstyle": "-|>", "color": FAINT})
 

@@ -51,6 +51,8 @@ class Driver:
         return answer.get()
 
     def _start(self) -> None:
+        # First let go of the parent's: the new one may get its address, and would be unmapped with it.
+        vars(self).pop("memory", None)
         self.memory = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.memory.madvise(mmap.MADV_DONTFORK)
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -4,7 +4,7 @@ from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, ch
 
 MEMORY = '''\
 %%python_process --name memory --timeout 10 --expect any --into memory
-import mmap, os, socket
+import os, socket
 
 def give(channel, count):
     """Make `count` bytes of memory, let the other process have it, and return a view of it."""
@@ -41,10 +41,11 @@ _MADE = """\
 _SENT = '    socket.send_fds(channel, [b"!"], [number])\n'
 _TAKEN = "    _, [number], _, _ = socket.recv_fds(channel, 1, 1)\n"
 
-MEMORY_RIGHT = changed(MEMORY, _GIVE, _MADE + _SENT + _MAP, _TAKE, _TAKEN + _MAP)
+_IMPORT = ("import os, socket\n", "import mmap, os, socket\n")
+MEMORY_RIGHT = changed(MEMORY, *_IMPORT, _GIVE, _MADE + _SENT + _MAP, _TAKE, _TAKEN + _MAP)
 MEMORY_BY_FILE = changed(
     MEMORY,
-    "import mmap, os, socket\n",
+    "import os, socket\n",
     "import mmap, os, socket, tempfile\nfrom multiprocessing import reduction\n",
     _GIVE,
     """\

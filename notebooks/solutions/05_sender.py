@@ -8,7 +8,6 @@ import os, queue, threading
 
 class Sender:
     """Writes lines to a descriptor, by a thread of its own: who sends does not wait for the reader."""
-
     def __init__(self, descriptor):
         self.descriptor = descriptor
         self.start()
@@ -21,7 +20,6 @@ class Sender:
         while True:
             os.write(self.descriptor, lines.get() + b"\\n")
             lines.task_done()
-
 if __name__ == "__main__":
     sender = Sender(1)
     sender.lines.put(b"from the parent")

@@ -36,7 +36,7 @@ _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
 _TITLE, _LINE = 44, 17
-_DETAIL_CHARACTERS, _LEAST_WIDTH = 38, 860
+_DETAIL_CHARACTERS, _LEAST_WIDTH, _PID_CHARACTERS = 38, 860, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     # What is outside stands on the lowest level: no line leads there.
     levels = {process.pid: deepest if process.outside else depths[process.pid] for process in arranged.processes}
     boxes: dict[int, float] = {pid: _TITLE + _LEVEL * level for pid, level in levels.items()}
-    title = 2 * _MARGIN + int(_TITLE_CHARACTER * len(finding(graph)))
+    # With room for the longest pid, so that a picture is as wide whatever its root's is.
+    title = 2 * _MARGIN + int(_TITLE_CHARACTER * (len(finding(graph)) - len(str(graph.root)) + _PID_CHARACTERS))
     width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN, title)
     return _Places(width, columns, boxes, _TITLE + _LEVEL * deepest + _BOX_HEIGHT + 22)
 

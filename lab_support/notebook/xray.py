@@ -104,8 +104,8 @@ def _taken(run: ProcessResult, name: str) -> Graph:
         raise KeyError(f"got X-ray {name!r}, expected one that the cell took: {', '.join(taken) or 'it took none'}")
     graph = instrument.from_json(json.dumps(taken[name]))
     names = {process.identity.pid: process.name for process in run.processes}
-    renamed = (replace(one, name=(name := names.get(one.pid, one.name)), title=name) for one in graph.processes)
-    return replace(graph, processes=tuple(renamed))
+    shown = [(one, names.get(one.pid, one.name)) for one in graph.processes]
+    return replace(graph, processes=tuple(replace(one, name=label, title=label) for one, label in shown))
 
 
 def compare(before: XRay, after: XRay) -> Comparison:

@@ -290,9 +290,6 @@ BROKEN_CLAIMS = (
         lambda result: max(_part(result, way) for way in ("exclusive", "least-loaded", "handoff")) < 1.15,
     ),
     BrokenClaim(
-        "A hash is as uneven as a die", STRATEGIES, _ALL_EXCLUSIVE, lambda result: _part(result, "reuseport") > 1.01
-    ),
-    BrokenClaim(
         "No process of this notebook's cells is left",
         IN_ORDER,
         """\

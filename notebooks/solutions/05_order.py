@@ -127,7 +127,7 @@ def judge_order(attempt: Attempt) -> Verdict:
     if found != [0, 1, 2]:
         return failed(measured, expected, GAVE_UP)
     if len(workers) < 3:
-        return failed(f"{measured}; {count(len(workers), 'process')} for the workers", expected, NO_PROCESS)
+        return failed(f"{measured}; worker processes: {len(workers)}", expected, NO_PROCESS)
     return passed(measured)
 
 

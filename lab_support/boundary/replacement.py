@@ -20,13 +20,13 @@ from lab_support.boundary.entrances import Entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
+from lab_support.boundary.start_method import RETIRING
 from lab_support.boundary.start_rule import Choice
 from lab_support.config import ServerConfig
 
 log = logging.getLogger("lab.launcher")
 
 MODULE = "lab_support.processes.api_server"
-RETIRING = "-retiring"  # behind the name of one whose place another has taken
 WINDOW = 60.0  # seconds within which deaths count together
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds before the second replacement, doubled for each further one
 

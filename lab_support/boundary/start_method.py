@@ -21,6 +21,8 @@ from lab_support.boundary.lifeline import ReadEnd, hold
 from lab_support.boundary.runtime_directory import remove
 
 TITLE_PREFIX = "lab:"
+RETIRING = "-retiring"
+"""Behind the name of an API server whose place another has taken, in its title and in the launcher."""
 
 
 @dataclass(frozen=True)

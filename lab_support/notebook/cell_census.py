@@ -80,7 +80,7 @@ class Census:
         known = self._members.get(pid)
         if known and not (known.ended and _start_time(pid) not in (0, known.start)):
             return known
-        if known is None:
+        if known is None and self._all:  # the script comes before all news: its children may have sent some already
             self._read_news()
             if pid in self._members:
                 return self._members[pid]

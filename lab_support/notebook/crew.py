@@ -54,9 +54,8 @@ def crew(
     """Fork `count` workers that run `serve(listening_socket)`, which is not to return; at the end all are killed.
 
     serve: one function for all, or a sequence with one for each. They have one listening socket, or with `reuseport`
-    each its own on the same port. They are started one after the other, each when the one before it sleeps. Raises
-    `OSError` where the port is taken, `RuntimeError` if a worker
-    does not come to wait.
+    each its own on the same port. They are started one after the other, each when the one before it sleeps.
+    Raises `OSError` where the port is taken, `RuntimeError` if a worker does not come to wait.
     """
     with socket.socket() as entrance:
         if reuseport:
@@ -102,7 +101,9 @@ class Crew:
         self.pids[f"worker {len(self.pids) + 1}"] = pid
         with open(reads, "rb") as told:
             inode = told.read()
-        if not inode or not wait_until_asleep([pid], 5.0):
+        asleep = wait_until_asleep([pid], 5.0)
+        process = proc.read_process(pid)
+        if not inode or not asleep or process is None or process.ended:
             raise RuntimeError("got a worker that does not wait, expected `serve` to wait for connections")
         self._inodes.append(int(inode))
 

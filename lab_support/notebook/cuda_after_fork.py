@@ -33,12 +33,6 @@ def touches(run: Recording) -> Table:
     return Table(("the parent did", "its child's first operation", "with PYTORCH_NVML_BASED_CUDA_CHECK=1"), rows)
 
 
-def is_barred(run: Recording, touch: str, way: str = "plain") -> bool:
-    """Whether torch refuses the child of a parent that did `touch`, by the text of its guard."""
-    [sample] = _some(run.of("forked child", asks="first operation", case=f"{touch}, {way}"), run)
-    return sample["outcome"] == "raised" and "forked subprocess" in sample["text"]
-
-
 def codes(run: Recording) -> Table:
     """driver_after_fork: each call in a forked child of its own, by how far the parent had gone."""
     samples = _some(run.of("forked child"), run)
@@ -62,16 +56,6 @@ def without_guard(run: Recording) -> Table:
     after = {sample["case"]: "fine" if sample["ok"] else sample["error"] for sample in run.of("parent afterwards")}
     rows = tuple((each["case"], in_words(each), after.get(each["case"], "–")) for each in samples)
     return Table(("the child", "came to", "its parent afterwards"), rows)
-
-
-def ends(run: Recording) -> dict[str, int]:
-    """guard_bypassed: how many of the children without a guard raised, hung, crashed or returned."""
-    found: dict[str, int] = {}
-    for sample in _some(run.of("forked child"), run):
-        if not sample["case"].startswith("guard in place"):
-            word = sample["outcome"].partition(",")[0]
-            found[word] = found.get(word, 0) + 1
-    return found
 
 
 def inherited(run: Recording) -> Table:
@@ -99,11 +83,6 @@ def started(run: Recording) -> Table:
     ]
     heads = ("made by, after the parent's first use", "its first operation", "seconds until it was done")
     return Table(heads, tuple(_some(forked + others, run)))
-
-
-def all_work(run: Recording, what: str) -> bool:
-    """Whether each sample called `what` tells of a child that came back with a value."""
-    return all(sample["outcome"] == "returned" for sample in _some(run.of(what), run))
 
 
 def forked_first(run: Recording) -> Table:

@@ -40,6 +40,7 @@ __all__ = [
     "count",
     "exercise",
     "failed",
+    "nothing_left",
     "numbers",
     "passed",
     "solutions",
@@ -123,6 +124,22 @@ class BrokenClaim:
     broken: str
     holds: Callable[[ProcessResult], bool]
     seconds: float = 60.0
+
+
+def nothing_left(words: str, experiment: str) -> BrokenClaim:
+    """The last claim of a notebook, that none of its processes runs. Broken: one that nobody has ended."""
+    return BrokenClaim(words, experiment, _ONE_LEFT, lambda result: not result.told.get("running"))
+
+
+_ONE_LEFT = """\
+import subprocess
+from lab_support.instruments import proc
+from lab_support.notebook.script import emit
+child = subprocess.Popen(["sleep", "60"])
+emit(running=proc.read_process(child.pid) is not None)
+child.kill()
+child.wait()
+"""
 
 
 def as_program(cell: str) -> str:

@@ -4,12 +4,10 @@ Taught in: 05_why_does_cuda_break_after_fork
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
+from lab_support.notebook import drawing
 from lab_support.notebook.plots import FAINT, INK, Picture
 
 _LAYERS = (
@@ -31,8 +29,9 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
     met = broken or {}
     if unknown := set(met) - set(NAMES):
         raise ValueError(f"layers: got {', '.join(sorted(unknown))}, expected some of {', '.join(NAMES)}")
-    figure = Figure(figsize=(9.4, 3.6))
-    axes = figure.add_axes((0.01, 0, 0.98, 0.9))
+    finding = _finding(met)
+    figure = drawing.sheet(9.4, 3.6, finding)
+    axes = drawing.part(figure, 0.01, 0.98, (0, 12.4), (0, 5.8))
     axes.text(4.0, 5.4, "the parent has", ha="center", fontsize=10, weight="bold", color=INK)
     axes.text(8.55, 5.4, "a fork gives the child", ha="center", fontsize=10, weight="bold", color=INK)
     for row, (name, colour, has, gets) in enumerate(_LAYERS):
@@ -41,11 +40,6 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
         first = next(row for row, layer in enumerate(_LAYERS) if layer[0] == name)
         rows = 1 if name == NAMES[0] else 2
         _outcome(axes, 4.4 - first - (rows - 1) / 2, outcome)
-    axes.set_xlim(0, 12.4)
-    axes.set_ylim(0, 5.8)
-    axes.set_axis_off()
-    finding = _finding(met)
-    figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
     return Picture(figure, f"{finding}. {_in_words()}")
 
 
@@ -62,14 +56,9 @@ def _in_words() -> str:
 def _row(axes: Axes, y: float, name: str, colour: str, has: str, gets: str) -> None:
     axes.text(0.05, y + 0.35, name, fontsize=9.5, weight="bold", color=INK, va="center")
     for x, width, words in ((2.35, 3.75, has), (6.9, 3.3, gets)):
-        gone = words == "not there"
-        look: dict[str, Any] = {"facecolor": "white" if gone else colour, "linestyle": ":" if gone else "-"}
-        shape = "round,pad=0.02,rounding_size=0.1"
-        axes.add_patch(
-            FancyBboxPatch((x, y), width, 0.7, boxstyle=shape, alpha=0.55, linewidth=1, edgecolor=INK, **look)
-        )
+        drawing.box(axes, x, y, width, 0.7, colour, gone=words == "not there")
         axes.text(x + width / 2, y + 0.35, words, ha="center", va="center", fontsize=8.5, color=INK)
-    axes.annotate("", (6.85, y + 0.35), (6.15, y + 0.35), arrowprops={"arrowstyle": "-|>", "color": FAINT})
+    drawing.arrow(axes, (6.15, y + 0.35), (6.85, y + 0.35), FAINT)
 
 
 def _outcome(axes: Axes, y: float, words: str) -> None:

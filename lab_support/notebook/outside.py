@@ -6,9 +6,8 @@ Taught in: 06_which_start_method
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
+from lab_support.notebook import drawing
 from lab_support.notebook.plots import FAINT, INK, Picture
 
 THINGS = (
@@ -22,16 +21,12 @@ _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 def outside(things: Sequence[tuple[str, str]] = THINGS) -> Picture:
     """Parent and forked child: for each of `things`, what memory says and what that stands for."""
     finding = "A fork copies what memory says, and not what it speaks of"
-    figure = Figure(figsize=(9.2, 3.3))
-    axes = figure.add_axes((0.01, 0, 0.98, 0.88))
+    figure = drawing.sheet(9.2, 3.3, finding)
+    axes = drawing.part(figure, 0.01, 0.98, (0, 19.8), (0, 6.6))
     _process(axes, 0.2, "parent", things, there=True)
     _process(axes, 10.4, "forked child", things, there=False)
-    axes.annotate("", (10.2, 4.35), (9.4, 4.35), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6})
+    drawing.arrow(axes, (9.4, 4.35), (10.2, 4.35))
     axes.text(9.8, 4.7, "copied", ha="center", fontsize=9, color=INK)
-    axes.set_xlim(0, 19.8)
-    axes.set_ylim(0, 6.6)
-    axes.set_axis_off()
-    figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
     said = "; ".join(f"memory says “{memory}”, outside there is {thing}" for memory, thing in things)
     words = f"In the parent: {said}. In the child, memory says the same, and outside it there is nothing of its own."
     return Picture(figure, f"{finding}. {words}")
@@ -40,18 +35,7 @@ def outside(things: Sequence[tuple[str, str]] = THINGS) -> Picture:
 def _process(axes: Axes, left: float, name: str, things: Sequence[tuple[str, str]], *, there: bool) -> None:
     axes.text(left, 6.1, name, fontsize=11, weight="bold", color=INK)
     for bottom, height, colour, label in ((2.9, 2.9, _MEMORY, "memory"), (0.2, 2.3, _OUTSIDE, "outside memory")):
-        style = "-" if there or colour == _MEMORY else "--"
-        axes.add_patch(
-            FancyBboxPatch(
-                (left, bottom),
-                9.0,
-                height,
-                boxstyle="round,pad=0.02,rounding_size=0.15",
-                facecolor=colour if style == "-" else "white",
-                edgecolor=INK,
-                linestyle=style,
-            )
-        )
+        drawing.box(axes, left, bottom, 9.0, height, colour, gone=not there and colour == _OUTSIDE, line="--")
         axes.text(left + 8.85, bottom + 0.12, label, fontsize=8.5, ha="right", color="#555555")
     for row, (memory, thing) in enumerate(things):
         axes.text(left + 0.3, 5.1 - 0.8 * row, f"“{memory}”", fontsize=10, color=INK)

@@ -4,10 +4,11 @@ It has state in memory, a thread that does the work, and "device memory", which 
 process forks. What a forked child gets of it follows from these three, and says nothing of NVIDIA's driver. Standard
 library only: it is imported by a cell's own processes.
 
-Taught in: 05_why_does_cuda_break_after_fork
+Taught in: 05_why_does_cuda_break_after_fork, 06_which_start_method
 """
 
 import mmap
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -15,10 +16,15 @@ from typing import Any
 
 
 class Driver:
-    """Starts by itself at its first use. A handle is the number of a value that was stored."""
+    """Starts by itself at its first use. A handle is the number of a value that was stored.
 
-    def __init__(self) -> None:
+    device: the file without which nothing can be computed.
+    """
+
+    def __init__(self, device: str = "/dev/zero") -> None:
+        self.device = device
         self.refused = ""
+        self.kept: list[mmap.mmap] = []
         self.forget()
 
     def forget(self) -> None:
@@ -32,37 +38,38 @@ class Driver:
 
     def store(self, value: int) -> int:
         """Put a byte into the device's memory, and return its handle."""
-        return self._ask(self._store, value)
+        return self.run(lambda: self._store(value))
 
     def load(self, handle: int) -> int:
-        return self._ask(self.peek, handle)
+        return self.run(lambda: self.peek(handle))
 
     def peek(self, handle: int) -> int:
         """What `load` does, in the caller's own thread."""
         return self.memory[handle]
 
-    def _ask(self, work: Callable[[int], int], argument: int) -> int:
+    def run(self, job: Callable[[], Any]) -> Any:
+        """What `job` returns, computed by the driver's thread. Raises `OSError` where there is no device."""
         if self.refused:
             raise RuntimeError(self.refused)
         if self.worker is None:
             self._start()
-        answer: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.jobs.put((work, argument, answer))
+        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.jobs.put((job, answer))
         return answer.get()
 
     def _start(self) -> None:
-        # First let go of the parent's: the new one may get its address, and would be unmapped with it.
-        vars(self).pop("memory", None)
+        os.stat(self.device)
         self.memory = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.memory.madvise(mmap.MADV_DONTFORK)
+        self.kept.append(self.memory)  # never unmapped: in a forked child, what is at its address is another's
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.worker = threading.Thread(target=self._work, daemon=True)
         self.worker.start()
 
     def _work(self) -> None:
         while True:
-            work, argument, answer = self.jobs.get()
-            answer.put(work(argument))
+            job, answer = self.jobs.get()
+            answer.put(job())
 
     def _store(self, value: int) -> int:
         self.memory[self.stored] = value

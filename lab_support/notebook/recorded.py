@@ -35,21 +35,6 @@ class Recorded:
     draw: Draw
 
     @property
-    def untestable(self) -> str:
-        """Why no claim can be judged by it, for `lab.claim(…, untestable=…)`; "" where one can."""
-        if self.run is None:
-            return self.missing
-        return "" if self.run.complete else f"the experiment {self.name} did not run to its end: {self.run.outcome}"
-
-    def holds(self, question: Callable[[Recording], bool]) -> bool | None:
-        """What `question` answers of the run; None where nothing can be judged by it."""
-        return None if self.run is None or self.untestable else question(self.run)
-
-    def of(self, look: Callable[[Recording], Any], otherwise: Any = None) -> Any:
-        """What `look` finds in the run; `otherwise` where there is none."""
-        return otherwise if self.run is None else look(self.run)
-
-    @property
     def title(self) -> str:
         """Where it comes from, in one line."""
         if self.run is None:

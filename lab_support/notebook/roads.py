@@ -7,13 +7,12 @@ Taught in: 03_how_does_a_descriptor_travel
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
+from lab_support.notebook import drawing
 from lab_support.notebook.plots import FAINT, INK, Picture
 
 _QUESTION = "Two roads into another process's descriptor table"
-_PARENT, _CHILD, _KERNEL = "#b8b8b8", "#56b4e9", "#e69f00"
+_PARENT, _CHILD, _KERNEL, _ROAD = "#b8b8b8", "#56b4e9", "#e69f00", "#d55e00"
 _OPEN, _SENT = "left open", "sent in a message"
 
 
@@ -23,20 +22,16 @@ def roads(messages: Mapping[str, int] | None = None) -> Picture:
     messages: by way, such as "spawn", how many messages with descriptors were counted. None draws the question.
     """
     taken = messages or {}
-    figure = Figure(figsize=(9.2, 3.2))
     by_road = {
         _OPEN: [way for way, count in taken.items() if not count],
         _SENT: [f"{way} ({count} message{'s' if count > 1 else ''})" for way, count in taken.items() if count],
     }
+    finding = _finding(by_road) if taken else _QUESTION
+    figure = drawing.sheet(9.2, 3.2, finding)
     for index, road in enumerate((_OPEN, _SENT)):
-        axes = figure.add_axes((0.01 + 0.5 * index, 0, 0.48, 0.88))
+        axes = drawing.part(figure, 0.01 + 0.5 * index, 0.48, (0, 10), (0, 6.5))
         _road(axes, sent=road == _SENT)
         _taken_by(axes, by_road[road], asked=not taken)
-        axes.set_xlim(0, 10)
-        axes.set_ylim(0, 6.5)
-        axes.set_axis_off()
-    finding = _finding(by_road) if taken else _QUESTION
-    figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
     return Picture(figure, f"{finding}. {_in_words(taken)}")
 
 
@@ -60,8 +55,8 @@ def _road(axes: Axes, *, sent: bool) -> None:
     _box(axes, 6.7, 4.0, 3.0, "child's table", "9" if sent else "5", _CHILD)
     _box(axes, 3.3, 1.2, 3.4, "open file description", "listening socket", _KERNEL)
     for start in (1.8, 8.2):
-        axes.annotate("", (5 + 0.12 * (start - 5), 2.75), (start, 4.0), arrowprops=_arrow("-"))
-    axes.annotate("", (6.6, 4.8), (3.4, 4.8), arrowprops=_arrow("--" if sent else ":"))
+        drawing.arrow(axes, (start, 4.0), (5 + 0.12 * (start - 5), 2.75))
+    drawing.arrow(axes, (3.4, 4.8), (6.6, 4.8), _ROAD, "--" if sent else ":")
     words = ("the table is copied", "exec leaves it open")
     if sent:
         words = ("sendmsg → recvmsg", "under a new number")
@@ -70,16 +65,9 @@ def _road(axes: Axes, *, sent: bool) -> None:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, head: str, content: str, colour: str) -> None:
-    shape = "round,pad=0.02,rounding_size=0.15"
-    axes.add_patch(
-        FancyBboxPatch((x, y), width, 1.5, boxstyle=shape, facecolor=colour, alpha=0.55, edgecolor=INK, linewidth=1)
-    )
+    drawing.box(axes, x, y, width, 1.5, colour)
     axes.text(x + width / 2, y + 1.08, head, ha="center", va="center", fontsize=9, color=INK)
     axes.text(x + width / 2, y + 0.45, content, ha="center", va="center", fontsize=10, weight="bold", color=INK)
-
-
-def _arrow(style: str) -> dict[str, object]:
-    return {"arrowstyle": "-|>", "color": INK if style == "-" else "#d55e00", "linestyle": style, "linewidth": 1.6}
 
 
 def _taken_by(axes: Axes, ways: list[str], *, asked: bool) -> None:

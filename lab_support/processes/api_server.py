@@ -33,6 +33,7 @@ from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
+from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
 from lab_support.frontend.tokenizer import Tokenizer
@@ -154,7 +155,7 @@ class ApiServer:
 
     def retire(self) -> None:
         """Another API server has this one's place: finish all that runs, however long it takes, and cut nobody."""
-        setproctitle(f"lab:{self.name}-retiring")
+        setproctitle(TITLE_PREFIX + self.name + RETIRING)
         assert self.http is not None
         self.app.close_connections()
         self.http.retire()

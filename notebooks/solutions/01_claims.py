@@ -3,7 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
 
 TWICE, ONE_FILE, OPENED_AGAIN = (cell("01", name) for name in ("twice", "one_file", "opened_again"))
 READING, FREEZING = cell("01", "reading"), cell("01", "freezing")
@@ -230,18 +230,5 @@ BROKEN_CLAIMS = (
         BrokenClaim(f"To a forked child, {row} is {how}", source, changed(source, *edit), _row_is(row, how))
         for row, how, source, edit in _ROWS
     ),
-    BrokenClaim(
-        "Nothing that this notebook started is running",
-        cell("01", "opened_again"),
-        """\
-import subprocess
-from lab_support.instruments import proc
-from lab_support.notebook.script import emit
-child = subprocess.Popen(["sleep", "60"])
-emit(running=proc.read_process(child.pid) is not None)
-child.kill()
-child.wait()
-""",
-        lambda result: not any(fields.get("running") for fields in _told(result)),
-    ),
+    nothing_left("Nothing that this notebook started is running", cell("01", "opened_again")),
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
 
 THREADS, WARNED, DICE, LEAK = (cell("01a", name) for name in ("threads", "warned", "dice", "leak"))
 MESSAGES, SESSION, FAREWELL = (cell("01a", name) for name in ("messages", "session", "farewell"))
@@ -149,18 +149,5 @@ BROKEN_CLAIMS = (
         _WITH_FAREWELL,
         lambda result: result.output.count("written once or twice?") == 1,
     ),
-    BrokenClaim(
-        "Nothing that this appendix started is running",
-        FAREWELL,
-        """\
-import subprocess
-from lab_support.instruments import proc
-from lab_support.notebook.script import emit
-child = subprocess.Popen(["sleep", "60"])
-emit(running=proc.read_process(child.pid) is not None)
-child.kill()
-child.wait()
-""",
-        lambda result: not any(fields.get("running") for fields in _told(result)),
-    ),
+    nothing_left("Nothing that this appendix started is running", FAREWELL),
 )

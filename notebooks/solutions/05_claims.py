@@ -3,7 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
 
 GUARD, REFUSED, THREE_ENDS, MULTIPLY = (cell("05", name) for name in ("guard", "refused", "three_ends", "multiply"))
 
@@ -149,18 +149,5 @@ BROKEN_CLAIMS = (
         _COUNTED_IN_PARENT,
         lambda result: _last(result)["the kernel counts"] == 1,
     ),
-    BrokenClaim(
-        "Nothing that this notebook started is running",
-        THREE_ENDS,
-        """\
-import subprocess
-from lab_support.instruments import proc
-from lab_support.notebook.script import emit
-child = subprocess.Popen(["sleep", "60"])
-emit(running=proc.read_process(child.pid) is not None)
-child.kill()
-child.wait()
-""",
-        lambda result: not any(fields.get("running") for fields in _told(result)),
-    ),
+    nothing_left("Nothing that this notebook started is running", THREE_ENDS),
 )

@@ -5,7 +5,7 @@ from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, ch
 PROBE = '''\
 %%python_process --name probe --timeout 3 --expect any --into probe
 import os
-from lab_support.notebook.small_driver import Driver
+from lab_support.notebook.pretend_driver import Driver
 driver = Driver("/dev/zero")
 
 def is_available():
@@ -84,7 +84,7 @@ PROBE_WRONG = (
 # The driver's answers are one too high here, so that one can tell whether it was asked.
 WITH_AND_WITHOUT = """
 import os
-from lab_support.notebook.small_driver import Driver
+from lab_support.notebook.pretend_driver import Driver
 from lab_support.notebook.script import emit, in_child
 
 run = Driver.run

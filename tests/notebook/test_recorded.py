@@ -14,23 +14,20 @@ WITHOUT_GPU = pytest.mark.skipif(doctor.examine().gpus > 0, reason="there is a G
 
 def test_a_recording_is_shown_with_its_machine_and_date():
     shown = lab.recorded("start_methods", lambda run: Table(("samples",), ((str(len(run.samples)),),)))
-    assert not shown.live and shown.untestable == ""
+    assert not shown.live
     assert repr(shown).startswith("start_methods, RECORDED on ")
     assert recordings.load("start_methods").label.removeprefix("recorded on ") in shown.title
-    assert shown.holds(lambda run: len(run.samples) > 10) is True
-    assert shown.of(lambda run: run.name) == "start_methods"
+    assert shown.run.name == "start_methods"
 
 
 @WITHOUT_GPU
-def test_without_a_recording_it_says_what_is_missing_and_nothing_is_judged():
+def test_without_a_recording_it_says_what_is_missing():
     shown = lab.recorded("cuda_ipc", lambda run: pytest.fail("there is nothing to draw"))
     assert repr(shown) == (
         "NOT SHOWN: cuda_ipc needs a GPU, and there is no recording of it yet (on a GPU machine: "
         "lab record --only cuda_ipc)."
     )
-    assert shown.holds(lambda run: True) is None
-    assert "needs a GPU" in shown.untestable
-    assert shown.of(lambda run: 1, otherwise=0) == 0
+    assert shown.run is None
 
 
 def test_an_experiment_that_there_is_not_is_refused():
@@ -67,18 +64,6 @@ def test_codes_stand_by_call_and_by_how_far_the_parent_had_gone():
     ]
     with pytest.raises(LookupError, match="without the samples of this table"):
         cuda_after_fork.codes(Run())
-
-
-def test_who_is_barred_is_told_by_the_text_of_the_guard():
-    text = "Cannot re-initialize CUDA in forked subprocess. …"
-    run = Run(
-        sample(
-            asks="first operation", case="is_available(), plain", touch="is_available()", outcome="raised", text=text
-        ),
-        sample(asks="first operation", case="device_count(), plain", touch="device_count()"),
-    )
-    assert cuda_after_fork.is_barred(run, "is_available()")
-    assert not cuda_after_fork.is_barred(run, "device_count()")
 
 
 def test_the_layers_carry_what_came_of_each():

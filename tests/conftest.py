@@ -23,6 +23,8 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No process and no descriptor more than before, apart from those of fixtures that live longer."""
     if "server" in request.fixturenames:
         request.getfixturevalue("server")
+    if request.node.get_closest_marker("gpu"):
+        _open_gpu()
     processes, descriptors = _children(), _descriptors()
     yield
     deadline = time.monotonic() + 5
@@ -32,6 +34,18 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     new = {fd: target for fd, target in _descriptors().items() if fd not in descriptors}
     sockets = {fd: target for fd, target in new.items() if not target.startswith(("/", "anon_inode"))}
     assert not sockets, f"descriptors left open: {sockets}"
+
+
+def _open_gpu() -> None:
+    """NVIDIA's driver opens pipes and sockets at its first use in a process, and keeps them."""
+    import torch
+
+    from lab_support.experiments.gpu_memory import Nvml
+    from tests.engine.devices import why_no_gpu
+
+    if not why_no_gpu():
+        torch.zeros(1, device="cuda")
+        Nvml().used()
 
 
 def _children() -> set[int]:

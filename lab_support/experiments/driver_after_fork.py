@@ -1,7 +1,8 @@
 """4. Below torch: what do NVIDIA's own libraries answer in a forked child? Codes and names, by ctypes.
 
 Each case is a fresh process whose parent has gone so far: nothing, cuInit, a context of its own, the primary
-context, or the runtime API. Then every call is asked in a forked child of its own, and all in a row in one more.
+context, or the runtime API (loaded only, its version asked, or more). Then every call is asked in a forked child of
+its own, and all in a row in one more.
 Samples: `parent`, `forked child` (with `call`), `forked child in a row`, `parent afterwards`.
 """
 
@@ -40,7 +41,8 @@ CASES = {
     "cuInit": ("cuInit",),
     "context": ("cuInit", "cuCtxCreate"),
     "primary context": ("cuInit", "primary context"),
-    "runtime, nothing": (),
+    "runtime, loaded": (),
+    "runtime, its version": ("cudaRuntimeGetVersion",),
     "runtime, cudaGetDeviceCount": ("cudaGetDeviceCount",),
     "runtime, cudaMalloc": ("cudaMalloc",),
 }
@@ -60,8 +62,9 @@ def main() -> int:
 def run_case(case: str) -> int:
     if case.startswith("runtime"):
         runtime = Runtime()
-        emit("library", name=runtime.path.rpartition("/")[2], version=runtime.version())
-        calls = known = runtime_calls(runtime)
+        emit("library", name=runtime.path.rpartition("/")[2])
+        calls = runtime_calls(runtime)
+        known = calls | {"cudaRuntimeGetVersion": runtime.version}
     else:
         driver = Driver()
         calls = driver_calls(driver)

@@ -1,7 +1,8 @@
 """10. kill -9: how long until the GPU's memory is free again, and does anything stay behind?
 
-A server on the GPU, 5 times, each time another of its processes is killed; then 45 bare processes that hold memory
-by the driver API, several at a time. Samples: `server`, `server killed`, `bare round`, `in all`.
+A server on the GPU, 5 times, each time another of its processes is killed (it is one that ends with an API server,
+too, in place of starting another); and 45 bare processes that hold memory by the driver API, several at a time.
+Samples: `server`, `server killed`, `bare round`, `in all`.
 """
 
 import os
@@ -51,7 +52,7 @@ def kill_a_server(victim: str, device: str, memory: GpuMemory, deadline: float) 
         emit("not run", victim=victim, reason="out of time")
         return False
     before = memory.used()
-    with server("--device", device, seconds=seconds) as served:
+    with server("--device", device, "--no-restart-api-servers", seconds=seconds) as served:
         emit("server", victim=victim, before=before, gpu=look(memory), roles=sorted(served.pids),
              seconds_to_ready=served.seconds_to_ready, details=served.details)  # fmt: skip
         pids = {pid: _start_time(pid) for pid in served.pids.values()}

@@ -54,7 +54,7 @@ class Plan:
 
 
 def main() -> int:
-    options = start(__doc__ or "", models="box,8B,1B", front_ends="1,2,4,8", small=0)
+    options = start(__doc__ or "", models="8B,1B,box", front_ends="1,2,4,8", small=0)
     with tempfile.TemporaryDirectory(prefix="models-") as folder:
         plan = Plan(
             options.device,

@@ -79,6 +79,8 @@ EXPERIMENTS = (
                with_server=True),
     Experiment(10, "memory_after_kill", "After kill -9, when is the GPU's memory free?", 100, 40, (ENDS,),
                with_server=True),
+    Experiment(13, "server_processes", "Which of the server's processes hold the GPU?", 50, 20, (DESCRIPTORS, MEMORY),
+               with_server=True),
     Experiment(9, "context_cost", "What does a CUDA context per process cost?", 75, 30, (MEMORY,)),
     Experiment(7, "cuda_ipc", "What travels when a CUDA tensor goes through a queue?", 75, 25, (ENDS,)),
     Experiment(6, "idle_forked_child", "Whom does a forked child harm that never touches CUDA?", 60, 20,

@@ -253,6 +253,15 @@ def test_a_killed_server_is_watched_until_nothing_of_it_is_left():
 
 
 @pytest.mark.slow
+def test_each_of_the_server_s_processes_is_looked_at_and_only_engine_cores_map_torch():
+    samples = rehearse("server_processes")
+    found = {one["role"]: set(one["libraries"]) for one in of(samples, "process")}
+    assert {"launcher", "api-0", "api-1", "engine-0", "engine-1", "coordinator"} <= set(found)
+    assert {role for role, libraries in found.items() if "libtorch_cpu" in libraries} == {"engine-0", "engine-1"}
+    assert all(one["host_memory"]["rss"] >= one["host_memory"]["uss"] > 0 for one in of(samples, "process"))
+
+
+@pytest.mark.slow
 def test_the_sweep_serves_a_model_of_random_weights_and_measures_each_point():
     samples = rehearse("server_step_times", "--models", "tiny", "--small", "1", "--front-ends", "1", "--seconds", "120")
     points = of(samples, "point")

@@ -73,6 +73,7 @@ EXPERIMENTS = (
                with_torch=False),
     Experiment(5, "guard_bypassed", "Without torch's guard: an error, a hang or a crash?", 90, 30, (WAITS,)),
     Experiment(2, "what_trips_the_guard", "What must a parent touch so that its child may not?", 70, 25),
+    Experiment(14, "what_a_touch_leaves", "What does a process hold once it has touched CUDA?", 45, 15, (DESCRIPTORS,)),
     Experiment(8, "memory_as_descriptor", "Can GPU memory be passed on as a descriptor?", 45, 15, (DESCRIPTORS,),
                with_torch=False),
     Experiment(11, "server_step_times", "How long is a step, and when is one front end too few?", 170, 40, (MEMORY,),

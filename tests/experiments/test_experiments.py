@@ -253,6 +253,16 @@ def test_a_killed_server_is_watched_until_nothing_of_it_is_left():
 
 
 @pytest.mark.slow
+def test_each_touch_is_a_process_of_its_own_that_says_what_it_holds():
+    samples = rehearse("what_a_touch_leaves")
+    held = {one["case"]: one for one in of(samples, "holds")}
+    assert "/dev/null" in held["nothing"]["devices"] and held["nothing"]["threads"] == 1
+    assert held["nothing"]["guard"] is None
+    assert held["torch, first operation"]["guard"] == {"is_in_bad_fork": False, "is_initialized": False}
+    assert {one["case"] for one in of(samples, "touched")} == set(held)
+
+
+@pytest.mark.slow
 def test_each_of_the_server_s_processes_is_looked_at_and_only_engine_cores_map_torch():
     samples = rehearse("server_processes")
     found = {one["role"]: set(one["libraries"]) for one in of(samples, "process")}

@@ -6,6 +6,7 @@ takes the next larger graph, with padding.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def graph_sizes(most: int) -> list[int]:
     return [size for size in sizes if size < most] + [most]
 
 
-def _record(model: LlamaModel, batch: Batch, logits: torch.Tensor, pool: object) -> Callable[[], None]:
+def _record(model: LlamaModel, batch: Batch, logits: torch.Tensor, pool: Any) -> Callable[[], None]:
     """How to compute this batch's logits from now on. Before recording it is computed once: what libraries do at their
     first call (compile, load, choose) can't be recorded."""
     if logits.device.type != "cuda":

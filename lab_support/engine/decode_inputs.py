@@ -96,15 +96,15 @@ class BlockTables:
         # A sequence that was preempted comes back with another list: nothing of the old one holds.
         if known is None or known.blocks is not blocks:
             known = _Written(known.place if known else self._free.pop(), blocks, 0)
-        if known.count < len(blocks):
-            self._tables[known.count : len(blocks), known.place] = blocks[known.count :]
-            self._known[sequence] = known._replace(count=len(blocks))
+        if known.written < len(blocks):
+            self._tables[known.written : len(blocks), known.place] = blocks[known.written :]
+            self._known[sequence] = known._replace(written=len(blocks))
         return known.place
 
 
 class _Written(NamedTuple):
-    """`count` blocks of the list `blocks` are written at `place`."""
+    """The first `written` blocks of the list `blocks` are in the table at `place`."""
 
     place: int
     blocks: list[int]
-    count: int
+    written: int

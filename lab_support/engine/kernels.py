@@ -40,7 +40,12 @@ class Kernels(Protocol):
     """
 
     def rotate_and_write(
-        self, qkv: torch.Tensor, layer: torch.Tensor, rotations: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor
+        self,
+        qkv: torch.Tensor,
+        layer: torch.Tensor,
+        rotations: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
     ) -> None:
         """Rotate queries in place, and store the rotated keys and the values at slots. rotations: rope.py's."""
         ...

@@ -35,7 +35,12 @@ class TritonKernels:
         self._num_programs, self._tile = num_programs, tile
 
     def rotate_and_write(
-        self, qkv: torch.Tensor, layer: torch.Tensor, rotations: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor
+        self,
+        qkv: torch.Tensor,
+        layer: torch.Tensor,
+        rotations: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
     ) -> None:
         rows, heads, head_dim = qkv.shape
         kv_heads = layer.shape[0] // 2
@@ -77,7 +82,8 @@ class TritonKernels:
         return out
 
 
-@triton.jit
+# Kernels are compiled anew for addresses that 16 divides; a mixed step's integers lie anywhere.
+@triton.jit(do_not_specialize_on_alignment=["positions", "slots"])
 def _rotate_and_write(
     qkv, layer, rotations, positions, slots, row_stride, head_stride,
     QUERY_HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAIRS: tl.constexpr,
@@ -106,7 +112,7 @@ def _rotate_and_write(
         tl.store(target + 1, odd, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["positions", "table_rows", "tables"])
 def _attend(
     qkv, layer, positions, table_rows, tables, out, sums, scales, row_stride, head_stride, column_stride, scale,
     GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr,
@@ -126,9 +132,7 @@ def _attend(
     query, dim = tl.arange(0, QUERIES), tl.arange(0, DIM)
     head = kv_head * GROUP + query
     is_query = (query < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    q = tl.load(
-        qkv + row.to(tl.int64) * row_stride + head[:, None] * HEAD_DIM + dim[None, :], mask=is_query, other=0.0
-    )
+    q = tl.load(qkv + row.to(tl.int64) * row_stride + head[:, None] * HEAD_DIM + dim[None, :], mask=is_query, other=0.0)
     keys = layer + kv_head.to(tl.int64) * head_stride
     values = layer + (kv_head + KV_HEADS).to(tl.int64) * head_stride
 
@@ -140,18 +144,14 @@ def _attend(
         seen = token < end
         block = tl.load(table + (token // BLOCK_SIZE) * column_stride, mask=seen, other=0).to(tl.int64)
         place = (block * BLOCK_SIZE + token % BLOCK_SIZE) * HEAD_DIM
-        k = tl.load(
-            keys + place[None, :] + dim[:, None], mask=seen[None, :] & (dim < HEAD_DIM)[:, None], other=0.0
-        )
+        k = tl.load(keys + place[None, :] + dim[:, None], mask=seen[None, :] & (dim < HEAD_DIM)[:, None], other=0.0)
         scores = tl.dot(q, k, input_precision="ieee") * scale
         scores = tl.where(seen[None, :], scores, float("-inf"))
         higher = tl.maximum(highest, tl.max(scores, 1))
         weights = tl.exp2(scores - higher[:, None])
         shrink = tl.exp2(highest - higher)
         total = total * shrink + tl.sum(weights, 1)
-        v = tl.load(
-            values + place[:, None] + dim[None, :], mask=seen[:, None] & (dim < HEAD_DIM)[None, :], other=0.0
-        )
+        v = tl.load(values + place[:, None] + dim[None, :], mask=seen[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
         summed = summed * shrink[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         highest = higher
 

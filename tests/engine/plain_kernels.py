@@ -10,7 +10,12 @@ from lab_support.engine.kernels import DecodeRows
 
 class PlainKernels:
     def rotate_and_write(
-        self, qkv: torch.Tensor, layer: torch.Tensor, rotations: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor
+        self,
+        qkv: torch.Tensor,
+        layer: torch.Tensor,
+        rotations: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
     ) -> None:
         head_dim, stored = qkv.shape[2], layer.shape[0]
         rotated = qkv.shape[1] - stored // 2

@@ -6,8 +6,6 @@ does not show races.
 
 import importlib.util
 import random
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -15,13 +13,24 @@ import numpy
 import pytest
 import torch
 
+from lab_support.engine import runner
 from lab_support.engine.kernels import DecodeRows
 from tests.engine.devices import CPU, ON_REAL, Device
+from tests.engine.folders import make_folder, oracle
+from tests.engine.greedy import assert_greedy, config, generate, prompts
 from tests.engine.plain_kernels import PlainKernels
 
-MODULE = "lab_support.engine.triton_kernels"
 ERROR = {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
-HEADS = [(1, 1), (2, 1), (4, 2), (8, 1), (9, 3), (6, 2)]  # query heads, key-value heads
+SHAPES = [  # query heads, key-value heads, head dim, dtype
+    (1, 1, 16, torch.float32),
+    (2, 1, 24, torch.float32),
+    (4, 2, 64, torch.float32),
+    (8, 1, 80, torch.bfloat16),
+    (9, 3, 64, torch.bfloat16),
+    (6, 2, 128, torch.float16),
+    (8, 2, 128, torch.bfloat16),
+    (32, 1, 64, torch.bfloat16),
+]
 LENGTHS = {
     "one token": [1],
     "around a block": [15, 16, 17],
@@ -35,14 +44,14 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def triton_kernels(device: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module, read anew: a kernel is for the interpreter or for the compiler from its definition on."""
+def triton_kernels(device: Device, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     if device.name == CPU:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        from triton import knobs
+
+        if not knobs.runtime.interpret:
+            pytest.skip("needs TRITON_INTERPRET=1 before triton is imported (conftest.py sets it where no GPU is)")
         _mend_interpreter(monkeypatch)
-    sys.modules.pop(MODULE, None)
-    yield importlib.import_module(MODULE)
-    sys.modules.pop(MODULE, None)
+    return importlib.import_module("lab_support.engine.triton_kernels")
 
 
 def _mend_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +89,9 @@ class Case:
     block_size: int
 
 
-def make_case(device: Device, lengths: list[int], heads: int, kv_heads: int, head_dim: int, dtype, block_size=16) -> Case:
+def make_case(
+    device: Device, lengths: list[int], heads: int, kv_heads: int, head_dim: int, dtype, block_size=16
+) -> Case:
     rng = random.Random(len(lengths) * head_dim + heads)
     torch.manual_seed(0)
     columns = -(-max(lengths) // block_size)
@@ -138,16 +149,14 @@ def test_attention_reads_each_sequence_s_own_blocks(lengths, num_programs, devic
 
 
 @pytest.mark.parametrize("device", ON_REAL, indirect=True)
-@pytest.mark.parametrize("dtype", ERROR, ids=str)
-@pytest.mark.parametrize("head_dim", [16, 24, 64, 80, 128])
-@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim", "dtype"), SHAPES)
 def test_attention_of_every_shape(heads, kv_heads, head_dim, dtype, device, triton_kernels):
     case = make_case(device, [1, 100, 17], heads, kv_heads, head_dim, dtype)
     assert_attends(triton_kernels.TritonKernels(12), case, dtype)
 
 
 @pytest.mark.parametrize("device", ON_REAL, indirect=True)
-@pytest.mark.parametrize("block_size", [1, 4, 16, 48, 256])
+@pytest.mark.parametrize("block_size", [1, 16, 48])
 def test_attention_over_blocks_of_every_size(block_size, device, triton_kernels):
     case = make_case(device, [40, 300], 4, 2, 32, torch.float32, block_size)
     assert_attends(triton_kernels.TritonKernels(12), case, torch.float32)
@@ -160,9 +169,7 @@ def test_attention_over_thousands_of_tokens(device, triton_kernels):
 
 
 @pytest.mark.parametrize("device", ON_REAL, indirect=True)
-@pytest.mark.parametrize("dtype", ERROR, ids=str)
-@pytest.mark.parametrize("head_dim", [16, 24, 64, 80, 128])
-@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim", "dtype"), SHAPES)
 def test_rotation_and_what_is_written(heads, kv_heads, head_dim, dtype, device, triton_kernels):
     """Queries are rotated, values untouched, and of the KV cache only the rows' own slots change."""
     case = make_case(device, [1, 100, 17], heads, kv_heads, head_dim, dtype)
@@ -181,7 +188,7 @@ def test_rotation_and_what_is_written(heads, kv_heads, head_dim, dtype, device, 
 
 @pytest.mark.parametrize("device", ON_REAL, indirect=True)
 @pytest.mark.parametrize("dtype", ERROR, ids=str)
-@pytest.mark.parametrize("inner", [2, 688, 1024, 3000])
+@pytest.mark.parametrize("inner", [2, 688, 3000])
 def test_the_gate(inner, dtype, device, triton_kernels):
     gate_up = device.put(torch.randn(5, 2 * inner).to(dtype) * 4)
     assert_near(triton_kernels.TritonKernels().gate(gate_up), PlainKernels().gate(gate_up), dtype)
@@ -190,7 +197,7 @@ def test_the_gate(inner, dtype, device, triton_kernels):
 @pytest.mark.gpu
 @pytest.mark.parametrize("device", ["cuda"], indirect=True)
 def test_a_layer_of_more_numbers_than_32_bits_count(device, triton_kernels):
-    """The model in the box has 2.6 million blocks on a GPU: 2.6 · 10⁹ numbers lie between a head's and the next one's."""
+    """The model in the box has 2.6 million blocks on a GPU: 2.6 · 10⁹ numbers lie between one head and the next."""
     head_dim, blocks = 64, (1 << 31) // (16 * 64) + 100
     if torch.cuda.mem_get_info()[0] < 3 * 4 * blocks * 16 * head_dim:
         pytest.skip("needs 26 GB of the GPU's memory")
@@ -205,3 +212,16 @@ def test_a_layer_of_more_numbers_than_32_bits_count(device, triton_kernels):
     kernels.rotate_and_write(qkv, layer, case.rotations, case.rows.positions, slots.int())
     expected = kernels.attend(case.qkv, small, case.rows, 16)
     torch.testing.assert_close(kernels.attend(qkv, layer, rows, 16), expected, atol=0, rtol=0)
+
+
+# ---- the whole engine over them --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", [CPU], indirect=True)
+def test_the_engine_computes_with_them_what_transformers_does(triton_kernels, tmp_path, monkeypatch):
+    """On a CPU, so by the interpreter: a few steps of a small model, mixed ones and padded ones among them."""
+    monkeypatch.setattr(runner, "open_kernels", lambda device: triton_kernels.TritonKernels(8))
+    folder = make_folder(tmp_path, initializer_range=0.5)
+    engine, questions = runner.Runner(config(folder, max_num_seqs=6)), prompts(3, 307, 40)
+    answers = generate(engine, questions, 4, max_num_batched_tokens=25)
+    assert_greedy(oracle(folder), questions, answers)

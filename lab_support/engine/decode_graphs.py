@@ -12,6 +12,7 @@ import torch
 
 from lab_support.engine.batch import Batch
 from lab_support.engine.decode_inputs import DecodeInputs
+from lab_support.engine.device import graph_sizes
 from lab_support.engine.model import LlamaModel
 from lab_support.engine.request import Sequence
 
@@ -37,15 +38,6 @@ class DecodeGraphs:
         self._inputs.put(decodes, rows)
         self._launch[rows]()
         return self._logits[: len(decodes)]
-
-
-def graph_sizes(most: int) -> list[int]:
-    """1, 2, 4, 8, 16, 24, … `most`, in larger steps from 128 on: at most 8 rows or an eighth of them are padding."""
-    sizes, size = [1, 2, 4], 8
-    while size < most:
-        sizes.append(size)
-        size += max(8, size // 64 * 8)
-    return [size for size in sizes if size < most] + [most]
 
 
 def _record(model: LlamaModel, batch: Batch, logits: torch.Tensor, pool: Any) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """What a decode step on a GPU reads: token, position, slot of each row, and every sequence's block table.
 
-It has one place in the GPU's memory for ever, as captured graphs need (decode_graphs.py), a pinned twin on the host, and
-one copy a step from there. On the host a block table is written once and then only added to: 64 sequences of 4,096
+It has one place in the GPU's memory for ever, as captured graphs need (decode_graphs.py), a pinned twin on the host,
+and one copy a step from there. On the host a block table is written once and then only added to: 64 sequences of 4,096
 tokens have 16,384 blocks, of which a step adds 4.
 """
 

@@ -5,7 +5,6 @@ weights of a small model take to be read. The kernels are Triton's, which comes 
 """
 
 import logging
-import subprocess
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +67,7 @@ def open_kernels(device: torch.device) -> Kernels | None:
 
         kernels = TritonKernels()
         kernels.gate(torch.zeros(1, 2, device=device))
-    except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except Exception as error:  # whatever a compiler says: no kernels is no failure
         # Triton compiles a launcher for each kernel with the machine's C compiler and Python's headers.
         log.warning(
             "decode steps will be several times slower: Triton's kernels got %s: %s; they need the package triton, "

@@ -28,10 +28,13 @@ class Tile(NamedTuple):
     stages: int
 
 
+TILE = Tile(tokens=64, warps=4, stages=3)
+
+
 class TritonKernels:
     """num_programs: how many programs of `_attend` a step should have at least, to occupy the GPU."""
 
-    def __init__(self, num_programs: int = 264, tile: Tile = Tile(64, 4, 3)) -> None:
+    def __init__(self, num_programs: int = 264, tile: Tile = TILE) -> None:
         self._num_programs, self._tile = num_programs, tile
 
     def rotate_and_write(

@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from lab_support.engine.decode_graphs import graph_sizes
 from lab_support.engine.decode_inputs import DecodeInputs
+from lab_support.engine.device import graph_sizes
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.runner import Runner
 from lab_support.generation import SamplingParams

@@ -23,6 +23,7 @@ MAY_IMPORT = {
 }
 LIVES_IN = {
     "torch": {"engine", "experiments"},
+    "triton": {"engine"},
     "safetensors": {"engine"},
     "zmq": {"boundary"},
     "uvicorn": {"processes"},

@@ -28,7 +28,7 @@ class BlockMemory:
     def __init__(
         self, shape: ModelShape, num_blocks: int, block_size: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.scratch_block = num_blocks
+        self.scratch_block, self.block_size = num_blocks, block_size
         self._kv_heads, self._group, self._head_dim = (
             shape.num_kv_heads,
             shape.num_heads // shape.num_kv_heads,
@@ -40,6 +40,10 @@ class BlockMemory:
         self._blocks = memory.unbind(0)
         self._slots = memory.view(*size[:2], -1, shape.head_dim).unbind(0)
         self._by_products = device.type == "cpu" and dtype == torch.float32
+
+    def layer(self, index: int) -> torch.Tensor:
+        """[2 × kv heads, blocks + 1, block size × head dim]: for kernels that find the blocks themselves."""
+        return self._blocks[index]
 
     def write(self, layer: int, key_values: torch.Tensor, slots: torch.Tensor) -> None:
         """Store key_values [rows, 2 × kv heads, head dim] at slots [rows] (block · block size + offset)."""

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from lab_support.engine.decode_inputs import DecodeInputs
+from lab_support.engine.kernels import DecodeRows
 from lab_support.engine.linear import pad_rows
 from lab_support.engine.request import Sequence
 from lab_support.engine.rope import rotations
@@ -42,20 +44,27 @@ class Span:
 class Batch:
     """The rows of one step, padding rows last.
 
-    token_ids, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
-    rotations: complex64 [rows, 1, head dim / 2]. spans: cover the rows in order, but for the padding.
+    token_ids, positions, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
+    rotations: complex64 [rows, 1, head dim / 2]; for kernels [positions, 1, head dim / 2].
+    decodes: the first rows, where kernels compute them. spans: cover the others in order, but for the padding.
     sampling_rows: int64 [samples and padding], the rows that need logits; None if those are the first ones.
+    Where kernels compute, integers are int32.
     """
 
     token_ids: torch.Tensor
+    positions: torch.Tensor
     slots: torch.Tensor
     rotations: torch.Tensor
+    decodes: DecodeRows | None
     spans: list[Span]
     sampling_rows: torch.Tensor | None
 
 
 class BatchBuilder:
-    """Knows the sizes that every step has in common. `padded`: rows are padded to one of few counts (linear.py)."""
+    """Knows the sizes that every step has in common. `padded`: rows are padded to one of few counts (linear.py).
+
+    inputs: where decodes are put for kernels, which read their blocks in place; None where there are no kernels.
+    """
 
     def __init__(
         self,
@@ -67,11 +76,12 @@ class BatchBuilder:
         device: torch.device,
         dtype: torch.dtype,
         padded: bool,
+        inputs: DecodeInputs | None,
     ) -> None:
         self._kv_heads, self._group = shape.num_kv_heads, shape.num_heads // shape.num_kv_heads
         self._block_size, self._scratch_block = block_size, scratch_block
-        self._device, self._padded = device, padded
-        self._rotations = rotations(shape.rope, shape.head_dim, max_model_len).to(device)
+        self._device, self._padded, self._inputs = device, padded, inputs
+        self.rotations = rotations(shape.rope, shape.head_dim, max_model_len).to(device)
         # Zeros, then minus infinities: every row's bias is a stretch of this that ends as far behind the middle as
         # the row may not look. So one gather makes a span's bias (3 µs; comparing and filling took 15).
         longest = max_model_len + block_size
@@ -81,7 +91,11 @@ class BatchBuilder:
 
     def build(self, step: Step) -> Batch:
         token_ids, positions, slots = self._rows(step)
-        plans = [self._plan_decodes(span) for span in _similar(step.decodes)]
+        plans, decodes = [], None
+        if self._inputs is None:
+            plans = [self._plan_decodes(span) for span in _similar(step.decodes)]
+        elif step.decodes:
+            decodes = self._inputs.put(step.decodes, len(step.decodes)).decodes
         plans += [self._plan_chunk(chunk) for chunk in step.chunks]
         lists = [token_ids, positions, slots, self._sampling_rows(step)]
         for plan in plans:
@@ -89,8 +103,10 @@ class BatchBuilder:
         token_tensor, position_tensor, slot_tensor, sampling_rows, *others = self._tensors(lists)
         return Batch(
             token_ids=token_tensor,
+            positions=position_tensor,
             slots=slot_tensor,
-            rotations=self._rotations.index_select(0, position_tensor),
+            rotations=self.rotations if self._inputs else self.rotations.index_select(0, position_tensor),
+            decodes=decodes,
             spans=[self._span(*parts) for parts in zip(plans, others[::2], others[1::2], strict=True)],
             sampling_rows=sampling_rows if step.chunks else None,
         )
@@ -149,9 +165,10 @@ class BatchBuilder:
         return pad_rows(rows) - rows if self._padded else 0
 
     def _tensors(self, lists: list[list[int]]) -> tuple[torch.Tensor, ...]:
-        """Each list as int64 on the device: in one copy, by way of an array's memory, which torch.tensor is slow at
+        """Each list on the device: in one copy, by way of an array's memory, which torch.tensor is slow at
         (14 against 2 µs for 128 numbers)."""
-        numbers = torch.frombuffer(array.array("q", chain.from_iterable(lists)), dtype=torch.int64)
+        code, dtype = ("i", torch.int32) if self._inputs else ("q", torch.int64)
+        numbers = torch.frombuffer(array.array(code, chain.from_iterable(lists)), dtype=dtype)
         return send(numbers, self._device).split([len(numbers) for numbers in lists])
 
 

@@ -1,6 +1,6 @@
 """What the machine allows: which device, which arithmetic, how many blocks, how long a sequence.
 
-The lines marked "CUDA" have never run on a GPU: the machine that this was written on has none.
+The lines marked "CUDA" run where there is a GPU alone.
 """
 
 import math
@@ -15,6 +15,7 @@ from lab_support.model_folder import ModelFolder, ModelShape
 MEMINFO = Path("/proc/meminfo")
 # A CPU has no memory that is the engine's alone, so the cache is a fixed number of tokens; it is touched only as used.
 CPU_CACHE_TOKENS = 16_384
+GRAPH_BYTES = 16 << 20
 
 
 def open_device(name: str) -> torch.device:
@@ -84,11 +85,12 @@ def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, fre
 
     --gpu-memory-utilization keeps a share of all memory from us, whoever uses it. Each step gathers one layer's blocks
     once more, some of them padded, so a block costs about (1 + 2 / layers) of itself; sampling has logits a few times
-    over, in float32 and float64. How near that is to what a step takes has never been measured on a GPU.
+    over, in float32 and float64. Each captured graph takes memory of the driver's.
     """
     logits = 16 * 4 * config.max_num_seqs * shape.vocab_size
     rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
-    usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows
+    graphs = GRAPH_BYTES * len(graph_sizes(config.max_num_seqs))
+    usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows - graphs
     blocks = int(usable / (block_bytes * (1 + 2 / shape.num_layers)))
     if blocks < 1:
         raise ConfigError(
@@ -96,6 +98,15 @@ def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, fre
             "expected room for the KV cache; raise it, or end what else is on the GPU"
         )
     return blocks
+
+
+def graph_sizes(most: int) -> list[int]:
+    """1, 2, 4, 8, 16, 24, … `most`, in larger steps from 128 on: at most 8 rows or an eighth of them are padding."""
+    sizes, size = [1, 2, 4], 8
+    while size < most:
+        sizes.append(size)
+        size += max(8, size // 64 * 8)
+    return [size for size in sizes if size < most] + [most]
 
 
 def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> int:

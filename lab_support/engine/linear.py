@@ -25,7 +25,7 @@ class Linear(Protocol):
         ...
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """residual + y, of shape [rows, outputs]."""
+        """residual + y, of shape [rows, outputs]. What was in residual may be gone."""
         ...
 
 
@@ -39,7 +39,9 @@ class PlainLinear:
         return F.linear(x, self._weight, self._bias)
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self._weight, self._bias).add_(residual)
+        if self._bias is not None:
+            return F.linear(x, self._weight, self._bias).add_(residual)
+        return residual.addmm_(x, self._weight.T)  # the product's own last step, where add_ would be a launch more
 
 
 class PackedLinear:

@@ -1,6 +1,7 @@
-"""A Llama-architecture decoder in plain torch: one forward pass over the rows of a mixed batch.
+"""A Llama-architecture decoder: one forward pass over the rows of a mixed batch, in plain torch.
 
-It doesn't know what a request is: rows come with a token, a position and a slot in the KV cache, grouped in spans.
+It doesn't know what a request is: rows come with a token, a position and a slot in the KV cache, grouped in spans. On a
+GPU what lies between the matrix products is left to kernels.py.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from lab_support.engine.attention import BlockMemory
 from lab_support.engine.batch import Batch
+from lab_support.engine.kernels import Kernels
 from lab_support.engine.linear import Linear
 from lab_support.engine.norm import Norm
 from lab_support.model_folder import ModelShape
@@ -38,31 +40,38 @@ class Weights:
 
 
 class LlamaModel:
-    """Weights and KV memory; `forward` is the whole of it."""
+    """Weights and KV memory; `forward` is the whole of it. With `kernels` on a GPU that has them."""
 
-    def __init__(self, shape: ModelShape, weights: Weights, memory: BlockMemory) -> None:
-        self._shape, self._weights, self._memory = shape, weights, memory
+    def __init__(self, shape: ModelShape, weights: Weights, memory: BlockMemory, kernels: Kernels | None) -> None:
+        self._shape, self._weights, self._memory, self._kernels = shape, weights, memory, kernels
+        self.vocab_size = shape.vocab_size
         self._num_rotated = shape.num_heads + shape.num_kv_heads
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits, float32 [samples, vocabulary]; writes the rows' keys and values into the KV cache."""
+        """Logits [samples, vocabulary], as exact as the weights; writes the rows' keys and values into the KV cache."""
         weights = self._weights
         x = F.embedding(batch.token_ids, weights.embedding)
         for index, layer in enumerate(weights.layers):
             x = layer.output.add_to(x, self._attention(index, layer, layer.attention_norm(x), batch))
-            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, -1)
-            x = layer.down.add_to(x, F.silu(gate).mul_(up))
+            x = layer.down.add_to(x, self._gate(layer.gate_up(layer.mlp_norm(x))))
         if batch.sampling_rows is not None:
             x = x.index_select(0, batch.sampling_rows)
-        return weights.head(weights.norm(x)).float()
+        return weights.head(weights.norm(x))
 
     def _attention(self, index: int, layer: Layer, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """[rows, heads × head dim]: every row looks at its sequence's rows so far, itself included."""
         shape = self._shape
         qkv = layer.qkv(x).view(x.shape[0], -1, shape.head_dim)
-        _rotate(qkv[:, : self._num_rotated], batch.rotations)
-        self._memory.write(index, qkv[:, shape.num_heads :], batch.slots)
         parts, start = [], 0
+        if self._kernels is None:
+            _rotate(qkv[:, : self._num_rotated], batch.rotations)
+            self._memory.write(index, qkv[:, shape.num_heads :], batch.slots)
+        else:
+            keys_values = self._memory.layer(index)
+            self._kernels.rotate_and_write(qkv, keys_values, batch.rotations, batch.positions, batch.slots)
+            if batch.decodes is not None:
+                start = batch.decodes.count
+                parts.append(self._kernels.attend(qkv[:start], keys_values, batch.decodes, self._memory.block_size))
         for span in batch.spans:
             end = start + span.num_sequences * span.rows_each
             parts.append(self._memory.attend(index, qkv[start:end, : shape.num_heads], span))
@@ -70,6 +79,12 @@ class LlamaModel:
         if start < x.shape[0]:
             parts.append(x.new_zeros(x.shape[0] - start, shape.num_heads * shape.head_dim))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        if self._kernels is not None:
+            return self._kernels.gate(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
 
 
 def _rotate(heads: torch.Tensor, rotations: torch.Tensor) -> None:

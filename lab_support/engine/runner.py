@@ -10,7 +10,10 @@ from lab_support.config import ServerConfig
 from lab_support.engine import checkpoint
 from lab_support.engine.attention import BlockMemory
 from lab_support.engine.batch import BatchBuilder
+from lab_support.engine.decode_graphs import DecodeGraphs
+from lab_support.engine.decode_inputs import DecodeInputs
 from lab_support.engine.device import check_memory, choose_dtype, count_blocks, fit_model_len, open_device
+from lab_support.engine.kernels import open_kernels
 from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
 from lab_support.engine.request import Request, Sequence
@@ -38,12 +41,18 @@ class Runner:
         self._device, self._dtype = device, dtype
         self.end_token_ids = folder.end_token_ids
         with torch.inference_mode():
+            kernels = open_kernels(device)
             kind = choose(device, dtype, from_16_bits=checkpoint.has_16_bits(folder))
             weights = checkpoint.load(folder, device, dtype, kind)
             self.num_blocks = config.num_gpu_blocks_override or count_blocks(config, folder.shape, device, dtype)
             self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
             memory = BlockMemory(folder.shape, self.num_blocks, config.block_size, device, dtype)
-            self._model = LlamaModel(folder.shape, weights, memory)
+            self._model = LlamaModel(folder.shape, weights, memory, kernels)
+            inputs = None
+            if kernels is not None:
+                inputs = DecodeInputs(
+                    config.max_num_seqs, self.max_model_len, config.block_size, memory.scratch_block, device
+                )
             self._sampler = Sampler(folder.end_token_ids)
             self._builder = BatchBuilder(
                 folder.shape,
@@ -53,7 +62,9 @@ class Runner:
                 device=device,
                 dtype=dtype,
                 padded=kind is LinearKind.PACKED,
+                inputs=inputs,
             )
+            self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations) if inputs else None
         self._warm_up(memory.scratch_block)
 
     @property
@@ -70,10 +81,12 @@ class Runner:
 
     @torch.inference_mode()
     def logits(self, step: Step) -> torch.Tensor | None:
-        """float32 [len(step.sampling), vocabulary]; None for an empty step."""
+        """float32 [len(step.sampling), vocabulary], to be used before the next step; None for an empty one."""
         if not step.num_tokens:
             return None
-        logits = self._model.forward(self._builder.build(step))
+        if self._graphs is not None and not step.chunks:
+            return self._graphs.logits(step.decodes)
+        logits = self._model.forward(self._builder.build(step)).float()
         return logits[: len(step.sampling)]
 
     def _warm_up(self, scratch_block: int) -> None:

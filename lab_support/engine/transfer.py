@@ -17,7 +17,12 @@ def to_device(numbers: Sequence[int] | Sequence[float], dtype: torch.dtype, devi
 
 def send(here: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A host's tensor on `device`: itself on a CPU, otherwise a copy for which nobody waits."""
-    return here if device.type == "cpu" else here.pin_memory().to(device, non_blocking=True)
+    return pinned(here, device).to(device, non_blocking=True)
+
+
+def pinned(here: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A host's tensor in memory from which `device` copies by itself; on a CPU as it is."""
+    return here if device.type == "cpu" else here.pin_memory()
 
 
 def to_host(there: torch.Tensor) -> list:

@@ -1,10 +1,16 @@
 """Devices for the engine's tests."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.engine.devices import Device, opened
+
+if not torch.cuda.is_available():
+    # Triton reads it when it is imported, which transformers does: from then on kernels are run by its interpreter.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from lab_support.engine import runner
+from tests.engine.plain_kernels import PlainKernels
 
 aten = torch.ops.aten
 DEVICE = torch.device("meta")  # the one other device whose name a CPU build of torch lets pass
@@ -88,12 +89,15 @@ class PretendedGpu(TorchDispatchMode):
         else:
             to_device = torch.device(wanted) == DEVICE if wanted is not None else isinstance(source, OnDevice)
         if to_device != isinstance(source, OnDevice):
-            free = to_device and kwargs.get("non_blocking") and any(source is one for one in self._pinned)
-            if not free:
+            non_blocking = kwargs.get("non_blocking") or (function is aten.copy_.default and len(args) > 2 and args[2])
+            if not (to_device and non_blocking and self._is_pinned(source)):
                 self.waits.append("copy to the device" if to_device else "copy to the host")
         if not to_device:
             return function(*tree_map(_inner, args), **_on_cpu(tree_map(_inner, kwargs)))
         return self._compute(function, args, kwargs)
+
+    def _is_pinned(self, source: torch.Tensor) -> bool:
+        return any(source.untyped_storage().data_ptr() == one.untyped_storage().data_ptr() for one in self._pinned)
 
     def _compute(self, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """On the CPU; the result is the device's, and a tensor that was changed in place stays itself."""
@@ -128,9 +132,10 @@ class HostGenerator(torch.Generator):
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[PretendedGpu]:
-    """Within it, `--device cuda` opens the pretended GPU."""
+def pretended_gpu(kernels: bool = True) -> Iterator[PretendedGpu]:
+    """Within it, `--device cuda` opens the pretended GPU, with or without kernels; a graph of its is just computed."""
     with pytest.MonkeyPatch.context() as patch, PretendedGpu() as gpu:
         patch.setattr(runner, "open_device", lambda name: DEVICE)
+        patch.setattr(runner, "open_kernels", lambda device: PlainKernels() if kernels else None)
         patch.setattr(torch, "Generator", HostGenerator)
         yield gpu

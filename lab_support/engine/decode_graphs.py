@@ -1,0 +1,56 @@
+"""Decode steps as CUDA graphs: recorded once for each of a few numbers of rows, and then launched as one.
+
+A step of 32 layers is about 350 launches, which take the host longer than the GPU computes. A graph repeats them with
+the same addresses, so all that changes lies where decode_inputs.py puts it, and a step with a number of rows in between
+takes the next larger graph, with padding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lab_support.engine.batch import Batch
+from lab_support.engine.decode_inputs import DecodeInputs
+from lab_support.engine.device import graph_sizes
+from lab_support.engine.model import LlamaModel
+from lab_support.engine.request import Sequence
+
+
+class DecodeGraphs:
+    """Made once, when weights, KV memory and inputs have their places."""
+
+    def __init__(self, model: LlamaModel, inputs: DecodeInputs, rotations: torch.Tensor) -> None:
+        self._inputs = inputs
+        self._sizes = graph_sizes(inputs.most_rows)
+        device = inputs.put([], inputs.most_rows).token_ids.device
+        self._logits = torch.empty(inputs.most_rows, model.vocab_size, device=device)
+        pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._launch: dict[int, Callable[[], None]] = {}
+        for rows in reversed(self._sizes):  # the largest first: what it took serves the others
+            token_ids, slots, decodes = inputs.first(rows)
+            batch = Batch(token_ids, decodes.positions, slots, rotations, decodes, [], None)
+            self._launch[rows] = _record(model, batch, self._logits[:rows], pool)
+
+    def logits(self, decodes: list[Sequence]) -> torch.Tensor:
+        """float32 [len(decodes), vocabulary]: the same memory in every step."""
+        rows = next(size for size in self._sizes if size >= len(decodes))
+        self._inputs.put(decodes, rows)
+        self._launch[rows]()
+        return self._logits[: len(decodes)]
+
+
+def _record(model: LlamaModel, batch: Batch, logits: torch.Tensor, pool: Any) -> Callable[[], None]:
+    """How to compute this batch's logits from now on. Before recording it is computed once: what libraries do at their
+    first call (compile, load, choose) can't be recorded."""
+    if logits.device.type != "cuda":
+        return lambda: _compute(model, batch, logits)
+    _compute(model, batch, logits)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        _compute(model, batch, logits)
+    return graph.replay
+
+
+def _compute(model: LlamaModel, batch: Batch, logits: torch.Tensor) -> None:
+    logits.copy_(model.forward(batch))

@@ -1,8 +1,8 @@
 """Decode steps as CUDA graphs: recorded once for each of a few numbers of rows, and then launched as one.
 
-A step of 32 layers is about 350 launches, which take the host longer than the GPU computes. A graph repeats them with
-the same addresses, so all that changes lies where decode_inputs.py puts it, and a step with a number of rows in between
-takes the next larger graph, with padding.
+A step of 32 layers is about 350 launches, which take the host longer than the GPU computes (kernels.py). A graph
+repeats them with the same addresses, so all that changes lies where decode_inputs.py puts it, and a step with a number
+of rows in between takes the next larger graph, with padding.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,9 @@
 """What a layer of a decode step needs beside matrix products, one launch each; and whether this machine has them.
 
-A launch takes the host about 5 µs and the GPU about 2, so a layer of thirty small operations costs more than the
-weights of a small model take to be read. The kernels are Triton's, which comes with PyTorch's CUDA wheels.
+In plain PyTorch a layer of a decode step is some thirty launches, for each of which the host takes longer than the GPU.
+On an H200 a step of 1.2 billion parameters took 15 ms so, whose weights can be read in 0.6. With these kernels it is
+ten launches a layer, and captured as a graph (decode_graphs.py) 1.5 ms. They are Triton's, which comes with PyTorch's
+CUDA wheels.
 """
 
 import logging

@@ -18,7 +18,7 @@ from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import Sampler
-from lab_support.engine.step import Sampled, Step
+from lab_support.engine.step import Chunk, Sampled, Step
 from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 
@@ -30,10 +30,13 @@ class Runner:
     cache always holds one such sequence. end_token_ids: tokens by which the model says that it is done.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Load and warm up. Raises `ConfigError` when the device, the folder or the memory doesn't allow it."""
+    def __init__(self, config: ServerConfig, index: int = 0) -> None:
+        """Load and warm up. Raises `ConfigError` when the device, the folder or the memory doesn't allow it.
+
+        index: which of several engine cores this is in.
+        """
         folder = ModelFolder.open(config.model, config.load_format)
-        device = open_device(config.device)
+        device = open_device(config.device, index)
         dtype = choose_dtype(config.dtype, device, folder.shape)
         check_memory(folder, device, dtype)
         if device.type == "cpu":
@@ -65,7 +68,7 @@ class Runner:
                 inputs=inputs,
             )
             self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations) if inputs else None
-        self._warm_up(memory.scratch_block)
+        self._warm_up(memory.scratch_block, config.block_size)
 
     @property
     def details(self) -> dict[str, str | int | float]:
@@ -89,8 +92,15 @@ class Runner:
         logits = self._model.forward(self._builder.build(step)).float()
         return logits[: len(step.sampling)]
 
-    def _warm_up(self, scratch_block: int) -> None:
-        """One decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily."""
-        sequence = Sequence(Request(None, [0], SamplingParams(temperature=0.0)))
-        sequence.block_table = [scratch_block]
-        self.run(Step([sequence], []))
+    def _warm_up(self, scratch_block: int, block_size: int) -> None:
+        """A decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily; on a GPU
+        a prompt first: the first one took a second there."""
+        if self._graphs is not None:
+            self.run(Step([], [Chunk(_warm_up_sequence(block_size, scratch_block), block_size)]))
+        self.run(Step([_warm_up_sequence(1, scratch_block)], []))
+
+
+def _warm_up_sequence(num_tokens: int, scratch_block: int) -> Sequence:
+    sequence = Sequence(Request(None, [0] * num_tokens, SamplingParams(temperature=0.0)))
+    sequence.block_table = [scratch_block]
+    return sequence

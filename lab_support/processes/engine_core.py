@@ -76,7 +76,7 @@ def die_with_thread(failure: threading.ExceptHookArgs) -> None:
 
 def serve(control: Connection, config: ServerConfig, index: int) -> None:
     """Load, connect, say that it is ready, and run the loop until SIGTERM."""
-    runner = Runner(config)
+    runner = Runner(config, index)
     core = EngineCore(index, runner, make_scheduler(config, runner))
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses

@@ -135,7 +135,7 @@ class HostGenerator(torch.Generator):
 def pretended_gpu(kernels: bool = True) -> Iterator[PretendedGpu]:
     """Within it, `--device cuda` opens the pretended GPU, with or without kernels; a graph of its is just computed."""
     with pytest.MonkeyPatch.context() as patch, PretendedGpu() as gpu:
-        patch.setattr(runner, "open_device", lambda name: DEVICE)
+        patch.setattr(runner, "open_device", lambda name, index: DEVICE)
         patch.setattr(runner, "open_kernels", lambda device: PlainKernels() if kernels else None)
         patch.setattr(torch, "Generator", HostGenerator)
         yield gpu

@@ -1,9 +1,11 @@
 """An API server that dies is replaced, and all are on SIGUSR1: what clients notice of it under each strategy."""
 
+import http.client
 import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,93 @@ def test_a_single_one_is_replaced_and_whoever_came_meanwhile_is_served() -> None
         answers = Answers()
         answer_queued(opened, answers, time.monotonic())
         assert (answers.failed, answers.served["api-0"]) == (0, QUEUED)
+
+
+class KeptConnections:
+    """Clients that each ask one thing after the other on a connection for as long as the server lets them.
+
+    An answer with `connection: close` makes them open a new one. `broken`: connections that ended in any other way.
+    """
+
+    def __init__(self, url: str, count: int) -> None:
+        self.answered = self.closed_by_answer = 0
+        self.broken: list[str] = []
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._go_on, args=(url,)) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _go_on(self, url: str) -> None:
+        while not self._stopping.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=30)
+            try:
+                self._ask_until_closed(connection)
+            except (OSError, http.client.HTTPException) as error:
+                self.broken.append(repr(error))
+            connection.close()
+
+    def _ask_until_closed(self, connection: http.client.HTTPConnection) -> None:
+        while not self._stopping.is_set():
+            connection.request("GET", "/ping")
+            answer = connection.getresponse()
+            answer.read()
+            self.answered += 1
+            if answer.headers.get("connection") == "close":
+                self.closed_by_answer += 1
+                return
+            self._stopping.wait(0.01)
+
+
+@pytest.mark.parametrize("strategy", ONE_SOCKET)
+def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
+    """`python -m tests.proofs.replacements` does it twenty times with more clients."""
+    with running_server(accept=strategy, api_server_count=2) as server:
+        before = {name: pid for name, pid in server.pids.items() if name.startswith("api-")}
+        kept, streams = KeptConnections(server.url, 4), Streams(server.url, 4)
+        server.process.send_signal(signal.SIGUSR1)
+        # While the old one finishes it says in its title what it is.
+        until(lambda: find("api-0-retiring", server.directory) == before["api-0"])
+        assert streams.join() == ["done"] * 4
+        until(lambda: "all API servers have been replaced" in server.said())
+        kept.stop()
+        assert kept.broken == []
+        assert kept.closed_by_answer > 0
+        after = {name: find(name, server.directory) for name in before}
+        assert all(after.values())
+        assert set(after.values()).isdisjoint(before.values())
+        served = {server.get("/ping", headers={"connection": "close"}).headers["x-served-by"] for _ in range(12)}
+        assert served == set(before)
+
+
+def test_the_engine_cores_totals_go_on_over_a_replacement() -> None:
+    with running_server(api_server_count=1) as server:
+        for _ in range(2):
+            for _ in range(3):
+                server.post("/v1/completions", {"prompt": "Once", "max_tokens": 5, "ignore_eos": True})
+            server.process.send_signal(signal.SIGUSR1)
+            until(lambda: find("api-0-retiring", server.directory) is not None)
+            until(lambda: find("api-0-retiring", server.directory) is None)
+        until(lambda: metric(server, "lab_engine_generation_tokens_total") >= 30)
+        assert metric(server, "lab_engine_generation_tokens_total") == 30
+        assert metric(server, "vllm:generation_tokens_total") == 30
+
+
+def test_a_replacement_that_fails_leaves_the_old_one_in_its_place(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
+    with running_server(model=model) as server:
+        tokenizer = (model / "tokenizer.json").read_bytes()
+        (model / "tokenizer.json").write_text("{}")
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: "the old one goes on" in server.said())
+        assert server.get("/ping").status_code == 200
+        (model / "tokenizer.json").write_bytes(tokenizer)
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: "all API servers have been replaced" in server.said())
 
 
 def test_one_that_dies_again_and_again_ends_the_server() -> None:

@@ -83,6 +83,7 @@ class ApiServers:
         self._to_start: dict[int, float] = {}  # place: when
         self._told_to_retire: set[str] = set()
         self._to_roll: deque[int] = deque()  # places whose API server is still to be replaced, the current one first
+        self.causes: dict[str, str] = {}  # what an API server that is about to end has said of it, by name
         self.serving = False  # everyone was ready once
 
     def start_all(self) -> None:
@@ -120,13 +121,15 @@ class ApiServers:
         self._counters.clear(slot)
         self._entrances.gone(slot)
         self._tell_engine_cores(ApiServerLeft(slot))
+        cause = self.causes.pop(name, None)
+        told = f"{name} failed: {cause}" if cause else f"{name} {describe_exit(code)}"
         place = int(name.removeprefix("api-").removesuffix(RETIRING))
         if name.endswith(RETIRING):
             self._on_retired(place, code)
         elif name + RETIRING in self._slots and name + RETIRING not in self._told_to_retire:
-            self._on_replacement_failed(name, code)
+            self._on_replacement_failed(name, told)
         else:
-            self._replace(name, place, code)
+            self._replace(place, code, told)
 
     def roll(self) -> None:
         """SIGUSR1: replace all, one after another."""
@@ -155,14 +158,13 @@ class ApiServers:
             self._to_roll.popleft()
             self._roll_next()
 
-    def _on_replacement_failed(self, name: str, code: int) -> None:
+    def _on_replacement_failed(self, name: str, told: str) -> None:
         """The new one died before it was ready: the old one, which knows of nothing, goes on."""
-        log.error("%s, which was to replace another, %s; the old one goes on", name, describe_exit(code))
+        log.error("%s, while it was to replace another; the old one goes on", told)
         self._rename(name + RETIRING, name)
         self._to_roll.clear()
 
-    def _replace(self, name: str, place: int, code: int) -> None:
-        told = f"{name} {describe_exit(code)}"
+    def _replace(self, place: int, code: int, told: str) -> None:
         if not self.serving or not self._config.restart_api_servers:
             raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
         if code == ExitCode.REFUSED:

@@ -191,13 +191,11 @@ class Launcher:
                 raise Ended(ExitCode.STOPPED, signal.Signals(number).name)
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
-        """A child says why it is about to end."""
-        if code == ExitCode.REFUSED:
-            raise Ended(code, cause)
-        if name.startswith("api-") and self.api_servers.serving and self.config.restart_api_servers:
-            log.error("%s failed: %s", name, cause)  # whether another one starts is decided at its end
+        """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
+        if name.startswith("api-") and self.api_servers.serving:
+            self.api_servers.causes[name] = cause
             return
-        raise Ended(code, f"{name} failed: {cause}")
+        raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 
     def announce(self) -> None:
         """One line for people, and one JSON line for the program that asked for it by --ready-fd."""

@@ -1,10 +1,12 @@
 """The claims of appendix 04a, each with an experiment in which it is false."""
 
+from collections import Counter
+from random import choices
 from statistics import mean
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
 
 FULL, SPOKEN, HASHED, NESTED = (cell("04a", name) for name in ("full", "spoken", "hashed", "nested"))
 
@@ -42,6 +44,16 @@ def _part(result: ProcessResult, clients: int) -> float:
     return mean(fields["busiest"] for fields in _told(result) if fields["clients"] == clients)
 
 
+def _by_a_die() -> float:
+    return mean(4 * max(Counter(choices(range(4), k=8)).values()) / 8 for _ in range(40))
+
+
+def _idle(result: ProcessResult) -> float:
+    """The share of the looks that found nobody in the first queue."""
+    looks = _told(result)[0]["looks"]
+    return sum(waiting == 0 for _, waiting in looks) / len(looks)
+
+
 BROKEN_CLAIMS = (
     BrokenClaim(
         "The queue never holds more than its backlog and one",
@@ -57,6 +69,9 @@ BROKEN_CLAIMS = (
     ),
     BrokenClaim("With a long one, all do", FULL, _SHORT_AFTER, lambda result: _told(result)[1]["silent"] == 0),
     BrokenClaim(
+        "Meanwhile the queue was empty most of the time", FULL, _LONG_FIRST, lambda result: _idle(result) > 0.5
+    ),
+    BrokenClaim(
         "The kernel counts each overflow",
         FULL,
         _LONG_FIRST,
@@ -67,6 +82,9 @@ BROKEN_CLAIMS = (
         SPOKEN,
         _ROOM,
         lambda result: _told(result)[0]["waiting"] == [0] and _told(result)[0]["no answer"] > 3,
+    ),
+    BrokenClaim(
+        "For them the kernel had sent SYN cookies", SPOKEN, _ROOM, lambda result: _told(result)[0]["cookies"] > 3
     ),
     BrokenClaim(
         "If they say a word, all get an answer",
@@ -81,6 +99,7 @@ BROKEN_CLAIMS = (
         lambda result: _part(result, 8) > 1.4,
     ),
     BrokenClaim("Of 400, it does not", HASHED, _FEW, lambda result: _part(result, 400) < 1.4),
+    BrokenClaim("A die does no better", HASHED, _MANY, lambda result: abs(_by_a_die() - _part(result, 8)) < 0.35),
     BrokenClaim(
         "Within another set, EPOLLEXCLUSIVE wakes everybody",
         NESTED,
@@ -93,18 +112,5 @@ BROKEN_CLAIMS = (
         _ASLEEP_IN_ACCEPT,
         lambda result: 1.5 < _how(result, "one_for_all")["wakeups_per_connection"] < 3,
     ),
-    BrokenClaim(
-        "No process of this appendix is left",
-        SPOKEN,
-        """\
-import subprocess
-from lab_support.instruments import proc
-from lab_support.notebook.script import emit
-child = subprocess.Popen(["sleep", "60"])
-emit(running=proc.read_process(child.pid) is not None)
-child.kill()
-child.wait()
-""",
-        lambda result: not any(fields.get("running") for fields in _told(result)),
-    ),
+    nothing_left("No process of this appendix is left", SPOKEN),
 )

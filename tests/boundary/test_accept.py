@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import multiprocessing
 import socket
+from collections import Counter
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -10,6 +14,7 @@ from lab_support.boundary.accept import OpenConnections, make_acceptor
 from lab_support.boundary.counters import TAKES_NONE, Counters
 from lab_support.boundary.inheritance import Entrance
 from lab_support.boundary.pokes import Pokes
+from lab_support.boundary.start_method import stop_python_processes
 
 
 class Greeting(asyncio.Protocol):
@@ -54,3 +59,46 @@ def test_where_the_epoll_set_is_hidden_every_connection_is_taken(
     ):
         asyncio.run(talk(listening, counters, pokes))
     assert "every API server wakes" in caplog.text
+
+
+class Welcome(Greeting):
+    """Says who it is, and waits for the client to go."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._name)
+
+
+def welcome_all(listening: socket.socket, slot: int, counters: Counters, pokes: Pokes, ready: Connection) -> None:
+    """Runs in a process of its own, on asyncio's event loop, until it is killed."""
+
+    async def serve() -> None:
+        connections = OpenConnections(counters.own(slot))
+        acceptor = make_acceptor("least-loaded", Entrance(listening, slot, pokes), connections, 100)
+        await acceptor.start(lambda: Welcome(b"%d" % slot, connections))
+        ready.send("ready")
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def test_and_still_the_least_loaded_takes_it() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        Counters(2) as counters,
+        Pokes(2) as pokes,
+        ExitStack() as stack,
+    ):
+        stack.callback(stop_python_processes)
+        for slot in range(2):
+            ours, theirs = map(stack.enter_context, spawn.Pipe())
+            process = spawn.Process(target=welcome_all, args=(listening, slot, counters, pokes, theirs))
+            process.start()
+            stack.callback(process.join)
+            stack.callback(process.kill)
+            assert ours.poll(30) and ours.recv() == "ready"
+        clients = [
+            stack.enter_context(socket.create_connection(listening.getsockname(), timeout=10)) for _ in range(12)
+        ]
+        assert Counter(client.recv(1) for client in clients) == {b"0": 6, b"1": 6}

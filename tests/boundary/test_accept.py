@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import multiprocessing
+import os
 import socket
-from collections import Counter
+import time
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
@@ -82,7 +83,7 @@ def welcome_all(listening: socket.socket, slot: int, counters: Counters, pokes: 
     asyncio.run(serve())
 
 
-def test_and_still_the_least_loaded_takes_it() -> None:
+def test_and_still_whoever_has_fewer_open_takes_it() -> None:
     spawn = multiprocessing.get_context("spawn")
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
@@ -98,7 +99,24 @@ def test_and_still_the_least_loaded_takes_it() -> None:
             stack.callback(process.join)
             stack.callback(process.kill)
             assert ours.poll(30) and ours.recv() == "ready"
-        clients = [
-            stack.enter_context(socket.create_connection(listening.getsockname(), timeout=10)) for _ in range(12)
-        ]
-        assert Counter(client.recv(1) for client in clients) == {b"0": 6, b"1": 6}
+
+        def greeted_by(count: int) -> dict[bytes, list[socket.socket]]:
+            """Clients that come one after the other, and stay, by who has greeted them."""
+            found: dict[bytes, list[socket.socket]] = {b"0": [], b"1": []}
+            for _ in range(count):
+                client = stack.enter_context(socket.create_connection(listening.getsockname(), timeout=10))
+                found[client.recv(1)].append(client)
+            return found
+
+        clients = greeted_by(20)
+        for one, other in ((b"0", b"1"), (b"1", b"0")):
+            for client in clients[one]:
+                client.close()
+            deadline = time.monotonic() + 10
+            while counters.connections_by_slot()[int(one)]:
+                assert time.monotonic() < deadline, "it has not heard that its clients have gone"
+                os.sched_yield()
+            later = greeted_by(len(clients[one]))
+            # One that gets no core for 5 ms is passed over, and makes up for it later.
+            assert len(later[one]) >= 0.75 * len(clients[one]), (one, clients, later)
+            clients = {one: later[one], other: clients[other] + later[other]}

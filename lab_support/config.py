@@ -63,7 +63,7 @@ class ServerConfig:
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
     accept: str = flag(
-        "shared",
+        "least-loaded" if sys.platform == "linux" else "shared",
         "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
         "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
         "names, by sockets of their own; handoff: the one to which the launcher passes it",

@@ -209,6 +209,7 @@ def test_a_replacement_that_fails_leaves_the_old_one_in_its_place(tmp_path: Path
         (model / "tokenizer.json").write_text("{}")
         server.process.send_signal(signal.SIGUSR1)
         until(lambda: "the old one goes on" in server.said())
+        assert any("tokenizer.json" in line and "the old one goes on" in line for line in server.said().splitlines())
         assert server.get("/ping").status_code == 200
         (model / "tokenizer.json").write_bytes(tokenizer)
         server.process.send_signal(signal.SIGUSR1)

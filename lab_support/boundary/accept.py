@@ -7,8 +7,9 @@ handoff       The launcher accepts, and passes each connection to the API server
 reuseport     As shared, on a socket that nobody else has: the kernel's hash has chosen already.
 
 An acceptor takes a connection and gives it to a protocol, as the event loop's own server would. All of them run on
-uvloop, so that a token pays nothing for the choice. What a connection pays: `shared` accepts in C, the others in
-Python, and for a switch of the wait queue they make two more system calls (epoll_ctl(2), a microsecond).
+uvloop, so that a token pays nothing for the choice. What a connection pays: `shared` and `reuseport` accept in C, the
+others in Python and with a task for each; to change its place in the wait queue costs two more system calls
+(epoll_ctl(2), a microsecond). The figures are made by `python -m tests.benchmarks.accept_strategies`.
 """
 
 import asyncio
@@ -157,8 +158,8 @@ class ExclusiveAccept:
         self._openings = Openings(self._connections, make_protocol)
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
-        self._entry = ExclusiveEntry(self._loop, self._socket.fileno())
-        await self._entry.make(self._on_readable)
+        self._entry = ExclusiveEntry(self._loop, self._socket.fileno(), self._on_readable)
+        await self._entry.make()
         self._loop.add_reader(self._pokes.descriptor(self._slot), self._on_poke)
         self._connections.catch_up()
         self._connections.accepting(True)
@@ -274,14 +275,21 @@ class ExclusiveEntry:
     change an exclusive one). Putting it in asks whether more connections wait, so none is forgotten.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, on_readable: Callable[[], None]) -> None:
         self._loop = loop
         self._descriptor = descriptor
-        self._epoll = select.epoll.fromfd(os.dup(loop._get_backend_id()))  # type: ignore[attr-defined]  # uvloop's
+        self._on_readable = on_readable
+        self._epoll: select.epoll | None = None
         self._in = False
 
-    async def make(self, on_readable: Callable[[], None]) -> None:
-        self._loop.add_reader(self._descriptor, on_readable)
+    async def make(self) -> None:
+        self._loop.add_reader(self._descriptor, self._on_readable)
+        backend = getattr(self._loop, "_get_backend_id", None)  # uvloop's, private
+        if backend is None:
+            log.warning("this event loop does not say where its epoll set is: every API server wakes for a connection")
+            self._in = True
+            return
+        self._epoll = select.epoll.fromfd(os.dup(backend()))
         while not self._in:
             await asyncio.sleep(0)  # libuv makes an entry of its own when it next waits
             with suppress(FileNotFoundError):
@@ -289,23 +297,32 @@ class ExclusiveEntry:
                 self.put_in()
 
     def put_in(self) -> None:
-        if not self._in:
+        if self._in:
+            return
+        if self._epoll:
             self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-            self._in = True
+        else:
+            self._loop.add_reader(self._descriptor, self._on_readable)
+        self._in = True
 
     def take_out(self) -> None:
-        if self._in:
+        if not self._in:
+            return
+        if self._epoll:
             self._epoll.unregister(self._descriptor)
-            self._in = False
+        else:
+            self._loop.remove_reader(self._descriptor)
+        self._in = False
 
     def to_the_back(self) -> None:
-        if self._in:
+        if self._in and self._epoll:
             self.take_out()
             self.put_in()
 
     def close(self) -> None:
         self._loop.remove_reader(self._descriptor)
-        self._epoll.close()
+        if self._epoll:
+            self._epoll.close()
 
 
 class HandedAccept:

@@ -200,7 +200,8 @@ class Children:
     def send_signal(self, name: str, number: int) -> None:
         """To one child that has not been waited for yet, so that the pid can't have become somebody else's."""
         if name in self._children:
-            os.kill(self._children[name].process.pid or 0, number)
+            with suppress(ProcessLookupError):  # under forkserver the fork server has waited for it already
+                os.kill(self._children[name].process.pid or 0, number)
 
     def kill(self) -> None:
         """SIGKILL to all that are left. Their ends are still to come as events."""

@@ -86,7 +86,7 @@ class ApiServers:
         self._to_start: dict[int, float] = {}  # place: when
         self._told_to_retire: set[str] = set()
         self._to_roll: deque[int] = deque()  # places whose API server is still to be replaced, the current one first
-        self.causes: dict[str, str] = {}  # what an API server that is about to end has said of it, by name
+        self._causes: dict[str, str] = {}  # what an API server that is about to end has said of it, by name
         self.serving = False  # everyone was ready once
 
     def start_all(self) -> None:
@@ -117,6 +117,10 @@ class ApiServers:
             self._told_to_retire.add(before)
             self._children.tell(before, Retire())
 
+    def on_fatal(self, name: str, cause: str) -> None:
+        """An API server says why it is about to end. What follows from it is decided at its end."""
+        self._causes[name] = cause
+
     def on_exit(self, name: str, code: int) -> None:
         """One has ended and has been waited for. Raises `GivenUp` where the server can't go on without it."""
         slot = self._slots.pop(name)
@@ -124,11 +128,11 @@ class ApiServers:
         self._counters.clear(slot)
         self._entrances.gone(slot)
         self._tell_engine_cores(ApiServerLeft(slot))
-        cause = self.causes.pop(name, None)
+        cause = self._causes.pop(name, None)
         told = f"{name} failed: {cause}" if cause else f"{name} {describe_exit(code)}"
         place = int(name.removeprefix("api-").removesuffix(RETIRING))
         if name.endswith(RETIRING):
-            self._on_retired(place, code)
+            self._on_retired(place, code, told)
         elif name + RETIRING in self._slots and name + RETIRING not in self._told_to_retire:
             self._on_replacement_failed(name, told)
         else:
@@ -154,9 +158,9 @@ class ApiServers:
             self._to_roll.popleft()  # it has just died, and a new one comes anyway
         log.info("all API servers have been replaced")
 
-    def _on_retired(self, place: int, code: int) -> None:
+    def _on_retired(self, place: int, code: int, told: str) -> None:
         if code != ExitCode.STOPPED:
-            log.warning("api-%d, which had been replaced, %s", place, describe_exit(code))
+            log.warning("%s, after it had been replaced", told)
         if self._to_roll and self._to_roll[0] == place:
             self._to_roll.popleft()
             self._roll_next()
@@ -213,6 +217,8 @@ class ApiServers:
     def _rename(self, old: str, new: str) -> None:
         self._children.rename(old, new)
         self._slots[new] = self._slots.pop(old)
+        if old in self._causes:
+            self._causes[new] = self._causes.pop(old)
 
     def _tell_engine_cores(self, message: FromLauncher) -> None:
         for name in self._children.running:

@@ -200,7 +200,7 @@ class Launcher:
     def on_fatal(self, name: str, cause: str, code: int) -> None:
         """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
         if name.startswith("api-") and self.api_servers.serving:
-            self.api_servers.causes[name] = cause
+            self.api_servers.on_fatal(name, cause)
             return
         raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 

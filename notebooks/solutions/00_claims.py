@@ -9,7 +9,7 @@ _LOOK_AT_IT = """\
 import lab_support.notebook as lab
 from lab_support.notebook.script import emit
 
-with lab.live_server(api_server_count=2) as server:
+with lab.live_server(api_server_count=2, accept="shared") as server:
     views = lab.look(server)
 emit(
     holders=sorted(view.role for view in views if view.socket_numbers),
@@ -39,7 +39,7 @@ _STOP_IT = """\
 import lab_support.notebook as lab
 from lab_support.notebook.script import emit
 
-server = lab.live_server(api_server_count=2)
+server = lab.live_server(api_server_count=2, accept="shared")
 left = server.stop()
 emit(left=repr(left) if left else "", running=server.survivors())
 lab.cleanup()
@@ -54,7 +54,7 @@ def _of_two(program: str) -> str:
     """The same of two servers with one API server each: two ports, each bound by its own launcher."""
     return changed(
         program,
-        "with lab.live_server(api_server_count=2) as server:\n    views = lab.look(server)\n",
+        'with lab.live_server(api_server_count=2, accept="shared") as server:\n    views = lab.look(server)\n',
         """\
 with lab.live_server(api_server_count=1) as server, lab.live_server(api_server_count=1) as other:
     views = lab.look(server) + lab.look(other)

@@ -93,6 +93,8 @@ def _in_disguise(named: str, is_really: str) -> str:
 
 _SHARED_FOR_EXCLUSIVE = _in_disguise('("shared", "exclusive")', "shared")
 _EXCLUSIVE_FOR_SHARED = _in_disguise('("shared",)', "exclusive")
+_OWN_FOR_SHARED = _in_disguise('("shared",)', "reuseport")
+_SHARED_FOR_OWN = _in_disguise('("reuseport",)', "shared")
 _ONE_TAKES_NONE = changed(
     STRATEGIES, _FIVE, '("exclusive",)', "        woken = kernel", "        workers.stop(1)\n        woken = kernel"
 )
@@ -148,8 +150,14 @@ def _part(result: ProcessResult, way: str) -> float:
     return max((max(fields["counts"].values()) / 50 for fields in _told(result) if fields["accept"] == way), default=0)
 
 
-def _woken(result: ProcessResult, way: str) -> float:
-    return next(fields for fields in _told(result) if fields["accept"] == way)["woken"]
+def _woken(result: ProcessResult, *ways: str) -> float:
+    """The most of these strategies."""
+    return max(fields["woken"] for fields in _told(result) if fields["accept"] in ways)
+
+
+def _lost(result: ProcessResult, *ways: str) -> int:
+    """Of these strategies together."""
+    return sum(fields["lost"] for fields in _told(result) if fields["accept"] in ways)
 
 
 _HANG, _OWN_HANG = (f"{which}, one of four workers hangs" for which in ("one socket", "own sockets"))
@@ -287,7 +295,7 @@ BROKEN_CLAIMS = (
         "EPOLLEXCLUSIVE spares the real server wake-ups",
         STRATEGIES,
         _SHARED_FOR_EXCLUSIVE,
-        lambda result: _woken(result, "shared") - _woken(result, "exclusive") > 1.2,
+        lambda result: _woken(result, "shared") - _woken(result, "exclusive", "least-loaded") > 1.2,
     ),
     BrokenClaim(
         "shared: the busiest has more than its part",
@@ -300,6 +308,18 @@ BROKEN_CLAIMS = (
         STRATEGIES,
         _ONE_TAKES_NONE,
         lambda result: max(_part(result, way) for way in ("exclusive", "least-loaded", "handoff")) < 1.15,
+    ),
+    BrokenClaim(
+        "Whoever waits in one queue survives the kill in the real server, too",
+        STRATEGIES,
+        _OWN_FOR_SHARED,
+        lambda result: _lost(result, "shared", "exclusive", "least-loaded", "handoff") == 0,
+    ),
+    BrokenClaim(
+        "With own sockets, the dead one's queue is lost",
+        STRATEGIES,
+        _SHARED_FOR_OWN,
+        lambda result: _lost(result, "reuseport") > 5,
     ),
     nothing_left("No process of this notebook's cells is left", IN_ORDER),
 )

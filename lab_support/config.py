@@ -79,7 +79,11 @@ class ServerConfig:
     api_server_restart_limit: int = flag(
         5, "deaths in the place of one API server within a minute that are mended so", group="processes"
     )
-    data_parallel_size: int = flag(1, "how many engine cores, each with a copy of the model", group="processes")
+    data_parallel_size: int = flag(
+        1,
+        "how many engine cores, each with a copy of the model, and on the next GPU where there are several",
+        group="processes",
+    )
     start_method: str | None = flag(
         None,
         "how engine cores are started; by default LAB_START_METHOD, or else spawn; API servers always by spawn",

@@ -39,7 +39,7 @@ from lab_support.boundary.start_rule import Seen, choose
 from lab_support.notebook.script import emit
 
 plain = Seen("linux", "Linux version 6.18", 0, (), (), torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
-seen = [replace(plain, torch_has_cuda=True), replace(plain, devices=("/dev/nvidia0", "/dev/nvidia-uvm")),
+seen = [replace(plain, torch_has_cuda=True), replace(plain, device_mappings=3),
         replace(plain, ray_actor="d086"), replace(plain, proc_version="Linux version 5.4.72-microsoft-standard-WSL2"),
         replace(plain, platform="darwin")]
 emit(forced=sum(choose("fork", each).method == "spawn" for each in seen),

@@ -18,7 +18,7 @@ from lab_support.boundary.start_rule import Seen, asked_for, choose, reasons
 from lab_support.config import ConfigError
 
 CAPTURED = Path(__file__).parent / "captured"
-PLAIN = Seen("linux", "Linux version 6.18.44", 0, (), (), torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
+PLAIN = Seen("linux", "Linux version 6.18.44", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
 SAY = "from lab_support.boundary.start_rule import *; print(repr(choose('fork', Seen.here()).warning))"
 
 

@@ -13,7 +13,7 @@ from lab_support.instruments.recordings import Recording
 from lab_support.notebook.cuda_findings import TOUCHES, some
 from lab_support.notebook.tables import Table
 
-_LONGEST = 90
+_LONGEST = 68
 
 
 def in_words(sample: dict[str, Any]) -> str:
@@ -42,19 +42,26 @@ def touched(run: Recording) -> dict[str, str]:
 
 def started(run: Recording) -> Table:
     """fork_after_cuda: children of a parent that has used CUDA, by how they were made; seconds are those of repeats."""
-    rows = [("fork", in_words(each), f"{each['ms'] / 1000:.3f}") for each in run.of("forked child", asks="first operation")]
+    rows = []
+    for each in run.of("forked child", asks="first operation"):
+        rows.append(("fork", in_words(each), "–", f"{each['ms'] / 1000:.3f}"))
     for method in dict.fromkeys(each["method"] for each in run.of("started child")):
         children = run.of("started child", method=method)
         ends = [in_words(each) for each in children]
         words = f"{len(ends)} times {ends[0]}" if len(set(ends)) == 1 else "; ".join(ends)
-        rows.append((method, words, _seconds([each.get("ms_to_done") for each in children])))
-    heads = ("made after the parent's first use, by", "its first operation", "seconds until it was done")
+        waits = [[each.get(field) for each in children] for field in ("ms_to_entry", "ms")]
+        rows.append((method, words, *map(_seconds, waits)))
+    heads = ("made after the parent's first use, by", "its first operation", "seconds to its first line",
+             "seconds of the operation")  # fmt: skip
     return Table(heads, tuple(some(rows, run)))
 
 
 def _seconds(milliseconds: list[float | None]) -> str:
     known = [each / 1000 for each in milliseconds if each is not None]
-    return f"{min(known):.1f} to {max(known):.1f}" if known else "–"
+    if not known:
+        return "–"
+    low, high = f"{min(known):.1f}", f"{max(known):.1f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def forked_first(run: Recording) -> Table:
@@ -68,7 +75,7 @@ def forked_first(run: Recording) -> Table:
 
 
 def codes(run: Recording) -> Table:
-    """driver_after_fork, the driver's part: the calls of one forked child, in this order, by what its parent had done."""
+    """driver_after_fork, the driver's part: calls of one forked child, in this order, by what its parent had done."""
     return _in_a_row(run, runtime=False)
 
 
@@ -82,7 +89,7 @@ def _in_a_row(run: Recording, *, runtime: bool) -> Table:
     columns = {each["case"]: _answers(each) for each in sorted(samples, key=lambda each: _depth(each["case"]))}
     calls = list(dict.fromkeys(call for answers in some(columns, run).values() for call in answers))
     rows = tuple((call, *(answers.get(call, "–") for answers in columns.values())) for call in calls)
-    return Table(("the child calls", *(_parent_did(case) for case in columns)), rows)
+    return Table(("the child calls", *(f"parent: {_parent_did(run, case)}" for case in columns)), rows)
 
 
 def _answers(sample: dict[str, Any]) -> dict[str, str]:
@@ -95,15 +102,17 @@ def _answers(sample: dict[str, Any]) -> dict[str, str]:
 def _depth(case: str) -> int:
     """How far the parent had gone."""
     order = ("nothing", "cuInit", "primary context", "context", "cudaGetDeviceCount", "cudaMalloc")
-    done = case.removeprefix("runtime, ")
+    done = case.rpartition(", ")[2]
     return order.index(done) if done in order else -1
 
 
-def _parent_did(case: str) -> str:
-    """The runtime's library is asked for its version in each case, so that "nothing" there is not quite nothing."""
-    if case == "runtime, nothing":
-        return "parent: cudaRuntimeGetVersion"
-    return f"parent: {case.removeprefix('runtime, ')}"
+def _parent_did(run: Recording, case: str) -> str:
+    """In words; where the runtime's library was asked its version, "nothing" is not quite nothing."""
+    _, comma, done = case.rpartition(", ")
+    if not comma or done != "nothing":
+        return done
+    asked = any("version" in each for each in run.of("library", case=case))
+    return "library loaded, version asked" if asked else "library loaded"
 
 
 def without_guard(run: Recording) -> Table:

@@ -6,6 +6,7 @@ library but the standard one is imported: the trials of the claims run in small 
 Taught in: 05_why_does_cuda_break_after_fork, 05a_how_does_gpu_memory_travel
 """
 
+from itertools import pairwise
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
@@ -72,6 +73,12 @@ def new_programs_work(run: Recording) -> bool:
     children = some(run.of("started child"), run)
     methods = {each["method"] for each in children}
     return methods == {"spawn", "forkserver"} and all(each["outcome"] == "returned" for each in children)
+
+
+def starting_is_the_cost(run: Recording) -> bool:
+    """fork_after_cuda: more than half of the time until the operation was done was over before the first line."""
+    children = [each for each in some(run.of("started child"), run) if each["outcome"] == "returned"]
+    return all(each["ms_to_entry"] > each["ms_to_done"] / 2 for each in some(children, run))
 
 
 def forked_first_works(run: Recording) -> bool:
@@ -188,3 +195,123 @@ def end_of_memory(run: Recording) -> str:
 def all_came_free(run: Recording) -> bool:
     """memory_after_kill: of processes without children; none is left, and the memory is what it was."""
     return all(each["ms_until_free"] is not None and each["left"] == 0 for each in some(run.of("bare round"), run))
+
+
+def layers_met(run: Recording) -> str:
+    """What a forked child met at the layer that the experiment is about, for the picture of the three."""
+    words = {
+        "fork_after_cuda": (a_forked_child_is_refused, "an error:\nthe guard's"),
+        "driver_after_fork": (driver_refuses_every_call, "an error:\nthe driver's"),
+        "idle_forked_child": (memory_outlives_its_owner, "kept alive\nby the child"),
+    }
+    holds, met = words[run.name]
+    return met if holds(run) else ""
+
+
+# ---- GPU memory in another process -----------------------------------------------------------------------------------
+
+IPC_CASES = {
+    "a spawned receiver": "spawned receiver",
+    "a forked receiver": "forked receiver",
+    "a spawned one, and the sender ends before the fetch": "sender ends before the fetch",
+    "a spawned one, and the sender ends after the fetch": "sender ends after the fetch",
+}
+"""Rows of the question what a receiver gets, and the experiment's names for them."""
+
+
+def received(run: Recording) -> dict[str, str]:
+    """cuda_ipc: by row of `IPC_CASES`, a where the receiver read the sender's bytes to the end, else b."""
+    return {row: "a" if _reads_the_bytes(run, case) else "b" for row, case in IPC_CASES.items()}
+
+
+def _reads_the_bytes(run: Recording, case: str) -> bool:
+    """Its last look counts: of a sender that ends, the one after that end."""
+    sent = some(run.of("sender", case=case), run)[0]["sha256"]
+    what = "receiver after the sender" if case.startswith("sender ends") else "receiver"
+    return all(_hash_seen(each) == sent for each in some(run.of(what, case=case), run))
+
+
+def _hash_seen(sample: dict[str, Any]) -> str:
+    """Some receivers tell of their attempt by way of the sender, which makes two layers of it."""
+    value = sample.get("value") if sample["ok"] else None
+    if isinstance(value, dict) and "ok" in value:
+        return _hash_seen(value)
+    return str(value["sha256"]) if isinstance(value, dict) else ""
+
+
+def a_spawned_receiver_shares(run: Recording) -> bool:
+    """cuda_ipc: it read the same bytes, and the sender sees the 1 that it added to each."""
+    seen = some(run.of("sender sees", case="spawned receiver"), run)[0]
+    return _reads_the_bytes(run, "spawned receiver") and bool(seen["ok"]) and seen["value"]["first"] == 1
+
+
+def a_forked_receiver_is_refused(run: Recording) -> bool:
+    """cuda_ipc: by the guard's text."""
+    receivers = some(run.of("receiver", case="forked receiver"), run)
+    return all(not each["value"]["ok"] and GUARD in each["value"]["text"] for each in receivers)
+
+
+def only_the_fetch_needs_the_sender(run: Recording) -> bool:
+    """cuda_ipc: an error where it had ended before, the right bytes where it ended after."""
+    return not _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends before the fetch"]) and (
+        _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends after the fetch"])
+    )
+
+
+def handle_bytes(run: Recording) -> list[int]:
+    """cuda_ipc: the sizes of what travels in place of the tensor: handle, name of the counter, event."""
+    (sample,) = some(run.of("handle", case="spawned receiver"), run)
+    value = sample["value"] if sample["ok"] else {}
+    return [part["bytes"] for part in value.values() if isinstance(part, dict)]
+
+
+def a_handle_travels(run: Recording) -> bool:
+    """cuda_ipc: less than a thousand bytes, of a tensor of millions."""
+    sent = some(run.of("sender", case="spawned receiver"), run)[0]
+    return 0 < sum(handle_bytes(run)) < 1000 < sent["allocated"] / 1000
+
+
+def descriptor_is_the_device(run: Recording) -> bool:
+    """memory_as_descriptor: in both processes its link in /proc is a file of the driver's."""
+    both = some(run.of("descriptor"), run)
+    return len(both) == 2 and all(each["target"].startswith("/dev/nvidia") for each in both)
+
+
+def both_see_the_same(run: Recording) -> bool:
+    """memory_as_descriptor: the receiver reads what the maker wrote, and the maker what the receiver wrote."""
+    return all(each["sees"] == each["written"] for who in ("receiver", "maker") for each in _bytes(run, who))
+
+
+def memory_outlives_its_maker(run: Recording) -> bool:
+    """memory_as_descriptor: the same bytes once the maker is killed."""
+    return all(each["sees"] == each["written"] for each in _bytes(run, "receiver, after the maker's end"))
+
+
+def _bytes(run: Recording, who: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = some(run.of("bytes", who=who), run)
+    return found
+
+
+HOLDS = ("unmapped", "handle released", "descriptor closed")
+
+
+def last_hold(run: Recording) -> str:
+    """memory_as_descriptor: with which option the memory went: a maker killed, b unmapped, c released, d closed."""
+    if not memory_outlives_its_maker(run):
+        return "a"
+    size = some(run.of("descriptor", side="maker"), run)[0]["size"]
+    used = [some(run.of("maker killed"), run)[0]["gpu"]["used"]]
+    used += [some(run.of("memory", when=when), run)[0]["gpu"]["used"] for when in HOLDS]
+    falls = [earlier - later > size / 2 for earlier, later in pairwise(used)]
+    return "bcd"[falls.index(True)] if True in falls else ""
+
+
+def the_descriptor_holds_it(run: Recording) -> bool:
+    """memory_as_descriptor: unmapped and released it stays, and goes when the descriptor is closed."""
+    return last_hold(run) == "d"
+
+
+def each_process_pays(run: Recording) -> bool:
+    """context_cost: what 4 processes take together is between 3 and 5 times what one takes."""
+    taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
+    return bool(3 < taken[4] / taken[1] < 5)

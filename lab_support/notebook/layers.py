@@ -24,9 +24,10 @@ NAMES = ("PyTorch", "the libraries below it", "kernel and device")
 def layers(broken: Mapping[str, str] | None = None) -> Picture:
     """The three layers, from `NAMES`; with what came of a child that met each of them, where that was measured.
 
-    broken: by layer, such as {"PyTorch": "an error"}. Raises `ValueError` for a layer that there is not.
+    broken: by layer, such as {"PyTorch": "refuses"}; "" for nothing, a line break is kept. Raises `ValueError` for a
+    layer that there is not.
     """
-    met = broken or {}
+    met = {layer: outcome for layer, outcome in (broken or {}).items() if outcome}
     if unknown := set(met) - set(NAMES):
         raise ValueError(f"layers: got {', '.join(sorted(unknown))}, expected some of {', '.join(NAMES)}")
     finding = _finding(met)
@@ -46,7 +47,11 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
 def _finding(met: Mapping[str, str]) -> str:
     if not met:
         return "Three layers, and a fork treats each of them differently"
-    return "What a child met: " + ", ".join(f"{outcome} from {name}" for name, outcome in met.items())
+    return "What a forked child met. " + "; ".join(f"{name}: {_flat(outcome)}" for name, outcome in met.items())
+
+
+def _flat(outcome: str) -> str:
+    return outcome.replace("\n", " ")
 
 
 def _in_words() -> str:

@@ -54,6 +54,10 @@ class Recorded:
         """The same result with a line below it."""
         return replace(self, note=words)
 
+    def shown_as(self, draw: Draw) -> "Recorded":
+        """The same run by another table or picture: nothing runs again."""
+        return replace(self, draw=draw)
+
     # ---- in a lesson's predictions and claims
 
     def found(self, find: Find) -> Any:
@@ -68,7 +72,9 @@ class Recorded:
         if outcome is None:
             return {"untestable": f"the run of {self.name} ended before it saw this"}
         there = None if self.recording is None else _try(holds, self.recording, None)
-        same = "" if there is None else "; the recording says the same" if there == outcome else "; unlike the recording"
+        same = (
+            "" if there is None else "; the recording says the same" if there == outcome else "; unlike the recording"
+        )
         return {"condition": outcome, "got": f"{_origin(self.run, live=self.live)}{same}"}
 
     def filled_in(self, number: str, options: Find, seen: Find) -> "Gated | Recorded":
@@ -134,6 +140,14 @@ class Recorded:
 
     def __repr__(self) -> str:
         return self._repr_mimebundle_()[0]["text/plain"]
+
+
+def titles(*shown: Recorded) -> str:
+    """Where several results come from that one picture is made of, in one line."""
+    by_label: dict[str, list[str]] = {}
+    for each in shown:
+        by_label.setdefault(each.title.removeprefix(f"{each.name}, "), []).append(each.name)
+    return "; ".join(f"{', '.join(names)}: {label}" for label, names in by_label.items())
 
 
 def _title(name: str, run: Recording, *, live: bool) -> str:

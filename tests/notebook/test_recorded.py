@@ -68,7 +68,10 @@ def test_codes_stand_by_call_and_by_how_far_the_parent_had_gone():
 
 def test_the_layers_carry_what_came_of_each():
     assert lab.layers().alt.startswith("Three layers, and a fork treats each of them differently.")
-    assert "a hang from the libraries below it" in lab.layers({"the libraries below it": "a hang"}).alt
+    assert (
+        "What a forked child met. the libraries below it: a hang"
+        in lab.layers({"the libraries below it": "a\nhang"}).alt
+    )
     with pytest.raises(ValueError, match="layers: got CUDA, expected some of PyTorch"):
         lab.layers({"CUDA": "a crash"})
 

@@ -7,13 +7,14 @@ recordings is in `cuda_findings.py`.
 Taught in: 05_why_does_cuda_break_after_fork
 """
 
+import re
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
 from lab_support.notebook.cuda_findings import TOUCHES, some
 from lab_support.notebook.tables import Table
 
-_LONGEST = 68
+_LONGEST = 62
 
 
 def in_words(sample: dict[str, Any]) -> str:
@@ -93,10 +94,11 @@ def _in_a_row(run: Recording, *, runtime: bool) -> Table:
 
 
 def _answers(sample: dict[str, Any]) -> dict[str, str]:
-    """By call; of a child that did not come to its end, that end."""
+    """By call, code and name, without what all names begin with; of a child that did not come to its end, that end."""
     if not sample["outcome"].startswith("returned"):
         return {"all": in_words(sample)}
-    return {each["call"].removesuffix("_v2"): f"{each['code']} {each['name']}" for each in sample["value"]}
+    names = {each["name"]: re.sub(r"^(CUDA_ERROR_|CUDA_)", "", each["name"]) for each in sample["value"]}
+    return {each["call"].removesuffix("_v2"): f"{each['code']} {names[each['name']]}" for each in sample["value"]}
 
 
 def _depth(case: str) -> int:

@@ -63,7 +63,7 @@ def _refused(sample: dict[str, Any]) -> bool:
     return sample["outcome"] == "raised" and sample["error"] == "RuntimeError" and GUARD in sample["text"]
 
 
-def a_forked_child_is_refused(run: Recording) -> bool:
+def forked_is_refused(run: Recording) -> bool:
     """fork_after_cuda: by the guard's text."""
     return all(_refused(each) for each in some(run.of("forked child", asks="first operation"), run))
 
@@ -75,7 +75,7 @@ def new_programs_work(run: Recording) -> bool:
     return methods == {"spawn", "forkserver"} and all(each["outcome"] == "returned" for each in children)
 
 
-def starting_is_the_cost(run: Recording) -> bool:
+def starting_costs(run: Recording) -> bool:
     """fork_after_cuda: more than half of the time until the operation was done was over before the first line."""
     children = [each for each in some(run.of("started child"), run) if each["outcome"] == "returned"]
     return all(each["ms_to_entry"] > each["ms_to_done"] / 2 for each in some(children, run))
@@ -105,7 +105,7 @@ def end_of_driver(run: Recording) -> str:
     return "b" if child["value"]["code"] else "a"
 
 
-def driver_refuses_every_call(run: Recording) -> bool:
+def driver_refuses(run: Recording) -> bool:
     """Once the parent had called cuInit, or more: every call of the child has the same code, and that is an error."""
     codes = {
         answer["code"]
@@ -116,12 +116,12 @@ def driver_refuses_every_call(run: Recording) -> bool:
     return len(codes) == 1 and 0 not in codes
 
 
-def untouched_driver_starts(run: Recording) -> bool:
+def untouched_starts(run: Recording) -> bool:
     """A parent that had called nothing: the child's cuInit works."""
     return all(_answers(child)[0]["code"] == 0 for child in some(run.of("forked child in a row", case="nothing"), run))
 
 
-def runtime_counts_and_refuses(run: Recording) -> bool:
+def counts_but_refuses(run: Recording) -> bool:
     """After the parent's cudaGetDeviceCount, the child's says success, and its cudaMalloc an error."""
     children = some(run.of("forked child in a row", case="runtime, cudaGetDeviceCount"), run)
     codes = [{answer["call"]: answer["code"] for answer in _answers(child)} for child in children]
@@ -153,12 +153,17 @@ def guard_is_not_asked(run: Recording) -> bool:
 # ---- the device ------------------------------------------------------------------------------------------------------
 
 
-def idle_child_holds_the_device(run: Recording) -> bool:
+def child_holds_the_device(run: Recording) -> bool:
     """idle_forked_child: it has as many descriptors of /dev/nvidia* as its parent."""
     return all(len(parent["device_files"]) == len(child["device_files"]) > 0 for parent, child in _idle(run))
 
 
-def idle_child_is_not_counted(run: Recording) -> bool:
+def child_lacks_a_mapping(run: Recording) -> bool:
+    """idle_forked_child: it has fewer mappings of the device than its parent, and some."""
+    return all(0 < child["device_mappings"] < parent["device_mappings"] for parent, child in _idle(run))
+
+
+def child_is_not_counted(run: Recording) -> bool:
     """NVML names the same processes as before the fork."""
     return all(
         child["gpu"]["processes"] and child["gpu"]["processes"].keys() == parent["gpu"]["processes"].keys()
@@ -172,14 +177,14 @@ def _idle(run: Recording) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(run.of("parent", case=case)[0], run.of("idle child", case=case)[0]) for case in some(cases, run)]
 
 
-def memory_outlives_its_owner(run: Recording) -> bool:
+def outlives_its_owner(run: Recording) -> bool:
     """While the idle child lives, at least half of what the killed parent held is still in use, to the end."""
     holds, killed = some(run.of("parent holds"), run)[0], some(run.of("parent killed"), run)[0]
     halfway = (holds["before"] + holds["gpu"]["used"]) / 2
     return bool(killed["child_lives"]) and all(each["used"] > halfway for each in killed["watched"])
 
 
-def memory_goes_with_the_child(run: Recording) -> bool:
+def goes_with_the_child(run: Recording) -> bool:
     """Once the child is gone as well, the memory in use is what it was before."""
     holds, gone = some(run.of("parent holds"), run)[0], some(run.of("child gone as well"), run)[0]
     return bool(gone["watched"][-1]["used"] <= holds["before"] + 2 * MIB)
@@ -187,9 +192,9 @@ def memory_goes_with_the_child(run: Recording) -> bool:
 
 def end_of_memory(run: Recording) -> str:
     """Which option of the question holds. a: free at once, b: when the child is gone, c: not even then."""
-    if not memory_outlives_its_owner(run):
+    if not outlives_its_owner(run):
         return "a"
-    return "b" if memory_goes_with_the_child(run) else "c"
+    return "b" if goes_with_the_child(run) else "c"
 
 
 def all_came_free(run: Recording) -> bool:
@@ -200,9 +205,9 @@ def all_came_free(run: Recording) -> bool:
 def layers_met(run: Recording) -> str:
     """What a forked child met at the layer that the experiment is about, for the picture of the three."""
     words = {
-        "fork_after_cuda": (a_forked_child_is_refused, "an error:\nthe guard's"),
-        "driver_after_fork": (driver_refuses_every_call, "an error:\nthe driver's"),
-        "idle_forked_child": (memory_outlives_its_owner, "kept alive\nby the child"),
+        "fork_after_cuda": (forked_is_refused, "an error:\nthe guard's"),
+        "driver_after_fork": (driver_refuses, "an error:\nthe driver's"),
+        "idle_forked_child": (outlives_its_owner, "kept open\nby the child"),
     }
     holds, met = words[run.name]
     return met if holds(run) else ""
@@ -239,19 +244,19 @@ def _hash_seen(sample: dict[str, Any]) -> str:
     return str(value["sha256"]) if isinstance(value, dict) else ""
 
 
-def a_spawned_receiver_shares(run: Recording) -> bool:
+def spawned_shares(run: Recording) -> bool:
     """cuda_ipc: it read the same bytes, and the sender sees the 1 that it added to each."""
     seen = some(run.of("sender sees", case="spawned receiver"), run)[0]
     return _reads_the_bytes(run, "spawned receiver") and bool(seen["ok"]) and seen["value"]["first"] == 1
 
 
-def a_forked_receiver_is_refused(run: Recording) -> bool:
+def forked_receiver_refused(run: Recording) -> bool:
     """cuda_ipc: by the guard's text."""
     receivers = some(run.of("receiver", case="forked receiver"), run)
     return all(not each["value"]["ok"] and GUARD in each["value"]["text"] for each in receivers)
 
 
-def only_the_fetch_needs_the_sender(run: Recording) -> bool:
+def fetch_needs_the_sender(run: Recording) -> bool:
     """cuda_ipc: an error where it had ended before, the right bytes where it ended after."""
     return not _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends before the fetch"]) and (
         _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends after the fetch"])
@@ -282,7 +287,7 @@ def both_see_the_same(run: Recording) -> bool:
     return all(each["sees"] == each["written"] for who in ("receiver", "maker") for each in _bytes(run, who))
 
 
-def memory_outlives_its_maker(run: Recording) -> bool:
+def outlives_its_maker(run: Recording) -> bool:
     """memory_as_descriptor: the same bytes once the maker is killed."""
     return all(each["sees"] == each["written"] for each in _bytes(run, "receiver, after the maker's end"))
 
@@ -297,7 +302,7 @@ HOLDS = ("unmapped", "handle released", "descriptor closed")
 
 def last_hold(run: Recording) -> str:
     """memory_as_descriptor: with which option the memory went: a maker killed, b unmapped, c released, d closed."""
-    if not memory_outlives_its_maker(run):
+    if not outlives_its_maker(run):
         return "a"
     size = some(run.of("descriptor", side="maker"), run)[0]["size"]
     used = [some(run.of("maker killed"), run)[0]["gpu"]["used"]]

@@ -9,7 +9,14 @@ from statistics import median
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
-from lab_support.notebook.cuda_findings import HOLDS, IPC_CASES, handle_bytes, some
+from lab_support.notebook.cuda_findings import (
+    HOLDS,
+    IPC_CASES,
+    fetch_needs_the_sender,
+    handle_bytes,
+    outlives_its_maker,
+    some,
+)
 from lab_support.notebook.tables import Table
 
 _LONGEST = 60
@@ -39,8 +46,12 @@ def handle_in_words(run: Recording) -> str:
 
 def holds(run: Recording) -> Table:
     """memory_as_descriptor: memory in use on the GPU, after each thing that was done, and by how much it changed."""
-    names = {"before": "before", "made, not imported": "the maker has a context and the memory",
-             "a second context": "the receiver has a context", "imported and mapped": "the receiver has mapped it"}  # fmt: skip
+    names = {
+        "before": "before",
+        "made, not imported": "the maker has a context and the memory",
+        "a second context": "the receiver has a context",
+        "imported and mapped": "the receiver has mapped it",
+    }
     steps = [(words, some(run.of("memory", when=when), run)[0]) for when, words in names.items()]
     steps.append(("the maker is killed (kill -9)", some(run.of("maker killed"), run)[0]))
     steps += [(f"the receiver: {when}", some(run.of("memory", when=when), run)[0]) for when in HOLDS]
@@ -84,3 +95,19 @@ def _median(values: list[float]) -> str:
 def _short(text: str) -> str:
     line = text.partition("\n")[0]
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+# ---- for the picture of the roads ------------------------------------------------------------------------------------
+
+
+def handle_in_few(run: Recording) -> str:
+    """cuda_ipc, in two lines."""
+    need = "needs the sender until the fetch" if fetch_needs_the_sender(run) else ""
+    return f"{' + '.join(map(str, handle_bytes(run)))} bytes, no descriptor\n{need}".strip()
+
+
+def export_in_few(run: Recording) -> str:
+    """memory_as_descriptor, in two lines."""
+    count = len(run.of("descriptor", side="receiver"))
+    lives = "its maker may be gone" if outlives_its_maker(run) else ""
+    return f"{count} descriptor\n{lives}".strip()

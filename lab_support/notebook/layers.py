@@ -41,17 +41,17 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
         first = next(row for row, layer in enumerate(_LAYERS) if layer[0] == name)
         rows = 1 if name == NAMES[0] else 2
         _outcome(axes, 4.4 - first - (rows - 1) / 2, outcome)
-    return Picture(figure, f"{finding}. {_in_words()}")
+    return Picture(figure, f"{finding}. {_met_in_words(met)}{_in_words()}")
 
 
 def _finding(met: Mapping[str, str]) -> str:
     if not met:
         return "Three layers, and a fork treats each of them differently"
-    return "What a forked child met. " + "; ".join(f"{name}: {_flat(outcome)}" for name, outcome in met.items())
+    return "What a forked child met at each layer"
 
 
-def _flat(outcome: str) -> str:
-    return outcome.replace("\n", " ")
+def _met_in_words(met: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {outcome}. ".replace("\n", " ") for name, outcome in met.items())
 
 
 def _in_words() -> str:

@@ -42,7 +42,7 @@ def memory_over_time(points: Points, *, marks: Mapping[str, float], before: floa
         left = at > min(seconds) + 0.7 * width
         axes.text(at, 1.27 * max(used), f"{words} " if left else f" {words}", fontsize=9.5, color=INK, va="top",
                   ha="right" if left else "left")  # fmt: skip
-    axes.set_xlabel("seconds since the parent was killed", fontsize=9)
+    axes.set_xlabel("seconds since kill -9", fontsize=9)
     axes.set_ylabel(f"{unit}, MB", fontsize=9)
     quiet(axes)
     title(axes, finding)

@@ -102,10 +102,11 @@ class Recorded:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = bundle_of(self._shown()) if self.run is not None else ({}, {})
-        text = f"{self.title}\n{data.get('text/plain', '')}".rstrip()
-        beside = self._beside()
-        data = {**data, "text/plain": text, "text/html": _line(self.title) + data.get("text/html", "")}
-        if beside:
+        data["text/plain"] = f"{self.title}\n{data.get('text/plain', '')}".rstrip()
+        if "image/png" in data:  # a front end that is given HTML as well would leave the picture out
+            return data, metadata
+        data["text/html"] = _line(self.title) + data.get("text/html", "")
+        if beside := self._beside():
             data["text/plain"] += f"\n\n{beside['text/plain']}"
             data["text/html"] += beside["text/html"]
         return data, metadata

@@ -200,7 +200,7 @@ def recorded(name: str, draw: Draw) -> Recorded:
 
 def _load(name: str) -> Recording | None:
     try:
-        return recordings.load(name)
+        return recordings.load(name, recordings.FOLDER)
     except recordings.NoRecording:
         return None
 

@@ -207,7 +207,7 @@ def layers_met(run: Recording) -> str:
     words = {
         "fork_after_cuda": (forked_is_refused, "an error:\nthe guard's"),
         "driver_after_fork": (driver_refuses, "an error:\nthe driver's"),
-        "idle_forked_child": (outlives_its_owner, "kept open\nby the child"),
+        "idle_forked_child": (outlives_its_owner, "memory kept\nby the child"),
     }
     holds, met = words[run.name]
     return met if holds(run) else ""

@@ -116,7 +116,7 @@ class Recorded:
         shown = _drawn(self.draw, self.run)
         if isinstance(shown, Picture):
             # A picture is all that a front end shows of it: the words have to be in it.
-            return shown.with_note(" ".join(filter(None, [self.title, self._compared(shown), self.note])))
+            return shown.with_note(" ".join(filter(None, [f"{self.title}.", self._compared(shown), self.note])))
         return with_note(shown, self.note)
 
     def _compared(self, picture: Picture) -> str:

@@ -16,7 +16,7 @@ _QUESTION = "Three roads for a tensor into another process: the memory stays whe
 _PROCESS, _HOST, _GPU, _ROAD = "#56b4e9", "#e69f00", "#009e73", "#d55e00"
 _DRAWN = {
     # what travels, what both processes then map, its colour
-    ROADS[0]: ("a descriptor", "file in memory,\nwithout a name", _HOST),
+    ROADS[0]: ("a descriptor", "a file\nin memory", _HOST),
     ROADS[1]: ("a handle: bytes", "GPU memory\nof the sender", _GPU),
     ROADS[2]: ("a descriptor", "GPU memory,\nmade to be exported", _GPU),
 }

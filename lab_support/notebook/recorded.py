@@ -25,6 +25,7 @@ Find = Callable[[Recording], Any]
 """Finds something in a recording. Raises `LookupError` where the run ended before it saw that."""
 
 _TOO_SHORT = "It ended before it saw what this figure needs."
+_LACKING = "It lacks what this figure needs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Recorded:
         outcome = _try(holds, self.run, None)
         if outcome is None:
             return {"untestable": f"the run of {self.name} ended before it saw this"}
-        there = None if self.recording is None else _try(holds, self.recording, None)
+        there = self._of_recording(holds)
         same = (
             "" if there is None else "; the recording says the same" if there == outcome else "; unlike the recording"
         )
@@ -93,10 +94,20 @@ class Recorded:
         """Of a live run's table: in which rows the recording says something else."""
         if self.recording is None:
             return ""
-        there = _try(options, self.recording, {})
+        there = self._of_recording(options) or {}
         other = [row for row, option in measured.items() if there.get(row) != option]
         says = f"says something else of: {', '.join(other)}" if other else "says the same in every row"
         return f"The recording {says} ({_title(self.name, self.recording, live=False)})."
+
+    def _of_recording(self, find: Find) -> Any:
+        """What `find` finds in the recording beside a live run; None where there is none, or it lacks that.
+
+        An older recording may lack what today's experiment sees, and no reader's run is to fail by it.
+        """
+        try:
+            return None if self.recording is None else find(self.recording)
+        except LookupError:
+            return None
 
     # ---- how it shows itself
 
@@ -123,7 +134,7 @@ class Recorded:
         """Of a live picture: what the recording's says, in words."""
         if self.recording is None:
             return ""
-        there = _drawn(self.draw, self.recording)
+        there = self._of_recording(self.draw) or _LACKING
         told = there.alt if isinstance(there, Picture) else there
         same = "The recording says the same" if told == picture.alt else f"The recording says: {told}"
         return f"{same} ({_title(self.name, self.recording, live=False)})."
@@ -133,7 +144,7 @@ class Recorded:
         if self.recording is None or self.run is None or isinstance(_drawn(self.draw, self.run), Picture):
             return None
         title = _title(self.name, self.recording, live=False)
-        data, _ = bundle_of(_drawn(self.draw, self.recording))
+        data, _ = bundle_of(self._of_recording(self.draw) or _LACKING)
         return {
             "text/plain": f"Beside it, {title}\n{data['text/plain']}",
             "text/html": _line(f"Beside it, {title}") + data.get("text/html", html.escape(data["text/plain"])),

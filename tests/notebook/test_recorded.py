@@ -88,6 +88,18 @@ def test_a_claim_is_tested_on_what_was_seen_and_says_where():
     assert live(run_with(1), run_with(1)).tested(one)["got"].endswith("; the recording says the same")
 
 
+def test_an_older_recording_that_lacks_the_samples_does_not_stop_a_live_run():
+    def draw(run: recordings.Recording) -> Table:
+        return Table(("second",), ((str(run.samples[1]["number"]),),))
+
+    def second(run: recordings.Recording) -> bool:
+        return run.samples[1]["number"] == 2
+
+    shown = live(run_with(1, 2), run_with(1), draw)
+    assert repr(shown).endswith("It lacks what this figure needs.'")
+    assert shown.tested(second) == {"condition": True, "got": "measured here, on NVIDIA H200"}
+
+
 def test_a_run_that_ended_early_can_not_be_tested_and_a_whole_one_must_have_its_samples():
     def third(run: recordings.Recording) -> bool:
         return cuda_findings.some(run.of("third"), run)

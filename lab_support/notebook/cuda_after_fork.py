@@ -103,18 +103,19 @@ def _answers(sample: dict[str, Any]) -> dict[str, str]:
 
 def _depth(case: str) -> int:
     """How far the parent had gone."""
-    order = ("nothing", "cuInit", "primary context", "context", "cudaGetDeviceCount", "cudaMalloc")
+    order = ("nothing", "loaded", "its version", "cuInit", "primary context", "context", "cudaGetDeviceCount")
     done = case.rpartition(", ")[2]
-    return order.index(done) if done in order else -1
+    return order.index(done) if done in order else len(order)
 
 
 def _parent_did(run: Recording, case: str) -> str:
-    """In words; where the runtime's library was asked its version, "nothing" is not quite nothing."""
-    _, comma, done = case.rpartition(", ")
-    if not comma or done != "nothing":
-        return done
-    asked = any("version" in each for each in run.of("library", case=case))
-    return "library loaded, version asked" if asked else "library loaded"
+    """In words. Older recordings say "nothing" of a runtime whose library was loaded and asked its version."""
+    runtime, _, done = case.rpartition(", ")
+    if runtime and done == "nothing":
+        asked = any("version" in each for each in run.of("library", case=case))
+        done = "its version" if asked else "loaded"
+    words = {"loaded": "library loaded", "its version": "library loaded, version asked"}
+    return words.get(done, done)
 
 
 def without_guard(run: Recording) -> Table:

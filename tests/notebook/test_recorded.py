@@ -1,5 +1,6 @@
 """What a notebook shows of an experiment: a recording, by its machine and date, or what is missing."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -167,6 +168,11 @@ def test_codes_stand_by_call_and_by_how_far_the_parent_had_gone():
         "all              –                –                  hung",
     ]
     assert str(cuda_after_fork.runtime_codes(run)).splitlines()[0].endswith("parent: library loaded, version asked")
+    newer = Run(*(in_a_row(f"runtime, {done}", answers(("cudaMalloc", 0, "cudaSuccess")))
+                  for done in ("cudaMalloc", "its version", "loaded")))  # fmt: skip
+    assert re.split(r" {2,}", str(cuda_after_fork.runtime_codes(newer)).splitlines()[0])[1:] == [
+        "parent: library loaded", "parent: library loaded, version asked", "parent: cudaMalloc"
+    ]  # fmt: skip
     with pytest.raises(LookupError, match="without these samples"):
         cuda_after_fork.codes(Run())
 

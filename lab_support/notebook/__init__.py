@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lab_support.notebook.layers import layers
     from lab_support.notebook.live_server import Server, cleanup, live_server
     from lab_support.notebook.look import drive, look, metric
+    from lab_support.notebook.memory_over_time import memory_over_time
+    from lab_support.notebook.memory_roads import memory_roads
     from lab_support.notebook.outside import outside
     from lab_support.notebook.plots import latency, memory, process_tree
     from lab_support.notebook.predict import answer, predict, skip
@@ -67,6 +69,8 @@ __all__ = [
     "live_server",
     "look",
     "memory",
+    "memory_over_time",
+    "memory_roads",
     "metric",
     "outside",
     "predict",
@@ -103,6 +107,8 @@ _FROM = {
     "layers": ("layers",),
     "live_server": ("Server", "cleanup", "live_server"),
     "look": ("drive", "look", "metric"),
+    "memory_over_time": ("memory_over_time",),
+    "memory_roads": ("memory_roads",),
     "outside": ("outside",),
     "plots": ("latency", "memory", "process_tree"),
     "predict": ("answer", "predict", "skip"),

@@ -1,17 +1,20 @@
 """What the recorded experiments on CUDA and fork say, as tables: each takes a recording, and none measures.
 
 The outcomes are the recordings' own words: returned, raised, crashed, hung. A case that is not in a recording has no
-row. Raises `LookupError` where a recording has nothing of what a table is about.
+row. Raises `LookupError` where a recording has nothing of what a table is about. What the lessons claim of the same
+recordings is in `cuda_findings.py`.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
 
+import re
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
+from lab_support.notebook.cuda_findings import TOUCHES, some
 from lab_support.notebook.tables import Table
 
-_LONGEST = 90
+_LONGEST = 62
 
 
 def in_words(sample: dict[str, Any]) -> str:
@@ -21,81 +24,142 @@ def in_words(sample: dict[str, Any]) -> str:
         return f"{outcome}: {sample['error']}: {_short(sample['text'])}"
     if outcome.startswith("crashed"):
         return f"{outcome}: {sample['signal'] or sample['exit_code']}"
-    return f"{outcome}: {_short(str(sample['value']))}" if outcome.startswith("returned") else outcome
+    return f"{outcome}: {_short(_result(sample['value']))}" if outcome.startswith("returned") else outcome
 
 
-def touches(run: Recording) -> Table:
-    """what_trips_the_guard: what the parent did, and what its child's first operation came to; plain, and by NVML."""
-    samples = _some(run.of("forked child", asks="first operation"), run)
-    names = dict.fromkeys(sample["touch"] for sample in samples)
-    ways = {(sample["touch"], sample["case"].partition(", ")[2]): in_words(sample) for sample in samples}
-    rows = tuple((name, ways.get((name, "plain"), "–"), ways.get((name, "nvml check"), "–")) for name in names)
-    return Table(("the parent did", "its child's first operation", "with PYTORCH_NVML_BASED_CUDA_CHECK=1"), rows)
+def _result(value: Any) -> str:
+    """Of a first operation: what it computed, without what the guard said."""
+    return str(value["result"]) if isinstance(value, dict) and "result" in value else str(value)
+
+
+def touched(run: Recording) -> dict[str, str]:
+    """what_trips_the_guard: for each row of `TOUCHES`, what the child's first operation came to."""
+    found = {}
+    for row, (touch, way) in TOUCHES.items():
+        for sample in run.of("forked child", asks="first operation", case=f"{touch}, {way}"):
+            found[row] = in_words(sample)
+    return dict(some(found, run))
+
+
+def started(run: Recording) -> Table:
+    """fork_after_cuda: children of a parent that has used CUDA, by how they were made; seconds are those of repeats."""
+    rows = []
+    for each in run.of("forked child", asks="first operation"):
+        rows.append(("fork", in_words(each), "–", f"{each['ms'] / 1000:.3f}"))
+    for method in dict.fromkeys(each["method"] for each in run.of("started child")):
+        children = run.of("started child", method=method)
+        ends = [in_words(each) for each in children]
+        words = f"{len(ends)} times {ends[0]}" if len(set(ends)) == 1 else "; ".join(ends)
+        waits = [[each.get(field) for each in children] for field in ("ms_to_entry", "ms")]
+        rows.append((method, words, *map(_seconds, waits)))
+    heads = ("made after the parent's first use, by", "its first operation", "seconds to its first line",
+             "seconds of the operation")  # fmt: skip
+    return Table(heads, tuple(some(rows, run)))
+
+
+def _seconds(milliseconds: list[float | None]) -> str:
+    known = [each / 1000 for each in milliseconds if each is not None]
+    if not known:
+        return "–"
+    low, high = f"{min(known):.1f}", f"{max(known):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def forked_first(run: Recording) -> Table:
+    """fork_before_cuda: children that are first to use CUDA, their parent after them, and a child after that."""
+    names = {"forked child": "child, forked before", "forked child after that": "child, forked after the parent's use"}
+    rows = tuple((name, in_words(each)) for what, name in names.items() for each in run.of(what))
+    return Table(("process", "its first operation"), tuple(some(rows, run)))
+
+
+# ---- below PyTorch ---------------------------------------------------------------------------------------------------
 
 
 def codes(run: Recording) -> Table:
-    """driver_after_fork: each call in a forked child of its own, by how far the parent had gone."""
-    samples = _some(run.of("forked child"), run)
-    cases = dict.fromkeys(sample["case"] for sample in samples)
-    calls = dict.fromkeys(sample["call"] for sample in samples)
-    answers = {(sample["call"], sample["case"]): _code(sample) for sample in samples}
-    rows = tuple((call, *(answers.get((call, case), "–") for case in cases)) for call in calls)
-    return Table(("call in the child", *(f"parent: {case}" for case in cases)), rows)
+    """driver_after_fork, the driver's part: calls of one forked child, in this order, by what its parent had done."""
+    return _in_a_row(run, runtime=False)
 
 
-def _code(sample: dict[str, Any]) -> str:
-    answer = sample.get("value")
-    if sample["outcome"].startswith("returned") and isinstance(answer, dict):
-        return f"{answer['code']} {answer['name']}"
-    return in_words(sample)
+def runtime_codes(run: Recording) -> Table:
+    """driver_after_fork, the runtime's part: the same of libcudart, which rests on the driver."""
+    return _in_a_row(run, runtime=True)
+
+
+def _in_a_row(run: Recording, *, runtime: bool) -> Table:
+    samples = [each for each in run.of("forked child in a row") if each["case"].startswith("runtime") == runtime]
+    columns = {each["case"]: _answers(each) for each in sorted(samples, key=lambda each: _depth(each["case"]))}
+    calls = list(dict.fromkeys(call for answers in some(columns, run).values() for call in answers))
+    rows = tuple((call, *(answers.get(call, "–") for answers in columns.values())) for call in calls)
+    return Table(("the child calls", *(f"parent: {_parent_did(run, case)}" for case in columns)), rows)
+
+
+def _answers(sample: dict[str, Any]) -> dict[str, str]:
+    """By call, code and name, without what all names begin with; of a child that did not come to its end, that end."""
+    if not sample["outcome"].startswith("returned"):
+        return {"all": in_words(sample)}
+    names = {each["name"]: re.sub(r"^(CUDA_ERROR_|CUDA_)", "", each["name"]) for each in sample["value"]}
+    return {each["call"].removesuffix("_v2"): f"{each['code']} {names[each['name']]}" for each in sample["value"]}
+
+
+def _depth(case: str) -> int:
+    """How far the parent had gone."""
+    order = ("nothing", "loaded", "its version", "cuInit", "primary context", "context", "cudaGetDeviceCount")
+    done = case.rpartition(", ")[2]
+    return order.index(done) if done in order else len(order)
+
+
+def _parent_did(run: Recording, case: str) -> str:
+    """In words. Older recordings say "nothing" of a runtime whose library was loaded and asked its version."""
+    runtime, _, done = case.rpartition(", ")
+    if runtime and done == "nothing":
+        asked = any("version" in each for each in run.of("library", case=case))
+        done = "its version" if asked else "loaded"
+    words = {"loaded": "library loaded", "its version": "library loaded, version asked"}
+    return words.get(done, done)
 
 
 def without_guard(run: Recording) -> Table:
     """guard_bypassed: what the child did, what came of it, and how its parent fared afterwards."""
-    samples = _some(run.of("forked child"), run)
+    samples = some(run.of("forked child"), run)
     after = {sample["case"]: "fine" if sample["ok"] else sample["error"] for sample in run.of("parent afterwards")}
-    rows = tuple((each["case"], in_words(each), after.get(each["case"], "–")) for each in samples)
+    rows = tuple((_bypassed(each["case"]), in_words(each), after.get(each["case"], "–")) for each in samples)
     return Table(("the child", "came to", "its parent afterwards"), rows)
+
+
+def _bypassed(case: str) -> str:
+    return case if case.startswith("guard in place") else f"guard bypassed: {case}"
+
+
+# ---- the device ------------------------------------------------------------------------------------------------------
 
 
 def inherited(run: Recording) -> Table:
     """idle_forked_child: what of the device the parent holds, and its child that never touched CUDA."""
-    pairs = [("parent", each) for each in run.of("parent")] + [("idle child", each) for each in run.of("idle child")]
+    pairs = [("parent", each) for each in run.of("parent")[:1]]
+    pairs += [("idle child", each) for each in run.of("idle child")[:1]]
     rows = tuple(
-        (who, str(len(each["device_files"])), str(each["device_mappings"]), str(each["threads"]), _used(each))
-        for who, each in _some(pairs, run)[:4]
+        (who, str(len(each["device_files"])), str(each["device_mappings"]), str(each["threads"]))
+        for who, each in some(pairs, run)
     )
-    heads = ("process", "device files open", "device mappings", "threads", "memory in use on the GPU, MB")
+    heads = ("process", "open descriptors of /dev/nvidia*", "mappings of /dev/nvidia*", "threads")
     return Table(heads, rows)
 
 
-def _used(sample: dict[str, Any]) -> str:
-    used = (sample.get("gpu") or {}).get("used")
-    return "–" if used is None else f"{used / 1e6:.0f}"
+def freed(run: Recording) -> Table:
+    """memory_after_kill, its bare processes: how many were killed, and when their memory was free."""
+    rounds = some(run.of("bare round"), run)
+    killed, left = sum(each["count"] for each in rounds), sum(each["left"] for each in rounds)
+    at_once = ", ".join(sorted({str(each["count"]) for each in rounds}))
+    free = _seconds_exact([each["ms_until_free"] for each in rounds])
+    heads = ("processes that held 1 GiB each", "killed at once", "seconds until all their memory was free", "left")
+    return Table(heads, ((str(killed), at_once, free, str(left)),))
 
 
-def started(run: Recording) -> Table:
-    """fork_after_cuda: children of a parent that has used CUDA, by how they were made."""
-    forked = [("fork", in_words(each), "–") for each in run.of("forked child", asks="first operation")]
-    others = [
-        (each["method"], in_words(each), f"{each['ms_to_done'] / 1000:.1f}" if "ms_to_done" in each else "–")
-        for each in run.of("started child")
-    ]
-    heads = ("made by, after the parent's first use", "its first operation", "seconds until it was done")
-    return Table(heads, tuple(_some(forked + others, run)))
-
-
-def forked_first(run: Recording) -> Table:
-    """fork_before_cuda: a child that is first to use CUDA, its parent after it, and a child after that."""
-    names = {"forked child": "child, forked before", "forked child after that": "child, forked after the parent's use"}
-    rows = tuple((name, in_words(each)) for what, name in names.items() for each in run.of(what))
-    return Table(("process", "its first operation"), tuple(_some(rows, run)))
-
-
-def _some(found: Any, run: Recording) -> Any:
-    if not found:
-        raise LookupError(f"got a recording of {run.name} without the samples of this table, expected some")
-    return found
+def _seconds_exact(milliseconds: list[float | None]) -> str:
+    if None in milliseconds:
+        return "not all of it came free"
+    known = [each / 1000 for each in milliseconds if each is not None]
+    return f"{min(known):.2f} to {max(known):.2f}"
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,8 @@
 The question is `lab.predict(…, options=…, rows=…)`: one of the options for each row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lab_support.notebook import predictions
 from lab_support.notebook.gate import Gated
@@ -11,11 +12,17 @@ from lab_support.notebook.predictions import Comparison, PredictionError, Questi
 from lab_support.notebook.tables import Table
 
 
-def filled_in(number: str, measured: Mapping[str, str], seen: Mapping[str, object] | None = None) -> Gated:
+def filled_in(
+    number: str,
+    measured: Mapping[str, str],
+    seen: Mapping[str, object] | None = None,
+    *,
+    frame: Callable[[Table], Any] = lambda table: table,
+) -> Gated:
     """The table of prediction `number`, once it is filled in or skipped.
 
     measured: for each row, the option that the measurement supports, by its letter or its text. seen: for each row,
-    the figure or words that it was judged by, as a further column.
+    the figure or words that it was judged by, as a further column. frame: what is shown in the table's place.
     Raises `PredictionError` for other rows or options than were asked.
     """
     asked = predictions.question(number)
@@ -25,7 +32,7 @@ def filled_in(number: str, measured: Mapping[str, str], seen: Mapping[str, objec
         missing, unknown = set(asked.rows) - set(measured), set(measured) - set(asked.rows)
         raise PredictionError(f"got rows that {number} did not ask, or lacks some: {unknown=}, {missing=}")
     letters = "".join(_letter(asked, measured[row]) for row in asked.rows)
-    return Gated(number, lambda comparison: _table(asked, letters, seen or {}, comparison), letters)
+    return Gated(number, lambda comparison: frame(_table(asked, letters, seen or {}, comparison)), letters)
 
 
 def _letter(asked: Question, option: str) -> str:

@@ -24,9 +24,10 @@ NAMES = ("PyTorch", "the libraries below it", "kernel and device")
 def layers(broken: Mapping[str, str] | None = None) -> Picture:
     """The three layers, from `NAMES`; with what came of a child that met each of them, where that was measured.
 
-    broken: by layer, such as {"PyTorch": "an error"}. Raises `ValueError` for a layer that there is not.
+    broken: by layer, such as {"PyTorch": "refuses"}; "" for nothing, a line break is kept. Raises `ValueError` for a
+    layer that there is not.
     """
-    met = broken or {}
+    met = {layer: outcome for layer, outcome in (broken or {}).items() if outcome}
     if unknown := set(met) - set(NAMES):
         raise ValueError(f"layers: got {', '.join(sorted(unknown))}, expected some of {', '.join(NAMES)}")
     finding = _finding(met)
@@ -40,13 +41,17 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
         first = next(row for row, layer in enumerate(_LAYERS) if layer[0] == name)
         rows = 1 if name == NAMES[0] else 2
         _outcome(axes, 4.4 - first - (rows - 1) / 2, outcome)
-    return Picture(figure, f"{finding}. {_in_words()}")
+    return Picture(figure, f"{finding}. {_met_in_words(met)}{_in_words()}")
 
 
 def _finding(met: Mapping[str, str]) -> str:
     if not met:
         return "Three layers, and a fork treats each of them differently"
-    return "What a child met: " + ", ".join(f"{outcome} from {name}" for name, outcome in met.items())
+    return "What a forked child met at each layer"
+
+
+def _met_in_words(met: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {outcome}. ".replace("\n", " ") for name, outcome in met.items())
 
 
 def _in_words() -> str:

@@ -14,8 +14,8 @@ from lab_support.notebook.record import NOTEBOOK
 def start(number: str, *, experiments: Sequence[str] = ()) -> None:
     """Print the machine's facts for the notebook `number`, "00" to "11"; make `%%python_process` known.
 
-    experiments: names of GPU experiments (`lab record --list`) that the notebook shows; for each, a line says whether
-    it is measured here or recorded on which machine and when. The number is remembered for the reader's record.
+    experiments: names of GPU experiments (`lab record --list`) that the notebook shows; lines say whether
+    they are measured here or recorded on which machine and when. The number is remembered for the reader's record.
     """
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is not None:
@@ -25,8 +25,11 @@ def start(number: str, *, experiments: Sequence[str] = ()) -> None:
     print(doctor.one_line(machine))
     for sentence in doctor.losses(machine, number):
         print(f"Here, {sentence}.")
+    where: dict[str, list[str]] = {}
     for name in experiments:
-        print(f"{name}: {_where_measured(name, here=machine.gpus > 0)}")
+        where.setdefault(_where_measured(name, here=machine.gpus > 0), []).append(name)
+    for label, names in where.items():
+        print(f"{', '.join(names)}: {label}")
     if doctor.obstacles(machine):
         print("The server can't run here: " + "; ".join(doctor.obstacles(machine)))
 

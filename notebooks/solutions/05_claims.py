@@ -3,9 +3,10 @@
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
 
 GUARD, REFUSED, THREE_ENDS, MULTIPLY = (cell("05", name) for name in ("guard", "refused", "three_ends", "multiply"))
+ORPHAN = cell("05", "orphan")
 
 # ---- the guard
 
@@ -47,6 +48,13 @@ _COUNTED_IN_PARENT = changed(
 )
 
 
+# ---- whose memory it is
+
+_LET_GO = changed(ORPHAN, "        os.read(lives, 1)  ", "        os.close(memory)\n        os.read(lives, 1)  ")
+_LIVES_ON = changed(ORPHAN, "os.close(keeps)\nselect.select([ended], [], [], 5)\n", "")
+_HALF = 128 << 20
+
+
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
     return [event.fields for event in result.events]
 
@@ -66,6 +74,159 @@ def _kept(result: ProcessResult) -> dict[str, int]:
 def _last(result: ProcessResult) -> dict[str, Any]:
     return _told(result)[-1]
 
+
+def _stays(result: ProcessResult) -> bool:
+    told = result.told
+    return min(used for _, used in told["orphaned"]) > told["before"] + _HALF
+
+
+def _is_free(result: ProcessResult) -> bool:
+    told = result.told
+    return bool(told["free"][-1][1] < told["before"] + _HALF)
+
+
+def _holds(result: ProcessResult) -> bool:
+    return any("memfd:held" in link for link in result.told["links"])
+
+
+# ---- on the recordings of a GPU: the words, the experiment, what is found in it, and an edit that breaks it
+
+_FIRST = '"asks": "first operation", "outcome": '
+ON_RECORDINGS = (
+    on_recording(
+        "To ask torch.cuda.is_available() bars the child",
+        "what_trips_the_guard",
+        "a_question_bars",
+        f'"case": "is_available, plain", "touch": "is_available", {_FIRST}"raised"',
+        f'"case": "is_available, plain", "touch": "is_available", {_FIRST}"returned"',
+    ),
+    on_recording(
+        "Questions by way of NVML do not",
+        "what_trips_the_guard",
+        "nvml_does_not_bar",
+        f'"case": "device_count, plain", "touch": "device_count", {_FIRST}"returned"',
+        f'"case": "device_count, plain", "touch": "device_count", {_FIRST}"raised"',
+    ),
+    on_recording(
+        "After the parent's cuInit, every call of the child gets one and the same error",
+        "driver_after_fork",
+        "driver_refuses",
+        '"call": "cuDeviceGetCount", "code": 3',
+        '"call": "cuDeviceGetCount", "code": 0',
+    ),
+    on_recording(
+        "If the parent has called nothing, the child can start it",
+        "driver_after_fork",
+        "untouched_starts",
+        '"call": "cuInit", "code": 0',
+        '"call": "cuInit", "code": 3',
+    ),
+    on_recording(
+        "The runtime counts GPUs, and allocates nothing",
+        "driver_after_fork",
+        "counts_but_refuses",
+        '"call": "cudaGetDeviceCount", "code": 0',
+        '"call": "cudaGetDeviceCount", "code": 3',
+    ),
+    on_recording(
+        "Without the guard comes an error as well, no hang, no crash",
+        "guard_bypassed",
+        "only_errors",
+        '"case": "synchronise", "outcome": "raised"',
+        '"case": "synchronise", "outcome": "hung"',
+    ),
+    on_recording(
+        "A parent comes to no harm by it",
+        "guard_bypassed",
+        "parents_unharmed",
+        '"tensor": {"ok": true',
+        '"tensor": {"ok": false',
+    ),
+    on_recording(
+        "Who reads the parent's tensor passes the guard",
+        "guard_bypassed",
+        "guard_is_not_asked",
+        '"error": "torch.AcceleratorError", "text": "',
+        '"error": "RuntimeError", "text": "Cannot re-initialize CUDA in forked subprocess. ',
+    ),
+    on_recording(
+        "The memory stays taken while an idle child lives",
+        "idle_forked_child",
+        "outlives_its_owner",
+        '"child_lives": true, "watched": [',
+        '"child_lives": true, "watched": [{"ms": 9.0, "used": 0}, ',
+    ),
+    on_recording(
+        "It is free when the child is gone as well",
+        "idle_forked_child",
+        "goes_with_the_child",
+        '"what": "child gone as well", "watched": [',
+        '"what": "child gone as well", "watched": [{"ms": 0.0, "used": 999999999999}], "was": [',
+    ),
+    on_recording(
+        "The child has all its parent's descriptors",
+        "idle_forked_child",
+        "child_holds_the_device",
+        '"what": "idle child", "case": "leaves at once", "device_files": [',
+        '"what": "idle child", "case": "leaves at once", "device_files": [], "were": [',
+    ),
+    on_recording(
+        "The child lacks a mapping of the device",
+        "idle_forked_child",
+        "child_lacks_a_mapping",
+        '"device_mappings": ',
+        '"device_mappings": 30, "were": ',
+    ),
+    on_recording(
+        "NVML does not count the child",
+        "idle_forked_child",
+        "child_is_not_counted",
+        '"threads": 1, "gpu": {',
+        '"threads": 1, "gpu": {"processes": {"1": 1}}, "was": {',
+    ),
+    on_recording(
+        "Killed without a child, each gives its memory back",
+        "memory_after_kill",
+        "all_came_free",
+        '"left": 0, "trace"',
+        '"left": 1, "trace"',
+    ),
+    on_recording(
+        "After the parent's use, a forked child is refused",
+        "fork_after_cuda",
+        "forked_is_refused",
+        f'{_FIRST}"raised"',
+        f'{_FIRST}"returned"',
+    ),
+    on_recording(
+        "Children by spawn and by forkserver work",
+        "fork_after_cuda",
+        "new_programs_work",
+        '"method": "spawn", "repeat": 0, "outcome": "returned"',
+        '"method": "spawn", "repeat": 0, "outcome": "hung"',
+    ),
+    on_recording(
+        "What they wait for is PyTorch's start, not CUDA's",
+        "fork_after_cuda",
+        "starting_costs",
+        '"ms_to_entry": ',
+        '"ms_to_entry": 1, "was": ',
+    ),
+    on_recording(
+        "A child that was forked before works",
+        "fork_before_cuda",
+        "forked_first_works",
+        '"what": "forked child", "repeat": 0, "outcome": "returned"',
+        '"what": "forked child", "repeat": 0, "outcome": "hung"',
+    ),
+    on_recording(
+        "One forked after the parent's use does not",
+        "fork_before_cuda",
+        "forked_later_is_refused",
+        '"what": "forked child after that", "outcome": "raised"',
+        '"what": "forked child after that", "outcome": "returned"',
+    ),
+)
 
 BROKEN_CLAIMS = (
     BrokenClaim(
@@ -149,5 +310,9 @@ BROKEN_CLAIMS = (
         _COUNTED_IN_PARENT,
         lambda result: _last(result)["the kernel counts"] == 1,
     ),
+    BrokenClaim("The killed owner's 256 MiB stay in use while its child lives", ORPHAN, _LET_GO, _stays),
+    BrokenClaim("They are free when the child is gone", ORPHAN, _LIVES_ON, _is_free),
+    BrokenClaim("The child has a descriptor of them, which it never used", ORPHAN, _LET_GO, _holds),
     nothing_left("Nothing that this notebook started is running", THREE_ENDS),
+    *ON_RECORDINGS,
 )

@@ -40,7 +40,8 @@ class Seen:
     """What the rule looks at, as plain values, so that one can be kept, sent and judged elsewhere.
 
     threads: how many others the kernel counts beside the calling one. python_threads: the names of those that Python
-    knows. device_mappings: parts of this process's memory that are files /dev/nvidia*. ray_actor: its id, "" outside one.
+    knows. device_mappings: parts of this process's memory that are a GPU's files, /dev/nvidia*. ray_actor: its id, ""
+    outside one.
     """
 
     platform: str

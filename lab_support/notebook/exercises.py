@@ -143,25 +143,28 @@ child.wait()
 """
 
 
-def on_recording(words: str, experiment: str, finding: str, *edits: str) -> BrokenClaim:
-    """A claim on the recording of `experiment`: that `finding`, a function of cuda_findings.py, holds of it.
+def on_recording(words: str, experiment: str, finding: str, *edits: str, module: str = "cuda_findings") -> BrokenClaim:
+    """A claim on the recording of `experiment`: that `finding`, a function of notebook/cuda_findings.py or of another
+    module there, holds of it.
 
     Broken: the same recording, in whose text each odd one of `edits` is replaced by the one after it, everywhere.
     """
     pairs = list(zip(edits[::2], edits[1::2], strict=True))
-    as_it_is, otherwise = (_ON_RECORDING.format(name=experiment, finding=finding, edits=each) for each in ([], pairs))
+    as_it_is, otherwise = (
+        _ON_RECORDING.format(name=experiment, module=module, finding=finding, edits=each) for each in ([], pairs)
+    )
     return BrokenClaim(words, as_it_is, otherwise, lambda result: bool(result.told["holds"]))
 
 
 _ON_RECORDING = """\
 from lab_support.instruments import recordings
-from lab_support.notebook import cuda_findings
+from lab_support.notebook import {module}
 from lab_support.notebook.script import emit
 text = (recordings.FOLDER / "{name}.json").read_text()
 for old, new in {edits!r}:
     assert old in text, f"not in the recording: {{old}}"
     text = text.replace(old, new)
-emit(holds=cuda_findings.{finding}(recordings.from_json(text)))
+emit(holds={module}.{finding}(recordings.from_json(text)))
 """
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.exercises import BrokenClaim, cell, changed, on_recording
 
 POOL, OBEYED, WHOM = cell("06", "pool"), cell("06", "obeyed"), cell("06", "whom")
 GHOST, ROWS = cell("06", "ghost"), cell("06", "rows")
@@ -38,14 +38,14 @@ from dataclasses import replace
 from lab_support.boundary.start_rule import Seen, choose
 from lab_support.notebook.script import emit
 
-plain = Seen("linux", "Linux version 6.18", 0, (), (), torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
+plain = Seen("linux", "Linux version 6.18", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
 seen = [replace(plain, torch_has_cuda=True), replace(plain, device_mappings=3),
         replace(plain, ray_actor="d086"), replace(plain, proc_version="Linux version 5.4.72-microsoft-standard-WSL2"),
         replace(plain, platform="darwin")]
 emit(forced=sum(choose("fork", each).method == "spawn" for each in seen),
      forkserver=[choose("forkserver", each).method for each in (seen[4], seen[2])])
 """
-_NVML_ONLY = changed(CAPTURED, '("/dev/nvidia0", "/dev/nvidia-uvm")', '("/dev/nvidia0", "/dev/nvidiactl")')
+_NVML_ONLY = changed(CAPTURED, "device_mappings=3", "device_mappings=0")
 _NO_MAC = changed(CAPTURED, "(seen[4], seen[2])", "(seen[3], seen[2])")
 
 # ---- the server
@@ -233,6 +233,22 @@ BROKEN_CLAIMS = (
         lambda result: "this is a Jupyter kernel" in _told(result)[0]["warning"],
     ),
     *(BrokenClaim(words, ROWS, changed(ROWS, *_EDITS[row]), _is(row, how)) for words, (row, how) in _OUTCOMES.items()),
+    on_recording(
+        "Files of the device are mapped where the child is barred, and only there",
+        "what_a_touch_leaves",
+        "mappings_tell",
+        '"device_mappings": 3',
+        '"device_mappings": 0',
+        module="touch_signs",
+    ),
+    on_recording(
+        "NVML opens them and maps none",
+        "what_a_touch_leaves",
+        "nvml_maps_nothing",
+        '"device_mappings": 0',
+        '"device_mappings": 1',
+        module="touch_signs",
+    ),
     BrokenClaim(
         "Each of these five alone turns fork into spawn",
         CAPTURED,

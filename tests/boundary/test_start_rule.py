@@ -1,7 +1,7 @@
 """The rule that may refuse to fork: a test for each reason, provoked for real where this machine can.
 
 Captured input is named as such: WSL's /proc/version from public reports, a Ray actor from a real one that ran
-elsewhere, the device's name from NVIDIA's own library, macOS's name from Python's documentation.
+elsewhere, a GPU's driver from a recording, macOS's name from Python's documentation.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ import pytest
 
 from lab_support.boundary.start_rule import Seen, asked_for, choose, reasons
 from lab_support.config import ConfigError
+from lab_support.instruments import recordings
 
 CAPTURED = Path(__file__).parent / "captured"
 PLAIN = Seen("linux", "Linux version 6.18.44", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
@@ -88,7 +89,7 @@ def test_an_open_gpu_driver_forces_spawn() -> None:
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        pytest.skip("no libcuda.so.1 here: the captured name below stands for it")
+        pytest.skip("no libcuda.so.1 here: the recording below stands for it")
     program = "import ctypes; assert ctypes.CDLL('libcuda.so.1').cuInit(0) == 0"
     assert "a GPU driver is initialised" in warning_of(program)
 
@@ -123,15 +124,19 @@ def test_captured_wsl(proc_version: str) -> None:
     assert "this is WSL" in forced_by(replace(PLAIN, proc_version=proc_version))
 
 
-def test_captured_a_gpu_driver_that_is_in_use() -> None:
-    """The name as it stands in libcuda.so 550.163.01."""
-    held = ("/dev/null", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl")
-    assert "it holds /dev/nvidia-uvm" in forced_by(replace(PLAIN, devices=held))
+def test_recorded_a_gpu_driver_that_is_in_use() -> None:
+    """What processes on an NVIDIA H200 held: fork is out after each touch of CUDA, and not after one of NVML alone."""
+    held = recordings.load("what_a_touch_leaves").of("holds")
+    mapped = {each["case"]: each["device_mappings"] for each in held if "torch" not in each["case"]}
+    seen = {touch: replace(PLAIN, device_mappings=count) for touch, count in mapped.items()}
+    free = {touch for touch, each in seen.items() if choose("fork", each).method == "fork"}
+    assert free == {"nothing", "NVML", "libcuda loaded", "libcudart loaded"}
+    assert "it maps 3 parts of /dev/nvidia*" in forced_by(seen["cuInit"])
 
 
 def test_a_gpu_is_named_once() -> None:
     """PyTorch's reason is the better one where both hold."""
-    assert "PyTorch" in forced_by(replace(PLAIN, devices=("/dev/nvidia-uvm",), torch_has_cuda=True))
+    assert "PyTorch" in forced_by(replace(PLAIN, device_mappings=31, torch_has_cuda=True))
 
 
 def test_documented_macos() -> None:

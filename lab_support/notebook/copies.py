@@ -21,6 +21,7 @@ from lab_support.notebook.build import NOTEBOOKS, clear, find
 WORKSPACE = NOTEBOOKS.parent / "workspace"
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
 
 

@@ -48,6 +48,8 @@ def test_the_skeleton_with_other_spaces_and_comments_is_no_attempt():
     ("source", "measured", "cause"),
     [
         ("def add(a, b):\n    return missing", "NameError", "`missing` is known in the notebook, perhaps"),
+        ("def add(a, b):\n    return max(aa, b)", "NameError", "or you mean `a`"),
+        ("def add(a, b):\n    open('/proc/0/fd')", "FileNotFoundError", "or end while you look at it"),
         ("def add(a, b):\n\n    return a / 0", "ZeroDivisionError", "it stops there, in line 3 of your program"),
         ("def add(a, b:", "SyntaxError", "it stops there, in line 1"),
         ("def sum_of(a, b):\n    return 5", "AttributeError", "the check calls `add`"),

@@ -112,9 +112,7 @@ def in_text(asked: Question) -> str:
 
 
 def _in_html(asked: Question) -> str:
-    rows = "".join(
-        f"<li><b>{escaped(letter)}</b>&ensp;{escaped(text)}</li>" for letter, text in asked.options.items()
-    )
+    rows = "".join(f"<li><b>{escaped(letter)}</b>&ensp;{escaped(text)}</li>" for letter, text in asked.options.items())
     of_each = "".join(f"<li>{escaped(row)}</li>" for row in asked.rows)
     rows += f'<li style="margin-top:0.4em">for each of<ul>{of_each}</ul></li>' if asked.rows else ""
     return (

@@ -190,7 +190,7 @@ def test_the_lines_of_a_solution_that_are_new_are_marked(own_record):
     view = lab.reveal("00.2", anyway=True)
     first, *_ = view.html.split("</details>")
     marked = [line for line in first.splitlines() if "background-color" in line and "<span style" in line]
-    assert len(marked) == 1 and ">close<" in marked[0]
+    assert len(marked) == 1 and "close()" in marked[0]
 
 
 # ---- in a real kernel ------------------------------------------------------------------------------------------------

@@ -63,7 +63,11 @@ def status(question: Question, now: predictions.Standing) -> str:
     letters = next(iter(question.options), "") * max(1, len(question.rows))
     call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + letters + chr(34)})'
     if now.latest is None:
-        return "You have seen the result without a prediction." if now.seen else f"Not answered yet. By a call: {call}"
+        return (
+            "You have seen the result without a prediction."
+            if now.seen
+            else f"Not answered yet. Without buttons: {call}"
+        )
     if question.rows and now.late is None:
         return f"You filled it in. {'You have seen the result.' if now.seen else _CHANGEABLE}"
     if now.late is not None:

@@ -24,7 +24,7 @@ def progress(number: str | None = None) -> Table:
         for name in dict.fromkeys(entry.name for entry in mine if entry.kind == kind):
             rows.append(_row(kind, name, [entry for entry in mine if (entry.kind, entry.name) == (kind, name)]))
     shown = [row for row in rows if row[0] != "claim" or row[3] != _SIGNS[True]]
-    return Table(_COLUMNS, tuple(shown), _summary(rows))
+    return Table(_COLUMNS if shown else (), tuple(shown), _summary(rows))
 
 
 def _belongs(entry: Entry, number: str) -> bool:

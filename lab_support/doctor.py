@@ -262,7 +262,7 @@ _NEEDS = (
     _Need(
         lambda machine: machine.gpus > 0,
         "a GPU",
-        {"05": "CUDA is shown by recording", "06": "CUDA is shown on captured input", "08": "the engine is paced"},
+        {"05": "CUDA is shown by recording", "06": "CUDA is shown by recording", "08": "the engine is paced"},
     ),
     _Need(lambda machine: bool(machine.vllm), "vLLM", {"10": "its processes are shown by recording"}),
     _Need(lambda machine: bool(machine.ray), "Ray", {"11": "the cluster is shown by recording"}),

@@ -366,7 +366,12 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
             group.add_argument(
                 as_flag(choice.name), type=_parser(details["type"]), default=choice.default, help=text, metavar="…"
             )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well, as JSON")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the report there as well, as JSON; it is the last line, too, where no terminal reads",
+    )
     parser.add_argument(
         "--progress-fd", type=int, metavar="N", default=-1, help="write a JSON line there now and then, for a picture"
     )
@@ -392,7 +397,7 @@ def load_from_flags(arguments: argparse.Namespace) -> Load:
 
 
 def run_load_command(arguments: argparse.Namespace) -> int:
-    """`lab load`: a table for people, then one JSON line for programs.
+    """`lab load`: a table for people; then one JSON line for programs, unless a terminal reads it.
 
     0: every request got its answer (or was meant to hang up); 1: some did not; 2: the flags make no sense.
     """
@@ -408,7 +413,8 @@ def run_load_command(arguments: argparse.Namespace) -> int:
     line = report.to_json(result)
     if arguments.json:
         arguments.json.write_text(line + "\n")
-    print(line)
+    if not sys.stdout.isatty():  # thousands of characters: on a screen they would push the table away
+        print(line)
     return 1 if result.errors else 0
 
 

@@ -129,14 +129,15 @@ def _legend(arranged: Rows) -> str:
 
 
 def _change_words(change: Difference) -> str:
-    gone = ", ".join(f"{one.name} ({one.pid})" for one in change.processes_gone) or "no process"
-    objects = "no object came or went"
+    gone = ", ".join(f"{one.name} ({one.pid})" for one in change.processes_gone)
+    ended = f"Gone: {gone}" if gone else "No process ended"
+    objects = "no kernel object came or went"
     if change.objects_gone or change.objects_new:
         objects = (
             f"{len(change.objects_gone)} objects went and {len(change.objects_new)} came, "
             f"among them those that one process alone holds"
         )
-    return f"★ is new. Gone: {gone}; {objects}."
+    return f"★ is new. {ended}; {objects}."
 
 
 def _bands(arranged: Rows, places: _Places) -> Iterator[str]:

@@ -128,8 +128,11 @@ def _stopped(result: ProcessResult) -> Verdict:
 def _cause_of(error: str) -> str:
     if found := re.search(r"module 'answer' has no attribute '(\w+)'", error):
         return f"the check calls `{found[1]}`, so the program has to keep a function of that name"
-    if found := re.search(r"NameError: name '(\w+)' is not defined", error):
-        return f"`{found[1]}` is known in the notebook, perhaps, but not in a fresh process: import or define it"
+    if found := re.search(r"NameError: name '(\w+)' is not defined(?:. Did you mean: '(\w+)')?", error):
+        slip = f"; or you mean `{found[2]}`" if found[2] else ""
+        return f"`{found[1]}` is known in the notebook, perhaps, but not in a fresh process: import or define it{slip}"
+    if re.search(r"(PermissionError|FileNotFoundError|ProcessLookupError): .*'/proc/\d+", error):
+        return "a process may be another user's, or end while you look at it: go on to the next one at an `OSError`"
     return ""
 
 

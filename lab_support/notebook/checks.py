@@ -7,6 +7,7 @@ reader wrote or did not write, so a notebook with open exercises runs to its end
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from types import FunctionType
 from typing import Any
 
@@ -141,10 +142,19 @@ def _solution(task: Exercise) -> View:
     parts = list(zip(titles, (task.reference, *task.also_right), strict=True))
     text = "\n\n".join(f"{title}:\n\n{source.strip()}" for title, source in parts)
     html = "".join(
-        f"<details{' open' if not index else ''}><summary>{title}</summary>{highlighted(source.strip())}</details>"
+        f"<details{' open' if not index else ''}><summary>{title}</summary>"
+        f"{highlighted(source.strip(), _new_lines(task.skeleton, source))}</details>"
         for index, (title, source) in enumerate(parts)
     )
     return View(text, html)
+
+
+def _new_lines(skeleton: str, source: str) -> list[int]:
+    """The lines of `source`, from 1, that the reader's cell did not have; none where nearly all are new."""
+    before, after = skeleton.strip().splitlines(), source.strip().splitlines()
+    blocks = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    new = [line for kind, _, _, start, end in blocks if kind != "equal" for line in range(start + 1, end + 1)]
+    return new if len(new) < 0.7 * len(after) else []
 
 
 # ---- the record ------------------------------------------------------------------------------------------------------

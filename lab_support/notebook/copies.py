@@ -1,6 +1,7 @@
 """The reader's own copies of the notebooks, in workspace/: `lab open` makes them and opens JupyterLab there.
 
-Copies have no outputs, so that predictions come first. A copy that was edited is never overwritten; one
+Copies have no outputs, so that predictions come first, and the cells that ask for one are folded: their options
+stand in the question that they show. A copy that was edited is never overwritten; one
 that was not follows its original. `lab reset NN` makes a fresh copy and keeps the old one beside it.
 """
 
@@ -21,6 +22,7 @@ from lab_support.notebook.build import NOTEBOOKS, clear, find
 WORKSPACE = NOTEBOOKS.parent / "workspace"
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
 
 
@@ -79,6 +81,9 @@ def _set_aside(path: Path) -> Path:
 def _fresh(original: Path) -> NotebookNode:
     notebook = nbformat.read(original, as_version=4)
     clear(notebook)
+    for cell in notebook.cells:
+        if cell.source.startswith("lab.predict("):
+            cell.metadata["jupyter"] = {"source_hidden": True}
     notebook.metadata["course"] = {"copied_from": _text_hash(notebook)}
     return notebook
 

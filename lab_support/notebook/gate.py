@@ -7,6 +7,7 @@ asked for it is replaced in place, whether the answer came from a button or from
 import html
 from collections.abc import Callable, Sequence
 from functools import wraps
+from types import FunctionType
 from typing import Any
 
 from IPython import get_ipython
@@ -101,9 +102,18 @@ def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = None, of: Any = None) -> Gated:
     """Show what `draw()` returns once prediction `number` is answered or skipped; at once in batch runs.
 
-    right: the option that the measurement supports, or a function that finds it from `of`.
+    `draw` sees the names of its cell as they are now. right: the option that the measurement supports, or a function
+    that finds it from `of`.
     """
-    return Gated(number, lambda comparison: with_note(draw(), comparison.words), supported(right, of))
+    draw_then = _with_the_names_of_now(draw)
+    return Gated(number, lambda comparison: with_note(draw_then(), comparison.words), supported(right, of))
+
+
+def _with_the_names_of_now(draw: Callable[[], Any]) -> Callable[[], Any]:
+    """A reader may run all cells and choose afterwards. By then, later cells have given `rows` another meaning."""
+    if not isinstance(draw, FunctionType):
+        return draw
+    return FunctionType(draw.__code__, dict(draw.__globals__), draw.__name__, draw.__defaults__, draw.__closure__)
 
 
 def takes_prediction(draw: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,6 @@ Runs in the kernel. It never blocks: results that take `prediction=` wait in its
 told to the result, not here, so that reading the cell gives nothing away.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from IPython.display import display
 from lab_support.notebook import predictions, record
 from lab_support.notebook.gate import bundle_of
 from lab_support.notebook.predictions import PredictionError, Question
+from lab_support.notebook.views import escaped
 
 _CHANGEABLE = "You may change it until you see the result."
 
@@ -63,9 +63,13 @@ def status(question: Question, now: predictions.Standing) -> str:
     letters = next(iter(question.options), "") * max(1, len(question.rows))
     call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + letters + chr(34)})'
     if now.latest is None:
-        return "You have seen the result without a prediction." if now.seen else f"Not answered yet. By a call: {call}"
+        return (
+            "You have seen the result without a prediction."
+            if now.seen
+            else f"Not answered yet. Without buttons: {call}"
+        )
     if question.rows and now.late is None:
-        return f"You filled it in: {now.latest}. {'You have seen the result.' if now.seen else _CHANGEABLE}"
+        return f"You filled it in. {'You have seen the result.' if now.seen else _CHANGEABLE}"
     if now.late is not None:
         before = question.in_words(now.counted) if now.counted else "nothing"
         return f"After the result, not counted: {question.in_words(now.late)}. Before it: {before}."
@@ -112,14 +116,12 @@ def in_text(asked: Question) -> str:
 
 
 def _in_html(asked: Question) -> str:
-    rows = "".join(
-        f"<li><b>{html.escape(letter)}</b>&ensp;{html.escape(text)}</li>" for letter, text in asked.options.items()
-    )
-    of_each = "".join(f"<li>{html.escape(row)}</li>" for row in asked.rows)
+    rows = "".join(f"<li><b>{escaped(letter)}</b>&ensp;{escaped(text)}</li>" for letter, text in asked.options.items())
+    of_each = "".join(f"<li>{escaped(row)}</li>" for row in asked.rows)
     rows += f'<li style="margin-top:0.4em">for each of<ul>{of_each}</ul></li>' if asked.rows else ""
     return (
-        f"<p><b>Predict {html.escape(asked.number)}:</b> {html.escape(asked.words)}</p>"
-        f'<ul style="list-style:none">{rows}</ul><p><i>{html.escape(_status_line(asked))}</i></p>'
+        f"<p><b>Predict {escaped(asked.number)}:</b> {escaped(asked.words)}</p>"
+        f'<ul style="list-style:none">{rows}</ul><p><i>{escaped(_status_line(asked))}</i></p>'
     )
 
 

@@ -13,19 +13,20 @@ from lab_support.notebook import predictions
 from lab_support.notebook.cell_words import colour_of
 from lab_support.notebook.predict import status
 from lab_support.notebook.predictions import Question
+from lab_support.notebook.views import escaped
 
 _STYLE = """<style>
 .lab-options, .lab-options .widget-radio-box { width: auto; max-width: 46em; height: auto; overflow: visible; }
 .lab-options label { white-space: normal; height: auto; line-height: 1.45; padding: 3px 0; display: flex; gap: 8px;
   flex-direction: row-reverse; justify-content: flex-end; }
-.lab-options label input { flex: none; margin-top: 4px; }
+.lab-options label input { flex: none; margin-top: 0; }
 </style>"""
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
 
 
 def panel(asked: Question) -> widgets.VBox:
     """The question as a widget; it follows what happens to the prediction elsewhere."""
-    heading = widgets.HTML(f"{_STYLE}<b>Predict {asked.number}:</b> {html.escape(asked.words)}")
+    heading = widgets.HTML(f"{_STYLE}<b>Predict {asked.number}:</b> {escaped(asked.words)}")
     state = widgets.HTML()
     inputs = (_Sketch if asked.sketch else _Rows if asked.rows else _Options)(asked, state)
 
@@ -33,7 +34,7 @@ def panel(asked: Question) -> widgets.VBox:
         if predictions.question(asked.number) is not asked:  # the cell ran again, and has a newer panel
             return False
         now = predictions.standing(asked.number)
-        state.value = f"<i>{html.escape(status(asked, now))}</i>"
+        state.value = f"<i>{escaped(status(asked, now))}</i>"
         inputs.show(now.latest)
         return True
 
@@ -80,7 +81,7 @@ class _Rows:
         cells = [
             each
             for row, chosen in zip(asked.rows, self._chosen, strict=True)
-            for each in (widgets.HTML(html.escape(row)), chosen)
+            for each in (widgets.HTML(escaped(row)), chosen)
         ]
         layout = widgets.Layout(grid_template_columns="minmax(18em, 26em) 16em", grid_gap="0 1em", width="auto")
         self.box = widgets.VBox([widgets.GridBox(cells, layout=layout), self._keep])

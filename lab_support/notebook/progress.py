@@ -14,7 +14,8 @@ _SIGNS = {True: "✔", False: "✘", None: "–"}
 def progress(number: str | None = None) -> Table:
     """Predictions, claims, checks and quiz answers of the notebook `number`; by default, of the one that was started.
 
-    The last row of each counts; of a prediction, the last answer before the result was seen.
+    The last row of each counts; of a prediction, the last answer before the result was seen. Claims that held are
+    counted below the table, and have no row of their own: a notebook has dozens.
     """
     number = number or os.environ.get(NOTEBOOK, "")
     mine = [entry for entry in record.entries() if _belongs(entry, number)]
@@ -22,7 +23,8 @@ def progress(number: str | None = None) -> Table:
     for kind in record.KINDS:
         for name in dict.fromkeys(entry.name for entry in mine if entry.kind == kind):
             rows.append(_row(kind, name, [entry for entry in mine if (entry.kind, entry.name) == (kind, name)]))
-    return Table(_COLUMNS, tuple(rows), _summary(rows))
+    shown = [row for row in rows if row[0] != "claim" or row[3] != _SIGNS[True]]
+    return Table(_COLUMNS if shown else (), tuple(shown), _summary(rows))
 
 
 def _belongs(entry: Entry, number: str) -> bool:

@@ -107,7 +107,8 @@ def _choices_html(question: Question) -> str:
 
 
 def _widget(number: str, questions: list[Question]) -> ipywidgets.Widget:
-    return ipywidgets.VBox([_Card(number, index, question).box for index, question in enumerate(questions, 1)])
+    cards = [_Card(number, index, question).box for index, question in enumerate(questions, 1)]
+    return ipywidgets.VBox([ipywidgets.HTML(_STYLE, layout={"height": "0", "margin": "0"}), *cards])
 
 
 class _Card:
@@ -138,7 +139,9 @@ class _Card:
             button = _button(option.key, lambda: self._answer_key(option.key), layout=_NARROW, tooltip=option.text)
         self._buttons[option.key] = button
         text = ipywidgets.HTML(escaped(option.text), layout={"flex": "1 1 auto"})
-        return ipywidgets.HBox([button, text])
+        row = ipywidgets.HBox([button, text])
+        row.add_class("lab-choice")
+        return row
 
     def _answer_number(self) -> None:
         self._show(self._number.value)
@@ -163,6 +166,14 @@ class _Card:
         )
 
 
+# The button's own surface is drawn over its whole row, so that a click on the text chooses as well.
+_STYLE = """<style>
+.lab-choice { position: relative; border-radius: 3px; max-width: 60em; }
+.lab-choice:hover { background: rgba(0, 114, 178, 0.1); }
+.lab-choice .jupyter-button { position: static; }
+.lab-choice .jupyter-button::after { content: ""; position: absolute; inset: 0; z-index: 1;
+  cursor: pointer; }
+</style>"""
 _NARROW = {"width": "3em", "flex": "0 0 auto"}
 
 

@@ -125,9 +125,9 @@ def mark(question: Question, answer: object) -> Mark:
     right = keys == question.right_keys
     feedback = chosen[0].feedback
     if isinstance(question, Multiple):
-        feedback = " ".join(f"({option.key}) {option.feedback}" for option in chosen)
-    if not right and isinstance(question, Multiple) and keys < question.right_keys:
-        feedback += " There is more that is right."
+        feedback = " ".join(f"{'✔' if option.right else '✘'} ({option.key}) {option.feedback}" for option in chosen)
+        if keys & question.right_keys and question.right_keys - keys:
+            feedback += " There is more that is right."
     return Mark(" ".join(sorted(keys)), right, feedback)
 
 

@@ -24,7 +24,7 @@ def roads(messages: Mapping[str, int] | None = None) -> Picture:
     taken = messages or {}
     by_road = {
         _OPEN: [way for way, count in taken.items() if not count],
-        _SENT: [f"{way} ({count} message{'s' if count > 1 else ''})" for way, count in taken.items() if count],
+        _SENT: [f"{way}: {count} message{'s' if count > 1 else ''}" for way, count in taken.items() if count],
     }
     finding = _finding(by_road) if taken else _QUESTION
     figure = drawing.sheet(9.2, 3.2, finding)
@@ -36,7 +36,7 @@ def roads(messages: Mapping[str, int] | None = None) -> Picture:
 
 
 def _finding(by_road: Mapping[str, list[str]]) -> str:
-    names = {road: ", ".join(way.partition(" (")[0] for way in ways) or "nothing" for road, ways in by_road.items()}
+    names = {road: ", ".join(way.partition(":")[0] for way in ways) or "nothing" for road, ways in by_road.items()}
     return f"Left open: {names[_OPEN]}. Sent in a message: {names[_SENT]}"
 
 
@@ -71,6 +71,6 @@ def _box(axes: Axes, x: float, y: float, width: float, head: str, content: str, 
 
 
 def _taken_by(axes: Axes, ways: list[str], *, asked: bool) -> None:
-    words = "which start method?" if asked else "taken by: " + (", ".join(ways) or "none")
+    words = "which start method?" if asked else "taken by  " + (", ".join(ways) or "none")
     look = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": FAINT}
     axes.text(5, 0.35, words, ha="center", va="center", fontsize=10, color=INK, bbox=look)

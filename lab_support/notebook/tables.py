@@ -61,8 +61,8 @@ def table(views: Sequence[RoleView], *columns: str) -> Table:
 
 
 def pid_labels(pids: Sequence[int]) -> dict[int, str]:
-    """What to show for each pid: itself, or P0, P1, … while the published notebooks are made."""
-    return {pid: f"P{index}" if os.environ.get(STABLE) else str(pid) for index, pid in enumerate(pids)}
+    """What to show for each pid: itself; or P0, P1, … in the order of an X-ray, in a published notebook."""
+    return {pid: f"P{index}" if os.environ.get(STABLE) else str(pid) for index, pid in enumerate(sorted(pids))}
 
 
 def _cell(value: object, column: str, labels: dict[int, str]) -> str:

@@ -61,12 +61,13 @@ def _end_in_words(process: CellProcess) -> str:
 
 def _finding(result: ProcessResult) -> str:
     made = len(result.processes) - 1
-    words = f"{result.processes[0].name} made {made} more" if made else "One process, and no other"
+    more = f"{made} more process{'es' if made > 1 else ''}"
+    words = f"{result.processes[0].name} made {more}" if made else "One process, and no other"
     if deeper := sum(process.parent != result.processes[0].name for process in result.processes[1:]):
         words = f"{made + 1} processes, {deeper} of them made by others than {result.processes[0].name}"
     killed = [process.name for process in result.processes if process.killed]
     if killed:
-        who = "all" if len(killed) == made + 1 > 1 else ", ".join(killed)
+        who = ("both" if made == 1 else "all") if len(killed) == made + 1 > 1 else ", ".join(killed)
         return f"{words}; {who} had to be ended"
     died = [f"{each.name} by {signal_name(each.exit_code)}" for each in result.processes if (each.exit_code or 0) < 0]  # type: ignore[arg-type]
     failed = [f"{each.name} with {each.exit_code}" for each in result.processes if (each.exit_code or 0) > 0]

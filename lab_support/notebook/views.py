@@ -24,10 +24,11 @@ class View:
         return {"text/plain": self.text, "text/html": self.html}
 
 
-def highlighted(source: str) -> str:
-    """Python as HTML that needs no style sheet; what strips styles leaves it readable."""
+def highlighted(source: str, marked: Iterable[int] = ()) -> str:
+    """Python as HTML that needs no style sheet; what strips styles leaves it readable. marked: lines, from 1."""
     style = "background:#f7f7f7;color:#222;padding:.6em .8em;margin:0;line-height:1.35;white-space:pre;overflow-x:auto"
-    return highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, prestyles=style))
+    look = HtmlFormatter(noclasses=True, nobackground=True, prestyles=style, hl_lines=list(marked))
+    return highlight(source, PythonLexer(), look)
 
 
 def escaped(text: str) -> str:

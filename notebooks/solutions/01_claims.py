@@ -58,8 +58,7 @@ def _frozen_to_plain(result: ProcessResult, what: str) -> float:
 
 # ---- threads
 
-_ANY = ("--expect timeout", "--expect any")
-_LET_GO_FIRST = changed(HELD_LOCK, *_ANY, "        forked.wait()\n", "")
+_LET_GO_FIRST = changed(HELD_LOCK, "        forked.wait()\n", "")
 _NEVER_LETS_GO = changed(HELD_LOCK, "forked.set()\n", "")
 _TWO_THREADS_IN_CHILD = changed(
     HELD_LOCK,

@@ -40,7 +40,7 @@ if __name__ == "__main__":
             pid, there, inheritable = ours.recv()
             same = kernel.same_open_file_description(os.getpid(), sock.fileno(), pid, there).same
             messages = sum(each.carries_descriptors is True for each in sends)
-            emit(way=way + ", sent later" * later, messages=messages, same=same,
+            emit(way=way + " (sent later)" * later, messages=messages, same=same,
                  here=sock.fileno(), there=there, inheritable=inheritable)
             ours.send("looked")
 """
@@ -188,7 +188,7 @@ BROKEN_CLAIMS = (
         "A socket that is sent after the start takes one message, under spawn too",
         JOURNEY,
         _ALL_BY_FORK,
-        lambda result: _ways(result)["spawn, sent later"]["messages"] == 1,
+        lambda result: _ways(result)["spawn (sent later)"]["messages"] == 1,
     ),
     BrokenClaim(
         "Under fork and spawn, the child finds the socket under the parent's number",

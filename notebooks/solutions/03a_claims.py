@@ -179,7 +179,7 @@ if __name__ == "__main__":
             same = kernel.same_open_file_description(os.getpid(), sock.fileno(), pid, there).same
             messages = sum(each.carries_descriptors is True for each in sends)
             version = sys.version.split()[0]
-            emit(way=way + ", sent later" * later, python=version, messages=messages, same=same)
+            emit(way=way + " (sent later)" * later, python=version, messages=messages, same=same)
             ours.send("looked")
 """
 

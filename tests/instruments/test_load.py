@@ -341,44 +341,37 @@ def test_prompts_that_are_none_are_refused_by_name(tmp_path, line):
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_table_and_then_one_line_of_json(tmp_path):
+@pytest.fixture(scope="module")
+def asked():
+    """The command line that asks a server of the tests."""
     server = subprocess.Popen(
         [sys.executable, __file__.replace("test_load", "sse_server")], stdout=subprocess.PIPE, text=True
     )
     with server:
-        port = server.stdout.readline().strip()
-        flags = [
-            "--requests",
-            "6",
-            "--clients",
-            "2",
-            "--prompt-words",
-            "4",
-            "--output-tokens",
-            "2-8",
-            "--no-keep-alive",
-        ]
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "lab_support.instruments.load",
-                f"127.0.0.1:{port}",
-                *flags,
-                "--json",
-                tmp_path / "r.json",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        address = f"127.0.0.1:{server.stdout.readline().strip()}"
+        flags = "--requests 6 --clients 2 --prompt-words 4 --output-tokens 2-8 --no-keep-alive"
+        yield [sys.executable, "-m", "lab_support.instruments.load", address, *flags.split()]
         server.terminate()
+
+
+def test_the_command_prints_a_table_and_then_one_line_of_json(asked, tmp_path):
+    command = [*asked, "--json", tmp_path / "r.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     *people, program = done.stdout.splitlines()
     result = report.from_json(program)
     assert any("time to first token" in line for line in people)
     assert result == report.from_json((tmp_path / "r.json").read_text())
     assert (result.completed, list(result.by_server)) == (6, ["api-0"])
+
+
+def test_on_a_terminal_the_command_prints_the_table_alone(asked):
+    screen, terminal = os.openpty()
+    with open(screen, errors="replace") as shown:
+        subprocess.run(asked, stdout=terminal, stderr=subprocess.DEVNULL, timeout=60, check=True)
+        written = os.read(shown.fileno(), 65536).decode()
+        os.close(terminal)
+    assert "time to first token" in written and "{" not in written
 
 
 def test_the_command_refuses_a_stranger_with_a_sentence_and_2():

@@ -48,6 +48,8 @@ def test_the_skeleton_with_other_spaces_and_comments_is_no_attempt():
     ("source", "measured", "cause"),
     [
         ("def add(a, b):\n    return missing", "NameError", "`missing` is known in the notebook, perhaps"),
+        ("def add(a, b):\n    return max(aa, b)", "NameError", "or you mean `a`"),
+        ("def add(a, b):\n    open('/proc/0/fd')", "FileNotFoundError", "or end while you look at it"),
         ("def add(a, b):\n\n    return a / 0", "ZeroDivisionError", "it stops there, in line 3 of your program"),
         ("def add(a, b:", "SyntaxError", "it stops there, in line 1"),
         ("def sum_of(a, b):\n    return 5", "AttributeError", "the check calls `add`"),
@@ -182,6 +184,13 @@ def test_the_solution_is_shown_after_an_attempt_or_anyway(own_record):
     view = lab.reveal("00.3")
     assert solution in view.text
     assert "<details" in view.html
+
+
+def test_the_lines_of_a_solution_that_are_new_are_marked(own_record):
+    view = lab.reveal("00.2", anyway=True)
+    first, *_ = view.html.split("</details>")
+    marked = [line for line in first.splitlines() if "background-color" in line and "<span style" in line]
+    assert len(marked) == 1 and "close()" in marked[0]
 
 
 # ---- in a real kernel ------------------------------------------------------------------------------------------------

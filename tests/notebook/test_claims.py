@@ -54,3 +54,11 @@ def test_in_a_kernel_it_is_html_too_and_fails_without_a_traceback():
         assert data["text/plain"].startswith("✘ <1 wakes (2)") and "&lt;1 wakes (2)" in data["text/html"]
         _, error = kernel.run("os.environ['LAB_STRICT'] = '1'; lab.claim('one wakes', False, got=2)")
         assert error == "ClaimFailed: one wakes: got 2, expected the claim to hold"
+
+
+def test_progress_counts_what_held_and_shows_what_did_not():
+    lab.claim(WORDS, True)
+    lab.claim("two wake", False, got=1)
+    shown = lab.progress()
+    assert shown.rows == (("claim", "two wake", "1", "✘"),)
+    assert "claim: 1 ✔ of 2" in shown.note

@@ -47,6 +47,13 @@ def test_a_copy_has_no_outputs_and_the_original_keeps_its_own(original, tmp_path
     assert nbformat.read(original, as_version=4).cells[1].outputs
 
 
+def test_a_copy_folds_the_cells_that_ask_for_a_prediction(original, tmp_path):
+    write(original, "lab.predict('00.1', 'who answers', options={'a': 'one', 'b': 'all'})")
+    copies.copy_all(tmp_path / "w")
+    for path, folded in ((tmp_path / "w" / "00_start.ipynb", {"source_hidden": True}), (original, None)):
+        assert nbformat.read(path, as_version=4).cells[1].metadata.get("jupyter") == folded
+
+
 def test_a_copy_that_was_only_run_follows_its_original(original, tmp_path):
     copies.copy_all(tmp_path / "w")
     mine = tmp_path / "w" / "00_start.ipynb"

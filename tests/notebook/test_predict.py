@@ -130,6 +130,15 @@ def test_anything_that_a_notebook_shows_may_wait():
     assert "'for it'" in repr(shown) and "✔" in repr(shown)
 
 
+def test_what_waits_keeps_the_names_of_its_own_cell():
+    ask()
+    names = {"lab": lab, "rows": "of its own cell"}
+    exec("shown = lab.after_prediction('04.1', lambda: rows, right='a')", names)
+    exec("rows = 'of a later cell'", names)
+    lab.answer("04.1", "a")
+    assert "of its own cell" in repr(names["shown"])
+
+
 def test_the_line_below_a_picture_is_in_its_words_too():
     from matplotlib.figure import Figure
 

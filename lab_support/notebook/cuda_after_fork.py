@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
+from lab_support.notebook import touch_signs
 from lab_support.notebook.cuda_findings import TOUCHES, some
 from lab_support.notebook.tables import Table
 
@@ -160,6 +161,23 @@ def _seconds_exact(milliseconds: list[float | None]) -> str:
         return "not all of it came free"
     known = [each / 1000 for each in milliseconds if each is not None]
     return f"{min(known):.2f} to {max(known):.2f}"
+
+
+def signs(run: Recording) -> Table:
+    """what_a_touch_leaves: a row for each touch whose child is known; those that bar it last."""
+    children = touch_signs.barred()
+    held = {each["case"]: each for each in run.of("holds")}
+    rows = tuple(
+        (
+            touch,
+            "can't use the GPU" if children[touch] else "can",
+            str(held[touch]["threads"]),
+            str(len(held[touch]["device_files"])),
+            str(held[touch]["device_mappings"]),
+        )
+        for touch in sorted(children, key=lambda name: children[name])
+    )
+    return Table(("it did", "its forked child", "threads", "device files open", "device files mapped"), rows)
 
 
 def _short(text: str) -> str:

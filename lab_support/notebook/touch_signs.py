@@ -1,14 +1,14 @@
-"""What a process shows of having touched CUDA, beside what becomes of its forked child: three recordings in one table.
+"""What a process shows of having touched CUDA, and whether its forked child can use the GPU: three recordings together.
 
 `what_a_touch_leaves` says what the process holds; which child can use the GPU is what notebook 05's recordings say,
-`what_trips_the_guard` and `driver_after_fork`. Raises `LookupError` where a recording lacks something.
+`what_trips_the_guard` and `driver_after_fork`. Raises `LookupError` where a recording lacks something. Like
+cuda_findings.py it imports nothing but the standard library; the table is in cuda_after_fork.py.
 
 Taught in: 06_which_start_method
 """
 
 from lab_support.instruments import recordings
 from lab_support.instruments.recordings import Recording
-from lab_support.notebook.tables import Table
 
 BY_THE_GUARD = {
     "nothing": "nothing, plain",
@@ -24,23 +24,6 @@ BY_THE_DRIVER = {
     "cuInit": ("cuInit", "cuInit"),
 }
 """Touches, by case and call of the experiment on NVIDIA's libraries."""
-
-
-def signs(run: Recording) -> Table:
-    """what_a_touch_leaves: a row for each touch whose child is known; those that bar it last."""
-    children = barred()
-    held = {each["case"]: each for each in run.of("holds")}
-    rows = tuple(
-        (
-            touch,
-            "can't use the GPU" if children[touch] else "can",
-            str(held[touch]["threads"]),
-            str(len(held[touch]["device_files"])),
-            str(held[touch]["device_mappings"]),
-        )
-        for touch in sorted(children, key=lambda name: children[name])
-    )
-    return Table(("it did", "its forked child", "threads", "device files open", "device files mapped"), rows)
 
 
 def telling_sign(run: Recording) -> str:

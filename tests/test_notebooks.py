@@ -23,6 +23,8 @@ EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "00" or FULL in os.environ)]
 """One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
+ONE_CHOICE = re.compile(r"""lab\.answer\("([\da.]+)", "a"\)""")
+"""What a waiting result says of a question with options; of a table it is a letter for each row."""
 
 
 def number_of(path: Path) -> str:
@@ -115,16 +117,19 @@ def test_run_all_in_jupyterlab_is_clean(path, tmp_path):
 
 
 def _choose_with_the_mouse(page) -> None:
-    """The first prediction: its result waits, and is drawn on the choice, without a new run of anything."""
+    """The first prediction with one choice: its result waits, and is drawn then, without a new run of anything."""
     before = page.evaluate(MODEL)["cells"]
     waiting = _waiting(before)
     assert waiting, "no result waits for a prediction"
-    scroll_to(page, waiting[0] - 1)
-    page.locator(".lab-options label:not(.widget-label)").first.click()
-    page.wait_for_function(f"() => !JSON.stringify(({MODEL})().cells[{waiting[0]}].outputs).includes('Predict first.')")
+    result, number = next((index, found[1]) for index in waiting if (found := ONE_CHOICE.search(str(before[index]))))
+    asked = max(index for index in range(result) if f'"{number}"' in before[index]["source"])
+    scroll_to(page, asked)
+    panel = page.locator(".jp-Cell", has_text=f"Predict {number}:")
+    panel.locator(".lab-options label:not(.widget-label)").first.click()
+    page.wait_for_function(f"() => !JSON.stringify(({MODEL})().cells[{result}].outputs).includes('Predict first.')")
     after = page.evaluate(MODEL)["cells"]
     assert [cell.get("execution_count") for cell in after] == [cell.get("execution_count") for cell in before]
-    assert "Your prediction: a" in str(after[waiting[0]]["outputs"])
+    assert "Your prediction: a" in str(after[result]["outputs"])
     assert set(_waiting(after)) < set(waiting), "the others go on waiting"
 
 

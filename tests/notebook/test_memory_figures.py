@@ -31,7 +31,11 @@ def test_shared_memory_in_use_grows_and_falls_with_a_memfd():
 
 
 def test_the_question_does_not_say_what_travels_and_the_answer_does():
-    assert "a descriptor travels" not in lab.memory_roads().alt
+    asked = lab.memory_roads()
+    assert "a descriptor travels" not in asked.alt
+    drawn = [text.get_text() for axes in asked.figure.axes for text in axes.texts]
+    assert drawn.count("?") == 3
+    assert "a handle: bytes" not in drawn
     seen = lab.memory_roads({"CUDA IPC": "66 bytes\nno descriptor", "a shared CPU tensor": ""})
     assert "CUDA IPC: a handle: bytes travels" in seen.alt
     assert "Seen: 66 bytes; no descriptor." in seen.alt

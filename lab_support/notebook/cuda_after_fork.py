@@ -180,6 +180,21 @@ def signs(run: Recording) -> Table:
     return Table(("it did", "its forked child", "threads", "device files open", "device files mapped"), rows)
 
 
+def of_the_server(run: Recording) -> Table:
+    """server_processes: what each process of our server holds of the GPU, and its own memory on the host."""
+    rows = tuple(
+        (
+            each["role"],
+            str(len(each["device_files"])),
+            str(each["device_mappings"]),
+            "yes" if "libcuda" in each["libraries"] else "no",
+            f"{each['host_memory']['uss'] / 1e6:.0f}",
+        )
+        for each in some(run.of("process"), run)
+    )
+    return Table(("process", "device files open", "mapped", "NVIDIA's driver loaded", "own memory, MB"), rows)
+
+
 def _short(text: str) -> str:
     line = text.partition("\n")[0]
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

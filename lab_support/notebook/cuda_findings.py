@@ -320,3 +320,13 @@ def each_process_pays(run: Recording) -> bool:
     """context_cost: what 4 processes take together is between 3 and 5 times what one takes."""
     taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
     return bool(3 < taken[4] / taken[1] < 5)
+
+
+# ---- our own server --------------------------------------------------------------------------------------------------
+
+
+def engine_cores_alone_hold_it(run: Recording) -> bool:
+    """server_processes: engine cores have the device open and its driver mapped; no other process has either."""
+    processes = some(run.of("process"), run)
+    holders = {each["role"] for each in processes if each["device_files"] or "libcuda" in each["libraries"]}
+    return bool(holders) and holders == {each["role"] for each in processes if each["role"].startswith("engine-")}

@@ -94,6 +94,13 @@ def _holds(result: ProcessResult) -> bool:
 _FIRST = '"asks": "first operation", "outcome": '
 ON_RECORDINGS = (
     on_recording(
+        "Engine cores alone hold the GPU",
+        "server_processes",
+        "engine_cores_alone_hold_it",
+        '"role": "engine-0"',
+        '"role": "api-9"',
+    ),
+    on_recording(
         "To ask torch.cuda.is_available() bars the child",
         "what_trips_the_guard",
         "a_question_bars",

@@ -2,7 +2,7 @@
 
 shared        Every API server has the one listening socket in its event loop, which accepts as it likes.
 exclusive     The same socket, but the kernel wakes one API server for each connection: EPOLLEXCLUSIVE.
-least-loaded  As exclusive; who was woken and has more connections open than another pokes that one instead.
+least-loaded  The default. As exclusive; but who was woken and has more connections open than another pokes that one.
 handoff       The launcher accepts, and passes each connection to the API server that has the fewest.
 reuseport     As shared, on a socket that nobody else has: the kernel's hash has chosen already.
 

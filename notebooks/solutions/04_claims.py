@@ -310,7 +310,7 @@ BROKEN_CLAIMS = (
         lambda result: max(_part(result, way) for way in ("exclusive", "least-loaded", "handoff")) < 1.15,
     ),
     BrokenClaim(
-        "Whoever waits in one queue survives the kill in the real server, too",
+        "Who waits in one queue survives a kill here, too",
         STRATEGIES,
         _OWN_FOR_SHARED,
         lambda result: _lost(result, "shared", "exclusive", "least-loaded", "handoff") == 0,

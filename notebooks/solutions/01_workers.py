@@ -120,7 +120,7 @@ emit(measured={"reported": reported.is_set()})
 
 
 def judge_workers(attempt: Attempt) -> Verdict:
-    run = attempt.run(timeout=3.0)
+    run = attempt.run(timeout=5.0)
     children = run.processes[1:]
     expected = "three children end with 1, as each has one job in its list, while the reporter holds its own lock"
     if stuck := sum(child.killed for child in children):

@@ -191,8 +191,13 @@ def how_it_ended(pid):
     return {0: "runs", 1: "error", 32: "broken pipe"}[os.waitstatus_to_exitcode(found[1]) if found[0] else 0]
 
 def holds_connection(pid):
-    links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
-    return accepted in links
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{name}") == accepted:
+                return True
+        except OSError:
+            continue  # closed while we looked
+    return False
 
 def run_second():
     answer.line = gated

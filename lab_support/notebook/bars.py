@@ -51,7 +51,9 @@ def _draw(axes: Axes, measured: Mapping[str, Mapping[str, Measured]], situation:
         label = ""  # once in the legend
         if len(repeats) > 1:
             axes.plot([middle] * len(repeats), repeats, "o", color="white", markeredgecolor=INK, markersize=4, zorder=5)
-        axes.text(middle, max(repeats), f" {_figure(height)}", ha="center", va="bottom", fontsize=9, color=INK)
+        gap = 4 if len(repeats) > 1 else 1  # points: above the dots
+        axes.annotate(_figure(height), (middle, max(repeats)), xytext=(0, gap), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=9, color=INK)  # fmt: skip
 
 
 def _values(value: Measured) -> list[float]:
@@ -59,7 +61,9 @@ def _values(value: Measured) -> list[float]:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    if value >= 20 or value.is_integer():
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _in_words(measured: Mapping[str, Mapping[str, Measured]]) -> str:

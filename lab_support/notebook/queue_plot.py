@@ -52,7 +52,8 @@ def _limit(axes: Axes, history: QueueHistory) -> None:
         return
     if history.limit <= 4 * max(history.most, 1):
         axes.axhline(history.limit, color=_FULL, linestyle="--", linewidth=1.4)
-        axes.text(0, history.limit, f" limit {history.limit}", color=_FULL, fontsize=9, va="bottom")
+        axes.text(1, history.limit, f"limit {history.limit}", color=_FULL, fontsize=9, ha="right", va="bottom",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
         axes.set_ylim(top=max(history.limit, history.most) * 1.2)
     else:
         axes.set_ylim(top=max(history.most, 1) * 1.25)

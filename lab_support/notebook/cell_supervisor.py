@@ -218,6 +218,7 @@ class Cell:
     def _finish(self) -> None:
         """Nothing of the cell runs when this returns, and the kernel has been told all."""
         self._read_all()
+        self._hear_ends()
         left = self.census.living
         if self.why not in ("finished", "timeout"):
             self._tell_who_is_killed(left)
@@ -254,6 +255,12 @@ class Cell:
         if self.script.ended and not self.script_ended:
             self.script_ended = self.now()
         return left
+
+    def _hear_ends(self) -> None:
+        """Of those who ended after the last poll: a script and the children for which it waited may end together."""
+        for descriptor, _ in self.poll.poll(0):
+            if descriptor in self.ends:
+                self._process_ended(self.ends[descriptor])
 
     def _process_ended(self, member: Member) -> None:
         self._reap()

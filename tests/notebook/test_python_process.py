@@ -368,6 +368,19 @@ subprocess.run(["sleep", "1"])
     assert all(process.ended is not None and process.ended >= process.made for process in result.processes)
 
 
+def test_children_that_end_together_with_the_script_keep_their_exit_codes():
+    """Taken for left over and killed, in 58 of 100 runs of this, while their ends were in no poll's answer yet."""
+    source = """
+import os
+children = [os.fork() or os._exit(3) for _ in range(8)]
+for child in children:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+    codes = {process.exit_code for _ in range(15) for process in run(source, quiet=True).processes[1:]}
+    assert codes <= {3, None}, "None where the kernel tells no exit code of a process that was waited for"
+
+
 def test_the_figure_says_who_made_whom_and_how_they_ended():
     source = """
 import os, signal

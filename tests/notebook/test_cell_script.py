@@ -107,7 +107,7 @@ def test_a_cell_is_found_by_its_name_and_its_first_line_says_how_it_runs():
     held = cell("01", "held_lock")
     assert held.startswith("%%python_process --name held_lock ")
     options = options_of(held)
-    assert (options["timeout"], options["expect"], options["name"]) == (2.0, "timeout", "held_lock")
+    assert (options["timeout"], options["expect"], options["name"]) == (2.0, "any", "held_lock")
     assert "into" not in options and "inputs" not in options
     with pytest.raises(LookupError, match="got cell 'no_such' of notebook '01'"):
         cell("01", "no_such")

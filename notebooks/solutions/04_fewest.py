@@ -155,13 +155,18 @@ def judge_fewest(attempt: Attempt) -> Verdict:
         (seen["silent"] > 0, NOBODY_TAKES),
         (not any(seen["shared"]), NOT_SHARED),
         (sum(seen["shared"]) > 25, NOT_COUNTED_DOWN),
-        (max(seen["open"], default=0) > 7, LOPSIDED),
+        (_is_lopsided(seen["open"]), LOPSIDED),
         (seen["hang"] > 0, STUCK),
     )
     cause = next((cause for found, cause in findings if found), "")
     if cause:
         return failed(measured, "of 20 that stay, each of four has about 5, and one that hangs holds up nobody", cause)
     return passed(f"of 20 connections that stayed, the workers had {still_open}; one that hung held up nobody")
+
+
+def _is_lopsided(still_open: list[int]) -> bool:
+    """Of the right answers, each worker has 5 of 20; by chance, 7, 6, 4 and 3 is as even as it gets."""
+    return len(still_open) < 4 or max(still_open) - min(still_open) > 2
 
 
 EXERCISES = (

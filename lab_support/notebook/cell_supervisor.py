@@ -136,6 +136,7 @@ class Cell:
         while not self.why:
             self._wait()
             self._judge()
+        self._hear_ends()  # before their stacks are asked for, of which they end, too
         if self.why == "timeout":
             self._ask_for_stacks()
         self._finish()
@@ -218,7 +219,6 @@ class Cell:
     def _finish(self) -> None:
         """Nothing of the cell runs when this returns, and the kernel has been told all."""
         self._read_all()
-        self._hear_ends()
         left = self.census.living
         if self.why not in ("finished", "timeout"):
             self._tell_who_is_killed(left)
@@ -258,6 +258,7 @@ class Cell:
 
     def _hear_ends(self) -> None:
         """Of those who ended after the last poll: a script and the children for which it waited may end together."""
+        self._read_events()
         for descriptor, _ in self.poll.poll(0):
             if descriptor in self.ends:
                 self._process_ended(self.ends[descriptor])

@@ -22,10 +22,10 @@ def in_words(sample: dict[str, Any]) -> str:
     """How a child ended that tried something: its own word, and the error, signal or value behind it."""
     outcome = sample["outcome"]
     if outcome.startswith("raised"):
-        return f"{outcome}: {sample['error']}: {_short(sample['text'])}"
+        return f"{outcome}: {sample['error']}: {short(sample['text'])}"
     if outcome.startswith("crashed"):
         return f"{outcome}: {sample['signal'] or sample['exit_code']}"
-    return f"{outcome}: {_short(_result(sample['value']))}" if outcome.startswith("returned") else outcome
+    return f"{outcome}: {short(_result(sample['value']))}" if outcome.startswith("returned") else outcome
 
 
 def _result(value: Any) -> str:
@@ -52,17 +52,18 @@ def started(run: Recording) -> Table:
         ends = [in_words(each) for each in children]
         words = f"{len(ends)} times {ends[0]}" if len(set(ends)) == 1 else "; ".join(ends)
         waits = [[each.get(field) for each in children] for field in ("ms_to_entry", "ms")]
-        rows.append((method, words, *map(_seconds, waits)))
+        rows.append((method, words, *(_seconds(each, 1) for each in waits)))
     heads = ("made after the parent's first use, by", "its first operation", "seconds to its first line",
              "seconds of the operation")  # fmt: skip
     return Table(heads, tuple(some(rows, run)))
 
 
-def _seconds(milliseconds: list[float | None]) -> str:
+def _seconds(milliseconds: list[float | None], digits: int) -> str:
+    """From the least to the most of those that are known."""
     known = [each / 1000 for each in milliseconds if each is not None]
     if not known:
         return "–"
-    low, high = f"{min(known):.1f}", f"{max(known):.1f}"
+    low, high = f"{min(known):.{digits}f}", f"{max(known):.{digits}f}"
     return low if low == high else f"{low} to {high}"
 
 
@@ -91,7 +92,7 @@ def _in_a_row(run: Recording, *, runtime: bool) -> Table:
     columns = {each["case"]: _answers(each) for each in sorted(samples, key=lambda each: _depth(each["case"]))}
     calls = list(dict.fromkeys(call for answers in some(columns, run).values() for call in answers))
     rows = tuple((call, *(answers.get(call, "–") for answers in columns.values())) for call in calls)
-    return Table(("the child calls", *(f"parent: {_parent_did(run, case)}" for case in columns)), rows)
+    return Table(("the child calls", *(f"parent: {_parent_did(case)}" for case in columns)), rows)
 
 
 def _answers(sample: dict[str, Any]) -> dict[str, str]:
@@ -109,14 +110,9 @@ def _depth(case: str) -> int:
     return order.index(done) if done in order else len(order)
 
 
-def _parent_did(run: Recording, case: str) -> str:
-    """In words. Older recordings say "nothing" of a runtime whose library was loaded and asked its version."""
-    runtime, _, done = case.rpartition(", ")
-    if runtime and done == "nothing":
-        asked = any("version" in each for each in run.of("library", case=case))
-        done = "its version" if asked else "loaded"
-    words = {"loaded": "library loaded", "its version": "library loaded, version asked"}
-    return words.get(done, done)
+def _parent_did(case: str) -> str:
+    done = case.rpartition(", ")[2]
+    return {"loaded": "library loaded", "its version": "library loaded, version asked"}.get(done, done)
 
 
 def without_guard(run: Recording) -> Table:
@@ -151,16 +147,10 @@ def freed(run: Recording) -> Table:
     rounds = some(run.of("bare round"), run)
     killed, left = sum(each["count"] for each in rounds), sum(each["left"] for each in rounds)
     at_once = ", ".join(sorted({str(each["count"]) for each in rounds}))
-    free = _seconds_exact([each["ms_until_free"] for each in rounds])
+    times = [each["ms_until_free"] for each in rounds]
+    free = "not all of it came free" if None in times else _seconds(times, 2)
     heads = ("processes that held 1 GiB each", "killed at once", "seconds until all their memory was free", "left")
     return Table(heads, ((str(killed), at_once, free, str(left)),))
-
-
-def _seconds_exact(milliseconds: list[float | None]) -> str:
-    if None in milliseconds:
-        return "not all of it came free"
-    known = [each / 1000 for each in milliseconds if each is not None]
-    return f"{min(known):.2f} to {max(known):.2f}"
 
 
 def signs(run: Recording) -> Table:
@@ -195,6 +185,7 @@ def of_the_server(run: Recording) -> Table:
     return Table(("process", "device files open", "mapped", "NVIDIA's driver loaded", "own memory, MB"), rows)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The first line of an error's text, or as much of it as a table has room for."""
     line = text.partition("\n")[0]
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

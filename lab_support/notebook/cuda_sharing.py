@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from lab_support.instruments.recordings import Recording
+from lab_support.notebook.cuda_after_fork import short
 from lab_support.notebook.cuda_findings import (
     HOLDS,
     IPC_CASES,
@@ -18,8 +19,6 @@ from lab_support.notebook.cuda_findings import (
     some,
 )
 from lab_support.notebook.tables import Table
-
-_LONGEST = 60
 
 
 def receivers(run: Recording) -> dict[str, str]:
@@ -34,7 +33,7 @@ def _came_to(run: Recording, case: str) -> str:
     value = sample.get("value")
     if sample["ok"] and isinstance(value, dict) and "ok" in value:
         sample, value = value, value.get("value")
-    return "the sender's bytes" if sample["ok"] else f"{sample['error']}: {_short(sample['text'])}"
+    return "the sender's bytes" if sample["ok"] else f"{sample['error']}: {short(sample['text'])}"
 
 
 def handle_in_words(run: Recording) -> str:
@@ -90,11 +89,6 @@ def _by_process(sample: dict[str, Any]) -> list[float]:
 
 def _median(values: list[float]) -> str:
     return f"{median(values):.0f}" if values else "–"
-
-
-def _short(text: str) -> str:
-    line = text.partition("\n")[0]
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 # ---- for the picture of the roads ------------------------------------------------------------------------------------

@@ -40,11 +40,6 @@ def telling_sign(run: Recording) -> str:
     return telling[0] if telling else "d"
 
 
-def mappings(run: Recording) -> dict[str, int]:
-    """what_a_touch_leaves: how many, by touch."""
-    return {each["case"]: each["device_mappings"] for each in run.of("holds")}
-
-
 def barred() -> dict[str, bool]:
     """By touch: is a forked child's first use of the GPU refused? Of the recordings."""
     guard, driver = recordings.load("what_trips_the_guard"), recordings.load("driver_after_fork")

@@ -104,10 +104,12 @@ class Census:
             below += children(pid)
             self[pid]
 
-    def heard(self, pid: int, pidfd: int, made: str, at: float, parent: int) -> None:
+    def heard(self, pid: int, pidfd: int, made: str, at: float, parent: int, command: bytes = b"") -> None:
         """A process told that it was made, by "fork", or has started as a new program, by "exec".
 
         pidfd: as it came with the message, -1 without; closed here. It may have ended, and been waited for.
+        command: what it says of itself after an exec, its words with NULs between them; used where /proc says nothing
+        any more.
         """
         if self.full and pid not in self._members:
             if pidfd >= 0:
@@ -123,7 +125,7 @@ class Census:
         if pidfd >= 0 and pidfd != known.pidfd:
             os.close(pidfd)
         if made == "exec" and (known.number or self._script_spoke):
-            self._exec(known, at, _image(pid))
+            self._exec(known, at, _image(pid), _words(command))
         if known.number == 0:
             self._script_spoke = True
 
@@ -204,13 +206,14 @@ class Census:
         elif image and (image != member.image or member.unnamed):
             self._exec(member, self._now(), image)
 
-    def _exec(self, member: Member, at: float, image: int) -> None:
+    def _exec(self, member: Member, at: float, image: int, told: list[str] | None = None) -> None:
         """It has become another program; or the same is told again, with what was not known yet."""
         again = bool(member.became) and image in (0, member.became[-1])
         if not again:
             member.became.append(image)
         member.image = image or member.image
-        member.command = _command(member.pid)
+        found = _command(member.pid)
+        member.command = found if any(found) else told or found
         member.unnamed = not any(member.command)
         self._report("exec", number=member.number, at=at, command=member.command, again=again)
 
@@ -250,10 +253,15 @@ def _image(pid: int) -> int:
 
 
 def _command(pid: int) -> list[str]:
+    """No word, or an empty one, of who has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode("utf-8", "replace").split("\0")
+        return _words(Path(f"/proc/{pid}/cmdline").read_bytes())
     except _GONE:
         return []
+
+
+def _words(command: bytes) -> list[str]:
+    return command.rstrip(b"\0").decode("utf-8", "replace").split("\0")
 
 
 def _is_tracer(pid: int) -> bool:

@@ -331,7 +331,8 @@ class Cell:
     def _hear(self, message: dict[str, Any], pid: int, pidfd: int) -> None:
         at = round(message["at"] - self.began, 6)
         if "made" in message:
-            self.census.heard(pid, pidfd, message["made"], at, message["parent"])
+            told = bytes.fromhex(message["command"])
+            self.census.heard(pid, pidfd, message["made"], at, message["parent"], told)
             return
         if pidfd >= 0:
             os.close(pidfd)

@@ -11,8 +11,13 @@ import sys
 import time
 
 
-def _tell(what: str) -> None:
-    message = f'{{"made": "{what}", "at": {time.monotonic()}, "parent": {os.getppid()}}}'
+_LONGEST = 4096  # bytes of a command line; a datagram has room for more
+
+
+def _tell(what: str, command: str = "") -> None:
+    """command: with a NUL between its words. Who reads it from /proc may come when the process has ended."""
+    words = os.fsencode(command)[:_LONGEST].hex()
+    message = f'{{"made": "{what}", "at": {time.monotonic()}, "parent": {os.getppid()}, "command": "{words}"}}'
     sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     try:
         sender.settimeout(0.2)
@@ -37,6 +42,6 @@ def _give_way() -> None:
 
 
 if os.environ.get("LAB_CELL"):
-    _tell("exec")
+    _tell("exec", "\0".join(sys.orig_argv))
     os.register_at_fork(after_in_child=lambda: _tell("fork"))
 _give_way()

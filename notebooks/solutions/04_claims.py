@@ -31,7 +31,7 @@ _IN_TURN = changed(
     "        poll.poll()\n",
     "",
 )
-_LOSERS_TRY = changed(WAITING, *_LATE)
+_LOSERS_TRY = changed(WAITING, *_LATE[:3], f"{_LATE[3]}        take(listening_socket)\n")  # and once more below it
 _WATCHED = cell("04", "watched")
 _NOT_WATCHED = changed(_WATCHED, "--strace ", "")
 if not shutil.which("strace"):  # what strace does: it makes the winner late

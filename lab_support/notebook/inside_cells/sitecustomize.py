@@ -10,7 +10,6 @@ import os
 import sys
 import time
 
-
 _LONGEST = 4096  # bytes of a command line; a datagram has room for more
 
 

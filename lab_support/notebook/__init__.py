@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lab_support.notebook.predictions import PredictionError
     from lab_support.notebook.progress import progress
     from lab_support.notebook.python_process import run_process
+    from lab_support.notebook.pythons import pythons
     from lab_support.notebook.queue_plot import accept_queue, watch_accept_queue
     from lab_support.notebook.quiz import quiz
     from lab_support.notebook.recorded import recorded
@@ -76,6 +77,7 @@ __all__ = [
     "predict",
     "process_tree",
     "progress",
+    "pythons",
     "quiz",
     "recorded",
     "reveal",
@@ -115,6 +117,7 @@ _FROM = {
     "predictions": ("PredictionError",),
     "progress": ("progress",),
     "python_process": ("run_process",),
+    "pythons": ("pythons",),
     "recorded": ("recorded",),
     "roads": ("roads",),
     "shares": ("shares",),

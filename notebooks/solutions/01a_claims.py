@@ -1,12 +1,14 @@
 """The claims of the appendix 01a, each with an experiment in which it is false."""
 
+import mmap
 from typing import Any
 
 from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
 
 THREADS, WARNED, DICE, LEAK = (cell("01a", name) for name in ("threads", "warned", "dice", "leak"))
-MESSAGES, SESSION, FAREWELL = (cell("01a", name) for name in ("messages", "session", "farewell"))
+MESSAGES, SESSION, DEAR, HUGE = (cell("01a", name) for name in ("messages", "session", "dear", "huge"))
+READER, FAREWELL, IN_A_KERNEL = (cell("01a", name) for name in ("reader", "farewell", "in_a_kernel"))
 
 _POOL_OF_ITS_OWN = changed(
     THREADS,
@@ -41,6 +43,7 @@ _TWO_THREADS_STILL = changed(
     "in_child(multiply_with_one_thread, 10)",
     "in_child(multiply_with_one_thread, 3)",
 )
+_IN_PYTORCH = changed(DICE, "in_child(lambda: float((square @ square)[0, 0]), 10)", "in_child(multiply, 3)")
 _CHILD_CLOSES = changed(
     LEAK, "    os.close(writes)\n    os.read", "    os.close(writes)\n    connection.close()\n    os.read"
 )
@@ -49,9 +52,20 @@ _SENT_BY_ITS_OWN = changed(MESSAGES, 'in_child(lambda: push.send(b"from the chil
 _OWN_NOT_SENT = changed(
     MESSAGES, '        socket.send(b"from the child")\n', "        pass\n", "pull.poll(10000)", "pull.poll(500)"
 )
+_RECEIVES_BY_ITS_OWN = changed(MESSAGES, "pull.recv().decode()", "zmq.Context().socket(zmq.PULL).poll(100)")
+_SLEEPS = changed(MESSAGES, "pull.recv().decode()", "os.read(os.pipe()[0], 1).decode()")
 _CHILD_IS_SILENT = changed(
     SESSION, '    in_child(lambda: session.send(b"from the child"))\n', '    session.send(b"from the child")\n'
 )
+_MAPPED_AS_SHARED = changed(DEAR, '"256 MB", mmap.MAP_PRIVATE', '"256 MB", mmap.MAP_SHARED')
+_MAPPED_AS_PRIVATE = changed(DEAR, '"256 MB, shared", mmap.MAP_SHARED', '"256 MB, shared", mmap.MAP_PRIVATE')
+_ONE_HALF_IN_USE = changed(DEAR, "range(0, len(block), mmap.PAGESIZE)", "range(0, len(block) // 2, mmap.PAGESIZE)")
+_MANY_BYTES = changed(HUGE, "write(2 << 20)", "write(4 * mmap.PAGESIZE)")
+_READS_AN_ARRAY = changed(
+    READER, "[[number] for number in range(500_000)]", '__import__("array").array("d", bytes(32 << 20))'
+)
+_NEITHER_EXITS = changed(IN_A_KERNEL, '("os._exit(0)", "sys.exit(0)")', '("sys.exit(1)", "sys.exit(0)")')
+_BOTH_EXIT = changed(IN_A_KERNEL, '("os._exit(0)", "sys.exit(0)")', '("os._exit(0)", "os._exit(1)")')
 _WITH_FAREWELL = changed(FAREWELL, "    os._exit(0)\n", "    raise SystemExit\n")
 
 
@@ -61,6 +75,20 @@ def _told(result: ProcessResult) -> list[dict[str, Any]]:
 
 def _one(result: ProcessResult, name: str) -> Any:
     return next(fields[name] for fields in _told(result) if name in fields)
+
+
+def _part(result: ProcessResult, memory: str, of: str) -> float:
+    looks = result.by("memory")
+    return looks[memory]["ms"] / looks[of]["ms"]
+
+
+def _per_page(result: ProcessResult) -> float:
+    looks = result.by("memory")
+    return (looks["256 MB"]["tables"] - looks["next to nothing"]["tables"]) / ((256 << 20) / mmap.PAGESIZE)
+
+
+def _endings(result: ProcessResult) -> list[dict[str, Any]]:
+    return list(result.by("ending").values())
 
 
 def _heard(result: ProcessResult) -> list[str]:
@@ -114,6 +142,12 @@ BROKEN_CLAIMS = (
         lambda result: _one(result, "one_thread") == 700,
     ),
     BrokenClaim(
+        "A child multiplies in NumPy, even if its parent has done so before",
+        DICE,
+        _IN_PYTORCH,
+        lambda result: _one(result, "in_numpy") == 700,
+    ),
+    BrokenClaim(
         "The client sees no end of the connection while the child lives",
         LEAK,
         _CHILD_CLOSES,
@@ -129,13 +163,25 @@ BROKEN_CLAIMS = (
         "What a child sends by its parent's ZeroMQ socket does not arrive, and nobody says so",
         MESSAGES,
         _SENT_BY_ITS_OWN,
-        lambda result: not _told(result)[0]["arrived"] and _told(result)[0]["said"] is None,
+        lambda result: not _told(result)[1]["arrived"] and _told(result)[1]["said"] is None,
     ),
     BrokenClaim(
         "With a context of its own, it arrives",
         MESSAGES,
         _OWN_NOT_SENT,
-        lambda result: _told(result)[1]["arrived"],
+        lambda result: _told(result)[2]["arrived"],
+    ),
+    BrokenClaim(
+        "A child that receives by it does not come back, not even when its time is up",
+        MESSAGES,
+        _RECEIVES_BY_ITS_OWN,
+        lambda result: _told(result)[0]["said"] == "stuck",
+    ),
+    BrokenClaim(
+        "It does not sleep meanwhile: it computes",
+        MESSAGES,
+        _SLEEPS,
+        lambda result: _told(result)[0]["computed"] > 0.1,
     ),
     BrokenClaim(
         "After the child has used the TLS session, the parent's next message is refused",
@@ -148,6 +194,49 @@ BROKEN_CLAIMS = (
         FAREWELL,
         _WITH_FAREWELL,
         lambda result: result.output.count("written once or twice?") == 1,
+    ),
+    BrokenClaim(
+        "fork() takes over 5 times as long with 256 MB in use",
+        DEAR,
+        _MAPPED_AS_SHARED,
+        lambda result: _part(result, "256 MB", "next to nothing") > 5,
+    ),
+    BrokenClaim(
+        "The page tables have grown by 8 bytes for each page",
+        DEAR,
+        _ONE_HALF_IN_USE,
+        lambda result: 7.5 < _per_page(result) < 12,
+    ),
+    BrokenClaim(
+        "As much memory, mapped as shared, costs fork() under a third of that",
+        DEAR,
+        _MAPPED_AS_PRIVATE,
+        lambda result: _part(result, "256 MB, shared", "256 MB") < 1 / 3,
+    ),
+    BrokenClaim(
+        "A byte in each huge page copies under a tenth of them",
+        HUGE,
+        _MANY_BYTES,
+        lambda result: result.told["copied"] < 25,
+    ),
+    BrokenClaim(
+        "In every Python found here, a child that reads lists copies over a quarter of them",
+        READER,
+        _READS_AN_ARRAY,
+        lambda result: result.told["copied"] / result.told["size"] > 0.25,
+    ),
+    BrokenClaim(
+        "In a notebook, too, os._exit ends a forked child",
+        IN_A_KERNEL,
+        _NEITHER_EXITS,
+        lambda result: _endings(result)[0]["ended"],
+    ),
+    BrokenClaim("sys.exit does not", IN_A_KERNEL, _BOTH_EXIT, lambda result: not _endings(result)[1]["ended"]),
+    BrokenClaim(
+        "The child goes on, and holds the kernel's sockets",
+        IN_A_KERNEL,
+        _BOTH_EXIT,
+        lambda result: _endings(result)[1]["sockets"] > 5,
     ),
     nothing_left("Nothing that this appendix started is running", FAREWELL),
 )

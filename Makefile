@@ -1,6 +1,6 @@
 # make lab         JupyterLab on your own copy of the notebooks        make serve      the server, on port 8000
 # make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
-# make test-quick  the same in under two minutes                        make notebooks  run all notebooks again
+# make test-quick  without the slow ones, two minutes                  make notebooks  run all notebooks again
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed.
 
@@ -9,6 +9,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.test-ready
+# Tests wait for processes most of the time. More than two at once would need a core each.
+TWO_AT_ONCE := -n 2 --dist worksteal
 
 .PHONY: lab serve test test-quick prove notebooks clean
 
@@ -19,10 +21,10 @@ serve: $(READY)
 	$(RUN) -m lab_support serve $(FLAGS)
 
 test: $(TEST_READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(TWO_AT_ONCE)
 
 test-quick: $(TEST_READY)
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow"
 
 prove: $(TEST_READY)
 	$(RUN) -m tests.prove

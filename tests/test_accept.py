@@ -13,6 +13,8 @@ from lab_support.instruments.kernel import accept_queues
 from tests.benchmarks.accept_strategies import Answers, api_pids, ask, measure
 from tests.running_server import RunningServer, running_server
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport", "handoff")
 O_CLOEXEC = 0o2000000
 

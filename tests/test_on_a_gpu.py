@@ -57,6 +57,7 @@ def memory_used(device: str, pids: dict[str, int]) -> int:
     return sum(size.pss for size in sizes if size)
 
 
+@pytest.mark.slow
 def test_no_process_but_engine_cores_holds_the_device(device):
     with running_server(device=device, **SHARE) as server:
         for _ in range(4):  # so that every kind of process has had work
@@ -69,6 +70,7 @@ def test_no_process_but_engine_cores_holds_the_device(device):
             assert told <= {"engine-0"}
 
 
+@pytest.mark.slow
 def test_api_servers_are_up_while_the_model_loads(device, tmp_path):
     """Up: past all imports and in their event loop, which shows as an epoll descriptor. Loading: more than half of the
     weights are still to come. The model, made on the device, is one that takes longer than an API server's start."""

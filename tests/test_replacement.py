@@ -18,6 +18,8 @@ from tests.benchmarks.accept_strategies import Answers, address_of, answer_queue
 from tests.kill_trial import Streams, find
 from tests.running_server import RunningServer, running_server
 
+pytestmark = pytest.mark.slow
+
 ONE_SOCKET = ("shared", "exclusive", "least-loaded", "handoff")
 QUEUED = 50
 CLOSE = b"connection: close\r\n"

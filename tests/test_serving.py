@@ -31,6 +31,7 @@ def test_every_answer_says_who_served_it(server: RunningServer) -> None:
     assert answer.headers["x-request-id"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_engine_cores_start_by_every_method(method: str) -> None:
     with running_server(start_method=method, data_parallel_size=2, api_server_count=1) as server:
@@ -76,6 +77,7 @@ def listening_inode(server: RunningServer) -> str:
     raise AssertionError("nobody listens")
 
 
+@pytest.mark.slow
 def test_several_engine_cores_share_the_requests() -> None:
     with running_server(data_parallel_size=2, api_server_count=2) as server:
         engines: Counter[str] = Counter()

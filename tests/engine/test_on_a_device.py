@@ -107,6 +107,7 @@ def rms(differences: torch.Tensor) -> float:
     return differences.pow(2).mean().sqrt().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_bfloat16_logits_are_within_bfloat16_s_error_of_float32_s(kind, device, tmp_path):
@@ -119,6 +120,7 @@ def test_in_bfloat16_logits_are_within_bfloat16_s_error_of_float32_s(kind, devic
     assert 0 < found < 2 * error, "0 would be no bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
 @pytest.mark.parametrize("sizes", SIZES_OF_BATCHES.values(), ids=list(SIZES_OF_BATCHES))
 def test_in_bfloat16_preempted_and_mixed_batches_answer_within_its_error(sizes, device, folder):

@@ -211,6 +211,7 @@ def said(kernel: Kernel, cell: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_a_process_cell_is_checked_by_its_result(kernel):
     task = exercise("00.2")
     said(kernel, task.skeleton)

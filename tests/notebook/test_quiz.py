@@ -129,6 +129,7 @@ def test_answers_that_do_not_fit_are_refused_before_any_is_kept(own_record):
 CELL = 'import lab_support.notebook as lab\nlab.quiz("00")'
 
 
+@pytest.mark.slow
 def test_a_published_notebook_shows_the_questions_and_no_answers(tmp_path):
     notebook = new_notebook(cells=[new_code_cell(CELL)])
     build.execute(notebook, tmp_path)
@@ -139,6 +140,7 @@ def test_a_published_notebook_shows_the_questions_and_no_answers(tmp_path):
         assert not any(option.feedback in str(data) for option in getattr(question, "options", []))
 
 
+@pytest.mark.slow
 def test_in_a_kernel_widget_and_words_are_one_output():
     with running_kernel() as kernel:
         kernel.client.execute(CELL)

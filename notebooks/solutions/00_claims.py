@@ -18,6 +18,22 @@ emit(
 )
 """
 _WITH_FOUR = changed(_LOOK_AT_IT, "api_server_count=2", "api_server_count=4")
+_STOP_ONE = """\
+import os, requests, signal
+import lab_support.notebook as lab
+from lab_support.notebook.script import emit
+
+def who_answers():
+    try:
+        return requests.get(f"{server.url}/version", timeout=1).headers["x-served-by"]
+    except requests.RequestException:
+        return "nobody in time"
+
+with lab.live_server(api_server_count=2, accept="shared") as server:
+    os.kill(server.pids["api-0"], signal.SIGSTOP)
+    emit(answered_by=[who_answers() for _ in range(10)])
+    os.kill(server.pids["api-0"], signal.SIGCONT)
+"""
 _GIVE_IT_WORK = """\
 import lab_support.notebook as lab
 from lab_support.notebook.script import emit
@@ -91,6 +107,12 @@ def _one_waits_and_more_are_refused(program: str) -> str:
 
 
 BROKEN_CLAIMS = (
+    BrokenClaim(
+        "While one process stands still, the other answers all",
+        _STOP_ONE,
+        changed(_STOP_ONE, 'accept="shared"', 'accept="reuseport"'),
+        lambda result: _told(result)["answered_by"] == ["api-1"] * 10,
+    ),
     BrokenClaim(
         "The launcher and both API servers hold the listening socket, and nobody else",
         _LOOK_AT_IT,

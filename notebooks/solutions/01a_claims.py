@@ -65,8 +65,8 @@ _MANY_BYTES = changed(HUGE, "write(2 << 20)", "write(4 * mmap.PAGESIZE)")
 _READS_AN_ARRAY = changed(
     READER, "[[number] for number in range(500_000)]", '__import__("array").array("d", bytes(32 << 20))'
 )
-_NEITHER_EXITS = changed(IN_A_KERNEL, '("os._exit(0)", "sys.exit(0)")', '("sys.exit(1)", "sys.exit(0)")')
-_BOTH_EXIT = changed(IN_A_KERNEL, '("os._exit(0)", "sys.exit(0)")', '("os._exit(0)", "os._exit(1)")')
+_NEITHER_EXITS = changed(IN_A_KERNEL, '("os._exit(0)", ', '("sys.exit(1)", ')
+_ALL_EXIT = changed(IN_A_KERNEL, '"sys.exit(0)", "pass")', '"os._exit(1)", "os._exit(2)")')
 _WITH_FAREWELL = changed(FAREWELL, "    os._exit(0)\n", "    raise SystemExit\n")
 
 
@@ -238,11 +238,16 @@ BROKEN_CLAIMS = (
         _NEITHER_EXITS,
         lambda result: _endings(result)[0]["ended"],
     ),
-    BrokenClaim("sys.exit does not", IN_A_KERNEL, _BOTH_EXIT, lambda result: not _endings(result)[1]["ended"]),
+    BrokenClaim(
+        "sys.exit does not, and neither does the end of the cell",
+        IN_A_KERNEL,
+        _ALL_EXIT,
+        lambda result: not any(each["ended"] for each in _endings(result)[1:]),
+    ),
     BrokenClaim(
         "The child goes on, and holds the kernel's sockets",
         IN_A_KERNEL,
-        _BOTH_EXIT,
+        _ALL_EXIT,
         lambda result: _endings(result)[1]["sockets"] > 5,
     ),
     nothing_left("Nothing that this appendix started is running", FAREWELL),

@@ -144,6 +144,12 @@ def is_running(identity: Identity) -> bool:
     return process is not None and process.identity == identity and not process.ended
 
 
+def has_ended(pid: int) -> bool:
+    """Whether `pid` has ended, be it waited for or not. Until it is, what /proc has of it belongs to root."""
+    process = read_process(pid)
+    return process is None or process.ended
+
+
 def read_memory(pid: int) -> Memory | None:
     """Memory from /proc/PID/smaps_rollup, or None if the process has ended."""
     _require_linux()
@@ -240,7 +246,12 @@ def process_tree(pid: int) -> list[Process]:
 
 def read_descriptors(pid: int) -> list[Descriptor]:
     """The descriptor table of `pid`, by number; empty if it has ended."""
-    return _descriptor_table(pid, listening_sockets())
+    try:
+        return _descriptor_table(pid, listening_sockets())
+    except PermissionError:
+        if has_ended(pid):
+            return []
+        raise
 
 
 def _descriptor_table(pid: int, listening: dict[int, ListeningSocket]) -> list[Descriptor]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from lab_support.instruments import proc
+from tests.instruments.as_nobody import as_nobody, needs_root
 
 CHILD = """
 import os, select, socket, subprocess, sys, threading
@@ -65,6 +66,18 @@ def test_a_process_that_ended_but_was_not_waited_for_does_not_run():
     assert proc.read_memory(child.pid) is None
     os.close(ended)
     child.wait()
+
+
+@needs_root
+def test_to_an_ordinary_user_too_who_ended_but_was_not_waited_for_has_nothing():
+    def look():
+        child = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        seen = proc.read_descriptors(child.pid), proc.read_memory(child.pid), proc.mapped_libraries(child.pid)
+        child.wait()
+        return seen
+
+    assert as_nobody(look) == ([], None, frozenset())
 
 
 def test_a_name_with_spaces_and_parentheses_is_read_whole():

@@ -66,6 +66,9 @@ BROKEN_CLAIMS = (
         lambda result: result.told["at_its_end"] is False,
     ),
     BrokenClaim(
+        "The socket at which it waits counts it", IN_FLIGHT, _NOT_SENT, lambda result: result.told["counted"] == 1
+    ),
+    BrokenClaim(
         "With pass_fds the next program has the socket, under the same number",
         PASS_FDS,
         changed(PASS_FDS, "pass_fds=passed", "pass_fds=[]"),

@@ -197,7 +197,7 @@ BROKEN_CLAIMS = (
         lambda result: _told(result)[2]["arrived"],
     ),
     BrokenClaim(
-        "A child that receives by it does not come back, not even when its time is up",
+        "A child that receives by its parent's socket does not come back, not even when its time is up",
         MESSAGES,
         _RECEIVES_BY_ITS_OWN,
         lambda result: _told(result)[0]["said"] == "stuck",

@@ -32,15 +32,20 @@ MODEL = "() => window.jupyterapp.shell.currentWidget.model.sharedModel.toJSON()"
 
 
 @contextmanager
-def after_run_all(folder: Path, name: str, number: str = "00", height: int = 1000) -> Iterator[Any]:
-    """The page of notebook `name` in the workspace `folder` after Run All; `lab open` brings notebook `number` too."""
+def empty_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
+    """Of a browser without JupyterLab. Sizes in pixels."""
     playwright = pytest.importorskip("playwright.sync_api")
     with (
-        _jupyterlab(folder, number) as address,
         playwright.sync_playwright() as browsers,
         browsers.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
     ):
-        page = browser.new_page(viewport={"width": 1280, "height": height})
+        yield browser.new_page(viewport={"width": width, "height": height})
+
+
+@contextmanager
+def after_run_all(folder: Path, name: str, number: str = "00", height: int = 1000) -> Iterator[Any]:
+    """The page of notebook `name` in the workspace `folder` after Run All; `lab open` brings notebook `number` too."""
+    with _jupyterlab(folder, number) as address, empty_page(height=height) as page:
         page.goto(f"{address}/lab/tree/{name}?token={_TOKEN}&reset", wait_until="domcontentloaded")
         page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
         page.evaluate(_KERNEL_READY)

@@ -82,8 +82,11 @@ def counted(count: int, what: str) -> str:
     """`1 pipe`, `3 processes`, `2 shared memories`."""
     if count == 1:
         return f"1 {what}"
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith("ss") else f"{what}s"
-    return f"{count} {plural}"
+    if what.endswith(("s", "x", "ch", "sh")):
+        return f"{count} {what}es"
+    if what.endswith("y") and what[-2] not in "aeiou":
+        return f"{count} {what[:-1]}ies"
+    return f"{count} {what}s"
 
 
 def size_text(size: int) -> str:

@@ -6,6 +6,7 @@ tree in order, the rows come from `xray_rows.py`. Colours are Okabe and Ito's an
 and marks say. Pure functions; no library.
 """
 
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,11 +33,12 @@ _STATES = {"T": "stopped", "t": "traced", "D": "stuck in the kernel"}
 _THICK = frozenset({xray_graph.LISTENING_SOCKET, xray_graph.SHARED_MEMORY, xray_graph.GPU_DEVICE})
 
 # All in pixels. A digit or letter of the pills' font takes _CHARACTER, one of the title's about _TITLE_CHARACTER.
+# JupyterLab shows a picture as wide as it is, and cuts off what its page has no room for: lines of words end before.
 _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
-_TITLE, _LINE = 44, 17
-_DETAIL_CHARACTERS, _LEAST_WIDTH, _PID_CHARACTERS = 38, 860, 7
+_TITLE, _TITLE_LINE, _LINE, _NOTE_CHARACTER = 44, 20, 17, 6.6
+_DETAIL_CHARACTERS, _LEAST_WIDTH = 38, 840
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def svg(graph: Graph, before: Graph | None = None) -> str:
     arranged = arrange(graph)
     change = xray_graph.compare(before, graph) if before else None
     places = _places(graph, arranged)
-    notes = _notes(arranged, graph, change, places.width)
+    notes = _notes(arranged, graph, change)
     bottom = places.row(len(arranged.rows)) + 4
     height = bottom + _LINE * len(notes) + _MARGIN
     names = {process.pid: label(graph, process) for process in arranged.processes}
@@ -84,11 +86,10 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     columns = {process.pid: left + _COLUMN * (index + 0.5) for index, process in enumerate(arranged.processes)}
     # What is outside stands on the lowest level: no line leads there.
     levels = {process.pid: deepest if process.outside else depths[process.pid] for process in arranged.processes}
-    boxes: dict[int, float] = {pid: _TITLE + _LEVEL * level for pid, level in levels.items()}
-    # With room for the longest pid, so that a picture is as wide whatever its root's is.
-    title = 2 * _MARGIN + int(_TITLE_CHARACTER * (len(finding(graph)) - len(str(graph.root)) + _PID_CHARACTERS))
-    width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN, title)
-    return _Places(width, columns, boxes, _TITLE + _LEVEL * deepest + _BOX_HEIGHT + 22)
+    top = _TITLE + _TITLE_LINE * (len(_title_lines(graph)) - 1)
+    boxes: dict[int, float] = {pid: top + _LEVEL * level for pid, level in levels.items()}
+    width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN)
+    return _Places(width, columns, boxes, top + _LEVEL * deepest + _BOX_HEIGHT + 22)
 
 
 # ---- frame -----------------------------------------------------------------------------------------------------------
@@ -104,14 +105,29 @@ def _head(graph: Graph, arranged: Rows, names: dict[int, str], width: float, hei
     yield f'<title id="xray-title">{escape(finding(graph))}</title>'
     yield f'<desc id="xray-words">{escape(" ".join([*words, *arranged.left_out, *graph.notes]))}</desc>'
     yield f'<rect width="{width:.0f}" height="{height:.0f}" fill="white"/>'
-    yield _text(_MARGIN, 25, finding(graph), 15, INK, weight="bold")
+    for index, line in enumerate(_title_lines(graph)):
+        yield _text(_MARGIN, 25 + _TITLE_LINE * index, line, 15, INK, weight="bold")
 
 
-def _notes(arranged: Rows, graph: Graph, change: Difference | None, width: int) -> list[str]:
+def _title_lines(graph: Graph) -> list[str]:
+    """The finding; where it needs several lines, they begin after its semicolons."""
+    lines: list[str] = []
+    for clause in re.split(r"(?<=;) ", finding(graph)):
+        together = _wrapped(" ".join([*lines[-1:], clause]), _TITLE_CHARACTER)
+        lines = [*lines[:-1], *together] if len(together) == 1 else [*lines, *_wrapped(clause, _TITLE_CHARACTER)]
+    return lines
+
+
+def _wrapped(words: str, character: float) -> list[str]:
+    """Lines that stay within the least width of a picture."""
+    return textwrap.wrap(words, int((_LEAST_WIDTH - 2 * _MARGIN) / character))
+
+
+def _notes(arranged: Rows, graph: Graph, change: Difference | None) -> list[str]:
     sentences = [_legend(arranged), *arranged.left_out, *graph.notes]
     if change:
         sentences.append(_change_words(change))
-    return [line for sentence in sentences for line in textwrap.wrap(sentence, int((width - 2 * _MARGIN) / 6.6))]
+    return [line for sentence in sentences for line in _wrapped(sentence, _NOTE_CHARACTER)]
 
 
 def _legend(arranged: Rows) -> str:

@@ -13,8 +13,9 @@ from lab_support.notebook import record
 
 STRICT = "LAB_STRICT"
 _ADVICE = (
-    "Your machine shows something else than the text says. Run the experiment again, with nothing else running. "
-    "If it stays so, your machine differs: believe what you measured, and go on."
+    "It is not so here. If you have just changed the cell above, this is what your change does. If not, run the "
+    "experiment again with nothing else running; if it stays so, this machine differs from the one that the text was "
+    "written on: believe what you measured, and go on."
 )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from lab_support.instruments.xray_rows import counted
 from lab_support.notebook.attempt import (
     UNTRIED,
     Attempt,
@@ -197,8 +198,8 @@ def cell(number: str, name: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """ "1 socket", "2 sockets"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """ "1 socket", "2 sockets", "3 processes"."""
+    return counted(number, noun)
 
 
 def _meaning(source: str) -> str:

@@ -81,7 +81,7 @@ def _predict_first(number: str) -> dict[str, str]:
     where = "in the cell above" if asked.words else f"by the cell that asks {number}, which has not run yet"
     what = f" ({asked.words})" if asked.words else ""
     plain = (
-        f"Predict first. The result is measured and waits for your prediction {number}{what}: choose {where},\n"
+        f"Predict first. The result is measured and waits for your prediction {number}{what}: {asked.steps(where)},\n"
         f'or by lab.answer("{number}", {example}). To see it without: lab.skip("{number}")'
     )
     words = html.escape(plain.removeprefix("Predict first."), quote=False).replace("\n", " ")

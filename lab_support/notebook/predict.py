@@ -66,7 +66,7 @@ def status(question: Question, now: predictions.Standing) -> str:
         return (
             "You have seen the result without a prediction."
             if now.seen
-            else f"Not answered yet. Without buttons: {call}"
+            else f"Not answered yet: {question.steps()}. Without buttons: {call}"
         )
     if question.rows and now.late is None:
         return f"You filled it in. {'You have seen the result.' if now.seen else _CHANGEABLE}"

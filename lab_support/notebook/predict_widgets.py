@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from lab_support.notebook import predictions
 from lab_support.notebook.cell_words import colour_of
 from lab_support.notebook.predict import status
-from lab_support.notebook.predictions import Question
+from lab_support.notebook.predictions import SKETCH_BUTTON, TABLE_BUTTON, Question
 from lab_support.notebook.views import escaped
 
 _STYLE = """<style>
@@ -74,7 +74,7 @@ class _Rows:
         choices = [("choose …", ""), *((text, letter) for letter, text in asked.options.items())]
         wide = widgets.Layout(width="100%")
         self._chosen = [widgets.Dropdown(options=choices, value="", layout=wide) for _ in asked.rows]
-        self._keep = widgets.Button(description="This is my table", button_style="primary", disabled=True)
+        self._keep = widgets.Button(description=TABLE_BUTTON, button_style="primary", disabled=True)
         for each in self._chosen:
             each.observe(lambda change: self._look(), names="value")
         self._keep.on_click(lambda button: _give(asked.number, "".join(self._letters), state))
@@ -108,7 +108,7 @@ class _Sketch:
             for label in asked.sketch
         ]  # fmt: skip
         self._picture = widgets.HTML()
-        self._keep = widgets.Button(description="This is my prediction", button_style="primary")
+        self._keep = widgets.Button(description=SKETCH_BUTTON, button_style="primary")
         self._keep.layout = widgets.Layout(width="auto", align_self="flex-start")
         for slider in self._sliders:
             slider.observe(lambda change: self._draw(), names="value")

@@ -13,6 +13,10 @@ from lab_support.notebook import record
 Answer = str | tuple[float, ...]
 """The letter of an option; one letter for each row of a table, "abca"; or the shares of a sketch, which sum to 1."""
 
+TABLE_BUTTON = "This is my table"
+SKETCH_BUTTON = "This is my prediction"
+"""Labels of the buttons, and what the words beside them call these buttons."""
+
 CLOSE = 0.15
 """A sketch is right if at most this part of the whole would have to move from one bar to another."""
 
@@ -62,6 +66,12 @@ class Question:
             expected = f"{len(self.sketch)} heights, one each for {', '.join(self.sketch)}, none below 0 and not all 0"
             raise PredictionError(f"got {heights!r}, expected {expected}")
         return tuple(round(number / sum(numbers), 4) for number in numbers)
+
+    def steps(self, where: str = "") -> str:
+        """How it is answered where there are widgets. where: such as "in the cell above"."""
+        what = f"{'choose in every row' if self.rows else 'set every bar' if self.sketch else 'choose'} {where}".strip()
+        button = TABLE_BUTTON if self.rows else SKETCH_BUTTON if self.sketch else ""
+        return f"{what}, then press “{button}”" if button else what
 
     def in_words(self, answer: Answer) -> str:
         """`c (about 4: all are woken)`, or `P1 25 %, P2 75 %`."""

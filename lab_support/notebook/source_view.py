@@ -16,6 +16,8 @@ import lab_support
 from lab_support.notebook.views import View, escaped, highlighted
 
 _ROOT = Path(lab_support.__file__).parents[1]
+_WHOLE_WORDS = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"  # JupyterLab's `pre` breaks in a word
+_FULL_LINE = 60  # characters
 
 
 def source(module: str, name: str = "") -> View:
@@ -29,13 +31,24 @@ def source(module: str, name: str = "") -> View:
     tree = ast.parse(text)
     if not name:
         words = ast.get_docstring(tree) or ""
-        return View(
-            f"{_place(path, module)}\n\n{words}", f"<div>{_place(path, module)}</div><pre>{escaped(words)}</pre>"
-        )
+        shown = f'<pre style="{_WHOLE_WORDS}">{escaped(_flowing(words))}</pre>'
+        return View(f"{_place(path, module)}\n\n{words}", f"<div>{_place(path, module)}</div>{shown}")
     first, last = _lines_of(tree, module, name)
     lines = textwrap.dedent("\n".join(text.splitlines()[first - 1 : last]))
     place = f"{_place(path, module)}, lines {first} to {last}: {name}"
     return View(f"# {place}\n{lines}", f"<div>{escaped(place)}</div>{highlighted(lines)}")
+
+
+def _flowing(words: str) -> str:
+    """Paragraphs whose lines end for want of room alone are one line each; lists and columns stay as they stand."""
+    return "\n\n".join(
+        paragraph.replace("\n", " ") if _is_prose(paragraph) else paragraph for paragraph in words.split("\n\n")
+    )
+
+
+def _is_prose(paragraph: str) -> bool:
+    *broken, _ = paragraph.split("\n")
+    return all(len(line) >= _FULL_LINE for line in broken) and not re.search(r"^\s|\S {2}", paragraph, re.MULTILINE)
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------

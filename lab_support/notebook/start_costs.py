@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lab_support.instruments.recordings import Recording
@@ -108,7 +109,7 @@ def start_costs(measured: ProcessResult | Recording, module: str = "") -> Costs:
 
 
 def _figure(costs: Costs, recorded: Costs | None, label: str) -> Picture:
-    figure = Figure(figsize=(9.8, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.8, 4.6), layout=ConstrainedLayoutEngine(wspace=0.08))
     left, right = figure.subplots(1, 2)
     methods = [method for method in _LOOKS if method in costs.methods or (recorded and method in recorded.methods)]
     for method in methods:

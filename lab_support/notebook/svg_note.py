@@ -5,6 +5,7 @@ import textwrap
 from html import escape
 
 _MARGIN, _LINE, _CHARACTER, _SIZE = 14, 17, 6.9, 12  # pixels
+_WIDEST = 840  # JupyterLab cuts off what its page has no room for
 _HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 \1 \2"')
 
 
@@ -13,7 +14,7 @@ def with_words_below(svg: str, words: str) -> str:
     found = _HEAD.search(svg)
     if found is None:
         return svg
-    width, height = float(found[1]), float(found[2])
+    width, height = min(float(found[1]), _WIDEST), float(found[2])
     lines = textwrap.wrap(words, max(20, int((width - 2 * _MARGIN) / _CHARACTER)))
     taller = height + _LINE * len(lines) + _MARGIN
     head = f'width="{found[1]}" height="{taller:g}" viewBox="0 0 {found[1]} {taller:g}"'

@@ -19,6 +19,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from lab_support.instruments import proc, process_name, xray, xray_graph, xray_rows, xray_text
 from lab_support.instruments.xray_graph import Graph, Hold, KernelObject, ProcessNode
@@ -26,6 +28,7 @@ from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, nee
 from tests.running_server import RunningServer
 
 SVG = "{http://www.w3.org/2000/svg}"
+JUPYTERLAB_SHOWS = 848  # pixels of a picture, in a window of 1280 with the list of files open
 
 # A parent with two forked children and one of everything; what it says is which number is what.
 TREE = """
@@ -410,6 +413,42 @@ def test_nothing_in_the_picture_overlaps_or_leaves_it(children):
             apart = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
             below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
             assert apart or below, (one, other)
+
+
+def two_ports(children: int, name: str = "launcher") -> Graph:
+    """`a_server`, of which the launcher listens on a second port, so that there is more to be said in the title."""
+    graph = a_server(children)
+    root = replace(graph.processes[0], name=name)
+    other = KernelObject("socket:2", "listening socket", "127.0.0.1:40999", (2,), 40999, limit=5)
+    return replace(
+        graph,
+        processes=(root, *graph.processes[1:]),
+        objects=(*graph.objects, other),
+        holds=(*graph.holds, Hold(1, "socket:2", 6, "read and write")),
+        notes=("a remark that goes on and on, " * 12,),
+    )
+
+
+@pytest.mark.parametrize("name", ["launcher", "a launcher of a name that is long", "longer " * 20 + "name"])
+@pytest.mark.parametrize("children", [2, 30])
+def test_no_line_of_words_is_cut_off_where_a_page_is_as_narrow_as_the_narrowest_picture(children, name):
+    graph = two_ports(children, name)
+    root = ElementTree.fromstring(xray.svg(graph))
+    narrowest = float(ElementTree.fromstring(xray.svg(a_server(0))).get("width"))
+    assert narrowest <= JUPYTERLAB_SHOWS
+    lines = [(one, end_of(one)) for one in root.iter(f"{SVG}text") if one.get("text-anchor") is None and one.text]
+    assert [(one.text, end) for one, end in lines if end > narrowest] == []
+    titles = [one for one, _ in lines if one.get("font-size") == "15"]
+    assert " ".join(one.text for one in titles) == " ".join(xray_text.finding(graph).split())
+    below = min(float(one.get("y")) for one in root.iter(f"{SVG}rect") if one.get("y"))
+    assert max(float(one.get("y")) for one in titles) < below, "the boxes begin below the last line of the title"
+
+
+def end_of(text: ElementTree.Element) -> float:
+    """Where a line of words ends, in the font that the picture asks for first, from its own metrics. In pixels."""
+    font = FontProperties(family="DejaVu Sans", weight=text.get("font-weight") or "normal")
+    words = TextPath((0, 0), text.text, size=float(text.get("font-size")), prop=font)
+    return float(text.get("x")) + words.get_extents().x1
 
 
 def test_the_picture_says_in_words_what_it_shows(seen):

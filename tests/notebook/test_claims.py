@@ -26,9 +26,12 @@ def test_it_is_shown_and_kept(arguments, shown, outcome, capsys):
     assert [entry.fields["outcome"] for entry in record.entries("claim", WORDS)] == [outcome]
 
 
-def test_a_reader_whose_machine_differs_is_told_what_to_do(capsys):
+def test_a_reader_is_told_first_that_a_change_of_theirs_does_this_and_then_that_the_machine_may_differ(capsys):
     lab.claim(WORDS, False)
-    assert "Run the experiment again" in capsys.readouterr().out
+    advice = capsys.readouterr().out.partition("\n")[2].strip()
+    parts = ["It is not so here.", "If you have just changed the cell above", "If not, run the experiment again"]
+    places = [advice.find(part) for part in [*parts, "this machine differs"]]
+    assert places == sorted(places) and places[0] == 0, advice
 
 
 @pytest.mark.parametrize("variable", [record.STABLE, record.BATCH, "LAB_STRICT"])

@@ -1,5 +1,6 @@
 """A table that the reader fills in before it is measured: as calls, and what is refused."""
 
+import ipywidgets as widgets
 import pytest
 
 import lab_support.notebook as lab
@@ -28,6 +29,32 @@ def test_it_waits_until_it_is_filled_in_and_then_marks_each_row():
         "You filled it in. ✘ 2 of 3 rows as measured.",
     ]
     assert [entry.fields["right"] for entry in record.entries("prediction") if "right" in entry.fields] == [False]
+
+
+def test_what_waits_and_the_question_name_the_button_as_it_is_labelled(capsys):
+    button = button_of(panel(predictions.question("01.5")))
+    told = f"choose in every row in the cell above, then press “{button.description}”"
+    assert told in repr(lab.filled_in("01.5", MEASURED))
+    lab.predict("01.5", "what the child gets", options=OPTIONS, rows=ROWS)
+    assert f"Not answered yet: choose in every row, then press “{button.description}”." in capsys.readouterr().out
+
+
+def test_a_sketch_names_its_button_too_and_a_choice_has_none():
+    lab.predict("01.6", "shares", sketch=["P1", "P2"])
+    button = button_of(panel(predictions.question("01.6")))
+    waiting = repr(lab.after_prediction("01.6", lambda: "shares"))
+    assert f"set every bar in the cell above, then press “{button.description}”" in waiting
+    lab.predict("01.7", "wake-ups", options=OPTIONS)
+    assert "choose in the cell above,\nor by" in repr(lab.after_prediction("01.7", lambda: "wake-ups"))
+
+
+def button_of(shown: widgets.VBox) -> widgets.Button:
+    """The one button among all that a panel shows."""
+    inside = [shown]
+    for each in inside:
+        inside += getattr(each, "children", ())
+    (button,) = (each for each in inside if isinstance(each, widgets.Button))
+    return button
 
 
 def test_all_right_counts_as_right_and_what_was_seen_is_a_column():

@@ -7,6 +7,20 @@ import textwrap
 import pytest
 
 import lab_support.notebook as lab
+from tests.in_jupyterlab import empty_page, needs_chromium
+
+_JUPYTERLAB = "<style>pre { white-space: pre-wrap; word-break: break-all; overflow-wrap: break-word }</style>"
+_BROKEN_WORDS = """() => {
+    const texts = document.createTreeWalker(document.querySelector("pre"), NodeFilter.SHOW_TEXT), broken = []
+    for (let text = texts.nextNode(); text; text = texts.nextNode())
+        for (const word of text.data.matchAll(/[\\w]+/g)) {
+            const range = document.createRange()
+            range.setStart(text, word.index)
+            range.setEnd(text, word.index + word[0].length)
+            if (range.getClientRects().length > 1) broken.push(word[0])
+        }
+    return broken
+}"""
 
 
 def test_a_method_is_shown_whole_with_its_place():
@@ -37,6 +51,23 @@ def test_functions_classes_and_values_are_found(module, name, words):
 
 def test_without_a_name_a_kind_of_process_shows_its_card():
     assert "Started by:" in lab.source("lab_support.processes.api_server").text
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_what_a_file_says_of_itself_breaks_between_words_however_narrow_the_page():
+    shown = lab.source("lab_support.boundary.listen_socket").html
+    assert "listen(2)\nat once" not in shown, "a paragraph flows: the file's line ends mean nothing"
+    for width in (500, 777, 848):
+        with empty_page(width) as page:
+            page.set_content(_JUPYTERLAB + shown)
+            assert page.evaluate(_BROKEN_WORDS) == []
+
+
+def test_a_card_and_its_columns_stand_as_in_the_file():
+    card = lab.source("lab_support.processes.api_server")
+    assert "\nStarted by:  launcher" in card.html and "\n             Addresses, Retire" in card.html
+    assert "listen(2)\nat once" in lab.source("lab_support.boundary.listen_socket").text
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,15 @@ def test_the_figure_says_how_many_times_as_long_and_where_its_bands_come_from():
     assert picture.png()
 
 
+@pytest.mark.parametrize("module", ["", "torch"])
+def test_there_is_room_between_the_left_chart_and_the_label_of_the_right_one(module):
+    figure = lab.start_costs(recordings.load("start_methods"), module).figure().figure
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    room = right.yaxis.label.get_window_extent().x0 - left.get_tightbbox().x1
+    assert room > 0.3 * figure.dpi, "a third of an inch"
+
+
 def test_a_kernel_that_does_not_tell_memory_still_gets_the_times():
     without = [{**each, "uss": [], "pss": [], "rss": []} for each in COSTS.samples]
     costs = Costs(tuple(without))

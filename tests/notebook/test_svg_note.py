@@ -23,6 +23,13 @@ def test_the_picture_grows_by_the_lines_that_the_words_need():
         )
 
 
+def test_below_a_wide_picture_the_words_stay_where_a_page_shows_them():
+    lines = [
+        with_words_below(PICTURE.replace("300", width), "many words " * 40).count("<text") for width in ("840", "3000")
+    ]
+    assert lines[0] == lines[1] > 3
+
+
 def test_a_picture_that_says_no_size_is_left_alone():
     assert with_words_below("<svg/>", "words") == "<svg/>"
 

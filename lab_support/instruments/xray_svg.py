@@ -38,7 +38,7 @@ _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
 _TITLE, _TITLE_LINE, _LINE, _NOTE_CHARACTER = 44, 20, 17, 6.6
-_DETAIL_CHARACTERS, _LEAST_WIDTH = 38, 840
+_DETAIL_CHARACTERS, _CAPTION_CHARACTERS, _LEAST_WIDTH = 38, 16, 840
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +285,8 @@ def _pill(row: Row, one: Terminal, x: float, y: float, colour: str) -> Iterator[
     )
     yield _text(x, y + 4, text, 11, _on(colour) if filled else INK, anchor="middle")
     below = epoll_words(row, one) or ("mapped" if one.mapped and text != "mapped" else "")
-    if below:
-        yield _text(x, y + 21, below, 10, GREY, anchor="middle", halo=True)
+    for index, line in enumerate(textwrap.wrap(below, _CAPTION_CHARACTERS)):
+        yield _text(x, y + 21 + 11 * index, line, 10, GREY, anchor="middle", halo=True)
 
 
 def _pill_text(one: Terminal) -> str:

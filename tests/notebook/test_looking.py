@@ -117,6 +117,21 @@ def test_an_xray_says_who_holds_the_listening_socket_and_leaves_out_who_looks(li
     assert metadata["image/svg+xml"]["alt"] == data["text/plain"] == str(seen)
 
 
+@pytest.mark.slow
+def test_the_xray_of_a_large_server_is_as_wide_as_the_page_and_its_captions_as_a_column():
+    with lab.live_server(api_server_count=4, accept="exclusive") as server:
+        picture = ElementTree.fromstring(lab.xray(server)._repr_mimebundle_()[0]["image/svg+xml"])
+    drawn = float(picture.get("viewBox").split()[2])
+    assert float(picture.get("width")) <= 840 < drawn
+    captions = [
+        one.text
+        for one in picture.iter("{http://www.w3.org/2000/svg}text")
+        if one.text and one.get("font-size") == "10"
+    ]
+    assert captions.count("exclusive") == 4
+    assert max(len(each) for each in captions if each.startswith("epoll")) <= 16
+
+
 def test_a_published_xray_has_labels_for_pids_and_every_other_number_as_it_is(live, monkeypatch):
     plain = lab.xray(live)
     svg = plain._repr_mimebundle_()[0]["image/svg+xml"]

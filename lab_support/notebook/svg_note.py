@@ -6,7 +6,7 @@ from html import escape
 
 _MARGIN, _LINE, _CHARACTER, _SIZE = 14, 17, 6.9, 12  # pixels
 _WIDEST = 840  # JupyterLab cuts off what its page has no room for
-_HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 \1 \2"')
+_HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
 def with_words_below(svg: str, words: str) -> str:
@@ -14,11 +14,12 @@ def with_words_below(svg: str, words: str) -> str:
     found = _HEAD.search(svg)
     if found is None:
         return svg
-    width, height = min(float(found[1]), _WIDEST), float(found[2])
-    lines = textwrap.wrap(words, max(20, int((width - 2 * _MARGIN) / _CHARACTER)))
+    shown, _, width, height = map(float, found.groups())
+    room = width if shown <= _WIDEST else _WIDEST  # a wide picture that is shown smaller is seen to its right end
+    lines = textwrap.wrap(words, max(20, int((room - 2 * _MARGIN) / _CHARACTER)))
     taller = height + _LINE * len(lines) + _MARGIN
-    head = f'width="{found[1]}" height="{taller:g}" viewBox="0 0 {found[1]} {taller:g}"'
-    below = [f'<rect x="0" y="{height:g}" width="{found[1]}" height="{taller - height:g}" fill="white"/>']
+    head = f'width="{shown:g}" height="{taller * shown / width:g}" viewBox="0 0 {width:g} {taller:g}"'
+    below = [f'<rect x="0" y="{height:g}" width="{width:g}" height="{taller - height:g}" fill="white"/>']
     for number, line in enumerate(lines, 1):
         y = height + _LINE * number
         below.append(f'<text x="{_MARGIN}" y="{y:g}" font-size="{_SIZE}" fill="#222222">{escape(line)}</text>')

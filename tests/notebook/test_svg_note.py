@@ -30,6 +30,13 @@ def test_below_a_wide_picture_the_words_stay_where_a_page_shows_them():
     assert lines[0] == lines[1] > 3
 
 
+def test_below_a_picture_that_is_shown_smaller_they_are_shown_smaller_with_it():
+    halved = PICTURE.replace('width="300" height="100"', 'width="150" height="50"')
+    full, small = (ElementTree.fromstring(with_words_below(each, "a & b")) for each in (PICTURE, halved))
+    assert small.get("viewBox") == full.get("viewBox") and "a & b" in "".join(small.itertext())
+    assert float(small.get("height")) == float(full.get("height")) / 2
+
+
 def test_a_picture_that_says_no_size_is_left_alone():
     assert with_words_below("<svg/>", "words") == "<svg/>"
 

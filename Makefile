@@ -1,6 +1,6 @@
 # make lab         JupyterLab on your own copy of the notebooks        make serve      the server, on port 8000
 # make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
-# make test-quick  without the slow ones, two minutes                  make notebooks  run all notebooks again
+# make test-quick  without the slow ones, two to three minutes         make notebooks  run all notebooks again
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed.
 

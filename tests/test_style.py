@@ -12,9 +12,10 @@ TOOLS = {
     "format": ["ruff", "format", "--check", "--no-cache", "lab_support", "tests", "data"],
     "types": ["mypy"],
 }
+SLOW = {"types": pytest.mark.slow}
 
 
-@pytest.mark.parametrize("tool", ["rules", "format", pytest.param("types", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tool", [pytest.param(tool, marks=SLOW.get(tool, ())) for tool in TOOLS])
 def test_the_code_has_one_look(tool: str) -> None:
     command = [sys.executable, "-m", *TOOLS[tool]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -144,12 +144,6 @@ def is_running(identity: Identity) -> bool:
     return process is not None and process.identity == identity and not process.ended
 
 
-def has_ended(pid: int) -> bool:
-    """Whether `pid` has ended, be it waited for or not. Until it is, what /proc has of it belongs to root."""
-    process = read_process(pid)
-    return process is None or process.ended
-
-
 def read_memory(pid: int) -> Memory | None:
     """Memory from /proc/PID/smaps_rollup, or None if the process has ended."""
     _require_linux()
@@ -249,9 +243,10 @@ def read_descriptors(pid: int) -> list[Descriptor]:
     try:
         return _descriptor_table(pid, listening_sockets())
     except PermissionError:
-        if has_ended(pid):
-            return []
-        raise
+        process = read_process(pid)
+        if process and not process.ended:
+            raise
+        return []  # until it is waited for, what /proc has of it belongs to root
 
 
 def _descriptor_table(pid: int, listening: dict[int, ListeningSocket]) -> list[Descriptor]:

@@ -38,7 +38,7 @@ _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
 _TITLE, _TITLE_LINE, _LINE, _NOTE_CHARACTER = 44, 20, 17, 6.6
-_DETAIL_CHARACTERS, _CAPTION_CHARACTERS, _LEAST_WIDTH = 38, 16, 840
+_DETAIL_CHARACTERS, _CAPTION_CHARACTERS, PAGE_WIDTH = 38, 16, 840
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     levels = {process.pid: deepest if process.outside else depths[process.pid] for process in arranged.processes}
     top = _TITLE + _TITLE_LINE * (len(_title_lines(graph)) - 1)
     boxes: dict[int, float] = {pid: top + _LEVEL * level for pid, level in levels.items()}
-    width = max(_LEAST_WIDTH, left + _COLUMN * len(columns) + _MARGIN)
+    width = max(PAGE_WIDTH, left + _COLUMN * len(columns) + _MARGIN)
     return _Places(width, columns, boxes, top + _LEVEL * deepest + _BOX_HEIGHT + 22)
 
 
@@ -119,8 +119,8 @@ def _title_lines(graph: Graph) -> list[str]:
 
 
 def _wrapped(words: str, character: float) -> list[str]:
-    """Lines that stay within the least width of a picture."""
-    return textwrap.wrap(words, int((_LEAST_WIDTH - 2 * _MARGIN) / character))
+    """Lines that stay within the page, which is the least width of a picture."""
+    return textwrap.wrap(words, int((PAGE_WIDTH - 2 * _MARGIN) / character))
 
 
 def _notes(arranged: Rows, graph: Graph, change: Difference | None) -> list[str]:

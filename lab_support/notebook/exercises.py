@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from lab_support.instruments.xray_rows import counted
 from lab_support.notebook.attempt import (
     UNTRIED,
     Attempt,
@@ -38,7 +37,6 @@ __all__ = [
     "cell",
     "changed",
     "could_not_be_measured",
-    "count",
     "exercise",
     "failed",
     "nothing_left",
@@ -195,11 +193,6 @@ def cell(number: str, name: str) -> str:
             if first.startswith("%%python_process") and f"--name {name} " in f"{first} ":
                 return source if source.endswith("\n") else source + "\n"
     raise LookupError(f"got cell {name!r} of notebook {number!r}, expected a %%python_process cell with that --name")
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 socket", "2 sockets", "3 processes"."""
-    return counted(number, noun)
 
 
 def _meaning(source: str) -> str:

@@ -1,12 +1,24 @@
-"""A line of words at the foot of an SVG picture, such as the reader's prediction below an X-ray. A pure function."""
+"""SVG pictures on a page: no wider than it, and with words at their foot, such as the reader's prediction. Pure."""
 
 import re
 import textwrap
 from html import escape
 
+from lab_support.instruments.xray_svg import PAGE_WIDTH
+
 _MARGIN, _LINE, _CHARACTER, _SIZE = 14, 17, 6.9, 12  # pixels
-_WIDEST = 840  # JupyterLab cuts off what its page has no room for
 _HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 ([\d.]+) ([\d.]+)"')
+
+
+def within_the_page(svg: str) -> str:
+    """`svg`, shown smaller where it is wider than JupyterLab's page, which would cut off its right side."""
+    found = _HEAD.search(svg)
+    if found is None or float(found[1]) <= PAGE_WIDTH:
+        return svg
+    width, height = float(found[3]), float(found[4])
+    start, end = found.span()
+    head = f'width="{PAGE_WIDTH}" height="{height * PAGE_WIDTH / width:g}" viewBox="0 0 {width:g} {height:g}"'
+    return svg[:start] + head + svg[end:]
 
 
 def with_words_below(svg: str, words: str) -> str:
@@ -15,7 +27,7 @@ def with_words_below(svg: str, words: str) -> str:
     if found is None:
         return svg
     shown, _, width, height = map(float, found.groups())
-    room = width if shown <= _WIDEST else _WIDEST  # a wide picture that is shown smaller is seen to its right end
+    room = width if shown <= PAGE_WIDTH else PAGE_WIDTH  # a wide picture that is shown smaller is seen to its right end
     lines = textwrap.wrap(words, max(20, int((room - 2 * _MARGIN) / _CHARACTER)))
     taller = height + _LINE * len(lines) + _MARGIN
     head = f'width="{shown:g}" height="{taller * shown / width:g}" viewBox="0 0 {width:g} {taller:g}"'

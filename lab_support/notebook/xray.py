@@ -21,9 +21,8 @@ from lab_support.instruments.xray_text import label
 from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.live_server import Server
 from lab_support.notebook.record import STABLE
+from lab_support.notebook.svg_note import within_the_page
 
-_PAGE = 840
-"""Pixels for an output in JupyterLab's window of 1280."""
 _BEYOND_ALL_PIDS = 9_743_000  # Linux gives none above 2²²
 
 
@@ -161,12 +160,4 @@ def _renumbered(graph: Graph, numbers: dict[int, int]) -> Graph:
 
 
 def _bundle(svg: str, words: str) -> tuple[dict[str, str], dict[str, Any]]:
-    return {"image/svg+xml": _within_the_page(svg), "text/plain": words}, {"image/svg+xml": {"alt": words}}
-
-
-def _within_the_page(svg: str) -> str:
-    """The picture, smaller where it is wider than JupyterLab's page, which would cut off its right side."""
-    size = re.search(r'width="(\d+)" height="(\d+)"', svg)
-    if size is None or int(size[1]) <= _PAGE:
-        return svg
-    return svg.replace(size[0], f'width="{_PAGE}" height="{_PAGE * int(size[2]) // int(size[1])}"', 1)
+    return {"image/svg+xml": within_the_page(svg), "text/plain": words}, {"image/svg+xml": {"alt": words}}

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, count, failed, passed
+from lab_support.instruments.xray_rows import counted
+from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 HANG_UP = '''\
 %%python_process --name hang_up --timeout 10 --expect any --into served
@@ -177,10 +178,12 @@ def judge_hang_up(attempt: Attempt) -> Verdict:
     seen = attempt.measure(MEASURE_HANG_UP, inputs={"clients": _CLIENTS})
     good = sum(answer == ["hello", "ended"] for answer in seen["answers"])
     last, end = seen["answers"][-1]
-    measured = f"{count(good, 'client')} got hello and the end"
+    measured = f"{counted(good, 'client')} got hello and the end"
     if good < len(seen["answers"]):
         measured = f"client {len(seen['answers'])} got {last or 'nothing'}, {_ENDS[end]}"
-    measured += "; the server has ended" if seen["died"] else f"; the server holds {count(seen['kept'], 'connection')}"
+    measured += (
+        "; the server has ended" if seen["died"] else f"; the server holds {counted(seen['kept'], 'connection')}"
+    )
     children = len(attempt.processes) - 2  # besides the client and the server
     cause = _cause_of_hang_up(seen, good, last, end) or (NO_CHILD if children < _CLIENTS else "")
     expected = f"{_CLIENTS} clients get hello and the end, each from a child, and then the server holds no connection"

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, count, failed, passed
+from lab_support.instruments.xray_rows import counted
+from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 LAUNCH = '''\
 %%python_process --name launch --timeout 10 --expect any --into launched
@@ -196,9 +197,9 @@ def judge_launch(attempt: Attempt) -> Verdict:
     if "returned" in seen:
         return failed(f"`launch` returned {seen['returned']}", expected, WRONG_RETURN)
     measured = (
-        f"launch({_SERVERS}): {count(seen['alive'], 'API server')} run, {seen['holding']} of them with a listening "
-        f"socket; {count(seen['sockets'], 'listening socket')} at {count(seen['ports'], 'port')}; "
-        f"{count(seen['pids'], 'pid')} returned"
+        f"launch({_SERVERS}): {counted(seen['alive'], 'API server')} run, {seen['holding']} of them with a listening "
+        f"socket; {counted(seen['sockets'], 'listening socket')} at {counted(seen['ports'], 'port')}; "
+        f"{counted(seen['pids'], 'pid')} returned"
     )
     cause = _cause_of_launch(seen)
     return (

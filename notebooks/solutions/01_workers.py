@@ -1,6 +1,7 @@
 """01.2, should: workers that wait for ever for a lock that the reporter held when they were forked."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, count, failed, passed
+from lab_support.instruments.xray_rows import counted
+from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 WORKERS = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers
@@ -124,7 +125,9 @@ def judge_workers(attempt: Attempt) -> Verdict:
     children = run.processes[1:]
     expected = "three children end with 1, as each has one job in its list, while the reporter holds its own lock"
     if stuck := sum(child.killed for child in children):
-        return failed(f"{stuck} of {count(len(children), 'child process')} waited without end", expected, STILL_LOCKED)
+        return failed(
+            f"{stuck} of {counted(len(children), 'child process')} waited without end", expected, STILL_LOCKED
+        )
     codes = [child.exit_code for child in children]
     measured = f"exit codes of the children: {', '.join(map(str, codes)) or 'none, as there was no child'}"
     if len(children) < 3:

@@ -43,7 +43,6 @@ _GRANDCHILD = changed(
 )
 _EXIT_CODE_READ = UNGUARDED + 'if child.exitcode:\n    print("failed")\n'
 
-# With a time limit of its own, because an experiment has to end by itself.
 _METHOD_GUARDED = changed(RELATIVES, "file.write(METHOD + GUARDED)", "file.write(GUARDED)")
 _METHOD_GUARDED_AND_A_FILE = changed(_METHOD_GUARDED, '"it comes from standard input", "-"', '"it is in a file", path')
 _DEFAULT = """\

@@ -1,6 +1,7 @@
 """05.1, must: a launcher that has used the driver forks its workers, and they wait for ever."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, count, failed, passed
+from lab_support.instruments.xray_rows import counted
+from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 ORDER = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers
@@ -115,7 +116,7 @@ def judge_order(attempt: Attempt) -> Verdict:
     expected = "the launcher finds 99, and three workers, each a process, find 0, 1 and 2"
     codes = [each.exit_code for each in workers]
     if not seen["ended"]:
-        measured = f"it did not come back: {count(seen['hang'], 'worker')} waiting, exit codes of the others: {codes}"
+        measured = f"it did not come back: {counted(seen['hang'], 'worker')} waiting, exit codes of the others: {codes}"
         return failed(measured, expected, STUCK if seen["hang"] else REFUSED)
     said = seen["ended"][0]
     if isinstance(said, str):

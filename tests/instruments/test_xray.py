@@ -607,3 +607,19 @@ def xray_of(pid: int, port: int, processes: int) -> Graph:
             return graph
         os.sched_yield()
     raise AssertionError(f"never saw {processes} processes with port {port}: {xray_text.text(graph)}")
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [
+        (3, "child process", "3 child processes"),
+        (1, "child process", "1 child process"),
+        (2, "inbox", "2 inboxes"),
+        (0, "batch", "0 batches"),
+        (2, "copy", "2 copies"),
+        (2, "key", "2 keys"),
+        (2, "socket", "2 sockets"),
+    ],
+)
+def test_a_number_of_things_is_said_as_one_says_it(number, noun, words):
+    assert xray_rows.counted(number, noun) == words

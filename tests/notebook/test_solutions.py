@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.notebook import build
-from lab_support.notebook.exercises import KINDS, as_program, changed, count, exercise, solutions
+from lab_support.notebook.exercises import KINDS, as_program, changed, exercise, solutions
 from tests.notebook import solution_trials
 from tests.notebook.test_lint_of_cells import complaints
 
@@ -125,19 +125,3 @@ def test_every_claim_of_the_notebook_has_its_broken_variant(number):
     claimed = calls(number, "claim")
     broken = [claim.words for claim in solutions(number).broken_claims]
     assert [words for words in claimed if words not in broken] == []
-
-
-@pytest.mark.parametrize(
-    ("number", "noun", "words"),
-    [
-        (3, "child process", "3 child processes"),
-        (1, "child process", "1 child process"),
-        (2, "inbox", "2 inboxes"),
-        (0, "batch", "0 batches"),
-        (2, "copy", "2 copies"),
-        (2, "key", "2 keys"),
-        (2, "socket", "2 sockets"),
-    ],
-)
-def test_a_number_of_things_is_said_as_one_says_it(number, noun, words):
-    assert count(number, noun) == words

@@ -18,8 +18,8 @@ _NO_SOCKET_PICKLED = changed(
     TICKET,
     "ForkingPickler.dumps(sock)\n",
     "pickle.dumps(sock.family)\n",
-    "pickle.loads(pickled).close()\nemit(open",
-    "raise SystemExit\nemit(open",
+    "pickle.loads(pickled).close()\ntry:\n",
+    "raise SystemExit\ntry:\n",
 )
 _TWO_TICKETS = changed(
     TICKET,
@@ -135,7 +135,7 @@ BROKEN_CLAIMS = (
         "Until the pickle is loaded, the socket that the program has closed is open",
         TICKET,
         _NO_SOCKET_PICKLED,
-        lambda result: result.told["open_though_closed"] and not result.told["open_after_it_was_loaded"],
+        lambda result: result.told["open_though_closed"],
     ),
     BrokenClaim(
         "Such a pickle can be loaded once, and no second time",

@@ -12,6 +12,7 @@ queue. Queues are unbounded (high-water mark 0), as in vLLM: what bounds them is
 """
 
 import asyncio
+import errno
 import queue
 import socket
 import threading
@@ -27,6 +28,7 @@ from lab_support.boundary.messages import (
     Addresses,
     ApiServerJoined,
     ApiServerLeft,
+    EngineCoreGone,
     EngineReady,
     EngineStats,
     FromLauncher,
@@ -100,12 +102,17 @@ class ApiServerChannels:
             loop.call_soon(drain, receiving)  # for what came before anybody watched
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
-        """To one engine core that said it is ready. Never waits.
+        """To one engine core that said it is ready. Never waits; raises `EngineCoreGone` where it has ended.
 
         Sending may swallow the change of state that a reader of the same socket waits for. What engine cores say on
         this socket (EngineReady) all comes before anything is sent on it.
         """
-        self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+        try:
+            self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            raise EngineCoreGone(f"engine-{engine_index} has ended") from error
 
 
 class EngineCoreChannels:
@@ -160,12 +167,14 @@ class EngineCoreChannels:
         decode = decoder(ToEngineCore).decode
         try:
             while True:
-                for ready, _ in self._poller.poll():
-                    if ready == control:
-                        self._on_control()
-                    else:
-                        for frame in _waiting(ready):
+                ready = [each for each, _ in self._poller.poll()]
+                # Sockets first: the launcher's word may close one of them, and what its owner said last came before.
+                for dealer in ready:
+                    if dealer != control:
+                        for frame in _waiting(dealer):
                             self.inbox.put((decode(frame), self._steps_ended()))
+                if control in ready:
+                    self._on_control()
         except zmq.ContextTerminated:
             for dealer in self._dealers.values():
                 dealer.close(linger=0)

@@ -192,10 +192,14 @@ class EngineCoreChannels:
                 self.inbox.put((message, self._steps_ended()))
             case ApiServerLeft(client_index):
                 self.outbox.put((client_index, None))
-                dealer = self._dealers.pop(client_index)
-                self._poller.unregister(dealer)
-                dealer.close(linger=0)
+                self._part(client_index)
                 self.inbox.put((message, self._steps_ended()))
+
+    def _part(self, client_index: int) -> None:
+        """Hear no more of an API server. One that was never heard of may have been started in vain."""
+        if dealer := self._dealers.pop(client_index, None):
+            self._poller.unregister(dealer)
+            dealer.close(linger=0)
 
     def _join(self, joined: ApiServerJoined) -> None:
         """Connect to an API server. The first message is what makes the ROUTER there know this engine core.
@@ -203,6 +207,7 @@ class EngineCoreChannels:
         The way back first: one thread of ZeroMQ connects both in this order. So once the message has arrived the
         way back is there too, and the names of both sockets can go.
         """
+        self._part(joined.client_index)
         push = _connect(self._context, zmq.PUSH, joined.output)
         dealer = _connect(self._context, zmq.DEALER, joined.input, _identity(self._ready.engine_index))
         self.outbox.put((joined.client_index, push))  # which moves it to the output thread

@@ -145,7 +145,7 @@ class HttpConnection(HttpToolsProtocol):
         """Tell each request without a whole answer that its client has left; was there any?"""
         unanswered = [each for each in self._unanswered() if not each.disconnected]
         for cycle in unanswered:
-            cycle.scope[LEFT] = reason  # type: ignore[typeddict-unknown-key]
+            cycle.scope[LEFT] = reason  # type: ignore[literal-required]
             cycle.disconnected = True
             cycle.message_event.set()
         self.flow.resume_writing()

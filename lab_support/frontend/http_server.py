@@ -26,7 +26,8 @@ PATIENCE = 10.0  # seconds that a retiring API server waits for a client that ta
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers and without listeners of its own: `acceptor` brings the connections.
 
-    on_started: called once connections are taken. Made and used in one event loop.
+    on_started: called once connections are taken. patience: seconds that a retiring one waits for a client that takes
+    nothing of its answer. Made and used in one event loop.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class HttpServer(uvicorn.Server):
         self._acceptor = acceptor
         self._connections = connections
         self._on_started = on_started
+        self.patience = PATIENCE
         self._retiring = False
 
     async def run_to_end(self) -> None:
@@ -106,8 +108,8 @@ class HttpServer(uvicorn.Server):
         """One client that does not read would keep this API server, and the launcher's roll with it, for ever."""
         now = asyncio.get_running_loop().time()
         for connection in self._open():
-            if connection.seconds_without_progress(now) >= PATIENCE:
-                log.warning("a client took nothing of its answer for %g s, so it is cut off", PATIENCE)
+            if connection.seconds_without_progress(now) >= self.patience:
+                log.warning("a client took nothing of its answer for %g s, so it is cut off", self.patience)
                 connection.leave(TAKES_NOTHING)
                 connection.transport.abort()
 

@@ -144,4 +144,3 @@ def _in_our_words(error: HTTPException, scope: Scope) -> ApiError:
         return ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
     message = f"got {path!r:.200}, which is no route; /openapi.json names them"
     return ApiError(error.status_code, message, None, "not_found")
-

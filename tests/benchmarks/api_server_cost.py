@@ -121,7 +121,7 @@ class Bench:
         app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity)
         http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
         http.load()
-        self._protocols = [HttpToolsProtocol(http, ServerState(), {}) for _ in range(CLIENTS)]
+        self._protocols = [HttpConnection(http, ServerState(), {}) for _ in range(CLIENTS)]
         for protocol in self._protocols:
             protocol.connection_made(Wire(socket.create_connection(self.address) if self.address else None))
         self._decode = decoder(ToApiServer | Loads).decode

@@ -36,6 +36,7 @@ class FakeServer:
     loop: asyncio.AbstractEventLoop | None = None
     http: HttpServer | None = None
     connections: OpenConnections | None = None
+    thread: threading.Thread = field(default_factory=threading.Thread)
 
     @property
     def url(self) -> str:
@@ -104,7 +105,7 @@ def serving(engine: FakeEngine | None = None, *, api_server_index: int = 0, **ch
             server.http = HttpServer(app, acceptor, server.connections, on_started=started.set)
             await server.http.run_to_end()
 
-    thread = threading.Thread(target=uvloop.run, args=(run(),))
+    thread = server.thread = threading.Thread(target=uvloop.run, args=(run(),))
     thread.start()
     try:
         assert started.wait(30)

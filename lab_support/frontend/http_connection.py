@@ -15,6 +15,7 @@ import select
 import sys
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -153,7 +154,8 @@ class HttpConnection(HttpToolsProtocol):
 
 
 def _unacknowledged(descriptor: int) -> int:
-    """Bytes in the kernel's send queue of a socket. SIOCOUTQ has TIOCOUTQ's number."""
+    """Bytes in the kernel's send queue of a socket; 0 where the kernel doesn't tell. SIOCOUTQ has TIOCOUTQ's number."""
     count = bytearray(4)
-    fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
     return int.from_bytes(count, sys.byteorder)

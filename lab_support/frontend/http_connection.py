@@ -18,8 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from lab_support.frontend.http_head import GuardedProtocol
 from lab_support.frontend.response import LEFT
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class HangUpWatch:
             on_end()
 
 
-class HttpConnection(HttpToolsProtocol):
+class HttpConnection(GuardedProtocol):
     """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
 
     hang_ups, on_lost: set by the server that makes it; `on_lost` is called at its end.

@@ -100,13 +100,20 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, ten times a second. True: end."""
-        if self._retiring and counter % 10 == 0:
-            self._cut_off_who_takes_nothing()
+        if counter % 10 == 0:
+            self._look_at_times()
         return await super().on_tick(counter) or (self._retiring and not self._connections.count)
 
-    def _cut_off_who_takes_nothing(self) -> None:
-        """One client that does not read would keep this API server, and the launcher's roll with it, for ever."""
+    def _look_at_times(self) -> None:
+        """Once a second: heads that don't end, refused clients that go on sending, clients that take nothing."""
         now = asyncio.get_running_loop().time()
+        for connection in self._open():
+            connection.look_at_time(now)
+        if self._retiring:
+            self._cut_off_who_takes_nothing(now)
+
+    def _cut_off_who_takes_nothing(self, now: float) -> None:
+        """One client that does not read would keep this API server, and the launcher's roll with it, for ever."""
         for connection in self._open():
             if connection.seconds_without_progress(now) >= self.patience:
                 log.warning("a client took nothing of its answer for %g s, so it is cut off", self.patience)

@@ -149,7 +149,7 @@ class Children:
         return pids | ({"resource-tracker": tracker} if tracker else {})
 
     def events(
-        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket] = ()
+        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket | int] = ()
     ) -> Iterator[Event]:
         """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never).
 

@@ -27,7 +27,7 @@ class Entrance:
 
     socket: socket.socket
     slot: int
-    pokes: Pokes | None  # None where the strategy needs none
+    pokes: Pokes | None  # None where the strategy needs none; under handoff there is one alone, the launcher's
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ from setproctitle import setproctitle
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_support import __version__
-from lab_support.boundary.accept import Acceptor, OpenConnections, make_acceptor
+from lab_support.boundary.accept import Acceptor, make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
+from lab_support.boundary.open_connections import OpenConnections
+from lab_support.boundary.room import NoRoom
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
@@ -62,6 +64,9 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
+    except NoRoom as error:  # another one may find some later
+        control.send_bytes(encode(Fatal(name, str(error))))
+        return ExitCode.FAILED
     except Exception as error:
         log.exception("the API server failed")
         control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
@@ -234,9 +239,9 @@ class HttpServer(uvicorn.Server):
         """Leave clients that don't read their farewell."""
         self.force_exit = True
 
-    def _make_protocol(self) -> asyncio.Protocol:
+    def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
         connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
-        connection.on_lost = self._connections.closed
+        connection.on_lost = on_lost
         return connection
 
 

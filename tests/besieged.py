@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -48,6 +49,18 @@ def start_time(pid: int) -> str:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if state in "ZX" else fields[18]
     return ""
+
+
+def set_limit(pid: int, what: int, limits: tuple[int, int]) -> None:
+    """Of a process that may have ended. Another user's is set as that user: prlimit(2) asks for the same one."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        owner = os.stat(f"/proc/{pid}").st_uid
+        if owner == os.geteuid():
+            resource.prlimit(pid, what, limits)
+            return
+        name = {resource.RLIMIT_NOFILE: "nofile", resource.RLIMIT_NPROC: "nproc"}[what]
+        command = ["prlimit", f"--pid={pid}", f"--{name}={limits[0]}:{limits[1]}"]
+        subprocess.run(command, user=owner, group=owner, extra_groups=[], check=False)
 
 
 class Besieged:
@@ -123,15 +136,14 @@ class Besieged:
 
     @contextlib.contextmanager
     def _limited(self, pid: int, what: int, limit: int, told: str) -> Iterator[None]:
-        soft, hard = resource.prlimit(pid, what)
+        soft, hard = resource.getrlimit(what)  # the server has it from here
         self.note(f"{told} for {command(pid)} {pid}")
-        resource.prlimit(pid, what, (limit, hard))
+        set_limit(pid, what, (limit, hard))
         try:
             yield
         finally:
             self.note("and again as many as before")
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, what, (soft, hard))
+            set_limit(pid, what, (soft, hard))
 
     def until(self, what: str, holds: Callable[[], bool], within: float = 40.0) -> bool:
         deadline = time.monotonic() + within
@@ -173,9 +185,17 @@ def besieged(report: Report, chance: random.Random, strategy: str, **choices: ob
         made = Besieged(server, report, chance)
         made.note(f"--accept {strategy}, pids {server.pids}")
         yield made
+        if made.ended():
+            made.fail("server", f"the server ended ({server.process.returncode}): {_last_line(server)}")
+            made.readers.stop()
+            return
         look_at_the_streams(made, strategy, made.readers.stop())
         look_at_the_server(made, strategy)
         look_for_leftovers(made)
+
+
+def _last_line(server: RunningServer) -> str:
+    return (server.said().strip().splitlines() or ["nothing"])[-1]
 
 
 def look_at_the_streams(made: Besieged, strategy: str, reads: list[Read]) -> None:
@@ -209,10 +229,6 @@ def _difference(reference: str, text: str) -> str:
 
 
 def look_at_the_server(made: Besieged, strategy: str) -> None:
-    if made.ended():
-        said = (made.server.said().strip().splitlines() or ["nothing"])[-1]
-        made.fail("server", f"the server ended ({made.server.process.returncode}): {said}")
-        return
     for name, (pid, began) in made.engines.items():
         if start_time(pid) != began:
             made.fail("engine core", f"{name} {pid} has died")
@@ -228,8 +244,6 @@ def look_at_the_server(made: Besieged, strategy: str) -> None:
 
 
 def look_for_leftovers(made: Besieged) -> None:
-    if made.ended():
-        return
     code = made.server.stop()
     outcome = wait_until_gone(made.server.directory, 5.0)
     files = [str(path.relative_to(made.server.directory)) for path in made.server.directory.rglob("*")]

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 from lab_support.config import ServerConfig
+from tests.as_other_user import AS_OTHER_USER, OTHER_USER
 from tests.besieged import Besieged, Report, besieged
 from tests.proofs import Row
 
@@ -28,16 +29,6 @@ TRIALS = {"kills": 300, "shortages": 50, "replaced": 200}
 API_SERVERS = 3
 KILLS_A_SERVER = 12  # the more deaths in a minute in one place, the later the next API server comes
 SHORTAGES_A_SERVER = 5
-OTHER_USER = 54322
-AS_OTHER_USER = f"""
-import os, sys
-os.chown(".", {OTHER_USER}, {OTHER_USER})
-os.chmod("..", 0o711)
-os.setgroups([])
-os.setgid({OTHER_USER})
-os.setuid({OTHER_USER})
-os.execv(sys.executable, [sys.executable, "-m", "lab_support", *sys.argv[1:]])
-"""
 
 
 def kills(made: Besieged, count: int) -> None:
@@ -110,7 +101,7 @@ def siege(kind: str, trials: int, strategies: tuple[str, ...], chance: random.Ra
     for number, begin in enumerate(range(0, trials, batch)):
         strategy = strategies[number % len(strategies)]
         other_user = kind == "shortages" and os.geteuid() == 0 and number % 2 == 1
-        choices: dict[str, object] = {"program": ("-c", AS_OTHER_USER)} if other_user else {}
+        choices: dict[str, object] = {"program": AS_OTHER_USER} if other_user else {}
         known = len(report.failures)
         with besieged(
             report, chance, strategy, api_server_count=API_SERVERS, api_server_restart_limit=10000, **choices

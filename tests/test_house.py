@@ -26,7 +26,7 @@ LIVES_IN = {
     "triton": {"engine"},
     "safetensors": {"engine"},
     "zmq": {"boundary"},
-    "uvicorn": {"processes"},
+    "uvicorn": {"frontend"},
     "uvloop": {"processes"},
     "starlette": {"frontend"},
     "tokenizers": {"frontend"},

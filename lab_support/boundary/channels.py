@@ -12,6 +12,7 @@ queue. Queues are unbounded (high-water mark 0), as in vLLM: what bounds them is
 """
 
 import asyncio
+import errno
 import queue
 import socket
 import threading
@@ -27,6 +28,7 @@ from lab_support.boundary.messages import (
     Addresses,
     ApiServerJoined,
     ApiServerLeft,
+    EngineCoreGone,
     EngineReady,
     EngineStats,
     FromLauncher,
@@ -100,12 +102,17 @@ class ApiServerChannels:
             loop.call_soon(drain, receiving)  # for what came before anybody watched
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
-        """To one engine core that said it is ready. Never waits.
+        """To one engine core that said it is ready. Never waits; raises `EngineCoreGone` where it has ended.
 
         Sending may swallow the change of state that a reader of the same socket waits for. What engine cores say on
         this socket (EngineReady) all comes before anything is sent on it.
         """
-        self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+        try:
+            self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            raise EngineCoreGone(f"engine-{engine_index} has ended") from error
 
 
 class EngineCoreChannels:
@@ -160,12 +167,14 @@ class EngineCoreChannels:
         decode = decoder(ToEngineCore).decode
         try:
             while True:
-                for ready, _ in self._poller.poll():
-                    if ready == control:
-                        self._on_control()
-                    else:
-                        for frame in _waiting(ready):
+                ready = [each for each, _ in self._poller.poll()]
+                # Sockets first: the launcher's word may close one of them, and what its owner said last came before.
+                for dealer in ready:
+                    if dealer != control:
+                        for frame in _waiting(dealer):
                             self.inbox.put((decode(frame), self._steps_ended()))
+                if control in ready:
+                    self._on_control()
         except zmq.ContextTerminated:
             for dealer in self._dealers.values():
                 dealer.close(linger=0)
@@ -183,10 +192,14 @@ class EngineCoreChannels:
                 self.inbox.put((message, self._steps_ended()))
             case ApiServerLeft(client_index):
                 self.outbox.put((client_index, None))
-                dealer = self._dealers.pop(client_index)
-                self._poller.unregister(dealer)
-                dealer.close(linger=0)
+                self._part(client_index)
                 self.inbox.put((message, self._steps_ended()))
+
+    def _part(self, client_index: int) -> None:
+        """Hear no more of an API server. One that was never heard of may have been started in vain."""
+        if dealer := self._dealers.pop(client_index, None):
+            self._poller.unregister(dealer)
+            dealer.close(linger=0)
 
     def _join(self, joined: ApiServerJoined) -> None:
         """Connect to an API server. The first message is what makes the ROUTER there know this engine core.
@@ -194,6 +207,7 @@ class EngineCoreChannels:
         The way back first: one thread of ZeroMQ connects both in this order. So once the message has arrived the
         way back is there too, and the names of both sockets can go.
         """
+        self._part(joined.client_index)
         push = _connect(self._context, zmq.PUSH, joined.output)
         dealer = _connect(self._context, zmq.DEALER, joined.input, _identity(self._ready.engine_index))
         self.outbox.put((joined.client_index, push))  # which moves it to the output thread

@@ -12,6 +12,10 @@ import msgspec
 from lab_support.generation import FinishReason, SamplingParams
 
 
+class EngineCoreGone(Exception):
+    """A message could not be sent: the engine core that it is for has ended, or never was."""
+
+
 class Message(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
     """Base of all messages: packed as `[tag, field, field, …]`."""
 

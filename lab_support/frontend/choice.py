@@ -11,6 +11,7 @@ from typing import Protocol
 from lab_support.boundary.messages import Fatal, SequenceTokens
 from lab_support.frontend.detokenizer import Detokenizer
 from lab_support.frontend.engine_client import Submitted
+from lab_support.frontend.errors import ApiError, defect, from_fatal, refused_by_engine
 from lab_support.frontend.metrics import EngineMeter
 from lab_support.frontend.openai_api import Finish
 from lab_support.frontend.stop_strings import StopStrings
@@ -22,7 +23,8 @@ class Answer(Protocol):
 
     def on_text(self, choice: "Choice", text: str, tokens: SequenceTokens, finish: Finish | None) -> None: ...
 
-    def on_fatal(self, fatal: Fatal) -> None: ...
+    def fail(self, error: ApiError) -> None:
+        """This answer can't be made. May be called for each of its choices; the first one counts."""
 
 
 class Choice:
@@ -76,6 +78,9 @@ class Choice:
 
     def on_tokens(self, tokens: SequenceTokens) -> None:
         """The hot path of an API server: once for every token that it streams."""
+        if tokens.finish_reason is FinishReason.ABORT:
+            self._answer.fail(refused_by_engine(self.submitted.engine_index))
+            return
         started = monotonic()
         ids = tokens.token_ids
         self.tokens += len(ids)
@@ -93,7 +98,10 @@ class Choice:
             self.meter.ended(self.finish, started - self.arrived_at, self._seconds_per_token(started), self.tokens)
 
     def on_fatal(self, fatal: Fatal) -> None:
-        self._answer.on_fatal(fatal)
+        self._answer.fail(from_fatal(fatal))
+
+    def on_defect(self, error: BaseException) -> None:
+        self._answer.fail(defect(error))
 
     def abandon(self) -> None:
         """Nobody waits for it any more: tell the engine core, unless it has ended."""

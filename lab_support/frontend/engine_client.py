@@ -3,13 +3,16 @@
 Everything here runs in the event loop of one API server; nothing waits. It knows no HTTP and no text.
 """
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
 from lab_support.boundary.messages import (
     Abort,
+    EngineCoreGone,
     EngineReady,
     EngineStats,
     Fatal,
@@ -23,6 +26,8 @@ from lab_support.boundary.messages import (
 from lab_support.frontend.router import Router
 from lab_support.generation import SamplingParams
 
+log = logging.getLogger("lab.api")
+
 
 class Sink(Protocol):
     """Where the tokens of one sequence go. Called straight from the event loop's reader: it must not wait."""
@@ -31,11 +36,15 @@ class Sink(Protocol):
 
     def on_fatal(self, fatal: Fatal) -> None: ...
 
+    def on_defect(self, error: BaseException) -> None:
+        """`on_tokens` raised `error`. The sequence has been aborted, and nothing more of it comes."""
+
 
 class Sender(Protocol):
     """The way out: `boundary/channels.py`'s `ApiServerChannels`."""
 
-    def send(self, engine_index: int, message: ToEngineCore) -> None: ...
+    def send(self, engine_index: int, message: ToEngineCore) -> None:
+        """Raises `EngineCoreGone`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +83,38 @@ class EngineClient:
     def submit(
         self, prompt_token_ids: list[int], sampling: SamplingParams, sink: Sink, engine_index: int | None = None
     ) -> Submitted:
-        """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted."""
+        """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted.
+
+        Raises `EngineCoreGone` where the engine core has ended and the launcher has not said so yet.
+        """
         chosen = self._router.choose(engine_index)
         self._next_id += 1
-        self._in_flight[self._next_id] = (sink, chosen)
         message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, monotonic())
-        self.sender.send(chosen, message)
+        try:
+            self.sender.send(chosen, message)
+        except BaseException:
+            self._router.done(chosen)
+            raise
+        self._in_flight[self._next_id] = (sink, chosen)
         return Submitted(self._next_id, chosen)
 
     def abort(self, submitted: Submitted) -> None:
         """Forget a sequence: its sink hears nothing more. Does nothing where it has ended."""
         if self._in_flight.pop(submitted.request_id, None):
             self._router.done(submitted.engine_index)
-            self.sender.send(submitted.engine_index, Abort(self.client_index, [submitted.request_id]))
+            with suppress(EngineCoreGone):
+                self.sender.send(submitted.engine_index, Abort(self.client_index, [submitted.request_id]))
 
     def fail(self, fatal: Fatal) -> None:
         """The server can't go on: tell every open sequence, once, and refuse what comes."""
         self.fatal = self.fatal or fatal
         failed, self._in_flight = self._in_flight, {}
-        for sink, _ in failed.values():
-            sink.on_fatal(fatal)
+        for sink, engine_index in failed.values():
+            self._router.done(engine_index)
+            try:
+                sink.on_fatal(fatal)
+            except Exception:  # the others are still to be told
+                log.exception("a request could not be told that the server ends")
 
     def on_message(self, message: Message) -> None:
         """Every message that reaches this API server from an engine core or the coordinator."""
@@ -107,9 +128,13 @@ class EngineClient:
                 self._router.update(message.engines)
             case EngineReady():
                 self._ready.add(message.engine_index)
-                self.max_model_len = message.max_model_len
+                self._promise(message.max_model_len)
                 if self.ready:
                     self.on_ready()
+
+    def _promise(self, max_model_len: int) -> None:
+        """Any engine core may get any request, so what is promised to clients is what the least of them can take."""
+        self.max_model_len = min(max_model_len, self.max_model_len or max_model_len)
 
     def _deliver(self, step: Tokens) -> None:
         for tokens in step.sequences:
@@ -120,4 +145,18 @@ class EngineClient:
             if tokens.finish_reason is not None:
                 del self._in_flight[tokens.request_id]
                 self._router.done(engine_index)
-            sink.on_tokens(tokens)
+            try:
+                sink.on_tokens(tokens)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic in a Rust library is no Exception
+                self._fail_alone(Submitted(tokens.request_id, engine_index), sink, error)
+
+    def _fail_alone(self, submitted: Submitted, sink: Sink, error: BaseException) -> None:
+        """One sequence's tokens could not be taken in. Its neighbours came in the same message and know nothing."""
+        log.error("the tokens of one request could not be taken in, so it alone fails", exc_info=error)
+        self.abort(submitted)
+        try:
+            sink.on_defect(error)
+        except Exception:
+            log.exception("nor could that request be told")

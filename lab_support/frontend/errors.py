@@ -53,6 +53,17 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, None, code, UNAVAILABLE, [(b"retry-after", b"1")])
 
 
+def defect(error: BaseException) -> ApiError:
+    """500: a mistake of ours. The log has the traceback."""
+    return ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)
+
+
+def refused_by_engine(engine_index: int) -> ApiError:
+    """An engine core has no room for a prompt that this API server let pass."""
+    message = f"prompt: got more tokens than engine-{engine_index} has room for, allowed are fewer; shorten it"
+    return ApiError(400, message, "prompt", "context_length_exceeded")
+
+
 def from_fatal(fatal: Fatal) -> ApiError:
     """What a request hears when `fatal.name` died while its answer was being made."""
     return unavailable(f"{fatal.name}: {fatal.cause}", "server_ended")

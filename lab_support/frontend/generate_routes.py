@@ -4,6 +4,7 @@ The request's one task waits for `receive()`; the answer is sent from the callba
 it is complete uvicorn says "disconnect" to `receive()` just as it does when the client hangs up.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from lab_support.boundary.messages import EngineCoreGone
 from lab_support.frontend.answer_format import AnswerFormat, ChatFormat, CompletionFormat, Heading
 from lab_support.frontend.body import BodyReader
 from lab_support.frontend.choice import Choice
@@ -146,15 +148,19 @@ class Generate:
 
     async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
         check_alive(self._engine_client)  # again: its body took time to arrive, and nobody would answer it now
-        writer = CallbackWriter(send, record_of(scope).send_body)
+        request = asyncio.current_task()
+        assert request
+        writer = CallbackWriter(send, record_of(scope).send_body, on_broken=request.cancel)
         answer = self._answer(job, writer)
-        choices = self._submit(job, answer)
+        choices: list[Choice] = []
         try:
+            self._submit(job, answer, choices)
             await _end_or_hang_up(receive)
+        except EngineCoreGone as gone:
+            raise unavailable(str(gone), "server_ended") from gone
         finally:
-            if not answer.failed:
-                for choice in choices:
-                    choice.abandon()
+            for choice in choices:
+                choice.abandon()
             writer.close()
             _record(record_of(scope), job, choices)
 
@@ -166,20 +172,21 @@ class Generate:
             )
         return WholeAnswer(writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
 
-    def _submit(self, job: Job, answer: EventStream | WholeAnswer) -> list[Choice]:
-        """Submit all sequences of a request. No token can come before it returns: both run in the event loop."""
-        choices: list[Choice] = []
+    def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
+        """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
+
+        No token can come before it returns: both run in the event loop.
+        """
         for prompt, sampling in zip(job.prompts, job.sampling, strict=True):
             for number in range(job.n):
                 choice = self._choice(job, answer, len(choices), sampling)
                 own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
                 choice.submitted = self._engine_client.submit(prompt.token_ids, own, choice)
                 choice.meter = self._metrics.engines[choice.submitted.engine_index]
-                choice.meter.submitted(len(prompt.token_ids))
                 choices.append(choice)
+                choice.meter.submitted(len(prompt.token_ids))
         engines = sorted({choice.submitted.engine_index for choice in choices})
         answer.headers.append((b"x-engine", ",".join(map(str, engines)).encode()))
-        return choices
 
     def _choice(self, job: Job, answer: EventStream | WholeAnswer, index: int, sampling: SamplingParams) -> Choice:
         return Choice(

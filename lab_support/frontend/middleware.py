@@ -14,8 +14,8 @@ from time import monotonic
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lab_support.frontend.errors import SERVER_ERROR, ApiError
-from lab_support.frontend.response import RequestRecord, record_of, respond_error
+from lab_support.frontend.errors import ApiError, defect
+from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("lab.api")
@@ -61,7 +61,7 @@ class Served:
         status = record.status or 499  # nginx's number for a client that left before its answer
         self._on_answered(status)
         _log.info(
-            "%s %s %d %.1f ms, tokens %d in %d out, %s",
+            "%s %s %d %.1f ms, tokens %d in %d out, %s%s",
             scope["method"],
             scope["path"],
             status,
@@ -69,6 +69,7 @@ class Served:
             record.prompt_tokens,
             record.completion_tokens,
             record.request_id,
+            f", its client left ({scope[LEFT]})" if LEFT in scope else "",
         )
 
 
@@ -131,7 +132,7 @@ class Errors:
             await respond_error(send, _in_our_words(error, scope))
         except Exception as error:  # raised again, so that uvicorn logs it
             if not record_of(scope).status:
-                await respond_error(send, _defect(error))
+                await respond_error(send, defect(error))
             raise
 
 
@@ -143,7 +144,3 @@ def _in_our_words(error: HTTPException, scope: Scope) -> ApiError:
         return ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
     message = f"got {path!r:.200}, which is no route; /openapi.json names them"
     return ApiError(error.status_code, message, None, "not_found")
-
-
-def _defect(error: Exception) -> ApiError:
-    return ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)

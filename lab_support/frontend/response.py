@@ -6,17 +6,22 @@ meanwhile is queued; the queue is bounded by what one answer can hold.
 """
 
 import asyncio
+import logging
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from starlette.types import Message, Scope, Send
 
 from lab_support.frontend.errors import ApiError
 
+log = logging.getLogger("lab.api")
+
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 Headers = list[tuple[bytes, bytes]]
+LEFT = "lab.left"
+"""In a request's scope once its client has left before the answer was whole: how that was seen."""
 
 
 class RequestRecord:
@@ -62,13 +67,15 @@ class CallbackWriter:
 
     Nothing here waits. `close` forgets what a slow client has not taken yet. The body goes past the middleware, which
     looks at status and headers alone: three coroutines less for each token.
+    on_broken: called where sending raised, so that nothing will ever end this answer.
     """
 
-    __slots__ = ("_drain", "_queue", "_send_body", "_send_start", "started")
+    __slots__ = ("_drain", "_on_broken", "_queue", "_send_body", "_send_start", "started")
 
-    def __init__(self, send_start: Send, send_body: Send) -> None:
+    def __init__(self, send_start: Send, send_body: Send, on_broken: Callable[[], object]) -> None:
         self._send_start = send_start
         self._send_body = send_body
+        self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
         self._queue: list[Message] = []
         self.started = False
@@ -97,15 +104,22 @@ class CallbackWriter:
             waiting_for = sending.send(None)
         except StopIteration:
             return
+        except Exception:
+            self._on_broken()
+            raise
         self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
 
     async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
-        await _resumed(sending, waiting_for)
-        while self._queue:
-            queued, self._queue = self._queue, []
-            for message in queued:
-                await self._send_body(message)
-        self._drain = None
+        try:
+            await _resumed(sending, waiting_for)
+            while self._queue:
+                queued, self._queue = self._queue, []
+                for message in queued:
+                    await self._send_body(message)
+            self._drain = None
+        except Exception:
+            log.exception("an answer could not be sent")
+            self._on_broken()
 
 
 @types.coroutine

@@ -6,10 +6,10 @@ with an error object, and then the stream ends without `[DONE]`.
 
 import msgspec
 
-from lab_support.boundary.messages import Fatal, SequenceTokens
+from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import DONE, AnswerFormat, EventParts
 from lab_support.frontend.choice import Choice
-from lab_support.frontend.errors import from_fatal
+from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import EVENT_STREAM, JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
@@ -68,6 +68,8 @@ class EventStream:
         self.failed = False
 
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
+        if self.failed:  # by another choice, a moment ago
+            return
         if finish is None and self._plain[choice.index]:
             if text:
                 parts = self._parts[choice.index]
@@ -75,12 +77,11 @@ class EventStream:
             return
         self._on_unusual_text(choice, text, tokens, finish)
 
-    def on_fatal(self, fatal: Fatal) -> None:
-        """Called for each choice that was open; the first call ends the stream."""
+    def fail(self, error: ApiError) -> None:
+        """The first call ends the stream, with an error event where it has begun."""
         if self.failed:
             return
         self.failed = True
-        error = from_fatal(fatal)
         if self._writer.started:
             self._writer.end(b"data: " + error.body() + b"\n\n")
         else:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from lab_support.boundary.messages import Fatal, SequenceTokens
+from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import AnswerFormat, FinishedChoice, Logprobs
 from lab_support.frontend.choice import Choice
-from lab_support.frontend.errors import from_fatal
+from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
@@ -46,6 +46,8 @@ class WholeAnswer:
         self.failed = False
 
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
+        if self.failed:  # by another choice, a moment ago
+            return
         collected = self._choices[choice.index]
         collected.pieces.append(text)
         if self._with_logprobs and tokens.logprobs:
@@ -57,11 +59,10 @@ class WholeAnswer:
             if not self._open:
                 self._send(200, self._body())
 
-    def on_fatal(self, fatal: Fatal) -> None:
-        """Called for each choice that was open; the first call answers."""
+    def fail(self, error: ApiError) -> None:
+        """The first call answers."""
         if not self.failed:
             self.failed = True
-            error = from_fatal(fatal)
             self.headers += error.headers
             self._send(error.status, error.body())
 

@@ -12,23 +12,18 @@ Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout),
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 from setproctitle import setproctitle
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab_support import __version__
-from lab_support.boundary.accept import Acceptor, make_acceptor
+from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
@@ -38,6 +33,7 @@ from lab_support.boundary.room import NoRoom
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.http_server import HttpServer
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.log import set_up_log
 from lab_support.model_folder import ModelFolder
@@ -47,14 +43,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lab.api")
 
-KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
 FAREWELL = 0.5  # seconds that open streams get to carry away their error event
 
 
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # Before prometheus_client is imported: it reads the variable once.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
@@ -125,23 +119,10 @@ class ApiServer:
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 
     async def serve(self, app: "Served") -> None:
-        self.app = app
-        config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            http=HttpConnection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-        )
         connections = OpenConnections(self.given.counters)
         acceptor = make_acceptor(self.config.accept, self.given.entrance, connections, self.config.backlog)
-        self.http = HttpServer(config, acceptor, connections, on_started=self.tell_ready)
-        await self.http.serve(sockets=[])
-        app.publish()
+        self.http = HttpServer(app, acceptor, connections, on_started=self.tell_ready)
+        await self.http.run_to_end()
 
     def tell_ready(self) -> None:
         self.control.send_bytes(encode(Ready({})))
@@ -159,21 +140,29 @@ class ApiServer:
             self.retire()
 
     def retire(self) -> None:
-        """Another API server has this one's place: finish all that runs, however long it takes, and cut nobody."""
+        """Another API server has this one's place: finish all that runs, however long it takes, and cut nobody.
+
+        But a client that takes nothing of its answer for some seconds is cut off, or it could keep this one for ever.
+        """
+        if self.http is None:
+            self.end_before_ready("another took its place before it was ready")
+            return
         setproctitle(TITLE_PREFIX + self.name + RETIRING)
-        assert self.http is not None
-        self.app.close_connections()
         self.http.retire()
 
     def drain(self) -> None:
         """SIGTERM: take no more connections, finish what runs, and after --shutdown-timeout give it up."""
         timeout = self.config.shutdown_timeout
-        if self.http is None:  # nobody has been accepted yet
-            self.engines_ready.set()
-            self.client.fatal = Fatal(self.name, "it was stopped before it was ready")
+        if self.http is None:
+            self.end_before_ready("it was stopped before it was ready")
             return
         self.http.should_exit = True
         asyncio.get_running_loop().call_later(timeout, self.give_up, Fatal(self.name, "the server is shutting down"))
+
+    def end_before_ready(self, why: str) -> None:
+        """Nobody has been accepted yet, so there is nobody to tell."""
+        self.client.fatal = Fatal(self.name, why)
+        self.engines_ready.set()
 
     def give_up(self, fatal: Fatal) -> None:
         """Tell all open streams why they end, then end."""
@@ -182,74 +171,3 @@ class ApiServer:
         if self.http:
             self.http.should_exit = True
             asyncio.get_running_loop().call_later(FAREWELL, self.http.stop_waiting)
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers and without listeners of its own: `acceptor` brings the connections."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        acceptor: Acceptor,
-        connections: OpenConnections,
-        on_started: Callable[[], None],
-    ) -> None:
-        super().__init__(config)
-        self._acceptor = acceptor
-        self._connections = connections
-        self._on_started = on_started
-        self._retiring = False
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """The event loop has the handlers: a signal to the launcher means the whole server, not this process alone."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        await self._acceptor.start(self._make_protocol)
-        self._on_started()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if not self._retiring:
-            self._acceptor.stop()
-        await super().shutdown(sockets)
-
-    def retire(self) -> None:
-        """Take no more connections, and end when the last one has.
-
-        A connection that is between two requests stays open, because its client may be sending just now: it ends with
-        the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
-        """
-        self._acceptor.stop()
-        self._retiring = True
-        asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_silent)
-
-    def _close_silent(self) -> None:
-        """Connections on which nothing was ever asked have no keep-alive timeout that would end them."""
-        for connection in list(self.server_state.connections):
-            if connection.cycle is None:  # type: ignore[union-attr]
-                connection.transport.close()
-
-    async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, ten times a second. True: end."""
-        return await super().on_tick(counter) or (self._retiring and not self._connections.count)
-
-    def stop_waiting(self) -> None:
-        """Leave clients that don't read their farewell."""
-        self.force_exit = True
-
-    def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
-        connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
-        connection.on_lost = on_lost
-        return connection
-
-
-class HttpConnection(HttpToolsProtocol):
-    """One connection of a client, which says when it has ended."""
-
-    on_lost: Callable[[], None]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.on_lost()

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lab_support.boundary.messages import (
@@ -41,6 +40,7 @@ from lab_support.boundary.messages import (
 )
 from lab_support.config import ServerConfig
 from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.http_connection import HttpConnection
 from lab_support.frontend.routes import Identity, build_app
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.generation import FinishReason
@@ -56,7 +56,9 @@ class Wire(asyncio.Transport):
     """A connection of a client. Without a peer, what is written is dropped."""
 
     def __init__(self, peer: socket.socket | None) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
+        super().__init__(
+            {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2), "socket": peer or socket.socket()}
+        )
         self._peer = peer
 
     def write(self, data: bytes) -> None:
@@ -121,7 +123,7 @@ class Bench:
         app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity)
         http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
         http.load()
-        self._protocols = [HttpToolsProtocol(http, ServerState(), {}) for _ in range(CLIENTS)]
+        self._protocols = [HttpConnection(http, ServerState(), {}) for _ in range(CLIENTS)]
         for protocol in self._protocols:
             protocol.connection_made(Wire(socket.create_connection(self.address) if self.address else None))
         self._decode = decoder(ToApiServer | Loads).decode

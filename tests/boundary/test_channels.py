@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,55 @@ def test_an_api_server_that_comes_later_is_joined_and_one_that_left_is_forgotten
                 engine.outbox.put([(0, tokens(1))])
                 assert (await further_heard.until(2))[1] == tokens(1)
             assert heard.messages == [READY]
+
+    asyncio.run(talk())
+
+
+def test_an_api_server_that_left_with_a_message_unread_takes_nobody_along(
+    listeners: ChannelListeners, tmp_path: Path
+) -> None:
+    """The message, and the launcher's word that it has left, are found in one look of the input thread."""
+    paused, held, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def steps_ended() -> int:
+        if paused.is_set():
+            held.set()
+            assert go_on.wait(10)
+        return 7
+
+    async def talk() -> None:
+        ours, theirs = multiprocessing.Pipe()
+        further = ChannelListeners(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
+        with (
+            ours,
+            theirs,
+            api_server(listeners, 0) as (first, first_heard),
+            EngineCoreChannels(listeners.addresses, READY, steps_ended, theirs) as engine,
+            further,
+            api_server(further, 0) as (later, later_heard),
+        ):
+            await first_heard.until(1)
+            joined = ApiServerJoined(2, further.addresses.inputs[0], further.addresses.outputs[0])
+            ours.send_bytes(encode(joined))
+            assert engine.inbox.get(timeout=10)[0] == joined
+            await later_heard.until(1)
+            paused.set()
+            first.send(0, Abort(0, [1]))
+            assert held.wait(10)
+            for number in range(200):
+                later.send(0, Abort(2, [number]))
+            ours.send_bytes(encode(ApiServerLeft(2)))
+            ours.send_bytes(encode(ApiServerLeft(3)))  # that one never joined
+            paused.clear()
+            go_on.set()
+            first.send(0, Abort(0, [2]))
+            heard: list[object] = []
+            while Abort(0, [2]) not in heard or ApiServerLeft(3) not in heard:
+                heard.append(engine.inbox.get(timeout=10)[0])
+            own = [message for message in heard if isinstance(message, Abort) and message.client_index == 2]
+            assert own == [Abort(2, [number]) for number in range(len(own))]
+            first.send(0, Abort(0, [3]))
+            assert engine.inbox.get(timeout=10)[0] == Abort(0, [3])
 
     asyncio.run(talk())
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
-import uvicorn
 import uvloop
 
+from lab_support.boundary.accept import OpenConnections, SharedAccept
+from lab_support.boundary.counters import Counters
 from lab_support.config import ServerConfig
+from lab_support.frontend.http_server import HttpServer
 from lab_support.frontend.routes import Identity, build_app
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
@@ -32,7 +34,9 @@ class FakeServer:
     counters: FakeCounters = field(default_factory=FakeCounters)
     port: int = 0
     loop: asyncio.AbstractEventLoop | None = None
-    http: uvicorn.Server | None = None
+    http: HttpServer | None = None
+    connections: OpenConnections | None = None
+    thread: threading.Thread = field(default_factory=threading.Thread)
 
     @property
     def url(self) -> str:
@@ -94,15 +98,14 @@ def serving(engine: FakeEngine | None = None, *, api_server_index: int = 0, **ch
         folder = ModelFolder.open(config.model, "dummy")
         identity = Identity(api_server_index, "run-of-a-test", "0.0", 1_700_000_000, {"api-0": 1})
         app = build_app(config, folder, Tokenizer.open(folder), server.engine.client, server.counters, identity)
-        server.http = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="off", http="httptools")
-        )
-        with socket.create_server(("127.0.0.1", 0)) as listening:
+        with socket.create_server(("127.0.0.1", 0)) as listening, Counters(1) as counters:
             server.port = listening.getsockname()[1]
-            started.set()
-            await server.http.serve(sockets=[listening])
+            server.connections = OpenConnections(counters.own(0))
+            acceptor = SharedAccept(listening, config.backlog, server.connections)
+            server.http = HttpServer(app, acceptor, server.connections, on_started=started.set)
+            await server.http.run_to_end()
 
-    thread = threading.Thread(target=uvloop.run, args=(run(),))
+    thread = server.thread = threading.Thread(target=uvloop.run, args=(run(),))
     thread.start()
     try:
         assert started.wait(30)

@@ -1,11 +1,19 @@
 """Clients that leave, engines that die, readers that are slow: over real connections."""
 
+import contextlib
 import json
+import logging
+import re
 import socket
+import threading
+from typing import Any
 
 import pytest
 
-from tests.fakes import FakeEngine
+from lab_support.boundary.messages import Generate, SequenceTokens
+from lab_support.generation import FinishReason
+from tests.departures import BEHIND, HEALTH, LEAVING, Departure, kinds, leave
+from tests.fakes import FakeEngine, FakeSequence
 from tests.frontend.events import events, streamed_text
 from tests.frontend.serving import FakeServer, serving
 
@@ -127,3 +135,145 @@ def test_a_slow_reader_that_leaves_leaves_nothing() -> None:
             assert fake.counters.requests_in_flight == 1
         fake.until(lambda: fake.counters.requests_in_flight == 0)
         assert fake.get("/health").ok
+
+
+@pytest.mark.parametrize("leaving", LEAVING)
+def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> None:
+    """Requests, sequences in the engine core, connections: after each way to leave, at each moment."""
+    ways = [how for how in kinds() if how.leaving == leaving]
+    with serving(FakeEngine(step_seconds=0.001)) as fake:
+        for how in ways:
+            leave(("127.0.0.1", fake.port), how)
+            fake.until(lambda: not fake.engine.sequences)
+            fake.until(lambda: fake.counters.requests_in_flight == 0)
+            fake.settle()
+            assert fake.connections and fake.connections.count == 0, how
+        assert len(ways) == 40
+        # What was still to be said was not made for nobody: most of them left before the end.
+        assert len(fake.engine.aborted) > len(ways) / 2
+
+
+@pytest.mark.parametrize("behind", [behind for behind in BEHIND if behind != "nothing"])
+@pytest.mark.parametrize("leaving", LEAVING)
+def test_a_client_with_more_behind_its_request_is_heard_to_leave_at_once(behind: str, leaving: str) -> None:
+    """While nothing is sent to it, too: the engine core makes no token, so no write could find out."""
+    with serving(FakeEngine(running=False)) as fake:
+        leave(("127.0.0.1", fake.port), Departure(behind, leaving, "at once", stream=True))
+        fake.until(lambda: fake.counters.requests_in_flight == 0 and not fake.engine.sequences)
+        fake.settle()
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_a_client_that_stays_gets_every_answer_in_its_order(behind: str) -> None:
+    """What is pipelined is answered once the answer before it is whole."""
+    with serving(FakeEngine(step_seconds=0.001)) as fake, fake.connect() as connection:
+        body = json.dumps({"prompt": "Once", "max_tokens": 30, "ignore_eos": True}).encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        last = b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        rest = HEALTH[20:] if behind == "half a request" else b""
+        connection.sendall(head + body + BEHIND[behind] + rest + last)
+        answer = b""
+        while more := connection.recv(1 << 20):
+            answer += more
+        expected = {"nothing": [], "more than is read": [b"400"]}.get(behind, [b"200"])
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answer)
+        assert statuses == [b"200", *expected, b"404"]
+
+
+def test_the_log_says_how_a_client_was_seen_to_leave(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lab.api")
+    with serving(FakeEngine(running=False)) as fake:
+        for leaving in LEAVING:
+            leave(("127.0.0.1", fake.port), Departure("nothing", leaving, "at once", stream=True))
+            fake.until(lambda: fake.counters.requests_in_flight == 0)
+            fake.settle()
+    said = [message.rpartition(", ")[2] for message in caplog.messages if "/v1/completions 499" in message]
+    fin = "its client left (FIN: closed or half closed)"
+    assert said == [fin, fin, "its client left (connection reset)"]
+
+
+class Stumbling(FakeEngine):
+    """Makes a token that is none for every sequence whose prompt is of three tokens, after its fifth."""
+
+    def _token(self, asked: Generate, position: int) -> int:
+        return -1 if len(asked.prompt_token_ids) == 3 and position == 5 else super()._token(asked, position)
+
+
+class Refusing(FakeEngine):
+    """Has no room for a prompt of three tokens."""
+
+    def _advance(self, sequence: FakeSequence) -> SequenceTokens:
+        if len(sequence.asked.prompt_token_ids) == 3:
+            del self.sequences[sequence.asked.request_id]
+            return SequenceTokens(sequence.asked.request_id, [], FinishReason.ABORT)
+        return super()._advance(sequence)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_request_over_which_the_server_stumbles_fails_alone(stream: bool) -> None:
+    with serving(Stumbling(running=False)) as fake:
+        bodies = [{"prompt": [7, 8, 9], "n": 2}, {"prompt": [7, 8], "n": 2}]
+        asked = [ask(fake, stream=stream, **(body | {"max_tokens": 50})) for body in bodies]
+        fake.until(lambda: len(fake.engine.sequences) == 4)
+        fake.call(fake.engine.resume)
+        (failed_head, failed), (head, body) = (read_all(connection) for connection in asked)
+        for connection in asked:
+            connection.close()
+        assert (b" 200 " in failed_head) == stream
+        last = failed.split(b"data: ")[-1]
+        assert json.loads(last)["error"]["code"] == "defect"
+        assert failed.count(b'"error"') == 1
+        reference = fake.post("/v1/completions", {"prompt": [7, 8], "max_tokens": 50, "ignore_eos": True}).json()
+        text = reference["choices"][0]["text"]
+        if stream:
+            *parsed, done = events(body.decode())
+            assert done == "[DONE]"
+            assert [streamed_text(parsed, index) for index in (0, 1)] == [text, text]
+        else:
+            assert [choice["text"] for choice in json.loads(body)["choices"]] == [text, text]
+        assert b" 200 " in head
+        fake.until(lambda: fake.counters.requests_in_flight == 0 and not fake.engine.sequences)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_engine_core_has_no_room_for_is_an_error_and_not_an_empty_answer(stream: bool) -> None:
+    with serving(Refusing()) as fake:
+        answer = fake.post("/v1/completions", {"prompt": [7, 8, 9], "n": 2, "stream": stream})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+        fake.until(lambda: fake.counters.requests_in_flight == 0 and not fake.engine.sequences)
+
+
+def read_slowly(connection: socket.socket) -> bytes:
+    """All that comes, a piece every twentieth of a second: this client is slow, and it takes something all the time."""
+    data, never = b"", threading.Event()
+    while more := connection.recv(65536):
+        data += more
+        never.wait(0.05)
+    return data
+
+
+def test_retiring_waits_for_a_slow_reader_and_not_for_one_that_reads_nothing() -> None:
+    with serving() as fake:
+        big: dict[str, Any] = {"stream": True, "logprobs": 20, "n": 8, "receive_buffer": 65536}
+        with ask(fake, **big) as slow, ask(fake, **big) as unread, fake.connect() as begun, fake.connect() as silent:
+            begun.sendall(HEALTH)
+            assert begun.recv(1000)
+            begun.sendall(HEALTH[:20])  # the next request is never finished
+            fake.until(lambda: len(fake.engine.generated) == 16 and not fake.engine.sequences)
+            http = fake.http
+            assert http and fake.connections and fake.connections.count == 4
+            http.patience = 1.0
+            fake.call(http.retire)
+            answer = read_slowly(slow)
+            assert answer.count(b"data: ") == 8 * 2000 + 1
+            assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+            # Neither who never asked, nor who has begun to, keeps it.
+            assert (begun.recv(1000), silent.recv(1000)) == (b"", b"")
+            fake.thread.join(30)
+            assert not fake.thread.is_alive()
+            with contextlib.suppress(ConnectionResetError):
+                got = 0
+                while more := len(unread.recv(1 << 20)):
+                    got += more
+                assert got < len(answer)

@@ -1,0 +1,161 @@
+"""One connection of a client: uvicorn's protocol, which here tells every request on it of the client's end.
+
+A client ends its side with a FIN. close(2) and shutdown(2) both send one, and nothing in it says which of the two it
+was: so a half-closed connection counts as left, as it does in nginx, in uvicorn and in vLLM. A reset counts, too.
+Whatever is being answered then is given up at once, and what waits behind it is never begun.
+
+Two things are needed beyond what uvicorn does. It tells the newest request alone, but a client may have pipelined
+several, and the one that is being answered is an older one. And while a pipelined request waits uvicorn reads no
+further, so that it cannot come to the FIN; `HangUpWatch` hears of it without reading.
+"""
+
+import asyncio
+import fcntl
+import select
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lab_support.frontend.response import LEFT
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+FIN = "FIN: closed or half closed"
+RESET = "connection reset"
+TAKES_NOTHING = "it took nothing of its answer"
+
+
+class HangUpWatch:
+    """Hears of a client's FIN while nobody reads its connection. One for all connections of an event loop.
+
+    A reader finds the FIN behind the last byte. Where bytes are left unread on purpose, epoll(7) tells it all the
+    same: EPOLLRDHUP. Where there is no epoll nothing is heard until somebody reads or writes.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll() if sys.platform == "linux" else None
+        self._watched: dict[int, Callable[[], None]] = {}
+        if self._epoll:
+            loop.add_reader(self._epoll.fileno(), self._on_events)
+
+    def close(self) -> None:
+        if self._epoll:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def watch(self, descriptor: int, on_end: Callable[[], None]) -> None:
+        """Call `on_end` once when the other side of this socket has ended, unless `forget` comes first."""
+        if self._epoll and descriptor not in self._watched:
+            self._epoll.register(descriptor, select.EPOLLRDHUP)
+            self._watched[descriptor] = on_end
+
+    def forget(self, descriptor: int) -> None:
+        """To be called while the descriptor is still open."""
+        if self._epoll and self._watched.pop(descriptor, None):
+            self._epoll.unregister(descriptor)
+
+    def _on_events(self) -> None:
+        assert self._epoll
+        for descriptor, _ in self._epoll.poll(0):
+            on_end = self._watched[descriptor]
+            self.forget(descriptor)
+            on_end()
+
+
+class HttpConnection(HttpToolsProtocol):
+    """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
+
+    hang_ups, on_lost: set by the server that makes it; `on_lost` is called at its end.
+    """
+
+    hang_ups: HangUpWatch | None = None
+    on_lost: Callable[[], None] = staticmethod(lambda: None)
+    _descriptor = -1
+    _unsent: object = None  # what its client had not taken when that was last seen to change, and when that was
+    _unsent_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._descriptor = transport.get_extra_info("socket").fileno()
+        self._pipelined: list[RequestResponseCycle] = []  # that came while another was being answered, and that one
+
+    def on_headers_complete(self) -> None:
+        earlier = self.cycle
+        super().on_headers_complete()
+        if earlier is not None and not earlier.response_complete:
+            self._pipelined = [*(each for each in self._pipelined if not each.response_complete), earlier]
+            if self.hang_ups and not self.transport.is_closing():
+                self.hang_ups.watch(self._descriptor, self._on_unread_end)
+
+    def on_response_complete(self) -> None:
+        if self.hang_ups and not self.pipeline:  # from here on it is read again
+            self.hang_ups.forget(self._descriptor)
+        super().on_response_complete()
+
+    def eof_received(self) -> None:
+        self.leave(FIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._tell_requests(RESET if exc else FIN)
+        if self.hang_ups:
+            self.hang_ups.forget(self._descriptor)
+        super().connection_lost(exc)
+        self.on_lost()
+
+    def leave(self, reason: str) -> None:
+        """The client has left. Where that was in the middle of an answer, nothing more of it is sent.
+
+        What stands in the transport's buffer goes with it: a client that has ended its side need not ever read, and
+        its connection would stay. An answer that is whole is still sent to its end.
+        """
+        if self._tell_requests(reason):
+            self.transport.abort()
+
+    @property
+    def answering(self) -> bool:
+        """Is a request being answered, or read?"""
+        return bool(self._unanswered())
+
+    def seconds_without_progress(self, now: float) -> float:
+        """For how long its client has taken nothing of what it is to get; 0 where nothing waits for it.
+
+        It takes something where fewer bytes wait in the transport, or other ones in the kernel: the kernel's own
+        count changes with what the client acknowledges (tcp(7), SIOCOUTQ). To be called about once a second.
+        """
+        waiting = self.transport.get_write_buffer_size()
+        unsent = (waiting, _unacknowledged(self._descriptor)) if waiting and self._descriptor >= 0 else None
+        if unsent is None or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        return now - self._unsent_since
+
+    def _on_unread_end(self) -> None:
+        self.leave(FIN)
+        self.transport.close()
+
+    def _unanswered(self) -> "list[RequestResponseCycle]":
+        newest = [self.cycle] if self.cycle is not None else []
+        return [each for each in (*self._pipelined, *newest) if not each.response_complete]
+
+    def _tell_requests(self, reason: str) -> bool:
+        """Tell each request without a whole answer that its client has left; was there any?"""
+        unanswered = [each for each in self._unanswered() if not each.disconnected]
+        for cycle in unanswered:
+            cycle.scope[LEFT] = reason  # type: ignore[literal-required]
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.flow.resume_writing()
+        return bool(unanswered)
+
+
+def _unacknowledged(descriptor: int) -> int:
+    """Bytes in the kernel's send queue of a socket; 0 where the kernel doesn't tell. SIOCOUTQ has TIOCOUTQ's number."""
+    count = bytearray(4)
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
+    return int.from_bytes(count, sys.byteorder)

@@ -1,0 +1,128 @@
+"""The HTTP server of an API server: uvicorn, but connections come from an acceptor and signals go elsewhere.
+
+Runs in API servers only, in their event loop. How a connection is taken is `boundary/accept.py`'s matter, what its
+end means is `http_connection.py`'s, and what is answered is `routes.py`'s.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import uvicorn
+
+from lab_support.boundary.accept import Acceptor
+from lab_support.boundary.open_connections import OpenConnections
+from lab_support.frontend.http_connection import TAKES_NOTHING, HangUpWatch, HttpConnection
+from lab_support.frontend.middleware import Served
+
+log = logging.getLogger("lab.api")
+
+KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
+PATIENCE = 10.0  # seconds that a retiring API server waits for a client that takes nothing of its answer
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers and without listeners of its own: `acceptor` brings the connections.
+
+    on_started: called once connections are taken. patience: seconds that a retiring one waits for a client that takes
+    nothing of its answer. Made and used in one event loop.
+    """
+
+    def __init__(
+        self, app: Served, acceptor: Acceptor, connections: OpenConnections, on_started: Callable[[], None]
+    ) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                http=HttpConnection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+            )
+        )
+        self._app = app
+        self._acceptor = acceptor
+        self._connections = connections
+        self._on_started = on_started
+        self.patience = PATIENCE
+        self._retiring = False
+
+    async def run_to_end(self) -> None:
+        """Returns when the last connection is closed, after `should_exit` was set or `retire` called."""
+        self._hang_ups = HangUpWatch(asyncio.get_running_loop())
+        try:
+            await self.serve(sockets=[])
+        finally:
+            self._hang_ups.close()
+        self._app.publish()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The event loop has the handlers: a signal to the launcher means the whole server, not this process alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self._acceptor.start(self._make_protocol)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if not self._retiring:
+            self._acceptor.stop()
+        await super().shutdown(sockets)
+
+    def retire(self) -> None:
+        """Take no more connections, and end when the last one has.
+
+        A connection that is between two requests stays open, because its client may be sending just now: it ends with
+        the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
+        """
+        self._app.close_connections()
+        self._acceptor.stop()
+        self._retiring = True
+        asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Connections without a request: nothing was ever asked on them, or a request was begun and not gone on with.
+
+        uvicorn has no keep-alive timeout for either: it begins with an answer, and any byte cancels it.
+        """
+        for connection in self._open():
+            if not connection.answering:
+                connection.transport.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, ten times a second. True: end."""
+        if self._retiring and counter % 10 == 0:
+            self._cut_off_who_takes_nothing()
+        return await super().on_tick(counter) or (self._retiring and not self._connections.count)
+
+    def _cut_off_who_takes_nothing(self) -> None:
+        """One client that does not read would keep this API server, and the launcher's roll with it, for ever."""
+        now = asyncio.get_running_loop().time()
+        for connection in self._open():
+            if connection.seconds_without_progress(now) >= self.patience:
+                log.warning("a client took nothing of its answer for %g s, so it is cut off", self.patience)
+                connection.leave(TAKES_NOTHING)
+                connection.transport.abort()
+
+    def stop_waiting(self) -> None:
+        """Leave clients that don't read their farewell."""
+        self.force_exit = True
+
+    def _open(self) -> list[HttpConnection]:
+        return cast(list[HttpConnection], list(self.server_state.connections))
+
+    def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
+        connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
+        connection.hang_ups = self._hang_ups
+        connection.on_lost = on_lost
+        return connection

@@ -118,6 +118,11 @@ class Besieged:
             self.report.kills[kind] += 1
         return True
 
+    def kill_when_there_is_one(self, kinds: set[str] | None = None) -> None:
+        deadline = time.monotonic() + 20
+        while not self.ended() and not self.kill(kinds) and time.monotonic() < deadline:
+            self.wait(0.05)
+
     def roll(self) -> None:
         self.note("SIGUSR1")
         self.server.process.send_signal(signal.SIGUSR1)

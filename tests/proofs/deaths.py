@@ -37,24 +37,17 @@ def kills(made: Besieged, count: int) -> None:
         if made.chance.random() < 0.3:
             made.roll()
             made.wait(made.chance.uniform(0, 1.5))
-        kill_some_time(made, None)
+        made.kill_when_there_is_one()
 
 
 def replaced(made: Besieged, count: int) -> None:
     """First those that were there at first go."""
     for _ in range(API_SERVERS):
-        kill_some_time(made, {"first"})
+        made.kill_when_there_is_one({"first"})
     before = made.report.kills["replaced"]
     while made.report.kills["replaced"] < before + count and not made.ended():
         made.wait(made.chance.uniform(0, 0.5))
-        kill_some_time(made, {"replaced"})
-
-
-def kill_some_time(made: Besieged, kinds: set[str] | None) -> None:
-    """Now, or as soon as there is one to kill."""
-    deadline = time.monotonic() + 20
-    while not made.ended() and not made.kill(kinds) and time.monotonic() < deadline:
-        made.wait(0.05)
+        made.kill_when_there_is_one({"replaced"})
 
 
 def shortages(made: Besieged, count: int) -> None:

@@ -6,16 +6,31 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
 
 
 class ConfigError(ValueError):
     """A choice that cannot work. The text names what was got, what is allowed and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(in_utf8(text))
+
+
+def is_utf8(name: str) -> bool:
+    """False for what Python made of the bytes of a name that is not UTF-8: no encoder accepts it (PEP 383)."""
+    return _NOT_UTF8.search(name) is None
+
+
+def in_utf8(text: str) -> str:
+    """With U+FFFD in place of each byte that is not UTF-8."""
+    return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def flag(

@@ -30,6 +30,7 @@ from lab_support.boundary.inheritance import LOADS, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
 from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
+from lab_support.boundary.metric_files import metric_files
 from lab_support.boundary.replacement import ApiServers, GivenUp
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.start_method import stop_python_processes
@@ -85,7 +86,7 @@ class Launcher:
         ModelFolder.open(config.model, config.load_format)
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
         self.entrances = stack.enter_context(make_entrances(config, self.counters))
-        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
+        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)

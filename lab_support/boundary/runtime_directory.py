@@ -191,6 +191,8 @@ def _remove_if_dead(path: Path) -> bool:
             except FileNotFoundError:
                 os.rmdir(path)
                 return True
+            if not stat.S_ISREG(os.fstat(lock).st_mode):
+                return False
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return _remove(path, _Held(directory, lock))
     except OSError:

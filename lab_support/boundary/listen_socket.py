@@ -40,10 +40,12 @@ def url_of(listening: socket.socket) -> str:
     """Where clients reach it: `http://127.0.0.1:8000`, or `unix:/path`."""
     if listening.family == socket.AF_UNIX:
         return f"unix:{listening.getsockname()}"
-    host, port = listening.getsockname()[:2]
+    host, port, *more = listening.getsockname()
     if host in _ALL_ADDRESSES:
         host = _loopback(listening)
-    return f"http://[{host.replace('%', '%25')}]:{port}" if ":" in host else f"http://{host}:{port}"  # RFC 6874
+    if more and (scope := more[1]):  # of a link-local address: by which network card
+        host += f"%25{socket.if_indextoname(scope)}"  # RFC 6874
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bind_tcp(host: str, port: int, backlog: int | None = None) -> socket.socket:

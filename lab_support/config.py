@@ -153,10 +153,20 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
+        self._check_names()
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
             )
+
+    def _check_names(self) -> None:
+        """Those that clients must be able to say. (In the folder's name U+FFFD stands for what is not UTF-8.)"""
+        if not is_utf8(self.served_model_name or ""):
+            raise ConfigError(
+                f"--served-model-name: got {self.served_model_name}, which is not UTF-8; name the model in UTF-8"
+            )
+        if not is_utf8(self.api_key or ""):
+            raise ConfigError("--api-key: got a key that is not UTF-8; make one of printable ASCII")
 
     def _check_accept(self) -> None:
         if self.accept != "shared" and sys.platform != "linux":
@@ -170,7 +180,7 @@ class ServerConfig:
     @property
     def model_name(self) -> str:
         """The name under which clients ask for the model."""
-        return self.served_model_name or self.model.name
+        return self.served_model_name or in_utf8(self.model.name)
 
 
 _LEAST = {

@@ -1,4 +1,4 @@
-"""A name may be any bytes, and what leaves the server is UTF-8: it starts and says U+FFFD, or refuses in one sentence."""
+"""A name may be any bytes, and what leaves a server is UTF-8: it starts and says U+FFFD, or refuses in one sentence."""
 
 import os
 import shutil

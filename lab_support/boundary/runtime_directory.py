@@ -12,7 +12,6 @@ The folder that it lies in may be everybody's (/tmp), so a name there proves not
   there: it is empty, so rmdir(2) says who was first. The maker sees that it lost, and makes another.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -38,9 +37,10 @@ _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # without wait
 class RuntimeDirectory:
     """Made by the launcher, mode 0700. A context manager; leaving it removes the directory."""
 
-    def __init__(self, path: Path, held: "_Held") -> None:
+    def __init__(self, path: Path, held: "_Held", metric_files: Mapping[str, int]) -> None:
         self.path = path
         self._held = held
+        self._metric_files = metric_files
 
     @classmethod
     def make(cls, run_id: str, metric_files: Mapping[str, int] | None = None) -> Self:
@@ -56,18 +56,38 @@ class RuntimeDirectory:
             sweep(Path(parent))
             return cls._make(Path(parent), run_id, metric_files or {})
         except OSError as error:
-            raise ConfigError(f"temporary folder {parent}: {error.strerror}; {_advice(error)}") from error
+            raise ConfigError(
+                f"temporary folder {parent}: {error.strerror}; make room there, or name another folder in TMPDIR"
+            ) from error
 
     @classmethod
     def _make(cls, parent: Path, run_id: str, metric_files: Mapping[str, int]) -> Self:
-        made = cls(*_make_and_hold(parent, f"{_PREFIX}{os.getuid()}-{run_id}-"))
+        made = cls(*_make_and_hold(parent, f"{_PREFIX}{os.getuid()}-{run_id}-"), metric_files)
         with ExitStack() as undone:
             undone.push(made)
-            made.metrics.mkdir()
-            for name, size in metric_files.items():
-                _reserve(made.metrics / name, size)
+            made._furnish()
             undone.pop_all()
         return made
+
+    def _furnish(self) -> None:
+        self.metrics.mkdir(exist_ok=True)
+        for name, size in self._metric_files.items():
+            with suppress(FileExistsError):
+                _reserve(self.metrics / name, size)
+
+    def mend(self) -> None:
+        """Make again what a cleaner of temporary folders has removed. Raises `OSError` where it can't be had."""
+        if not self._held.leads_from(self.path):
+            self.path.mkdir(mode=0o700)  # fails where the name is somebody else's by now
+            self._hold_again()
+        elif not self._held.is_locked():
+            self._hold_again()
+        self._furnish()
+
+    def _hold_again(self) -> None:
+        held = _hold_new(self.path)
+        self._held.close()
+        self._held = held
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +144,17 @@ class _Held:
         with suppress(OSError):
             fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
+    def leads_from(self, path: Path) -> bool:
+        """Is `path` still the name of this directory?"""
+        try:
+            return os.path.samestat(os.lstat(path), os.fstat(self.directory))
+        except FileNotFoundError:
+            return False
+
+    def is_locked(self) -> bool:
+        """Would another server that looks find the lock?"""
+        return os.fstat(self.lock).st_nlink > 0
+
     def close(self) -> None:
         os.close(self.directory)
         os.close(self.lock)
@@ -148,10 +179,11 @@ def _hold_new(path: Path) -> _Held:
         directory = _open(opened, path, _DIRECTORY)
         lock = _open(opened, _LOCK, _FILE | os.O_CREAT | os.O_EXCL, directory)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.fstat(lock).st_nlink:
+        held = _Held(directory, lock)
+        if not held.is_locked():
             raise FileNotFoundError(path)
         opened.pop_all()
-        return _Held(directory, lock)
+        return held
 
 
 def _undo(path: Path) -> None:
@@ -171,12 +203,6 @@ def _reserve(path: Path, size: int) -> None:
             os.posix_fallocate(descriptor, 0, size)
         else:
             file.write(bytes(size))
-
-
-def _advice(error: OSError) -> str:
-    if error.errno == errno.EFBIG:
-        return "files may not be so large here; raise the limit (`ulimit -f`)"
-    return "make room there, or name another folder in TMPDIR"
 
 
 def _remove_if_dead(path: Path) -> bool:
@@ -206,7 +232,7 @@ def _remove(path: Path, held: _Held) -> bool:
             _remove_entry(name, held.directory)
     with suppress(OSError):
         os.unlink(_LOCK, dir_fd=held.directory)
-        if os.path.samestat(os.lstat(path), os.fstat(held.directory)):  # a cleaner may have taken the name away
+        if held.leads_from(path):
             os.rmdir(path)
             return True
     return False

@@ -186,3 +186,29 @@ def test_a_temporary_folder_behind_a_link(tmp_path, monkeypatch: pytest.MonkeyPa
         assert directory.path.parent == tmp_path / "link"
         assert len(list((tmp_path / "real").iterdir())) == 1
     assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_what_a_cleaner_has_removed_is_made_again_and_still_its_own(tmp_path) -> None:
+    with RuntimeDirectory.make("id", {"counter_0.db": 4096}) as directory:
+        for remove_it in (
+            lambda: shutil.rmtree(directory.path),
+            (directory.path / "lock").unlink,
+            lambda: shutil.rmtree(directory.metrics),
+            (directory.metrics / "counter_0.db").unlink,
+            lambda: None,
+        ):
+            remove_it()
+            directory.mend()
+            assert (directory.metrics / "counter_0.db").stat().st_size == 4096
+            assert sweep(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, os.mkfifo, lambda path: path.symlink_to("/nowhere")])
+def test_a_name_that_another_took_meanwhile_is_left_to_it(tmp_path, make) -> None:
+    with RuntimeDirectory.make("id") as directory:
+        shutil.rmtree(directory.path)
+        make(directory.path)
+        with pytest.raises(FileExistsError):
+            directory.mend()
+    assert [path.name for path in tmp_path.rglob("*")] == [directory.path.name]

@@ -109,7 +109,7 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
     assert value(text, "lab_engine_abort_steps_max", engine="0") == 2
 
 
-# An API server in small. It takes over `slot`, counts one request (and one of each further status), hears that the engine
+# An API server in small. It takes over `slot`, counts one request of each of so many statuses, hears that the engine
 # core has made `steps` steps, and prints what /metrics would say. Then it ends without a farewell, as by SIGKILL.
 ONE_LIFE = """
 import os, sys

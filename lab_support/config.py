@@ -64,7 +64,9 @@ class ServerConfig:
 
     host: str = flag("127.0.0.1", "address to bind")
     port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
-    uds: str | None = flag(None, "path of a Unix domain socket to bind instead of a port")
+    uds: str | None = flag(
+        None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
+    )
     api_key: str | None = flag(None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping")
     ready_fd: int | None = flag(
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int

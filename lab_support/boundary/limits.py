@@ -63,7 +63,7 @@ def _demand_descriptors(least: int, config: ServerConfig) -> None:
     if got != resource.RLIM_INFINITY and got < least:
         raise ConfigError(
             f"open files: got a limit of {got} for each process, expected at least {least} for {_size(config)}; "
-            f"raise the hard limit (`ulimit -n {least}`, or more)"
+            f"raise the hard limit to that or more (`ulimit -n {least}`)"
         )
 
 

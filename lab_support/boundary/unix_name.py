@@ -21,7 +21,8 @@ from typing import Self
 from lab_support.config import ConfigError, is_utf8
 
 _LONGEST = 107  # bytes: unix(7)
-_PATIENCE = 5.0  # seconds; whoever may read the folder can hold a lock on it for ever
+_PATIENCE = 5.0  # seconds; whoever may read the folder can hold a lock on it for ever. Then there is no start, …
+_LAST_PATIENCE = 0.5  # … but there is an end
 
 
 class UnixName:
@@ -32,7 +33,9 @@ class UnixName:
         self._path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _folder_of(path):
+            with _folder_of(path, _PATIENCE) as locked:
+                if not locked:
+                    raise OSError(errno.EAGAIN, f"somebody else has locked its folder for {_PATIENCE:g} s")
                 _remove_stale(path)
                 self.socket.bind(path)
                 self.socket.listen(backlog)
@@ -48,39 +51,37 @@ class UnixName:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self.socket, suppress(OSError), _folder_of(self._path):
+        with self.socket, suppress(OSError), _folder_of(self._path, _LAST_PATIENCE):
             # The kernel keeps the inode as long as the socket is open, so that nobody else can have its number.
             if os.path.samestat(self._bound, os.lstat(self._path)):
                 os.unlink(self._path)
 
 
 @contextmanager
-def _folder_of(path: str) -> Iterator[None]:
-    """Alone among the servers that start or end in this folder."""
+def _folder_of(path: str, patience: float) -> Iterator[bool]:
+    """Alone among the servers that start or end in this folder. False: somebody held the lock for too long."""
     try:
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # one may make names there, and not list them
-        yield
+        yield True
         return
     try:
-        _lock(folder)
-        yield
+        yield _lock(folder, time.monotonic() + patience)
     finally:
         os.close(folder)
 
 
-def _lock(folder: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+def _lock(folder: int, deadline: float) -> bool:
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise OSError(errno.EAGAIN, f"somebody else has locked its folder for {_PATIENCE:g} s") from None
+                return False
             time.sleep(0.01)
         except OSError:  # a file system without locks
-            return
+            return True
 
 
 def _check(path: str) -> None:

@@ -221,12 +221,16 @@ def test_a_path_that_cannot_be_told_or_bound_is_refused(tmp_path, name: bytes) -
     str(refused.value).encode()
 
 
-def test_a_lock_that_is_never_given_back_is_a_sentence(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_never_given_back_hinders_a_start_and_no_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab_support.boundary.unix_name._PATIENCE", 0.05)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     with pytest.raises(ConfigError, match="somebody else has locked its folder"), listening_socket(uds(tmp_path)):
         pass
+    fcntl.flock(folder, fcntl.LOCK_UN)
+    with listening_socket(uds(tmp_path)):
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    assert list(tmp_path.iterdir()) == []
     os.close(folder)
 
 

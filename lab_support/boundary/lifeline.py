@@ -55,7 +55,9 @@ class ReadEnd:
 
     def at_eof(self) -> bool:
         """Has the launcher ended? Never waits."""
-        return bool(select.select([self.descriptor], [], [], 0)[0])
+        looking = select.poll()  # select(2) knows descriptors below 1,024 only
+        looking.register(self.descriptor, select.POLLIN)
+        return bool(looking.poll(0))
 
 
 def _rebuild(passed: object) -> ReadEnd:

@@ -20,6 +20,7 @@ from lab_support.boundary.entrances import Entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
+from lab_support.boundary.metric_files import clear_gauges
 from lab_support.boundary.start_method import RETIRING
 from lab_support.boundary.start_rule import Choice
 from lab_support.config import ServerConfig
@@ -126,6 +127,7 @@ class ApiServers:
         slot = self._slots.pop(name)
         self._told_to_retire.discard(name)
         self._counters.clear(slot)
+        clear_gauges(self._metrics_directory, slot)
         self._entrances.gone(slot)
         self._tell_engine_cores(ApiServerLeft(slot))
         cause = self._causes.pop(name, None)

@@ -77,7 +77,16 @@ class ServerConfig:
         True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
     )
     api_server_restart_limit: int = flag(
-        5, "deaths in the place of one API server within a minute that are mended so", group="processes"
+        5,
+        "deaths in the place of one API server within a minute that are mended so; a new one that does not become "
+        "ready is no death while others serve, and is tried again",
+        group="processes",
+    )
+    ready_timeout: float = flag(
+        600.0,
+        "seconds within which every process must be ready at the start; an API server that replaces another has 60, or "
+        "these if they are fewer",
+        group="processes",
     )
     data_parallel_size: int = flag(
         1,
@@ -172,6 +181,7 @@ _LEAST = {
     "max_body_bytes": 1,
     "body_timeout": 0.1,
     "shutdown_timeout": 0.0,
+    "ready_timeout": 0.1,
     "torch_threads": 1,
     "ready_fd": 0,
 }

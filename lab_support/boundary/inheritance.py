@@ -73,7 +73,12 @@ class ChannelListeners:
         """What Generate comes in by and what Tokens do, for an API server: those made at first, or new ones."""
         if slot < len(self.inputs) and self.inputs[slot].fileno() >= 0:
             return self.inputs[slot], self.outputs[slot]
-        return _listen(self._path_of(f"api-{slot}-in")), _listen(self._path_of(f"api-{slot}-out"))
+        inputs = _listen(self._path_of(f"api-{slot}-in"))
+        try:
+            return inputs, _listen(self._path_of(f"api-{slot}-out"))
+        except OSError:
+            inputs.close()
+            raise
 
     def close(self) -> None:
         """The processes that adopted them go on holding them."""
@@ -92,6 +97,10 @@ def _listen(path: str) -> socket.socket:
     with suppress(FileNotFoundError):  # of one that died before everyone was connected to it
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(128)
+    try:
+        listener.bind(path)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
     return listener

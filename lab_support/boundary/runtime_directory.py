@@ -6,9 +6,11 @@ directory of a dead server from that of a running one, and removes it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Self
@@ -53,6 +55,26 @@ class RuntimeDirectory:
     def __exit__(self, *_: object) -> None:
         remove(str(self.path))
         os.close(self._lock)
+
+    def mend(self) -> None:
+        """Make again what a cleaner of temporary folders has removed. Raises `OSError` where it can't be had."""
+        with contextlib.suppress(FileExistsError):
+            self.path.mkdir(mode=0o700)
+        found = self.path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():  # whoever made it meanwhile could look in
+            raise FileExistsError(errno.EEXIST, f"{self.path} is somebody else's now")
+        if not self._is_locked():
+            lock = _lock(self.path)
+            os.close(self._lock)
+            self._lock = lock
+        self.metrics.mkdir(exist_ok=True)
+
+    def _is_locked(self) -> bool:
+        """Is the lock in the folder still the one that is held here? The next start would sweep otherwise."""
+        try:
+            return os.path.samestat(os.stat(self.path / _LOCK), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
 
     def close_lock(self) -> None:
         """In a child made by fork, which must not keep the launcher's lock."""

@@ -21,6 +21,8 @@ from collections.abc import Callable
 
 LONGEST = 1 << 16  # bytes of one write; what is kept of it, while its beginning alone is written, has this bound
 
+NOBODY = "nobody reads them"
+
 Way = Callable[[bytes], int]
 
 
@@ -80,7 +82,7 @@ class Outlet:
                 self._rest = data[sent:]
             else:
                 self._dropped += data.count(b"\n") or 1
-            return "" if sent == len(data) else self._trouble
+            return "" if sent == len(data) else self._trouble or NOBODY
 
     def _is_even(self) -> bool:
         """Catch up with what is owed: the rest of a line, then the number of those that were dropped."""
@@ -105,7 +107,7 @@ class Outlet:
         try:
             return self._send(data)
         except BlockingIOError:
-            self._trouble = "nobody reads them"
+            self._trouble = NOBODY
         except OSError as error:
             self._trouble = f"writing failed ({error.strerror})"
         return 0

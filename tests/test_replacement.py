@@ -240,9 +240,9 @@ def test_without_replacement_a_death_ends_the_server() -> None:
         assert "lab serve: api-1 was killed by SIGKILL, so the server ends" in server.said()
 
 
-def test_one_whose_successor_is_refused_ends_the_server(tmp_path: Path) -> None:
+def test_where_none_serves_a_successor_that_is_refused_ends_the_server(tmp_path: Path) -> None:
     model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
-    with running_server(model=model) as server:
+    with running_server(model=model, api_server_count=1) as server:
         (model / "tokenizer.json").write_text("{}")
         os.kill(server.pids["api-0"], signal.SIGKILL)
         assert server.process.wait(30) == 2

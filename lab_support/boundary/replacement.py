@@ -203,17 +203,21 @@ class ApiServers:
     def _try_again(self, place: int, code: int, told: str) -> None:
         """A replacement did not become ready. Raises `GivenUp` where that leaves nobody who serves."""
         now = time.monotonic()
-        at = self._restarts.failed(place, now)
-        if not self._others_serve():
-            if code == ExitCode.REFUSED:
-                raise GivenUp(code, f"{told}; another one would be refused too, and none serves, so the server ends")
-            if self._restarts.died(place, now) is None:
-                raise GivenUp(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
+        others = self._others_serve()
+        at = self._restarts.failed(place, now) if others else self._last_hope(place, code, told, now)
         self._to_start[place] = at
-        rest = "the others serve on" if self._others_serve() else "none serves"
-        log.error("%s; %s, next try in %.2f s", told, rest, at - now)
+        log.error("%s; %s, next try in %.2f s", told, "the others serve on" if others else "none serves", at - now)
         if self._to_roll and self._to_roll[0] == place:
             self._roll_next()  # whoever comes here is new anyway
+
+    def _last_hope(self, place: int, code: int, told: str, now: float) -> float:
+        """None serves: when to try again, as after a death. Raises `GivenUp` where that is vain."""
+        if code == ExitCode.REFUSED:
+            raise GivenUp(code, f"{told}; another one would be refused too, and none serves, so the server ends")
+        at = self._restarts.died(place, now)
+        if at is None:
+            raise GivenUp(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
+        return at
 
     def _others_serve(self) -> bool:
         return any(server.ready and not server.told_to_retire for server in self._living.values())

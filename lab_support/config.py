@@ -132,7 +132,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # nor is NaN
                 raise ConfigError(f"{as_flag(name)}: got {value}, expected at least {least}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port: got {self.port}, expected 0 (the kernel chooses) to 65535")

@@ -58,6 +58,7 @@ class Readable:
 Event = Exited | Signalled | Said | Readable
 
 
+LONGEST_WAIT = 3600.0  # seconds; a deadline may be further away than poll(2) can count
 REPORT = 1.0  # seconds that a fork server gets to say how a child of its own has ended
 
 
@@ -155,7 +156,7 @@ class Children:
                 self._bury_strangers()
             ends = {child.end: name for name, child in self._children.items()}
             controls = {child.control: name for name, child in self._children.items() if child.control}
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
             ready = connection.wait([signals.read, *controls, *ends, *others], left)
             # Messages before ends: the last word of a child that is gone says why.
             for control in [found for found in ready if found in controls]:

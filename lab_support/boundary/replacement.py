@@ -107,7 +107,7 @@ class ApiServers:
         for name, server in self._awaited():
             if server.deadline <= now:
                 server.cause = f"it was not ready within {self._ready_within:g} s"
-                server.deadline = float("inf")
+                server.deadline = now + self._ready_within
                 self._children.send_signal(name, signal.SIGKILL)
         for place in [place for place, at in self._to_start.items() if at <= now]:
             del self._to_start[place]

@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from typing import NoReturn
 
 from setproctitle import setproctitle
 
@@ -199,11 +200,15 @@ class Launcher:
                 self.unlink_sockets()
                 self.api_servers.serving = True
                 return
-        late = ", ".join(name for name in self.children.running if name in awaited)
+        self.on_late(awaited)
+
+    def on_late(self, awaited: set[str]) -> NoReturn:
+        """Name who is late: where that is an engine core, API servers do nothing but wait for it."""
         for name in awaited:
             self.children.send_signal(name, signal.SIGKILL)
-        limit = f"--ready-timeout {self.config.ready_timeout:g} s"
-        raise Ended(ExitCode.FAILED, f"not ready within {limit}: {late}; so the server ends")
+        late = sorted({name for name in awaited if name.startswith("engine-")} or awaited)
+        limit = f"--ready-timeout {self.config.ready_timeout:g} s, so the server ends"
+        raise Ended(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
 
     def on_event(self, event: Event) -> None:
         """What holds at any time. Raises `Ended` where the server can't go on."""

@@ -77,23 +77,22 @@ class Outlet:
         """Whole lines. Returns why not all of them went; "" where they did."""
         data = data if len(data) <= LONGEST else data[: LONGEST - 2] + b"~\n"
         with self._lock:
-            sent = self._push(data) if self._is_even() else 0
+            owed = self._rest or self._dropped
+            sent = 0 if owed and not self._catch_up() else self._push(data)
             if sent:
                 self._rest = data[sent:]
             else:
                 self._dropped += data.count(b"\n") or 1
             return "" if sent == len(data) else self._trouble or NOBODY
 
-    def _is_even(self) -> bool:
-        """Catch up with what is owed: the rest of a line, then the number of those that were dropped."""
-        self._rest = self._rest[self._push(self._rest) :]
+    def _catch_up(self) -> bool:
+        """With what is owed: the rest of a line, then the number of those that were dropped. False: not with all."""
+        if self._rest:
+            self._rest = self._rest[self._push(self._rest) :]
         if self._dropped and not self._rest:
             note = self._note()
-            self._rest = note[self._push(note) :]
-            if self._rest == note:
-                self._rest = b""
-            else:
-                self._dropped = 0
+            if sent := self._push(note):
+                self._rest, self._dropped = note[sent:], 0
         return not (self._rest or self._dropped)
 
     def _note(self) -> bytes:
@@ -102,8 +101,6 @@ class Outlet:
 
     def _push(self, data: bytes) -> int:
         """How many bytes went."""
-        if not data:
-            return 0
         try:
             return self._send(data)
         except BlockingIOError:
@@ -138,19 +135,19 @@ class NeverWaiting(io.TextIOBase):
 
     def write(self, text: str) -> int:
         lines, end, begun = text.rpartition("\n")
-        if end or len(self._begun) > LONGEST:
-            self._pass_on(self._begun + lines + end)
-            self._begun = ""
-        self._begun += begun
+        if end:
+            self._outlet.write((self._begun + lines + end).encode(self._encoding, self.errors))
+            self._begun = begun
+        else:
+            self._begun += begun
+            if len(self._begun) > LONGEST:
+                self.flush()
         return len(text)
 
     def flush(self) -> None:
         if self._begun:
-            self._pass_on(self._begun)
+            self._outlet.write(self._begun.encode(self._encoding, self.errors))
             self._begun = ""
-
-    def _pass_on(self, text: str) -> None:
-        self._outlet.write(text.encode(self._encoding, self.errors))
 
 
 # ---- ways to write without waiting -----------------------------------------------------------------------------------

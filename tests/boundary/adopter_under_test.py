@@ -26,6 +26,7 @@ def main() -> None:
         orphans = [make_orphan(hold, let_go) for _ in range(ORPHANS)]
         came = sum(parent_of(pid) == os.getpid() for pid in orphans)
         children.kill()
+        os.waitid(os.P_PID, children.pids["child"], os.WEXITED | os.WNOWAIT)  # it is a zombie now, the first of all
         os.close(let_go)
         ends = []
         deadline = time.monotonic() + 20

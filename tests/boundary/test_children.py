@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from lab_support.boundary import python_processes
 from lab_support.boundary.after_fork import open_descriptors
 from lab_support.boundary.children import Exited, Said, Signalled
 from lab_support.boundary.messages import Fatal, Hello
+from lab_support.boundary.signals import blocked
 from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 
@@ -126,16 +128,21 @@ def test_a_stopped_process_of_pythons_own_does_not_hold_up_the_end(family, metho
 
 
 def test_a_signal_goes_to_the_child_and_to_nobody_who_has_its_number_later(family) -> None:
-    """Under forkserver the number is free as soon as the fork server has waited, and the launcher knows nothing yet."""
+    """Under forkserver the number is free as soon as the fork server has waited, and the launcher knows nothing yet.
+
+    The stranger blocks the signal, so that it would be pending at once.
+    """
     children, _ = family
     children.start("forkserver", "child", CHILDREN_UNDER_TEST, "fail")
     number = children.pids["child"]
     while os.path.exists(f"/proc/{number}"):
         os.sched_yield()
-    stranger = stranger_with(number)
+    with blocked([signal.SIGTERM]):
+        stranger = stranger_with(number)
     try:
-        children.send_signal("child", signal.SIGKILL)
-        assert os.waitpid(stranger, os.WNOHANG) == (0, 0)
+        children.send_signal("child", signal.SIGTERM)
+        status = Path(f"/proc/{stranger}/status").read_text()
+        assert int(status.partition("ShdPnd:")[2].split()[0], 16) == 0
     finally:
         os.kill(stranger, signal.SIGKILL)
         os.waitpid(stranger, 0)

@@ -56,11 +56,12 @@ def test_an_end_comes_whatever_becomes_of_the_last_words(family, last: str, code
     assert next(events) == Exited("child", code)
 
 
-def test_an_error_that_main_has_no_words_for_ends_the_process(family) -> None:
+def test_an_error_that_main_has_no_words_for_ends_the_process_and_is_shown(family, capfd) -> None:
     children, signals = family
     children.start("spawn", "child", CHILDREN_UNDER_TEST, "raise_with_a_thread_that_never_ends")
     events = children.events(signals, time.monotonic() + 20)
     assert next(events) == Exited("child", ExitCode.FAILED)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_ends_are_named() -> None:

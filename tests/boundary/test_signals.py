@@ -45,13 +45,15 @@ def test_a_signal_to_the_whole_group_ends_no_child_that_is_being_made(family, me
     children, signals = family
     children.start(method, "child", CHILDREN_UNDER_TEST, "report_signals")
     for number in TO_THE_GROUP:  # it is still far from any code of ours
-        os.kill(children.pids["child"], number)
+        for pid in children.pids.values():  # Python's resource tracker among them
+            os.kill(pid, number)
     said = next(children.events(signals))
     assert isinstance(said, Said), said
     assert isinstance(said.message, Ready)
     ignored, blocked = (int(said.message.details[mask]) for mask in ("SigIgn", "SigBlk"))
     assert {number for number in TO_THE_GROUP if ignored & 1 << number - 1} == TO_THE_GROUP
     assert blocked == 0
+    assert os.waitpid(children.pids["resource-tracker"], os.WNOHANG) == (0, 0)
 
 
 def test_the_launcher_blocks_nothing_once_a_child_is_made(family) -> None:

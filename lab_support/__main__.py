@@ -18,6 +18,10 @@ COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class
 
 def main() -> int:
     """Runs in the process that you start; its return value is the exit code."""
+    if sys.argv[1:2] == ["serve"]:
+        from lab_support.boundary.signals import end_by_ctrl_c_without_a_word
+
+        end_by_ctrl_c_without_a_word()
     import argparse
 
     from lab_support import __version__

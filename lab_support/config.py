@@ -94,7 +94,16 @@ class ServerConfig:
         True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
     )
     api_server_restart_limit: int = flag(
-        5, "deaths in the place of one API server within a minute that are mended so", group="processes"
+        5,
+        "deaths in the place of one API server within a minute that are mended so; a new one that does not become "
+        "ready is no death while others serve, and is tried again",
+        group="processes",
+    )
+    ready_timeout: float = flag(
+        600.0,
+        "seconds within which every process must be ready at the start; an API server that replaces another has 60, or "
+        "these if they are fewer",
+        group="processes",
     )
     data_parallel_size: int = flag(
         1,
@@ -140,7 +149,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # nor is NaN
                 raise ConfigError(f"{as_flag(name)}: got {value}, expected at least {least}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port: got {self.port}, expected 0 (the kernel chooses) to 65535")
@@ -199,6 +208,7 @@ _LEAST = {
     "max_body_bytes": 1,
     "body_timeout": 0.1,
     "shutdown_timeout": 0.0,
+    "ready_timeout": 0.1,
     "torch_threads": 1,
     "ready_fd": 0,
 }

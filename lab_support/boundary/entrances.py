@@ -127,7 +127,12 @@ class OwnSockets:
 
     def open_for(self, slot: int) -> Entrance:
         made = self._group.make()
-        if not self._group.is_guarded():
+        try:
+            guarded = self._group.is_guarded()
+        except OSError:  # no descriptor left to try it with
+            made.close()
+            raise
+        if not guarded:
             log.warning("this kernel lets other programs of this user bind the port too, and they get a part")
         return Entrance(made, slot, None)
 

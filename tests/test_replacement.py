@@ -202,6 +202,24 @@ def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
         assert served == set(before)
 
 
+@pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
+def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: str) -> None:
+    """Each successor that is ready asks it again to retire."""
+    with running_server(accept=strategy, api_server_count=1) as server:
+        streams = Streams(server.url, 2)
+        server.process.send_signal(signal.SIGUSR1)
+        ready = "api-0: the new one is ready"
+        until(lambda: ready in server.said())
+        until(lambda: find("api-0-retiring", server.directory) == server.pids["api-0"])
+        (second,) = {pid for pid in living(server.directory) if command(pid) == "lab:api-0"}
+        os.kill(second, signal.SIGKILL)
+        until(lambda: server.said().count(ready) == 2)
+        assert streams.ended == []
+        assert streams.join() == ["done"] * 2
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert "Traceback" not in server.said()
+
+
 def test_the_engine_cores_totals_go_on_over_a_replacement() -> None:
     with running_server(api_server_count=1) as server:
         for _ in range(2):

@@ -84,7 +84,11 @@ class HttpServer(uvicorn.Server):
 
         A connection that is between two requests stays open, because its client may be sending just now: it ends with
         the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
+
+        It may be asked again: by the next successor, where the first has died meanwhile, or while it shuts down.
         """
+        if self._retiring or self.should_exit:
+            return
         self._app.close_connections()
         self._acceptor.stop()
         self._retiring = True

@@ -21,11 +21,12 @@ log = logging.getLogger("lab.launcher")
 
 ENOUGH = 65536  # descriptors; programs that look at each number that they might have suffer from millions
 _CONNECTIONS = 16  # of clients to one API server, at least
+_SPARE = 16  # descriptors of an API server for files that it opens for a moment: its metrics, its log
 _ON_A_GPU = 64  # descriptors that NVIDIA's driver opens in an engine core, by a wide margin
 _SMALL_STACK = 128 * 1024  # bytes; of threads that do nothing
 
 
-def demand_room(config: ServerConfig) -> None:
+def demand_limits(config: ServerConfig) -> None:
     """Raise what may be raised. Raises `ConfigError` where that is less than this server needs."""
     _demand_descriptors(descriptors_needed(config), config)
     _demand_file_size(max(metric_files(config).values()))
@@ -36,7 +37,7 @@ def descriptors_needed(config: ServerConfig) -> int:
     """In the one process that needs most of them."""
     servers, engines = config.api_server_count, config.data_parallel_size
     launcher = 28 + 8 * servers + 4 * engines
-    api_server = 38 + 2 * servers + 2 * engines + 2 * (engines > 1) + _CONNECTIONS
+    api_server = 38 + 2 * servers + 2 * engines + 2 * (engines > 1) + _CONNECTIONS + _SPARE
     engine_core = 18 + 8 * servers + _ON_A_GPU * _may_use_a_gpu(config)
     return max(launcher, api_server, engine_core)
 

@@ -31,7 +31,7 @@ from lab_support.boundary.counters import Counters
 from lab_support.boundary.entrances import make_entrances
 from lab_support.boundary.inheritance import LOADS, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.limits import demand_room
+from lab_support.boundary.limits import demand_limits
 from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.metric_files import metric_files
@@ -91,7 +91,7 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
-        demand_room(config)
+        demand_limits(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)

@@ -10,6 +10,7 @@ lab reset     a fresh copy of one notebook
 lab class     a class's predictions as one histogram
 """
 
+import io
 import sys
 
 COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class")
@@ -25,6 +26,8 @@ def main() -> int:
 
     from lab_support import __version__
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale that lacks a character is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="lab", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("command", choices=COMMANDS)

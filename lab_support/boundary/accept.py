@@ -222,7 +222,9 @@ class ExclusiveAccept:
             self._entry.put_in()
 
     def _anyone_waits(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
+        queue = select.poll()  # select(2) knows no descriptor above 1023
+        queue.register(self._socket, select.POLLIN)
+        return bool(queue.poll(0))
 
     def _take_one(self) -> None:
         try:

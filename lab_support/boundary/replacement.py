@@ -26,6 +26,7 @@ from lab_support.boundary.entrances import Entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
+from lab_support.boundary.metric_files import clear_gauges
 from lab_support.boundary.restarts import WINDOW, Restarts
 from lab_support.boundary.start_method import RETIRING
 from lab_support.boundary.start_rule import Choice
@@ -158,6 +159,7 @@ class ApiServers:
         """One has ended and has been waited for. Raises `GivenUp` where the server can't go on without it."""
         server = self._living.pop(name)
         self._counters.clear(server.slot)
+        clear_gauges(self._metrics_directory, server.slot)
         self._entrances.gone(server.slot)
         self._tell_engine_cores(ApiServerLeft(server.slot))
         _unlink(server.sockets)

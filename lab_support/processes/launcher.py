@@ -31,8 +31,10 @@ from lab_support.boundary.counters import Counters
 from lab_support.boundary.entrances import make_entrances
 from lab_support.boundary.inheritance import LOADS, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
+from lab_support.boundary.limits import demand_room
 from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
+from lab_support.boundary.metric_files import metric_files
 from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.signals import Signals
@@ -89,6 +91,7 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
+        demand_room(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
@@ -96,7 +99,7 @@ class Launcher:
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
         self.entrances = stack.enter_context(make_entrances(config, self.counters))
-        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
+        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)

@@ -23,7 +23,7 @@ from lab_support.boundary.counters import Counters
 from lab_support.boundary.entrances import Entrances, make_entrances
 from lab_support.boundary.inheritance import Entrance
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.boundary.start_method import stop_python_processes
+from lab_support.boundary.python_processes import stop_python_processes
 from lab_support.config import ServerConfig
 
 STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport", "handoff")

@@ -49,7 +49,7 @@ FAREWELL = 0.5  # seconds that open streams get to carry away their error event
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
-    # Before prometheus_client is imported: it reads the variable once.
+    # Before any metric is made: prometheus_client looks for the variable then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))

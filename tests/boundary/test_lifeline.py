@@ -66,6 +66,7 @@ def test_an_error_that_main_has_no_words_for_ends_the_process_and_is_shown(famil
 
 def test_ends_are_named() -> None:
     assert describe_exit(-9) == "was killed by SIGKILL"
+    assert "is the disk full" in describe_exit(-signal.SIGBUS)
     assert describe_exit(-signal.SIGRTMIN) == "was killed by SIGRTMIN"
     assert describe_exit(-40) == f"was killed by SIGRTMIN+{40 - signal.SIGRTMIN}"
     assert describe_exit(-signal.SIGRTMAX) == "was killed by SIGRTMAX"

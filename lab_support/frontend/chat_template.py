@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
 
+from lab_support.config import in_utf8
+
 
 class ChatTemplateError(ValueError):
     """There is no template, or it does not take this conversation."""
@@ -28,9 +30,11 @@ class ChatTemplate:
         from jinja2 import TemplateError
 
         try:
-            return render(messages=messages, add_generation_prompt=add_generation_prompt, **self._variables)
+            return in_utf8(render(messages=messages, add_generation_prompt=add_generation_prompt, **self._variables))
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-            raise ChatTemplateError(f"the model's chat template does not take these messages: {error}") from error
+            raise ChatTemplateError(
+                in_utf8(f"the model's chat template does not take these messages: {error}")
+            ) from error
 
     def _compile(self) -> Callable[..., str]:
         if self._source is None:

@@ -140,12 +140,13 @@ class HttpConnection(GuardedProtocol):
 
     def _unanswered(self) -> "list[RequestResponseCycle]":
         """Oldest first: the one that is being answered, and those that wait behind it."""
-        begun = [self._begun] if self._begun is not None and not self._begun.response_complete else []
-        return begun + [cycle for cycle, _ in reversed(self.pipeline) if cycle is not self._begun]
+        begun = [] if self._begun is None or self._begun.response_complete else [self._begun]
+        waiting = [cycle for cycle, _ in reversed(self.pipeline) if cycle is not self._begun]
+        return [each for each in begun + waiting if not each.disconnected]
 
     def _tell_requests(self, reason: str) -> bool:
         """Tell each request without a whole answer that its client has left; was there any?"""
-        unanswered = [each for each in self._unanswered() if not each.disconnected]
+        unanswered = self._unanswered()
         for cycle in unanswered:
             cycle.scope[LEFT] = reason  # type: ignore[literal-required]
             cycle.disconnected = True

@@ -2,7 +2,9 @@
 
 uvicorn leaves this to a proxy in front of it. Here there is none, so the protocol class below it gets:
 
-- Limits: the head of a request, its lines and its time; more is answered with 431 or 408.
+- Limits: the head of a request, its fields and its time; more is answered with 431 or 408. Requests behind one that
+  is being answered, and bytes that belong to nothing, are counted, too.
+- What can't be read in one way alone, or is not spoken here, is refused before anybody begins to answer it.
 - An offer to upgrade is ignored, as RFC 9110, 7.8 allows, and the body stays the body. llhttp takes the offer for
   accepted: it ends the message at its head, so that the body would be read as the next request (uvicorn#2722).
 - An error behind a request that is being answered waits until that answer is whole. In the middle of it, it would be
@@ -12,9 +14,11 @@ uvicorn leaves this to a proxy in front of it. Here there is none, so the protoc
 """
 
 import asyncio
+import logging
 from typing import Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lab_support.frontend.errors import ApiError
@@ -22,26 +26,37 @@ from lab_support.frontend.errors import ApiError
 HEAD_BYTES = 64 * 1024  # of one request's line and fields; h11, nginx and Node.js allow 16 to 64 KiB
 HEAD_FIELDS = 256  # as vLLM (--h11-max-header-count)
 HEAD_SECONDS = 10.0  # from its first byte, or from the connection's first moment, to its last
+PIPELINED = 64  # requests that wait behind one that is being answered
+UNASKED_BYTES, UNASKED_SECONDS = 1024 * 1024, 10.0  # of a body that still comes although its request is answered
 LINGER_SECONDS = 2.0  # after a refusal what still comes is read and dropped, so that a reset does not destroy it
 _OFFER = {b"upgrade", b"http2-settings"}
 
 
-class HeadTooLarge(Exception):
-    """Raised within the parser's callbacks, to make it stop."""
+log = logging.getLogger("lab.api")
+
+
+class Refused(Exception):
+    """Raised within the parser's callbacks, to make it stop. `error` is what the client is to hear."""
+
+    def __init__(self, error: ApiError) -> None:
+        self.error = error
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with these guards. `refuse` ends a connection with an answer of our own."""
 
     _head_since: float | None = None  # loop.time() at which the head began that is not whole yet
-    _unfinished_bytes = 0  # of that head, in earlier pieces
-    _head_bytes = 0
+    _head_bytes = 0  # of that head, or of the trailers, as far as they were understood
+    _idle_bytes = 0  # that came since the parser last understood something
     _in_head = True
+    _unasked_since: float | None = None  # when a request was answered whose body still comes
+    _unasked_bytes = 0
     _refusal: ApiError | None = None  # to be sent once what is being answered is whole
     _drop_until: float | None = None  # refused: when it closes at last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(self, transport)
         self._head_since = self.loop.time()
 
     # ---- bytes in ---------------------------------------------------------------------------------------------------
@@ -50,24 +65,40 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal is not None or self._drop_until is not None:
             return
         self._unset_keepalive_if_required()
-        begun_before = self._in_head and self._head_since is not None
         if self._in_head and self._head_since is None:
             self._head_since = self.loop.time()
+        self._idle_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._go_on_without_offer(data[offer.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, HeadTooLarge):
-                raise
-            self.refuse(_too_large())
+            self._on_error_in_callback(error.__context__)
         except httptools.HttpParserError as error:
-            self.refuse(ApiError(400, f"got bytes that are no HTTP request ({error})", None, "invalid_http"))
+            self._on_nonsense(ApiError(400, f"got bytes that are no HTTP request ({error})", None, "invalid_http"))
         else:
-            if self._in_head and begun_before:
-                self._unfinished_bytes += len(data)
-                if self._unfinished_bytes > HEAD_BYTES:
-                    self.refuse(_too_large())
+            if self._idle_bytes > HEAD_BYTES + len(data):
+                self._on_nonsense(_too_large())
+
+    def _on_error_in_callback(self, error: BaseException | None) -> None:
+        if isinstance(error, Refused):
+            self._on_nonsense(error.error)
+            return
+        if not isinstance(error, httptools.HttpParserInvalidURLError | UnicodeDecodeError):
+            log.error("a request could not be read", exc_info=error)
+        self._on_nonsense(ApiError(400, "got a target that is no path", None, "invalid_http"))
+
+    def _on_nonsense(self, error: ApiError) -> None:
+        """Of the request that is being read. If it is half read it gets this answer, and no other."""
+        if not self._in_head:
+            if self.cycle.response_started:
+                self.transport.close()  # one request, one answer
+                return
+            if self.pipeline and self.pipeline[0][0] is self.cycle:
+                self.pipeline.popleft()
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.refuse(error)
 
     def _go_on_without_offer(self, rest: bytes) -> None:
         """Read the same head again without the offer, by a new parser, and then what follows it."""
@@ -97,32 +128,62 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._in_head:
             return
         if len(self.headers) >= HEAD_FIELDS:
-            raise HeadTooLarge
+            raise Refused(_too_large())
         super().on_header(name, value)
 
     def _count(self, size: int) -> None:
+        self._idle_bytes = 0
         self._head_bytes += size
         if self._head_bytes > HEAD_BYTES:
-            raise HeadTooLarge
+            raise Refused(_too_large())
 
     def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        self._check(version)
         if self.parser.should_upgrade():
             return  # `HttpParserUpgrade` comes next
-        self._in_head, self._head_since, self._unfinished_bytes = False, None, 0
         super().on_headers_complete()
-        if self.scope["http_version"] == "1.0":
+        self._in_head, self._head_since, self._idle_bytes = False, None, 0
+        if version == "1.0":
             self.cycle.transport = cast(asyncio.Transport, Unchunked(self.transport))
+            self.cycle.waiting_for_100_continue = False  # that version has no such answer
+        elif self.expect_100_continue:
+            self.cycle.keep_alive = False  # if it is answered without its body, the body may or may not come
+
+    def _check(self, version: str) -> None:
+        """Before anybody begins to answer. llhttp finds some of this itself, but only afterwards."""
+        if version not in ("1.0", "1.1"):
+            raise Refused(ApiError(505, f"got HTTP/{version}, allowed are 1.0 and 1.1", None, "http_version"))
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked" or version == "1.0"):
+            got = b", ".join(codings).decode("latin-1")
+            message = f"transfer-encoding: got {got!r:.80} in HTTP/{version}, allowed is chunked in HTTP/1.1"
+            raise Refused(ApiError(501, message, "transfer-encoding", "not_implemented"))
+        if len(self.pipeline) >= PIPELINED:
+            message = f"got more than {PIPELINED} requests behind one that is being answered; wait for answers"
+            raise Refused(ApiError(400, message, None, "too_many_pipelined"))
+
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        if self.cycle.response_complete:
+            self._unasked_bytes += len(body)
+            if self._unasked_bytes > UNASKED_BYTES:
+                self.transport.close()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._idle_bytes = True, 0, 0
+        self._unasked_since, self._unasked_bytes = None, 0
         super().on_message_complete()
 
     # ---- refusals ---------------------------------------------------------------------------------------------------
 
     def refuse(self, error: ApiError) -> None:
         """Read nothing more, answer so once all that came before is answered, and close."""
+        if self.transport.is_closing():
+            return
         self._refusal = error
         if not self._unanswered():
             self._send_refusal()
@@ -131,6 +192,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refusal is not None and not self._unanswered() and not self.transport.is_closing():
             self._send_refusal()
+        elif not self._in_head and self.cycle.response_complete:
+            self._unasked_since = self.loop.time()
 
     def _send_refusal(self) -> None:
         error, self._refusal = self._refusal, None
@@ -147,23 +210,33 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._drop_until is not None:
             if now >= self._drop_until:
                 self.transport.abort()
+        elif self._unasked_since is not None and now - self._unasked_since > UNASKED_SECONDS:
+            self.transport.close()
         elif self._head_since is not None and now - self._head_since > HEAD_SECONDS and not self._unanswered():
             self._on_slow_head()
 
     def _on_slow_head(self) -> None:
-        if self._begun():
+        if self._idle_bytes or self._head_bytes:
             message = f"the head of a request did not arrive whole within {HEAD_SECONDS:g} seconds"
             self.refuse(ApiError(408, message, None, "head_timeout"))
         else:
             self.transport.close()  # it never said a word, so there is nothing to answer
 
-    def _begun(self) -> bool:
-        return bool(self._unfinished_bytes or self._head_bytes or getattr(self, "url", b""))
-
     def _unanswered(self) -> list[Any]:
         """Requests on this connection whose answers are not whole, oldest first."""
-        newest = [self.cycle] if self.cycle is not None else []
-        return [each for each in newest if not each.response_complete]
+        raise NotImplementedError
+
+
+class _Flow(FlowControl):
+    """Reads nothing more while requests wait; uvicorn would, with each answer and whenever a body is asked for."""
+
+    def __init__(self, connection: GuardedProtocol, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self._connection.pipeline:
+            super().resume_reading()
 
 
 class Unchunked:

@@ -21,7 +21,8 @@ from lab_support.frontend.middleware import Served
 log = logging.getLogger("lab.api")
 
 KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
-PATIENCE = 10.0  # seconds that a retiring API server waits for a client that takes nothing of its answer
+PATIENCE = 10.0  # seconds that an ending connection waits for a client that takes nothing of its answer
+SEND_TIMEOUT = 60.0  # seconds that any other one waits, as in nginx
 
 
 class HttpServer(uvicorn.Server):
@@ -114,16 +115,16 @@ class HttpServer(uvicorn.Server):
         now = asyncio.get_running_loop().time()
         for connection in self._open():
             connection.look_at_time(now)
-        if self._retiring:
-            self._cut_off_who_takes_nothing(now)
+            self._look_at_reader(connection, now)
 
-    def _cut_off_who_takes_nothing(self, now: float) -> None:
-        """One client that does not read would keep this API server, and the launcher's roll with it, for ever."""
-        for connection in self._open():
-            if connection.seconds_without_progress(now) >= self.patience:
-                log.warning("a client took nothing of its answer for %g s, so it is cut off", self.patience)
-                connection.leave(TAKES_NOTHING)
-                connection.transport.abort()
+    def _look_at_reader(self, connection: HttpConnection, now: float) -> None:
+        """One client that does not read would keep its answer's memory, its connection, and a retiring API server."""
+        ending = self._retiring or connection.transport.is_closing()
+        patience = self.patience if ending else SEND_TIMEOUT
+        if connection.seconds_without_progress(now) >= patience:
+            log.warning("a client took nothing of its answer for %g s, so it is cut off", patience)
+            connection.leave(TAKES_NOTHING)
+            connection.transport.abort()
 
     def stop_waiting(self) -> None:
         """Leave clients that don't read their farewell."""

@@ -21,7 +21,6 @@ from typing import IO, Any
 
 from lab_support.experiments.program import attempt, tail
 from lab_support.instruments.waiting import waiting_threads
-from lab_support.signal_names import signal_name
 
 KILL_SECONDS = 5.0
 DEBUGGER_SECONDS = 25.0
@@ -105,7 +104,7 @@ def _judge(text: bytes, status: int) -> dict[str, Any]:
 def how_it_ended(status: int) -> dict[str, Any]:
     """A wait status as exit code or signal name."""
     if os.WIFSIGNALED(status):
-        return {"exit_code": None, "signal": signal_name(os.WTERMSIG(status))}
+        return {"exit_code": None, "signal": signal.Signals(os.WTERMSIG(status)).name}
     return {"exit_code": os.WEXITSTATUS(status), "signal": ""}
 
 

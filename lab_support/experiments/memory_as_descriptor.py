@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from lab_support.experiments.cuda_declarations import HAS_POSIX_DESCRIPTORS, HAS
 from lab_support.experiments.cuda_driver import Answer, Driver
 from lab_support.experiments.gpu_memory import GpuMemory, look, open_gpu_memory
 from lab_support.experiments.program import MIB, attempt, emit, start
-from lab_support.signal_names import signal_name
 
 WANTED_BYTES = 256 * MIB
 PATTERN_BYTES = 4 * MIB
@@ -150,7 +150,7 @@ def be_the_receiver(channel: socket.socket, maker: "subprocess.Popen[bytes]", me
 def outlive(side: Side, maker: "subprocess.Popen[bytes]", memory: GpuMemory, address: int, written: str) -> None:
     """Kill the maker; is the memory still there?"""
     maker.kill()
-    emit("maker killed", signal=signal_name(maker.wait()), gpu=look(memory))
+    emit("maker killed", signal=signal.Signals(-maker.wait()).name, gpu=look(memory))
     emit("bytes", who="receiver, after the maker's end", sees=side.read(address), written=written)
 
 

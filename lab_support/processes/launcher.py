@@ -139,7 +139,7 @@ class Launcher:
         """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
         drain = 0.0  # nothing to finish yet
         try:
-            self.start_children()
+            self.start_or_say_why()
             self.await_ready()
             drain = self.config.shutdown_timeout
             self.announce()
@@ -169,15 +169,15 @@ class Launcher:
             raise Ended(given_up.code, str(given_up)) from given_up
         self.entrances.on_due()
 
-    def start_children(self) -> None:
-        """All of them. Raises `Ended` where there is no room for one."""
+    def start_or_say_why(self) -> None:
+        """All children. Raises `Ended` where there is no room for one."""
         try:
-            self.start_each()
+            self.start_children()
         except OSError as error:
             why = f"a process can't be started: {in_words(error)}, so the server ends"
             raise Ended(ExitCode.FAILED, why) from error
 
-    def start_each(self) -> None:
+    def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
         config, choice = self.config, self.start_choice
         log.info("engine cores start by %s (%s), API servers by spawn", choice.method, choice.asked_by)

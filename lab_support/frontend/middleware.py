@@ -139,6 +139,8 @@ class Errors:
 
 async def _respond_in_our_words(error: HTTPException, scope: Scope, send: Send) -> None:
     path, method = scope["path"], scope["method"]
+    if method == "OPTIONS" and path == "*":  # asks for the server as a whole
+        return await respond(send, 200, b"", headers=[(b"allow", b"GET, HEAD, OPTIONS, POST")])
     if error.status_code != 405:
         message = f"got {path!r:.200}, which is no route; /openapi.json names them"
         return await respond_error(send, ApiError(error.status_code, message, None, "not_found"))

@@ -25,7 +25,7 @@ context, or the answer is 400."""
 ERRORS = {
     400: "The request is wrong; the message names what was got and what is allowed.",
     401: "No API key, or another one.",
-    403: "A web page of another origin asks, and --allowed-origins does not name it.",
+    403: "The web page that asks is of another origin, and not allowed.",
     404: "There is no such model.",
     408: "The body did not arrive whole in time.",
     413: "The body is too large.",

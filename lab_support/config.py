@@ -63,10 +63,12 @@ class ServerConfig:
     host: str = flag("127.0.0.1", "address to bind")
     port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
     uds: str | None = flag(None, "path of a Unix domain socket to bind instead of a port")
-    api_key: str | None = flag(None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping, / and /docs")
+    api_key: str | None = flag(
+        None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping, / and /docs"
+    )
     allowed_origins: tuple[str, ...] = flag(
         (),
-        "web pages that may use this server beside its own, as a JSON list: '[\"http://localhost:3000\"]'; \"*\" is all",
+        'web pages that may use this server beside its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
         type=origins_from_json,
     )
     ready_fd: int | None = flag(

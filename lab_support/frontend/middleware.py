@@ -1,6 +1,7 @@
 """What every request passes, outermost first: `Served` (headers, the line in the log), `Origins`, `ApiKey`, `Errors`.
 
-`Origins` has a file of its own. Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which a streamed answer pays for.
+`Origins` has a file of its own. Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which
+a streamed answer pays for.
 """
 
 import hashlib

@@ -143,7 +143,9 @@ def test_an_origin_as_browsers_name_it_is_taken(origin: str) -> None:
     assert ServerConfig(allowed_origins=(origin,)).allowed_origins == (origin,)
 
 
-@pytest.mark.parametrize("origin", ["", "null", "a.example", "http://a/", "http://A", "http://a:x", "http://u@a", "*.a"])
+@pytest.mark.parametrize(
+    "origin", ["", "null", "a.example", "http://a/", "http://A", "http://a:x", "http://u@a", "*.a"]
+)
 def test_what_no_browser_would_name_is_refused_at_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="--allowed-origins: got"):
         ServerConfig(allowed_origins=(origin,))

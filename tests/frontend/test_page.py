@@ -59,6 +59,7 @@ class Opened:
 def window(browser: Any, fake: FakeServer, **choices: Any) -> Iterator[Any]:
     """A page in a profile of its own. At the end its connections have ended, too."""
     with contextlib.closing(browser.new_context(**choices)) as context:
+        context.set_default_timeout(20_000)
         yield context.new_page()
     fake.settle()
 
@@ -218,7 +219,8 @@ class TestInChromium:
             kept += (
                 "JSON.stringify(sessionStorage), JSON.stringify(history.state), document.getElementById('key').value]"
             )
-            assert not any(re.search("s.+same", each or "") for each in page.evaluate(kept))
+            kept_texts = "".join(each or "" for each in page.evaluate(kept))
+            assert not re.search("sésame|sÃ©same|s%C3%A9same", kept_texts)
             assert (
                 page.evaluate("(async () => (await indexedDB.databases()).length + (await caches.keys()).length)()")
                 == 0
@@ -356,8 +358,9 @@ ATTACK = """async () => {
     outcomes['reading'] = await fetch('%s/v1/models').then(answer => String(answer.status), () => 'refused')
     navigator.sendBeacon(url, new Blob([body], {type: 'application/json'}))
     navigator.sendBeacon(url, body)
-    const frame = document.body.appendChild(document.createElement('iframe'))
+    const frame = document.createElement('iframe')
     frame.name = 'frame'
+    document.body.append(frame)
     const form = document.body.appendChild(document.createElement('form'))
     Object.assign(form, {method: 'POST', action: url, enctype: 'text/plain', target: 'frame'})
     const field = form.appendChild(document.createElement('input'))
@@ -423,5 +426,5 @@ def test_an_allowed_page_gets_what_it_asks_for_as_json_alone(browser: Any, caplo
         with caplog.at_level("INFO", "lab.api"):
             outcomes = attack(browser, fake, origin)
             assert (outcomes["json"], outcomes["json with a key"], outcomes["reading"]) == ("200", "200", "200")
-            fake.until(lambda: len(fake.engine.generated) == 3)  # the beacon that is JSON is the third
+            assert len(fake.engine.generated) == 2, "beacons come with credentials, which no page is allowed"
         assert set(lines_of(caplog, "POST")) <= {"200", "415", "499"}

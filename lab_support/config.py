@@ -6,6 +6,7 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 from dataclasses import dataclass, field
@@ -41,6 +42,17 @@ def flag(
     return field(default=default, metadata={"help": help, "choices": choices, "type": kind, "group": group})
 
 
+def origins_from_json(text: str) -> tuple[str, ...]:
+    """vLLM's grammar of --allowed-origins."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a JSON list of texts, such as '[\"*\"]'")
+    return tuple(given)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Checked when it is made: a `ServerConfig` that exists makes sense by itself (`ConfigError` otherwise).
@@ -67,7 +79,14 @@ class ServerConfig:
     uds: str | None = flag(
         None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
     )
-    api_key: str | None = flag(None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping")
+    api_key: str | None = flag(
+        None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping, / and /docs"
+    )
+    allowed_origins: tuple[str, ...] = flag(
+        (),
+        'web pages that may use this server beside its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
+        type=origins_from_json,
+    )
     ready_fd: int | None = flag(
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
     )
@@ -165,6 +184,7 @@ class ServerConfig:
                 )
         self._check_accept()
         self._check_names()
+        self._check_origins()
         if self.api_key == "":
             raise ConfigError(
                 "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
@@ -188,11 +208,21 @@ class ServerConfig:
                 "a path leads to one socket; leave one of the two out"
             )
 
+    def _check_origins(self) -> None:
+        for origin in self.allowed_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"--allowed-origins: got {origin!r}, expected scheme://host or scheme://host:port, as a browser "
+                    "names it: in lower case and without a path; or * for all"
+                )
+
     @property
     def model_name(self) -> str:
         """The name under which clients ask for the model."""
         return self.served_model_name or in_utf8(self.model.name)
 
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([^\s/?#@A-Z:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 _LEAST = {
     "api_server_count": 1,
@@ -224,6 +254,8 @@ def words_for(choices: dict[str, Any]) -> list[str]:
     for name, value in choices.items():
         if isinstance(value, bool):
             words.append(as_flag(name if value else f"no_{name}"))
+        elif isinstance(value, list | tuple):
+            words += [as_flag(name), json.dumps(value)]
         elif value is not None:
             words += [as_flag(name), str(value)]
     return words
@@ -249,12 +281,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             type=details["type"],
             choices=details["choices"],
             default=choice.default,
-            metavar=None if details["choices"] else details["type"].__name__.upper(),
+            metavar=None if details["choices"] else _METAVARS.get(details["type"], details["type"].__name__.upper()),
             help=details["help"] + default,
         )
 
 
+_METAVARS = {origins_from_json: "JSON"}
+
+
 def _short(default: object) -> object:
+    if isinstance(default, tuple):
+        return json.dumps(default)
     return "data/model" if default == MODEL_IN_THE_BOX else default
 
 

@@ -31,7 +31,8 @@ TIMEOUT = 20.0
 def completion(*headers: str, **fields: object) -> bytes:
     """A request for a completion, as bytes."""
     body = json.dumps({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "stream": True} | fields)
-    lines = ["POST /v1/completions HTTP/1.1", "host: x", f"content-length: {len(body)}", *headers, "", body]
+    head = ["POST /v1/completions HTTP/1.1", "host: x", "content-type: application/json"]
+    lines = [*head, f"content-length: {len(body)}", *headers, "", body]
     return "\r\n".join(lines).encode()
 
 

@@ -32,13 +32,20 @@ MODEL = "() => window.jupyterapp.shell.currentWidget.model.sharedModel.toJSON()"
 
 
 @contextmanager
-def empty_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
-    """Of a browser without JupyterLab. Sizes in pixels."""
+def chromium() -> Iterator[Any]:
+    """A browser without a page."""
     playwright = pytest.importorskip("playwright.sync_api")
     with (
         playwright.sync_playwright() as browsers,
         browsers.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
     ):
+        yield browser
+
+
+@contextmanager
+def empty_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
+    """Of a browser without JupyterLab. Sizes in pixels."""
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": width, "height": height})
 
 

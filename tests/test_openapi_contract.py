@@ -32,7 +32,7 @@ def contract_holds(server: RunningServer, directory: Path, *words: str) -> None:
     )
     shown = "\n".join(line[:500] for line in (done.stdout + done.stderr).splitlines())
     assert done.returncode == 0, shown
-    assert "Tested: 12" in done.stdout
+    assert "Tested: 14" in done.stdout
     assert server.get("/health").status_code == 200
 
 

@@ -28,7 +28,8 @@ class BodyReader:
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """The body. Raises `ApiError` (408, 413, 415), or `ClientGone`."""
         headers = dict(scope["headers"])
-        _check_content_type(headers.get(b"content-type"))
+        _check_content_type(headers.get(b"content-type", b""))
+        _check_content_encoding(headers.get(b"content-encoding", b""))
         announced = headers.get(b"content-length", b"")
         if headers.get(b"expect") and announced.isdigit() and int(announced) > self._most:
             raise self._too_large(f"{int(announced)} bytes", finished=False)  # it waits for our word before it sends
@@ -71,12 +72,20 @@ class BodyReader:
         )
 
 
-def _check_content_type(content_type: bytes | None) -> None:
-    if content_type is None:
-        return
+def _check_content_type(content_type: bytes) -> None:
+    """None at all is refused too, as in vLLM: a web page can send that, or text, to any server without asking it."""
     kind = content_type.decode("latin-1").split(";")[0].strip().lower()
     if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
         return
+    got = f"{kind!r:.80}" if kind else "none"
     raise ApiError(
-        415, f"content-type: got {kind!r:.80}, allowed is application/json", "content-type", "unsupported_media_type"
+        415, f"content-type: got {got}, allowed is application/json", "content-type", "unsupported_media_type"
     )
+
+
+def _check_content_encoding(encoding: bytes) -> None:
+    kind = encoding.decode("latin-1").strip().lower()
+    if kind not in ("", "identity"):
+        message = f"content-encoding: got {kind!r:.80}, allowed is none: send the JSON as it is"
+        headers = [(b"accept-encoding", b"identity")]  # RFC 9110, 15.5.16
+        raise ApiError(415, message, "content-encoding", "unsupported_content_encoding", headers=headers)

@@ -1,6 +1,7 @@
-"""What every request passes, outermost first: `Served` (headers, the line in the log), `ApiKey`, `Errors`.
+"""What every request passes, outermost first: `Served` (headers, the line in the log), `Origins`, `ApiKey`, `Errors`.
 
-Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which a streamed answer pays for.
+`Origins` has a file of its own. Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which
+a streamed answer pays for.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab_support.frontend.errors import ApiError, defect
-from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond_error
+from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("lab.api")
@@ -43,6 +44,7 @@ class Served:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        scope["path"] = scope["path"].removesuffix("/") or "/"  # served as without; a redirect would lose a body
         record = scope["lab.record"] = RequestRecord(_request_id(scope), send)
 
         async def send_with_headers(message: Message) -> None:
@@ -129,18 +131,29 @@ class Errors:
         except ApiError as error:
             await respond_error(send, error)
         except HTTPException as error:
-            await respond_error(send, _in_our_words(error, scope))
+            await _respond_in_our_words(error, scope, send)
         except Exception as error:  # raised again, so that uvicorn logs it
             if not record_of(scope).status:
                 await respond_error(send, defect(error))
             raise
 
 
-def _in_our_words(error: HTTPException, scope: Scope) -> ApiError:
-    path = scope["path"]
-    if error.status_code == 405:
-        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-        message = f"{path!r:.200}: got {scope['method']}, allowed is {allow}"
-        return ApiError(405, message, None, "method_not_allowed", headers=[(b"allow", allow.encode())])
-    message = f"got {path!r:.200}, which is no route; /openapi.json names them"
-    return ApiError(error.status_code, message, None, "not_found")
+async def _respond_in_our_words(error: HTTPException, scope: Scope, send: Send) -> None:
+    path, method = scope["path"], scope["method"]
+    if method == "OPTIONS" and path == "*":  # asks for the server as a whole
+        return await respond(send, 200, b"", headers=[(b"allow", b"GET, HEAD, OPTIONS, POST")])
+    if error.status_code != 405:
+        message = f"got {path!r:.200}, which is no route; /openapi.json names them"
+        return await respond_error(send, ApiError(error.status_code, message, None, "not_found"))
+    allowed = _allowed_methods(error)
+    headers = [(b"allow", allowed.encode())]
+    if method == "OPTIONS":
+        return await respond(send, 200, b"", headers=headers)
+    message = f"{path!r:.200}: got {method}, allowed is {allowed}"
+    await respond_error(send, ApiError(405, message, None, "method_not_allowed", headers=headers))
+
+
+def _allowed_methods(error: HTTPException) -> str:
+    """The router's own and OPTIONS, which no route has: it is answered here, for all of them."""
+    known = (error.headers or {}).get("Allow", "").split(", ")
+    return ", ".join(sorted({*known, "OPTIONS"}))

@@ -25,10 +25,11 @@ context, or the answer is 400."""
 ERRORS = {
     400: "The request is wrong; the message names what was got and what is allowed.",
     401: "No API key, or another one.",
+    403: "The web page that asks is of another origin, and not allowed.",
     404: "There is no such model.",
     408: "The body did not arrive whole in time.",
     413: "The body is too large.",
-    415: "The body is not announced as JSON.",
+    415: "The body is not announced as JSON, or it is compressed.",
     503: "Too many requests, or an engine core is not there.",
 }
 _OF_BODY = (400, 404, 408, 413, 415)
@@ -61,6 +62,26 @@ _EVENT = {
 }
 
 
+DEFAULTS: dict[str, Any] = {
+    "stream": False,
+    "n": 1,
+    "min_tokens": 0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "include_stop_str_in_output": False,
+    "ignore_eos": False,
+    "add_generation_prompt": True,
+    "return_token_strs": False,
+    "echo": False,
+}
+"""Field → the value that does what leaving it out does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path. `answer` is a struct, a media type of text, or None for an empty body."""
@@ -76,6 +97,8 @@ class Operation:
 
 
 OPERATIONS = (
+    Operation("/", "get", "A page for people: a story, and who told it", "text/html", open=True),
+    Operation("/docs", "get", "This document as a page for people", "text/html", open=True),
     Operation(
         "/v1/completions",
         "post",
@@ -156,6 +179,8 @@ def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, short
         properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - shortest_prompt
     if "min_tokens" in properties:
         properties["min_tokens"]["anyOf"][0]["maximum"] = limits.max_model_len - 1
+    for name in DEFAULTS.keys() & properties.keys():
+        properties[name]["default"] = DEFAULTS[name]
     for name, harmless in REFUSED.get(request, {}).items():
         properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
 
@@ -165,7 +190,7 @@ def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, short
 
 def _operation(operation: Operation, limits: Limits, with_key: bool) -> Schema:
     guarded = with_key and not operation.open
-    errors = sorted({*operation.errors, *((401,) if guarded else ())})
+    errors = sorted({*operation.errors, 403, *((401,) if guarded else ())})
     made: Schema = {
         "summary": operation.summary,
         "operationId": operation.method + operation.path.replace("/", "_").replace("{", "").replace("}", ""),

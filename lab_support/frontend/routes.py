@@ -30,13 +30,15 @@ from lab_support.frontend.openai_api import (
     TokenizeRequest,
     Version,
 )
+from lab_support.frontend.origins import Origins
+from lab_support.frontend.page import Page
 from lab_support.frontend.parsing import RequestParser
 from lab_support.frontend.prompts import Limits, PromptReader
 from lab_support.frontend.response import respond
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 
-OPEN_PATHS = frozenset({"/health", "/ping"})
+OPEN_PATHS = frozenset({"/health", "/ping", "/", "/docs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ def build_app(
     generate = Generate(tokenizer, engine_client, limits, bodies, prompts, admission, metrics)
     texts = Texts(tokenizer, limits, bodies, prompts)
     about = About(config, limits, engine_client, counters, identity, prompts, metrics)
+    page = Page()
     routes = [
+        _route("/", page.show, "GET"),
+        _route("/docs", page.show, "GET"),
         _route("/v1/completions", generate.completions, "POST"),
         _route("/v1/chat/completions", generate.chat_completions, "POST"),
         _route("/v1/models", about.models, "GET"),
@@ -92,6 +97,7 @@ def build_app(
     app: ASGIApp = Errors(Router(routes, redirect_slashes=False))
     if config.api_key is not None:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
+    app = Origins(app, config.host, config.allowed_origins)
     return Served(app, identity.title, metrics.server.answered, metrics.publish)
 
 

@@ -168,7 +168,8 @@ async def _turns() -> None:
 
 def _http_request() -> bytes:
     body = json.dumps(QUESTION).encode()
-    return b"POST /v1/completions HTTP/1.1\r\nhost: lab\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: lab\r\ncontent-type: application/json\r\n"
+    return head + b"content-length: %d\r\n\r\n%s" % (len(body), body)
 
 
 async def measure(evict: bool, address: tuple[str, int] | None) -> tuple[float, float]:

@@ -232,7 +232,7 @@ def test_every_answer_says_who_served_it(fake: FakeServer) -> None:
         fake.get("/health"),
         fake.get("/nowhere"),
         fake.post("/health"),
-        fake.post("/v1/completions", data=b"{"),
+        fake.post("/v1/completions", data=b"{", headers={"content-type": "application/json"}),
         fake.post("/v1/completions", {"prompt": "a"}),
         fake.post("/v1/completions", {"prompt": "a", "stream": True}),
     ]
@@ -252,15 +252,15 @@ def test_a_client_may_name_its_request(fake: FakeServer) -> None:
 
 def test_wrong_methods_are_told_the_right_ones(fake: FakeServer) -> None:
     allowed = {
-        "/v1/completions": "POST",
-        "/v1/chat/completions": "POST",
-        "/v1/models": "GET, HEAD",
-        "/v1/models/model": "GET, HEAD",
-        "/tokenize": "POST",
-        "/health": "GET, HEAD",
-        "/ping": "GET, HEAD, POST",
-        "/metrics": "GET, HEAD",
-        "/openapi.json": "GET, HEAD",
+        "/v1/completions": "OPTIONS, POST",
+        "/v1/chat/completions": "OPTIONS, POST",
+        "/v1/models": "GET, HEAD, OPTIONS",
+        "/v1/models/model": "GET, HEAD, OPTIONS",
+        "/tokenize": "OPTIONS, POST",
+        "/health": "GET, HEAD, OPTIONS",
+        "/ping": "GET, HEAD, OPTIONS, POST",
+        "/metrics": "GET, HEAD, OPTIONS",
+        "/openapi.json": "GET, HEAD, OPTIONS",
     }
     for path, methods in allowed.items():
         answer = fake.request("DELETE", path)
@@ -268,12 +268,31 @@ def test_wrong_methods_are_told_the_right_ones(fake: FakeServer) -> None:
         assert answer.headers["allow"] == methods
         assert methods in answer.json()["error"]["message"]
     assert fake.request("HEAD", "/health").status_code == 200
-    assert fake.get("/v1/completions/").status_code == 404
+    assert fake.get("/v1/completions/").status_code == 405
 
 
 def test_the_document_names_every_route_and_no_other(fake: FakeServer) -> None:
     paths = fake.get("/openapi.json").json()["paths"]
     for path, operations in paths.items():
         allowed = fake.request("PATCH", path.replace("{model_id}", "model")).headers["allow"]
-        assert {method.upper() for method in operations} == set(allowed.split(", ")) - {"HEAD"}
-    assert len(paths) == 12
+        assert {method.upper() for method in operations} == set(allowed.split(", ")) - {"HEAD", "OPTIONS"}
+    assert len(paths) == 14
+
+
+def test_the_defaults_in_the_document_do_what_leaving_them_out_does(fake: FakeServer) -> None:
+    asked = {
+        "/v1/completions": ("CompletionRequest", {"prompt": "a", "seed": 1}),
+        "/v1/chat/completions": (
+            "ChatCompletionRequest",
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 3, "seed": 1},
+        ),
+    }
+    schemas = fake.get("/openapi.json").json()["components"]["schemas"]
+    for path, (name, body) in asked.items():
+        properties = schemas[name]["properties"].items()
+        defaults = {name: each["default"] for name, each in properties if each.get("default") is not None}
+        assert defaults["temperature"] == 1
+        assert fake.post(path, body | defaults).ok
+        assert fake.post(path, body).ok
+        explicit, implicit = fake.engine.generated[-2:]
+        assert (explicit.prompt_token_ids, explicit.sampling) == (implicit.prompt_token_ids, implicit.sampling)

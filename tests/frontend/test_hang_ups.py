@@ -17,6 +17,8 @@ from tests.fakes import FakeEngine, FakeSequence
 from tests.frontend.events import events, streamed_text
 from tests.frontend.serving import FakeServer, serving
 
+HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
 
 def ask(fake: FakeServer, receive_buffer: int | None = None, **fields: object) -> socket.socket:
     """A connection on which a completion was just asked for."""
@@ -26,8 +28,7 @@ def ask(fake: FakeServer, receive_buffer: int | None = None, **fields: object) -
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(30)
     connection.connect(("127.0.0.1", fake.port))
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    connection.sendall(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
     return connection
 
 
@@ -101,7 +102,7 @@ def test_an_engine_that_dies_before_the_first_token_is_a_503(stream: bool) -> No
 def test_a_request_whose_body_comes_after_the_end_is_a_503() -> None:
     with serving() as fake, fake.connect() as connection:
         body = b'{"prompt": "a"}'
-        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
+        connection.sendall(HEAD + b"connection: close\r\n")
         connection.sendall(b"content-length: %d\r\n\r\n" % len(body) + body[:5])
         fake.until(lambda: fake.counters.requests_in_flight == 1)
         fake.call(lambda: fake.engine.die("it was killed"))
@@ -168,7 +169,7 @@ def test_a_client_that_stays_gets_every_answer_in_its_order(behind: str) -> None
     """What is pipelined is answered once the answer before it is whole."""
     with serving(FakeEngine(step_seconds=0.001)) as fake, fake.connect() as connection:
         body = json.dumps({"prompt": "Once", "max_tokens": 30, "ignore_eos": True}).encode()
-        head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = HEAD + b"content-length: %d\r\n\r\n" % len(body)
         last = b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         rest = HEALTH[20:] if behind == "half a request" else b""
         connection.sendall(head + body + BEHIND[behind] + rest + last)

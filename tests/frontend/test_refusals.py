@@ -11,6 +11,7 @@ from lab_support.boundary.messages import ToEngineCore
 from tests.fakes import FakeEngine
 from tests.frontend.serving import FakeServer, serving
 
+JSON = {"content-type": "application/json"}
 HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 
@@ -39,21 +40,21 @@ def _more(connection: socket.socket) -> bytes:
 
 
 def test_a_body_over_the_limit_is_413_even_while_it_is_sent(fake: FakeServer) -> None:
-    answer = fake.post("/v1/completions", data=b"x" * 30_000_000, headers={"content-type": "application/json"})
+    answer = fake.post("/v1/completions", data=b"x" * 30_000_000, headers=JSON)
     assert answer.status_code == 413
     assert "30000000 bytes" in answer.json()["error"]["message"]
     assert "10000 bytes" in answer.json()["error"]["message"]
 
 
 def test_a_body_over_the_limit_in_chunks_is_413(fake: FakeServer) -> None:
-    answer = fake.post("/v1/completions", data=(b"x" * 1000 for _ in range(100)))
+    answer = fake.post("/v1/completions", data=(b"x" * 1000 for _ in range(100)), headers=JSON)
     assert answer.status_code == 413
     assert "100000 bytes" in answer.json()["error"]["message"]
 
 
 def test_the_connection_of_a_413_serves_the_next_request(fake: FakeServer) -> None:
     with requests.Session() as session:
-        assert session.post(fake.url + "/v1/completions", data=b"x" * 20_000).status_code == 413
+        assert session.post(fake.url + "/v1/completions", data=b"x" * 20_000, headers=JSON).status_code == 413
         assert session.get(fake.url + "/health").status_code == 200
 
 
@@ -91,13 +92,24 @@ def test_a_client_that_leaves_within_its_body_leaves_nothing(fake: FakeServer) -
         ("application/x-www-form-urlencoded", 415),
         ("multipart/form-data; boundary=x", 415),
         ("", 415),
+        (None, 415),
     ],
 )
-def test_only_json_is_taken(fake: FakeServer, content_type: str, status: int) -> None:
+def test_only_json_is_taken(fake: FakeServer, content_type: str | None, status: int) -> None:
     answer = fake.post("/v1/completions", data=b'{"prompt": "a"}', headers={"content-type": content_type})
     assert answer.status_code == status
     if status == 415:
         assert "application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("identity", 200), ("gzip", 415), ("GZIP", 415), ("br, gzip", 415)])
+def test_no_compressed_body_is_taken(fake: FakeServer, encoding: str, status: int) -> None:
+    headers = JSON | {"content-encoding": encoding}
+    answer = fake.post("/v1/completions", data=b'{"prompt": "a"}', headers=headers)
+    assert answer.status_code == status
+    if status == 415:
+        assert answer.headers["accept-encoding"] == "identity"
+        assert encoding.lower() in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +196,7 @@ def test_the_key_guards_everything_but_health() -> None:
             assert fake.get(path, headers=right).status_code == (404 if path == "/nowhere" else 200)
         assert fake.post("/v1/completions", {"prompt": "a"}).status_code == 401
         assert fake.post("/v1/completions", {"prompt": "a"}, headers=right).status_code == 200
-        for path in ("/health", "/ping"):
+        for path in ("/health", "/ping", "/", "/docs", "/docs/"):
             assert fake.get(path).status_code == 200
 
 
@@ -220,5 +232,5 @@ def test_a_path_that_is_none_is_404_and_a_method_that_is_none_is_405(fake: FakeS
     answer = fake.get("/v2/completions")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
     answer = fake.get("/v1/completions")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
     assert answer.json()["error"]["code"] == "method_not_allowed"

@@ -4,14 +4,12 @@ A client ends its side with a FIN. close(2) and shutdown(2) both send one, and n
 was: so a half-closed connection counts as left, as it does in nginx, in uvicorn and in vLLM. A reset counts, too.
 Whatever is being answered then is given up at once, and what waits behind it is never begun.
 
-Two things are needed beyond what uvicorn does. It tells the newest request alone, but a client may have pipelined
-several, and the one that is being answered is an older one. And while a pipelined request waits uvicorn reads no
-further, so that it cannot come to the FIN; `HangUpWatch` hears of it without reading.
+uvicorn tells the newest request alone, but a client may have pipelined several, and the one that is being answered is
+an older one. And it stops reading where a pipelined request waits, so that it does not come to the FIN: `http_head.py`.
 """
 
 import asyncio
 import fcntl
-import select
 import sys
 import termios
 from collections.abc import Callable
@@ -29,51 +27,12 @@ RESET = "connection reset"
 TAKES_NOTHING = "it took nothing of its answer"
 
 
-class HangUpWatch:
-    """Hears of a client's FIN while nobody reads its connection. One for all connections of an event loop.
-
-    A reader finds the FIN behind the last byte. Where bytes are left unread on purpose, epoll(7) tells it all the
-    same: EPOLLRDHUP. Where there is no epoll nothing is heard until somebody reads or writes.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._epoll = select.epoll() if sys.platform == "linux" else None
-        self._watched: dict[int, Callable[[], None]] = {}
-        if self._epoll:
-            loop.add_reader(self._epoll.fileno(), self._on_events)
-
-    def close(self) -> None:
-        if self._epoll:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-
-    def watch(self, descriptor: int, on_end: Callable[[], None]) -> None:
-        """Call `on_end` once when the other side of this socket has ended, unless `forget` comes first."""
-        if self._epoll and descriptor not in self._watched:
-            self._epoll.register(descriptor, select.EPOLLRDHUP)
-            self._watched[descriptor] = on_end
-
-    def forget(self, descriptor: int) -> None:
-        """To be called while the descriptor is still open."""
-        if self._epoll and self._watched.pop(descriptor, None):
-            self._epoll.unregister(descriptor)
-
-    def _on_events(self) -> None:
-        assert self._epoll
-        for descriptor, _ in self._epoll.poll(0):
-            on_end = self._watched[descriptor]
-            self.forget(descriptor)
-            on_end()
-
-
 class HttpConnection(GuardedProtocol):
     """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
 
-    hang_ups, on_lost: set by the server that makes it; `on_lost` is called at its end.
+    on_lost: set by the server that makes it, and called at its end.
     """
 
-    hang_ups: HangUpWatch | None = None
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     _descriptor = -1
     _unsent: object = None  # what its client had not taken when that was last seen to change, and when that was
@@ -88,14 +47,10 @@ class HttpConnection(GuardedProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._begun = self.cycle
-        elif self.hang_ups and not self.transport.is_closing():
-            self.hang_ups.watch(self._descriptor, self._on_unread_end)
 
     def on_response_complete(self) -> None:
         if self.pipeline:
             self._begun = self.pipeline[-1][0]
-        elif self.hang_ups:  # from here on it is read again
-            self.hang_ups.forget(self._descriptor)
         super().on_response_complete()
 
     def eof_received(self) -> None:
@@ -103,8 +58,6 @@ class HttpConnection(GuardedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._tell_requests(RESET if exc else FIN)
-        if self.hang_ups:
-            self.hang_ups.forget(self._descriptor)
         super().connection_lost(exc)
         self.on_lost()
 
@@ -133,10 +86,6 @@ class HttpConnection(GuardedProtocol):
         if unsent is None or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         return now - self._unsent_since
-
-    def _on_unread_end(self) -> None:
-        self.leave(FIN)
-        self.transport.close()
 
     def _unanswered(self) -> "list[RequestResponseCycle]":
         """Oldest first: the one that is being answered, and those that wait behind it."""

@@ -26,9 +26,14 @@ from lab_support.frontend.errors import ApiError
 HEAD_BYTES = 64 * 1024  # of one request's line and fields; h11, nginx and Node.js allow 16 to 64 KiB
 HEAD_FIELDS = 256  # as vLLM (--h11-max-header-count)
 HEAD_SECONDS = 10.0  # from its first byte, or from the connection's first moment, to its last
-PIPELINED = 64  # requests that wait behind one that is being answered
+PIPELINED, PIPELINED_BYTES = 64, 256 * 1024  # requests, and what their bodies hold, behind one that is being answered
+DROPPED_BYTES = 16 * 1024 * 1024  # read and dropped behind a refusal, before its sender is cut off
 UNASKED_BYTES, UNASKED_SECONDS = 1024 * 1024, 10.0  # of a body that still comes although its request is answered
 LINGER_SECONDS = 2.0  # after a refusal what still comes is read and dropped, so that a reset does not destroy it
+_TOO_MUCH_WAITS = (
+    f"got more behind a request that is being answered than {PIPELINED} requests with {PIPELINED_BYTES} bytes in their "
+    "bodies; wait for answers"
+)
 _OFFER = {b"upgrade", b"http2-settings"}
 
 
@@ -49,10 +54,13 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_bytes = 0  # of that head, or of the trailers, as far as they were understood
     _idle_bytes = 0  # that came since the parser last understood something
     _in_head = True
+    _waiting_bytes = 0  # of bodies behind the request that is being answered
     _unasked_since: float | None = None  # when a request was answered whose body still comes
     _unasked_bytes = 0
+    _ending = False  # nothing more is read, but dropped
     _refusal: ApiError | None = None  # to be sent once what is being answered is whole
-    _drop_until: float | None = None  # refused: when it closes at last
+    _dropped_bytes = 0
+    _drop_until: float | None = None  # all has been said: when it closes at last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,7 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
     # ---- bytes in ---------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None or self._drop_until is not None:
+        if self._ending:
+            self._drop(len(data))
             return
         self._unset_keepalive_if_required()
         if self._in_head and self._head_since is None:
@@ -88,11 +97,17 @@ class GuardedProtocol(HttpToolsProtocol):
             log.error("a request could not be read", exc_info=error)
         self._on_nonsense(ApiError(400, "got a target that is no path", None, "invalid_http"))
 
+    def _drop(self, size: int) -> None:
+        """It is read all the same: behind the last byte stands the client's FIN, and a reset destroys what we said."""
+        self._dropped_bytes += size
+        if self._dropped_bytes > DROPPED_BYTES:
+            self.transport.abort()
+
     def _on_nonsense(self, error: ApiError) -> None:
         """Of the request that is being read. If it is half read it gets this answer, and no other."""
         if not self._in_head:
             if self.cycle.response_started:
-                self.transport.close()  # one request, one answer
+                self._end(None)  # one request, one answer
                 return
             if self.pipeline and self.pipeline[0][0] is self.cycle:
                 self.pipeline.popleft()
@@ -160,15 +175,18 @@ class GuardedProtocol(HttpToolsProtocol):
             message = f"transfer-encoding: got {got!r:.80} in HTTP/{version}, allowed is chunked in HTTP/1.1"
             raise Refused(ApiError(501, message, "transfer-encoding", "not_implemented"))
         if len(self.pipeline) >= PIPELINED:
-            message = f"got more than {PIPELINED} requests behind one that is being answered; wait for answers"
-            raise Refused(ApiError(400, message, None, "too_many_pipelined"))
+            raise Refused(ApiError(400, _TOO_MUCH_WAITS, None, "too_many_pipelined"))
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
+        if self.pipeline:
+            self._waiting_bytes += len(body)
+            if self._waiting_bytes > PIPELINED_BYTES:
+                raise Refused(ApiError(413, _TOO_MUCH_WAITS, None, "too_many_pipelined"))
         if self.cycle.response_complete:
             self._unasked_bytes += len(body)
             if self._unasked_bytes > UNASKED_BYTES:
-                self.transport.close()
+                self._end(None)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -182,26 +200,32 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def refuse(self, error: ApiError) -> None:
         """Read nothing more, answer so once all that came before is answered, and close."""
-        if self.transport.is_closing():
+        self._end(error)
+
+    def _end(self, error: ApiError | None) -> None:
+        if self._ending or self.transport.is_closing():
             return
-        self._refusal = error
+        self._ending, self._refusal = True, error
         if not self._unanswered():
-            self._send_refusal()
+            self._say_last()
 
     def on_response_complete(self) -> None:
+        if not self.pipeline:
+            self._waiting_bytes = 0
         super().on_response_complete()
-        if self._refusal is not None and not self._unanswered() and not self.transport.is_closing():
-            self._send_refusal()
+        if self.transport.is_closing():
+            return
+        if self._ending and not self._unanswered():
+            self._say_last()
         elif not self._in_head and self.cycle.response_complete:
             self._unasked_since = self.loop.time()
 
-    def _send_refusal(self) -> None:
-        error, self._refusal = self._refusal, None
-        assert error is not None
+    def _say_last(self) -> None:
         self._unset_keepalive_if_required()
-        body = error.body()
-        fields = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
-        self.transport.write(STATUS_LINE[error.status] + b"\r\n".join([*fields, b"", body]))
+        if error := self._refusal:
+            body = error.body()
+            fields = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
+            self.transport.write(STATUS_LINE[error.status] + b"\r\n".join([*fields, b"", body]))
         self.transport.write_eof()
         self._drop_until = self.loop.time() + LINGER_SECONDS
 
@@ -228,15 +252,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while requests wait; uvicorn would, with each answer and whenever a body is asked for."""
+    """Reads on while requests wait, which uvicorn does not: only a reader comes to the client's FIN.
+
+    Where the client's own kernel still holds bytes that nobody reads, the FIN is behind them and has not even been
+    sent. So what waits is bounded by dropping it (`PIPELINED_BYTES`), and not by leaving it unread.
+    """
 
     def __init__(self, connection: GuardedProtocol, transport: asyncio.Transport) -> None:
         super().__init__(transport)
         self._connection = connection
 
-    def resume_reading(self) -> None:
+    def pause_reading(self) -> None:
         if not self._connection.pipeline:
-            super().resume_reading()
+            super().pause_reading()
 
 
 class Unchunked:

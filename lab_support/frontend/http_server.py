@@ -15,7 +15,7 @@ import uvicorn
 
 from lab_support.boundary.accept import Acceptor
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.frontend.http_connection import TAKES_NOTHING, HangUpWatch, HttpConnection
+from lab_support.frontend.http_connection import TAKES_NOTHING, HttpConnection
 from lab_support.frontend.middleware import Served
 
 log = logging.getLogger("lab.api")
@@ -58,11 +58,7 @@ class HttpServer(uvicorn.Server):
 
     async def run_to_end(self) -> None:
         """Returns when the last connection is closed, after `should_exit` was set or `retire` called."""
-        self._hang_ups = HangUpWatch(asyncio.get_running_loop())
-        try:
-            await self.serve(sockets=[])
-        finally:
-            self._hang_ups.close()
+        await self.serve(sockets=[])
         self._app.publish()
 
     @contextlib.contextmanager
@@ -135,6 +131,5 @@ class HttpServer(uvicorn.Server):
 
     def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
         connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
-        connection.hang_ups = self._hang_ups
         connection.on_lost = on_lost
         return connection

@@ -211,8 +211,9 @@ def test_a_target_that_is_no_path_is_no_defect(fake: FakeServer, target: str) ->
 
 
 def test_a_chunk_found_bad_while_its_body_is_awaited_is_its_one_answer(fake: FakeServer) -> None:
-    chunked = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answer = talk(fake, chunked.encode(), b"%x\r\n%s\r\n" % (len(BODY), BODY), b"zz\r\n" + LAST)
+    fields = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    head_and_body = b"POST /v1/completions HTTP/1.1\r\n%s\r\n%x\r\n%s\r\n" % (fields, len(BODY), BODY)
+    answer = talk(fake, head_and_body, b"zz\r\n" + LAST)
     assert statuses(answer) == [400]
     fake.until(lambda: fake.counters.requests_in_flight == 0)
 

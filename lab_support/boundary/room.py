@@ -41,6 +41,17 @@ class NoRoom(Exception):
     """No descriptor or no memory is left for one more connection. The text says which."""
 
 
+def is_shortage(error: Exception) -> bool:
+    """Has the machine, or this user's limit, run out of something? Then nothing of ours is broken."""
+    short = {*_NO_ROOM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT}
+    # ZeroMQ's errors have a number too. Python's own, where it gets no thread, has none.
+    return (
+        isinstance(error, NoRoom | MemoryError)
+        or getattr(error, "errno", None) in short
+        or "can't start new thread" in str(error)
+    )
+
+
 def has_room(descriptor: int, reserve: int = RESERVE) -> bool:
     """Is there one more than `reserve`? `descriptor` is any open one.
 

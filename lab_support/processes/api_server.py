@@ -29,7 +29,7 @@ from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.boundary.room import NoRoom
+from lab_support.boundary.room import is_shortage
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
@@ -53,15 +53,24 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))
+    ended = False
+
+    async def run() -> None:
+        nonlocal ended
+        await ApiServer(name, control, config, given).run()
+        ended = True
+
     try:
-        uvloop.run(ApiServer(name, control, config, given).run())
+        uvloop.run(run())
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
-    except NoRoom as error:  # another one may find some later
-        control.send_bytes(encode(Fatal(name, str(error))))
-        return ExitCode.FAILED
     except Exception as error:
+        if ended:  # to close the event loop Python wants a thread, and there may be none
+            return ExitCode.STOPPED
+        if is_shortage(error):  # another one may find what this one did not
+            control.send_bytes(encode(Fatal(name, str(error))))
+            return ExitCode.FAILED
         log.exception("the API server failed")
         control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
         return ExitCode.FAILED

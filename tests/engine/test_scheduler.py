@@ -308,12 +308,12 @@ def test_one_sequence_finds_blocks_where_another_request_has_them_all():
         step_once(scheduler, runner)
     before = scheduler.stats
     assert before.running < 64 and before.waiting
-    scheduler.add(request("one", prompt=14, max_tokens=3))
-    for _ in range(6):
-        if any(output.request_id == "one" for output in step_once(scheduler, runner)):
-            break
-    else:
-        raise AssertionError("it did not begin")
+    scheduler.add(request("one", prompt=14, max_tokens=20))
+    steps = []
+    while "one" in scheduler.request_ids:
+        steps.append(any(output.request_id == "one" for output in step_once(scheduler, runner)))
+    assert True in steps[:6]
+    assert steps.count(True) == 20 and all(steps[-20:])  # and it keeps them, though it is the newest
     run_to_the_end(scheduler, runner)
     assert scheduler.stats.free_blocks == 40
 
@@ -344,25 +344,26 @@ def test_requests_for_one_sequence_never_give_way_to_each_other():
     assert scheduler.stats.preemptions == 0
 
 
-def test_a_storm_of_small_requests_neither_starves_a_large_one_nor_makes_it_be_computed_again_and_again():
-    """Each step brings a request of one token, which is more than there are places for. Half of all work is useful."""
-    scheduler, runner = make(num_blocks=600, max_num_batched_tokens=32), FakeRunner(4, 32)
-    names = crowd(scheduler, 8, prompt=3, max_tokens=200)
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_storm_of_small_requests_neither_starves_a_large_one_nor_makes_it_be_computed_again_and_again(every: int):
+    """All the time they come, faster than there are places or so that each has to be given one. Half of all work is
+    useful, and the large request's oldest sequence never waits."""
+    scheduler, runner = make(num_blocks=2000, max_num_batched_tokens=32), FakeRunner(4, 32)
+    names = crowd(scheduler, 8, prompt=3, max_tokens=800)
     for _ in range(4):
         step_once(scheduler, runner)
-    oldest = ended = computed = turns = 0
+    ended = computed = turns = 0
     while names[0] in scheduler.request_ids:
-        for extra in range(2):
-            scheduler.add(request((turns, extra), prompt=3, max_tokens=2))
+        if turns % every == 0:
+            crowd(scheduler, 1, turns, prompt=3, max_tokens=2)
         turns += 1
         step = scheduler.schedule()
         computed += step.num_tokens
         outputs = scheduler.update(step, runner.run(step))
-        oldest += any(output.request_id == names[0] for output in outputs)
+        assert any(output.request_id == names[0] for output in outputs)
         ended += sum(output.finish_reason is not None for output in outputs)
-    assert oldest == turns  # it got a token in every step
-    assert ended > turns
-    assert scheduler.stats.preemptions <= 8 * 7  # log2(200): it gives way when it is twice as long
+    assert ended > 0.9 * turns / every
+    assert 0 < scheduler.stats.preemptions <= 7 * 9  # log2(800): each gives way when it is twice as long
     while scheduler.has_work():
         step = scheduler.schedule()
         computed += step.num_tokens

@@ -55,7 +55,9 @@ class ServerConfig:
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
     )
     max_num_queued_reqs: int = flag(
-        1024, "requests admitted over all API servers before new ones get 503; 0 is no limit"
+        1024,
+        "sequences (a request's prompts times its n) admitted over all API servers before new requests get 503; "
+        "one request for more gets 400; 0 is no limit",
     )
     max_body_bytes: int = flag(4 * 1024 * 1024, "largest request body; a larger one gets 413")
     body_timeout: float = flag(10.0, "seconds within which a request body must have arrived; a slower one gets 408")

@@ -41,10 +41,12 @@ class PromptReader:
         self._on_tokenized = on_tokenized
         self._one_at_a_time = asyncio.Lock()
 
-    async def completion(self, request: CompletionRequest, limits: Limits) -> list[Prompt]:
-        """The prompts of /v1/completions, at least one. Raises `ApiError` (400)."""
+    async def completion(
+        self, given: Sequence[str | list[int]], request: CompletionRequest, limits: Limits
+    ) -> list[Prompt]:
+        """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
-        return [await self._one(given, special, bool(request.echo), limits) for given in _prompts_of(request.prompt)]
+        return [await self._one(each, special, bool(request.echo), limits) for each in given]
 
     async def chat(
         self, messages: list[ChatMessage], limits: Limits, add_generation_prompt: bool = True, special: bool = False
@@ -97,7 +99,8 @@ class PromptReader:
         return Prompt(token_ids, given if isinstance(given, str) else self._tokenizer.decode(given))
 
 
-def _prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
+def prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
+    """The prompts that a request names, at least one. Raises `ApiError` (400)."""
     if isinstance(given, str):
         return [given]
     kinds = {type(each) for each in given}

@@ -51,6 +51,12 @@ class FakeServer:
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return requests.request(method, self.url + path, timeout=30, **options)
 
+    @property
+    def begun(self) -> int:
+        """Requests whose headers have come and whose answers are not whole."""
+        assert self.http is not None
+        return len(self.http.server_state.tasks)
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 

@@ -103,7 +103,7 @@ def test_a_request_whose_body_comes_after_the_end_is_a_503() -> None:
         body = b'{"prompt": "a"}'
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
         connection.sendall(b"content-length: %d\r\n\r\n" % len(body) + body[:5])
-        fake.until(lambda: fake.counters.requests_in_flight == 1)
+        fake.until(lambda: fake.begun == 1)
         fake.call(lambda: fake.engine.die("it was killed"))
         connection.sendall(body[5:])
         head, answer = read_all(connection)
@@ -145,7 +145,7 @@ def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> 
         for how in ways:
             leave(("127.0.0.1", fake.port), how)
             fake.until(lambda: not fake.engine.sequences)
-            fake.until(lambda: fake.counters.requests_in_flight == 0)
+            fake.until(lambda: fake.counters.requests_in_flight == 0 and fake.counters.sequences_in_flight == 0)
             fake.settle()
             assert fake.connections and fake.connections.count == 0, how
         assert len(ways) == 40

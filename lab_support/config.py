@@ -61,6 +61,12 @@ class ServerConfig:
     )
     max_body_bytes: int = flag(4 * 1024 * 1024, "largest request body; a larger one gets 413")
     body_timeout: float = flag(10.0, "seconds within which a request body must have arrived; a slower one gets 408")
+    api_server_memory_mib: int = flag(
+        128,
+        "MiB that each API server holds for its clients: bodies that arrive, their texts and tokens, answers that are "
+        "collected or not taken; when it is full, the request that holds most gets 503, or its stream an error; beside "
+        "that a process needs its own 60 MiB, and up to 0.3 MiB for a connection that sends or does not read",
+    )
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
@@ -172,6 +178,7 @@ _LEAST = {
     "max_model_len": 1,
     "max_num_queued_reqs": 0,
     "max_body_bytes": 1,
+    "api_server_memory_mib": 1,
     "body_timeout": 0.1,
     "shutdown_timeout": 0.0,
     "torch_threads": 1,

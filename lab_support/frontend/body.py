@@ -1,14 +1,19 @@
 """A request's body, whole, within a deadline and a size: 415, 408 and 413 are decided here.
 
-A client that is still sending when it is refused gets its answer: what it sends is read and dropped, up to a bound,
-because closing a connection with unread bytes resets it and the answer may never be seen.
+Where the server's memory is full it is 503: before the body is read, if its length is announced and does not fit, or
+once it is the largest (memory.py); what still comes of it is dropped unseen.
+
+A client that is still sending when it is refused otherwise gets its answer: what it sends is read and dropped, up to
+a bound, because closing a connection with unread bytes resets it and the answer may never be seen.
 """
 
 import asyncio
 
 from starlette.types import Receive, Scope
 
+from lab_support.frontend.density import weight
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.memory import Lease, no_room
 
 DISCARD_AT_MOST = 256 * 1024 * 1024  # bytes read and dropped before a refused client is cut off
 _CLOSE = [(b"connection", b"close")]
@@ -25,26 +30,31 @@ class BodyReader:
         self._most = most
         self._timeout = timeout
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The body. Raises `ApiError` (408, 413, 415), or `ClientGone`."""
+    async def read(self, scope: Scope, receive: Receive, lease: Lease) -> bytes:
+        """The body; `lease` holds it, and what is made of it.
+
+        Raises `ApiError` (408, 413, 415, 503), or `ClientGone`.
+        """
         headers = dict(scope["headers"])
         _check_content_type(headers.get(b"content-type"))
         announced = headers.get(b"content-length", b"")
         if headers.get(b"expect") and announced.isdigit() and int(announced) > self._most:
             raise self._too_large(f"{int(announced)} bytes", finished=False)  # it waits for our word before it sends
+        if announced.isdigit() and int(announced) <= self._most:
+            lease.check_room_for(int(announced))
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._collect(receive)
+                body = await self._collect(receive, lease)
         except TimeoutError:
-            raise ApiError(
-                408,
-                f"the body did not arrive whole within {self._timeout:g} seconds",
-                code="body_timeout",
-                headers=_CLOSE,
-            ) from None
+            error = no_room() if lease.revoked else self._too_slow()
+            error.headers += _CLOSE
+            raise error from None
+        lease.hold(weight(body))
+        return body
 
-    async def _collect(self, receive: Receive) -> bytes:
+    async def _collect(self, receive: Receive, lease: Lease) -> bytes:
         parts: list[bytes] = []
+        lease.on_revoke = parts.clear
         size, more = 0, True
         while more:
             message = await receive()
@@ -53,14 +63,22 @@ class BodyReader:
             size += len(message["body"])
             more = message["more_body"]
             if size <= self._most:
+                lease.demand(len(message["body"]))
                 parts.append(message["body"])
             elif size > DISCARD_AT_MOST:
                 raise self._too_large(f"more than {DISCARD_AT_MOST} bytes", finished=False)
             else:
                 parts.clear()
+                lease.give_back(lease.held)
         if size > self._most:
             raise self._too_large(f"{size} bytes", finished=True)
+        if lease.revoked:
+            raise no_room()
+        lease.on_revoke = None
         return b"".join(parts)
+
+    def _too_slow(self) -> ApiError:
+        return ApiError(408, f"the body did not arrive whole within {self._timeout:g} seconds", code="body_timeout")
 
     def _too_large(self, got: str, finished: bool) -> ApiError:
         return ApiError(

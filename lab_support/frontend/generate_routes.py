@@ -19,11 +19,12 @@ from lab_support.frontend.body import BodyReader
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.engine_client import EngineClient
 from lab_support.frontend.errors import bad_request, from_fatal, unavailable
+from lab_support.frontend.memory import SEQUENCE, TOKEN_ID, Lease, MemoryBudget, no_room
 from lab_support.frontend.metrics import Metrics
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.parsing import RequestParser
 from lab_support.frontend.prompts import Limits, Prompt, PromptReader, prompts_of
-from lab_support.frontend.response import CallbackWriter, RequestRecord, record_of
+from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
 from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
 from lab_support.frontend.stop_strings import StopStrings
 from lab_support.frontend.streaming import EventStream
@@ -113,6 +114,12 @@ class Job:
         return sum(len(prompt.token_ids) for prompt in self.prompts)
 
     @property
+    def cost(self) -> int:
+        """Bytes that it takes, as `memory.py` counts them, without what is answered."""
+        echoed = sum(len(prompt.echo) for prompt in self.prompts)
+        return TOKEN_ID * self.prompt_tokens + SEQUENCE * len(self.prompts) * self.n + echoed
+
+    @property
     def with_logprobs(self) -> bool:
         return self.sampling[0].logprobs is not None
 
@@ -135,8 +142,10 @@ class Generate:
         prompts: PromptReader,
         admission: Admission,
         metrics: Metrics,
+        memory: MemoryBudget,
     ) -> None:
         self._tokenizer = tokenizer
+        self._memory = memory
         self._engine_client = engine_client
         self._limits = limits
         self._bodies = bodies
@@ -150,55 +159,61 @@ class Generate:
         """POST /v1/completions."""
         arrived_at = monotonic()
         self._admission.check_open()
-        request = self._completion_parser.parse(await self._bodies.read(scope, receive))
-        limits = self._limits()
-        limits.check_model(request.model)
-        check_echo(request)
-        given = prompts_of(request.prompt)
-        with self._admission.admitted(len(given) * (request.n or 1)):
-            prompts = await self._prompts.completion(given, request, limits)
-            format = CompletionFormat(_heading("cmpl-", scope, limits))
-            await self._run(_job(request, prompts, format, limits, arrived_at), scope, receive, send)
+        with self._memory.lease() as lease:
+            request = self._completion_parser.parse(await self._bodies.read(scope, receive, lease))
+            limits = self._limits()
+            limits.check_model(request.model)
+            check_echo(request)
+            given = prompts_of(request.prompt)
+            with self._admission.admitted(len(given) * (request.n or 1)):
+                prompts = await self._prompts.completion(given, request, limits)
+                job = _job(request, prompts, CompletionFormat(_heading("cmpl-", scope, limits)), limits, arrived_at)
+                del request, given  # their texts, which may be megabytes: all that is needed is in the job
+                await self._run(job, scope, receive, send, lease)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/chat/completions."""
         arrived_at = monotonic()
         self._admission.check_open()
-        request = self._chat_parser.parse(await self._bodies.read(scope, receive))
-        limits = self._limits()
-        limits.check_model(request.model)
-        with self._admission.admitted(request.n or 1):
-            prompt = Prompt(
-                await self._prompts.chat(request.messages, limits, special=bool(request.add_special_tokens))
-            )
-            format = ChatFormat(_heading("chatcmpl-", scope, limits))
-            await self._run(_job(request, [prompt], format, limits, arrived_at), scope, receive, send)
+        with self._memory.lease() as lease:
+            request = self._chat_parser.parse(await self._bodies.read(scope, receive, lease))
+            limits = self._limits()
+            limits.check_model(request.model)
+            with self._admission.admitted(request.n or 1):
+                special = bool(request.add_special_tokens)
+                prompt = Prompt(await self._prompts.chat(request.messages, limits, special=special))
+                job = _job(request, [prompt], ChatFormat(_heading("chatcmpl-", scope, limits)), limits, arrived_at)
+                del request
+                await self._run(job, scope, receive, send, lease)
 
-    async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send, lease: Lease) -> None:
         check_alive(self._engine_client)  # again: its text took time to be tokenized, and nobody would answer it now
         request = asyncio.current_task()
         assert request
-        writer = CallbackWriter(send, record_of(scope).send_body, on_broken=request.cancel)
-        answer = self._answer(job, writer)
+        lease.hold(job.cost)
+        writer = CallbackWriter(send, record_of(scope).send_body, lease, on_broken=request.cancel)
+        answer = self._answer(job, writer, lease)
         choices: list[Choice] = []
+        lease.on_revoke = lambda: _give_up(answer, writer, choices, scope)
         try:
             self._submit(job, answer, choices)
             await _end_or_hang_up(receive)
         except EngineCoreGone as gone:
             raise unavailable(str(gone), "server_ended") from gone
         finally:
+            lease.on_revoke = None
             for choice in choices:
                 choice.abandon()
             writer.close()
             _record(record_of(scope), job, choices)
 
-    def _answer(self, job: Job, writer: CallbackWriter) -> EventStream | WholeAnswer:
+    def _answer(self, job: Job, writer: CallbackWriter, lease: Lease) -> EventStream | WholeAnswer:
         echoed = [prompt.echo for prompt in job.prompts for _ in range(job.n)]
         if job.stream:
             return EventStream(
                 writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs, job.with_usage
             )
-        return WholeAnswer(writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
+        return WholeAnswer(writer, lease, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
 
     def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
@@ -258,6 +273,21 @@ def check_alive(engine_client: EngineClient) -> None:
 
 def _heading(prefix: str, scope: Scope, limits: Limits) -> Heading:
     return Heading(prefix + record_of(scope).request_id, int(time()), limits.model_name)
+
+
+def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:
+    """The server's memory is full, and this request holds most of it.
+
+    A client that reads again hears why: what is queued makes way for an error event. Where no word fits in any more,
+    because a body of known length has begun or the last piece is on its way, its connection ends.
+    """
+    for choice in choices:
+        choice.abandon()
+    writer.forget_queued()
+    if writer.ending or (writer.started and isinstance(answer, WholeAnswer)):
+        scope[CUT_OFF](GIVEN_UP)
+    else:
+        answer.fail(no_room())
 
 
 async def _end_or_hang_up(receive: Receive) -> None:

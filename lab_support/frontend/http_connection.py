@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lab_support.frontend.response import LEFT
+from lab_support.frontend.response import CUT_OFF, LEFT
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -88,6 +88,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         earlier = self.cycle
         super().on_headers_complete()
+        self.cycle.scope[CUT_OFF] = self.cut_off  # type: ignore[literal-required]
         if earlier is not None and not earlier.response_complete:
             self._pipelined = [*(each for each in self._pipelined if not each.response_complete), earlier]
             if self.hang_ups and not self.transport.is_closing():
@@ -116,6 +117,11 @@ class HttpConnection(HttpToolsProtocol):
         """
         if self._tell_requests(reason):
             self.transport.abort()
+
+    def cut_off(self, reason: str) -> None:
+        """End it, whatever its client has not taken."""
+        self.leave(reason)
+        self.transport.abort()
 
     @property
     def answering(self) -> bool:

@@ -110,8 +110,7 @@ class HttpServer(uvicorn.Server):
         for connection in self._open():
             if connection.seconds_without_progress(now) >= self.patience:
                 log.warning("a client took nothing of its answer for %g s, so it is cut off", self.patience)
-                connection.leave(TAKES_NOTHING)
-                connection.transport.abort()
+                connection.cut_off(TAKES_NOTHING)
 
     def stop_waiting(self) -> None:
         """Leave clients that don't read their farewell."""

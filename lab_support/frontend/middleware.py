@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab_support.frontend.errors import ApiError, defect
+from lab_support.frontend.memory import MemoryBudget
 from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -25,16 +26,22 @@ class Served:
     """Puts `x-served-by` and `x-request-id` on every answer and writes one line a request.
 
     A client's own `x-request-id` is kept where it is short and plain, so that its logs and ours name the same thing.
-    publish: bring what was counted to where every API server sees it, now.
+    publish: bring what was counted to where every API server sees it, now. memory: what requests hold, all together.
     """
 
     def __init__(
-        self, app: ASGIApp, served_by: str, on_answered: Callable[[int], None], publish: Callable[[], None]
+        self,
+        app: ASGIApp,
+        served_by: str,
+        on_answered: Callable[[int], None],
+        publish: Callable[[], None],
+        memory: MemoryBudget,
     ) -> None:
         self._app = app
         self._own = [(b"x-served-by", served_by.encode())]
         self._on_answered = on_answered
         self.publish = publish
+        self.memory = memory
 
     def close_connections(self) -> None:
         """From now on each answer is the last one on its connection, and says so."""

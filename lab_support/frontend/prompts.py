@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import TypeVar
 
-from lab_support.frontend.chat_template import ChatTemplateError
+from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import MOST_PROMPTS, ChatMessage, CompletionRequest
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
+
+T = TypeVar("T")
+
+TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Prompt:
 
 
 class PromptReader:
-    """Reads prompts. Long texts are tokenized one at a time in a thread, so that running streams don't wait."""
+    """Reads prompts. What takes long is done one at a time in a thread, so that running streams don't wait."""
 
     def __init__(self, tokenizer: Tokenizer, on_tokenized: Callable[[float], None] = lambda seconds: None) -> None:
         self._tokenizer = tokenizer
@@ -46,7 +52,11 @@ class PromptReader:
     ) -> list[Prompt]:
         """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
-        return [await self._one(each, special, bool(request.echo), limits) for each in given]
+        prompts = []
+        for each in given:
+            prompts.append(await self._one(each, special, bool(request.echo), limits))
+            await asyncio.sleep(0)  # between any two: each may take a millisecond
+        return prompts
 
     async def chat(
         self, messages: list[ChatMessage], limits: Limits, add_generation_prompt: bool = True, special: bool = False
@@ -55,10 +65,32 @@ class PromptReader:
         _refuse_tool_calls(messages)
         plain = [{"role": _role(message), "content": _content(message)} for message in messages]
         try:
-            text = self._tokenizer.chat_template.render(plain, add_generation_prompt)
+            text = await self._render(plain, add_generation_prompt)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
         return await self.encode(text, special, limits.max_model_len, "messages")
+
+    async def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        template = self._tokenizer.chat_template
+        if template.compiled:
+            with suppress(ChatTemplateSlow):
+                return template.render(messages, add_generation_prompt, TEMPLATE_AT_ONCE)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(template.render, messages, add_generation_prompt)
+
+    async def decode(self, token_ids: list[int]) -> str:
+        """The text of all ids at once."""
+        return await self._for_ids(self._tokenizer.decode, token_ids)
+
+    async def token_texts(self, token_ids: list[int]) -> list[str]:
+        """The text of each id by itself."""
+        return await self._for_ids(self._tokenizer.token_texts, token_ids)
+
+    async def _for_ids(self, function: Callable[[list[int]], T], token_ids: list[int]) -> T:
+        if len(token_ids) <= CHARACTERS_AT_ONCE:
+            return function(token_ids)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(function, token_ids)
 
     async def shortest_chat(self, limits: Limits) -> int:
         """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
@@ -96,7 +128,7 @@ class PromptReader:
             raise _too_long(f"{len(token_ids)} tokens", limits.max_model_len, "prompt")
         if not echo:
             return Prompt(token_ids)
-        return Prompt(token_ids, given if isinstance(given, str) else self._tokenizer.decode(given))
+        return Prompt(token_ids, given if isinstance(given, str) else await self.decode(given))
 
 
 def prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:

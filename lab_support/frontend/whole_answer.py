@@ -6,9 +6,13 @@ from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import AnswerFormat, FinishedChoice, Logprobs
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
+
+_PIECE = 60  # bytes that a piece of text takes beside its own
+_LOGPROB = 300  # bytes that one token and its log-probability take until they are encoded
 
 
 @dataclass(slots=True)
@@ -20,7 +24,7 @@ class _Collected:
 
 
 class WholeAnswer:
-    """All choices of one request. `headers` is filled before the first token can come.
+    """All choices of one request, held by `lease`. `headers` is filled before the first token can come.
 
     echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
     """
@@ -28,6 +32,7 @@ class WholeAnswer:
     def __init__(
         self,
         writer: CallbackWriter,
+        lease: Lease,
         format: AnswerFormat,
         tokenizer: Tokenizer,
         echoed: list[str],
@@ -35,6 +40,7 @@ class WholeAnswer:
         with_logprobs: bool,
     ) -> None:
         self._writer = writer
+        self._lease = lease
         self._format = format
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -48,6 +54,8 @@ class WholeAnswer:
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if self.failed:  # by another choice, a moment ago
             return
+        if not self._lease.take(self._cost(text, tokens)):
+            return  # and so this answer has failed
         collected = self._choices[choice.index]
         collected.pieces.append(text)
         if self._with_logprobs and tokens.logprobs:
@@ -65,6 +73,10 @@ class WholeAnswer:
             self.failed = True
             self.headers += error.headers
             self._send(error.status, error.body())
+
+    def _cost(self, text: str, tokens: SequenceTokens) -> int:
+        logprobs = tokens.logprobs if self._with_logprobs else None
+        return _PIECE + len(text) + _LOGPROB * sum(2 + len(each.top) for each in logprobs or ())
 
     def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> None:
         entries = tokens.logprobs or []
@@ -85,5 +97,7 @@ class WholeAnswer:
         )
 
     def _send(self, status: int, body: bytes) -> None:
+        self._choices.clear()
+        self._lease.give_back(self._lease.held)  # the writer takes for what it can't send at once
         self._writer.start(status, JSON, self.headers, body)
         self._writer.end(body)

@@ -6,10 +6,13 @@ refused in milliseconds and so that every other module may import this one.
 
 import argparse
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lab_support.api_key import ApiKeyError, find_api_key
 
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
 
@@ -50,7 +53,12 @@ class ServerConfig:
     host: str = flag("127.0.0.1", "address to bind")
     port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
     uds: str | None = flag(None, "path of a Unix domain socket to bind instead of a port")
-    api_key: str | None = flag(None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping")
+    api_key: str | None = flag(
+        None,
+        "demand `Authorization: Bearer KEY` everywhere but on /health and /ping; other users of this machine can read "
+        "it in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, hide it",
+    )
+    api_key_file: str | None = flag(None, "file that holds the key; white space at its ends does not count")
     ready_fd: int | None = flag(
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
     )
@@ -146,10 +154,8 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
-        if self.api_key == "":
-            raise ConfigError(
-                "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
-            )
+        if self.api_key is not None:  # also of a config that no command made
+            object.__setattr__(self, "api_key", _api_key(self.api_key, None))
 
     def _check_accept(self) -> None:
         if self.accept != "shared" and sys.platform != "linux":
@@ -232,4 +238,12 @@ def _short(default: object) -> object:
 
 def from_flags(arguments: argparse.Namespace) -> ServerConfig:
     """The config that the parsed flags describe. Raises `ConfigError`."""
-    return ServerConfig(**{choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)})
+    choices = {choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)}
+    return ServerConfig(**choices | {"api_key": _api_key(choices["api_key"], choices["api_key_file"])})
+
+
+def _api_key(given: str | None, file: str | None) -> str | None:
+    try:
+        return find_api_key(given, file, os.environ)
+    except ApiKeyError as error:
+        raise ConfigError(str(error)) from error

@@ -19,6 +19,7 @@ from lab_support.frontend.memory import MemoryBudget
 from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+MOST_SHOWN = 200  # characters of a path, in the log
 _log = logging.getLogger("lab.api")
 
 
@@ -70,7 +71,7 @@ class Served:
         _log.info(
             "%s %s %d %.1f ms, tokens %d in %d out, %s%s",
             scope["method"],
-            scope["path"],
+            _shown(scope),
             status,
             milliseconds,
             record.prompt_tokens,
@@ -78,6 +79,13 @@ class Served:
             record.request_id,
             f", its client left ({scope[LEFT]})" if LEFT in scope else "",
         )
+
+
+def _shown(scope: Scope) -> str:
+    """The path as the client wrote it: decoded, it could hold a line feed, and with it lines of the client's own."""
+    path: str = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+    path = path if len(path) <= MOST_SHOWN else path[:MOST_SHOWN] + "…"
+    return path if path.isprintable() else ascii(path)
 
 
 def _request_id(scope: Scope) -> str:

@@ -235,6 +235,21 @@ def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) 
     assert second.startswith("GET /nowhere 404 ")
 
 
+def test_no_client_writes_lines_of_its_own_into_the_log(fake: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A path is shown as it came: decoded, it may hold line feeds and escape codes."""
+    paths = ["/nothing%0AFORGED", "/nothing%0D%0AFORGED%1B[2J%E2%80%AE", "/a%20200%200.1%20ms", "/" + "a" * 5000]
+    with caplog.at_level("INFO", "lab.api"):
+        for path in paths:
+            assert fake.get(path).status_code == 404
+        fake.post("/v1/completions", {"prompt": "a", "x\n\x1b[2J\u202e": 1})
+        fake.settle()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(paths) + 2
+    assert all(line.isprintable() and len(line) < 400 for line in lines)
+    assert [line.split()[1] for line in lines[:3]] == paths[:3]
+    assert all(line.split()[2] == "404" for line in lines[:4])
+
+
 class BrokenEngine(FakeEngine):
     """Can be asked for nothing: a defect of ours, as far as the HTTP side can tell."""
 

@@ -139,7 +139,7 @@ def test_a_slow_reader_that_leaves_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("leaving", LEAVING)
 def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> None:
-    """Requests, sequences in the engine core, connections: after each way to leave, at each moment."""
+    """Requests, sequences, connections, memory: after each way to leave, at each moment."""
     ways = [how for how in kinds() if how.leaving == leaving]
     with serving(FakeEngine(step_seconds=0.001)) as fake:
         for how in ways:
@@ -148,6 +148,7 @@ def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> 
             fake.until(lambda: fake.counters.requests_in_flight == 0 and fake.counters.sequences_in_flight == 0)
             fake.settle()
             assert fake.connections and fake.connections.count == 0, how
+            assert (fake.memory.held, fake.memory.leases) == (0, set()), how
         assert len(ways) == 40
         # What was still to be said was not made for nobody: most of them left before the end.
         assert len(fake.engine.aborted) > len(ways) / 2

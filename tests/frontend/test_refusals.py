@@ -237,7 +237,7 @@ def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) 
 
 def test_no_client_writes_lines_of_its_own_into_the_log(fake: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     """A path is shown as it came: decoded, it may hold line feeds and escape codes."""
-    paths = ["/nothing%0AFORGED", "/nothing%0D%0AFORGED%1B[2J%E2%80%AE", "/a%20200%200.1%20ms", "/" + "a" * 5000]
+    paths = ["/nothing%0AFORGED", "/nothing%0D%0AFORGED%1B%5B2J%E2%80%AE", "/a%20200%200.1%20ms", "/" + "a" * 5000]
     with caplog.at_level("INFO", "lab.api"):
         for path in paths:
             assert fake.get(path).status_code == 404

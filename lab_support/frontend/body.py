@@ -1,13 +1,15 @@
 """A request's body, whole, within a deadline and a size: 415, 408 and 413 are decided here.
 
-Where the server's memory is full it is 503: before the body is read, if its length is announced and does not fit, or
-once it is the largest (memory.py); what still comes of it is dropped unseen.
+Where the server's memory is full it is 503: for a body whose announced length does not fit, and for the one that is
+the largest (memory.py).
 
-A client that is still sending when it is refused otherwise gets its answer: what it sends is read and dropped, up to
-a bound, because closing a connection with unread bytes resets it and the answer may never be seen.
+A client that is still sending when it is refused gets its answer: what it sends is read and dropped, up to a bound,
+because closing a connection with unread bytes resets it and the answer may never be seen. One that waits for our word
+before it sends (`Expect`) is answered at once.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from starlette.types import Receive, Scope
 
@@ -38,13 +40,13 @@ class BodyReader:
         headers = dict(scope["headers"])
         _check_content_type(headers.get(b"content-type"))
         announced = headers.get(b"content-length", b"")
-        if headers.get(b"expect") and announced.isdigit() and int(announced) > self._most:
-            raise self._too_large(f"{int(announced)} bytes", finished=False)  # it waits for our word before it sends
-        if announced.isdigit() and int(announced) <= self._most:
-            lease.check_room_for(int(announced))
+        length = int(announced) if announced.isdigit() else 0
+        fits = length > self._most or lease.has_room_for(length)
+        if headers.get(b"expect"):
+            self._check_announced(length, fits)
         try:
             async with asyncio.timeout(self._timeout):
-                body = await self._collect(receive, lease)
+                body = await self._collect(receive, lease, fits)
         except TimeoutError:
             error = no_room() if lease.revoked else self._too_slow()
             error.headers += _CLOSE
@@ -52,24 +54,28 @@ class BodyReader:
         lease.hold(weight(body))
         return body
 
-    async def _collect(self, receive: Receive, lease: Lease) -> bytes:
+    def _check_announced(self, length: int, fits: bool) -> None:
+        if length > self._most:
+            raise self._too_large(f"{length} bytes", finished=False)
+        if not fits:
+            raise no_room()
+
+    async def _collect(self, receive: Receive, lease: Lease, fits: bool) -> bytes:
+        """The body. One that does not fit, or has been given up, is dropped as it comes."""
         parts: list[bytes] = []
         lease.on_revoke = parts.clear
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            size += len(message["body"])
-            more = message["more_body"]
-            if size <= self._most:
-                lease.demand(len(message["body"]))
-                parts.append(message["body"])
-            elif size > DISCARD_AT_MOST:
+        if not fits:
+            lease.revoke()
+        size = 0
+        async for piece in _pieces(receive):
+            size += len(piece)
+            if size > DISCARD_AT_MOST:
                 raise self._too_large(f"more than {DISCARD_AT_MOST} bytes", finished=False)
-            else:
+            if size > self._most:
                 parts.clear()
                 lease.give_back(lease.held)
+            elif lease.take(len(piece)):
+                parts.append(piece)
         if size > self._most:
             raise self._too_large(f"{size} bytes", finished=True)
         if lease.revoked:
@@ -87,6 +93,17 @@ class BodyReader:
             code="body_too_large",
             headers=[] if finished else _CLOSE,
         )
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """What comes, to its end. Raises `ClientGone`."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        yield message["body"]
+        more = message["more_body"]
 
 
 def _check_content_type(content_type: bytes | None) -> None:

@@ -95,10 +95,9 @@ class Lease:
         if not self.revoked:
             self._change(-count)
 
-    def check_room_for(self, count: int) -> None:
-        """Raises `ApiError` (503) where taking so many bytes now would make this lease give up."""
-        if not self._budget.has_room_for(count):
-            raise no_room()
+    def has_room_for(self, count: int) -> bool:
+        """Would it be let take so many bytes now?"""
+        return self._budget.has_room_for(count)
 
     def revoke(self) -> None:
         """Give up all that it holds."""

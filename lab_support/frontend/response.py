@@ -30,7 +30,6 @@ CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
 GIVEN_UP = "the server's memory was full, and it had not taken its answer"
 PIECE = 65536  # bytes of an answer that are sent at once
-_QUEUED = 100  # bytes that one piece takes in the queue beside its own
 
 
 class RequestRecord:
@@ -114,8 +113,7 @@ class CallbackWriter:
         self._lease = lease
         self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
-        self._queue: deque[Message] = deque()
-        self._queued = 0  # bytes, as the lease counts them
+        self._queue: deque[tuple[Send, Message]] = deque()  # the bodies in it are bytearrays
         self._ending = False
         self.started = False
 
@@ -145,13 +143,12 @@ class CallbackWriter:
             self._drain.cancel()
 
     def forget_queued(self) -> None:
-        """Send nothing of what is queued. What is sent from now on follows whole messages: HTTP stays in step."""
-        self._queue.clear()
-        self._queued = 0
+        """Send nothing of the body that is queued. What comes now follows whole messages: HTTP stays in step."""
+        self._queue = deque(each for each in self._queue if "body" not in each[1])
 
     def _step(self, send: Send, message: Message) -> None:
         if self._drain is not None:
-            self._put_off(message)
+            self._put_off(send, message)
             return
         self._ending = not message.get("more_body", True)
         sending: Coroutine[Any, None, None] = send(message)  # type: ignore[assignment]
@@ -164,22 +161,25 @@ class CallbackWriter:
             raise
         self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
 
-    def _put_off(self, message: Message) -> None:
-        size = len(message.get("body", b"")) + _QUEUED
-        self._queue.append(message)
-        self._queued += size
-        self._lease.take(size)  # where that fails, this queue has been forgotten by now
+    def _put_off(self, send: Send, message: Message) -> None:
+        """Queue it, together with what came before if that makes no more than a piece."""
+        body = message.get("body")
+        last = self._queue[-1][1] if self._queue else {}
+        if body is not None and "body" in last and len(last["body"]) + len(body) <= PIECE:
+            last["body"] += body
+            last["more_body"] = message["more_body"]
+        else:
+            self._queue.append((send, message if body is None else dict(message, body=bytearray(body))))
+        self._lease.take(len(body or b""))  # where that fails, this queue has been forgotten by now
 
     async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
         try:
             await _resumed(sending, waiting_for)
             while self._queue:
-                message = self._queue.popleft()
-                size = min(self._queued, len(message.get("body", b"")) + _QUEUED)
-                self._queued -= size
-                self._lease.give_back(size)
+                send, message = self._queue.popleft()
+                self._lease.give_back(len(message.get("body", b"")))
                 self._ending = not message.get("more_body", True)
-                await self._send_body(message)
+                await send(message)
             self._drain = None
         except Exception:
             log.exception("an answer could not be sent")

@@ -31,6 +31,7 @@ from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello,
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.heap import give_free_memory_back
 from lab_support.frontend.http_server import HttpServer
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.log import set_up_log
@@ -47,6 +48,7 @@ FAREWELL = 0.5  # seconds that open streams get to carry away their error event
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
+    give_free_memory_back()
     # Before prometheus_client is imported: it reads the variable once.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads

@@ -180,6 +180,7 @@ class Generate:
             limits = self._limits()
             limits.check_model(request.model)
             with self._admission.admitted(request.n or 1):
+                lease.demand(lease.held)  # what the template makes of the messages, which are still needed meanwhile
                 special = bool(request.add_special_tokens)
                 prompt = Prompt(await self._prompts.chat(request.messages, limits, special=special))
                 job = _job(request, [prompt], ChatFormat(_heading("chatcmpl-", scope, limits)), limits, arrived_at)

@@ -127,7 +127,7 @@ class Texts:
             limits = self._limits()
             limits.check_model(request.model)
             tokens = await self._tokens(request, limits)
-            lease.hold(2 * TOKEN_ID * len(tokens))
+            lease.hold((2 if request.return_token_strs else 1) * TOKEN_ID * len(tokens))
             strings = await self._prompts.token_texts(tokens) if request.return_token_strs else None
             answer = msgspec.json.encode(Tokenized(len(tokens), limits.max_model_len, tokens, strings))
             await respond_leased(scope, send, answer, lease)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lab_support.boundary.messages import SequenceTokens
-from lab_support.frontend.answer_format import AnswerFormat, FinishedChoice, Logprobs
+from lab_support.frontend.answer_format import AnswerFormat, CollectedLogprobs, FinishedChoice
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.memory import Lease
@@ -12,14 +12,13 @@ from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
 
 _PIECE = 60  # bytes that a piece of text takes beside its own
-_LOGPROB = 300  # bytes that one token and its log-probability take until they are encoded
 
 
 @dataclass(slots=True)
 class _Collected:
     pieces: list[str]
     offset: int
-    logprobs: list[Logprobs] = field(default_factory=list)
+    logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
     finish: Finish | None = None
 
 
@@ -54,12 +53,13 @@ class WholeAnswer:
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if self.failed:  # by another choice, a moment ago
             return
-        if not self._lease.take(self._cost(text, tokens)):
-            return  # and so this answer has failed
         collected = self._choices[choice.index]
         collected.pieces.append(text)
+        size = len(text) + _PIECE
         if self._with_logprobs and tokens.logprobs:
-            self._add_logprobs(collected, tokens)
+            size += self._add_logprobs(collected, tokens)
+        if not self._lease.take(size):
+            return  # and so this answer has failed
         if finish is not None:
             collected.finish = finish
             self.completion_tokens += choice.tokens
@@ -74,14 +74,11 @@ class WholeAnswer:
             self.headers += error.headers
             self._send(error.status, error.body())
 
-    def _cost(self, text: str, tokens: SequenceTokens) -> int:
-        logprobs = tokens.logprobs if self._with_logprobs else None
-        return _PIECE + len(text) + _LOGPROB * sum(2 + len(each.top) for each in logprobs or ())
-
-    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> None:
+    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> int:
         entries = tokens.logprobs or []
-        collected.logprobs.append(self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset))
+        made = self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset)
         collected.offset += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
+        return collected.logprobs.add(made)
 
     def _body(self) -> bytes:
         total = self._prompt_tokens + self.completion_tokens
@@ -92,9 +89,7 @@ class WholeAnswer:
 
     def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
         assert collected.finish is not None
-        return FinishedChoice(
-            index, "".join(collected.pieces), collected.finish, self._format.joined(collected.logprobs)
-        )
+        return FinishedChoice(index, "".join(collected.pieces), collected.finish, collected.logprobs.whole())
 
     def _send(self, status: int, body: bytes) -> None:
         self._choices.clear()

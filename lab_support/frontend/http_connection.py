@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lab_support.frontend.response import CUT_OFF, LEFT
+from lab_support.frontend.memory import Lease, MemoryBudget
+from lab_support.frontend.response import CUT_OFF, GIVEN_UP, LEFT
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -71,10 +72,12 @@ class HangUpWatch:
 class HttpConnection(HttpToolsProtocol):
     """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
 
-    hang_ups, on_lost: set by the server that makes it; `on_lost` is called at its end.
+    hang_ups, memory, on_lost: set by the server that makes it; `on_lost` is called at its end.
     """
 
     hang_ups: HangUpWatch | None = None
+    memory: MemoryBudget | None = None  # holds the bodies of requests that wait for the answer before theirs
+    _lease: Lease | None = None
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     _descriptor = -1
     _unsent: object = None  # what its client had not taken when that was last seen to change, and when that was
@@ -98,6 +101,24 @@ class HttpConnection(HttpToolsProtocol):
         if self.hang_ups and not self.pipeline:  # from here on it is read again
             self.hang_ups.forget(self._descriptor)
         super().on_response_complete()
+        if self._lease:
+            self._hold_pipelined()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.pipeline and self.memory:
+            self._lease = self._lease or self.memory.lease().__enter__()
+            self._lease.on_revoke = self._cut_off_for_room
+            self._hold_pipelined()
+
+    def _hold_pipelined(self) -> None:
+        """What one read(2) brings of requests that nobody reads yet: a quarter of a megabyte at most."""
+        assert self._lease
+        self._lease.give_back(self._lease.held)
+        self._lease.take(sum(len(cycle.body) for cycle, _ in self.pipeline))
+
+    def _cut_off_for_room(self) -> None:
+        self.cut_off(GIVEN_UP)
 
     def eof_received(self) -> None:
         self.leave(FIN)
@@ -107,6 +128,8 @@ class HttpConnection(HttpToolsProtocol):
         if self.hang_ups:
             self.hang_ups.forget(self._descriptor)
         super().connection_lost(exc)
+        if self._lease:
+            self._lease.__exit__()
         self.on_lost()
 
     def leave(self, reason: str) -> None:

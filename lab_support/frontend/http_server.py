@@ -122,5 +122,6 @@ class HttpServer(uvicorn.Server):
     def _make_protocol(self) -> asyncio.Protocol:
         connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
         connection.hang_ups = self._hang_ups
+        connection.memory = self._app.memory
         connection.on_lost = self._connections.closed
         return connection

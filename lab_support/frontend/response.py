@@ -28,7 +28,7 @@ LEFT = "lab.left"
 """In a request's scope once its client has left before the answer was whole: how that was seen."""
 CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
-GIVEN_UP = "the server's memory was full, and it had not taken its answer"
+GIVEN_UP = "cut off: the server's memory was full, and it held most"
 PIECE = 65536  # bytes of an answer that are sent at once
 
 

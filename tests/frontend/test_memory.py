@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from lab_support.frontend.memory import MemoryBudget
+from tests.departures import completion
 from tests.fakes import FakeEngine
 from tests.frontend.events import events
 from tests.frontend.serving import FakeServer, serving
@@ -106,6 +107,20 @@ def test_a_body_that_does_not_fit_is_refused_before_it_is_sent(small: FakeServer
         second.sendall(HEAD.format("/tokenize", 3_000_000).encode().strip() + b"\r\nexpect: 100-continue\r\n\r\n")
         assert b" 503 " in second.recv(65536)
         assert small.memory.held == 2_500_000
+
+
+def test_bodies_that_wait_behind_an_answer_are_counted_and_their_connections_cut_off_for_room() -> None:
+    """They are pipelined: read as far as one read(2) goes, by nobody yet."""
+    with serving(FakeEngine(running=False), api_server_memory_mib=1) as fake, contextlib.ExitStack() as stack:
+        behind = HEAD.format("/tokenize", 3_000_000).encode() + b"a" * 150_000
+        for number in range(12):
+            connection = stack.enter_context(fake.connect())
+            connection.sendall(completion(max_tokens=5) + behind)
+            fake.until(lambda number=number: len(fake.engine.generated) == number + 1)
+        assert MIB / 2 < fake.memory.held <= MIB
+        fake.until(lambda: 2 <= fake.counters.requests_in_flight < 12)
+        stack.close()
+        fake.until(lambda: empty(fake) and not fake.engine.sequences)
 
 
 def test_what_reading_a_body_makes_is_counted_too(small: FakeServer) -> None:

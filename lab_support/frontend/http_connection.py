@@ -128,6 +128,8 @@ class HttpConnection(HttpToolsProtocol):
         if self.hang_ups:
             self.hang_ups.forget(self._descriptor)
         super().connection_lost(exc)
+        for cycle in self._unanswered():  # or these bodies would stay until the next full garbage collection
+            cycle.body = bytearray()
         if self._lease:
             self._lease.__exit__()
         self.on_lost()

@@ -10,6 +10,7 @@ lab reset     a fresh copy of one notebook
 lab class     a class's predictions as one histogram
 """
 
+import io
 import sys
 
 COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class")
@@ -17,10 +18,16 @@ COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class
 
 def main() -> int:
     """Runs in the process that you start; its return value is the exit code."""
+    if sys.argv[1:2] == ["serve"]:
+        from lab_support.boundary.signals import end_by_ctrl_c_without_a_word
+
+        end_by_ctrl_c_without_a_word()
     import argparse
 
     from lab_support import __version__
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale that lacks a character is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="lab", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("command", choices=COMMANDS)

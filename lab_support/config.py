@@ -7,6 +7,7 @@ refused in milliseconds and so that every other module may import this one.
 import argparse
 import dataclasses
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,25 @@ from typing import Any
 
 from lab_support.api_key import ApiKeyError, find_api_key
 
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
 
 
 class ConfigError(ValueError):
     """A choice that cannot work. The text names what was got, what is allowed and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(in_utf8(text))
+
+
+def is_utf8(name: str) -> bool:
+    """False for what Python made of the bytes of a name that is not UTF-8: no encoder accepts it (PEP 383)."""
+    return _NOT_UTF8.search(name) is None
+
+
+def in_utf8(text: str) -> str:
+    """With U+FFFD in place of each byte that is not UTF-8."""
+    return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def flag(
@@ -52,7 +67,9 @@ class ServerConfig:
 
     host: str = flag("127.0.0.1", "address to bind")
     port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
-    uds: str | None = flag(None, "path of a Unix domain socket to bind instead of a port")
+    uds: str | None = flag(
+        None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
+    )
     api_key: str | None = flag(
         None,
         "demand `Authorization: Bearer KEY` everywhere but on /health and /ping; other users of this machine can read "
@@ -93,7 +110,16 @@ class ServerConfig:
         True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
     )
     api_server_restart_limit: int = flag(
-        5, "deaths in the place of one API server within a minute that are mended so", group="processes"
+        5,
+        "deaths in the place of one API server within a minute that are mended so; a new one that does not become "
+        "ready is no death while others serve, and is tried again",
+        group="processes",
+    )
+    ready_timeout: float = flag(
+        600.0,
+        "seconds within which every process must be ready at the start; an API server that replaces another has 60, or "
+        "these if they are fewer",
+        group="processes",
     )
     data_parallel_size: int = flag(
         1,
@@ -139,7 +165,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # nor is NaN
                 raise ConfigError(f"{as_flag(name)}: got {value}, expected at least {least}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port: got {self.port}, expected 0 (the kernel chooses) to 65535")
@@ -156,6 +182,16 @@ class ServerConfig:
         self._check_accept()
         if self.api_key is not None:  # also of a config that no command made
             object.__setattr__(self, "api_key", _api_key(self.api_key, None))
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Those that clients must be able to say. (In the folder's name U+FFFD stands for what is not UTF-8.)"""
+        if not is_utf8(self.served_model_name or ""):
+            raise ConfigError(
+                f"--served-model-name: got {self.served_model_name}, which is not UTF-8; name the model in UTF-8"
+            )
+        if not is_utf8(self.api_key or ""):
+            raise ConfigError("--api-key: got a key that is not UTF-8; make one of printable ASCII")
 
     def _check_accept(self) -> None:
         if self.accept != "shared" and sys.platform != "linux":
@@ -169,7 +205,7 @@ class ServerConfig:
     @property
     def model_name(self) -> str:
         """The name under which clients ask for the model."""
-        return self.served_model_name or self.model.name
+        return self.served_model_name or in_utf8(self.model.name)
 
 
 _LEAST = {
@@ -187,6 +223,7 @@ _LEAST = {
     "api_server_memory_mib": 1,
     "body_timeout": 0.1,
     "shutdown_timeout": 0.0,
+    "ready_timeout": 0.1,
     "torch_threads": 1,
     "ready_fd": 0,
 }

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -52,11 +53,12 @@ def launched(
     *words: str,
     env: dict[str, str] | None = None,
     program: tuple[str, ...] = ("-m", "lab_support"),
+    options: dict[str, Any] | None = None,
     **choices: object,
 ) -> Iterator[tuple]:
     """A launcher that has just been started: (process, read end of its ready pipe, log file, its TMPDIR).
 
-    program: what Python is to run in place of the `lab` command, with the same flags.
+    program: what Python is to run in place of the `lab` command, with the same flags. options: further ones of Popen.
     """
     with tempfile.TemporaryDirectory(prefix="lt-") as directory:
         log = Path(directory) / "log"
@@ -72,15 +74,15 @@ def launched(
         runtime = Path(directory) / "r"
         runtime.mkdir()
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                pass_fds=(write,),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=runtime,
-                env=os.environ | {"TMPDIR": str(runtime)} | (env or {}),
-            )
+            usual: dict[str, Any] = {
+                "pass_fds": (write,),
+                "stdin": subprocess.DEVNULL,
+                "stdout": output,
+                "stderr": output,
+                "cwd": runtime,
+                "env": os.environ | {"TMPDIR": str(runtime)} | (env or {}),
+            }
+            process = subprocess.Popen(command, **usual | (options or {}))
         os.close(write)
         with open(read, encoding="utf-8") as ready:
             try:

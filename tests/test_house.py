@@ -93,6 +93,13 @@ def test_nothing_starts_a_process_but_start_method() -> None:
             assert not makers & imported(path), path
 
 
+def test_signals_are_named_by_the_one_function_that_knows_them_all() -> None:
+    """But in experiments, which import nothing that their recordings don't name, and end children by known signals."""
+    for path in FILES:
+        if room_of(path) != "experiments" and path.name != "signal_names.py":
+            assert "signal.Signals(" not in path.read_text(), path
+
+
 def test_the_map_names_every_room_and_only_files_that_exist() -> None:
     text = lab_support.__doc__ or ""
     rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}

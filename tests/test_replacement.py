@@ -1,22 +1,30 @@
 """An API server that dies is replaced, and all are on SIGUSR1: what clients notice of it under each strategy."""
 
+import contextlib
 import http.client
+import itertools
+import json
 import os
+import resource
 import shutil
 import signal
 import socket
+import stat
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from lab_support.boundary.runtime_directory import sweep
 from lab_support.config import MODEL_IN_THE_BOX
 from lab_support.instruments.kernel import accept_queues
 from tests.benchmarks.accept_strategies import Answers, address_of, answer_queued, open_at_once, request
-from tests.kill_trial import Streams, find
-from tests.running_server import RunningServer, running_server
+from tests.kill_trial import Streams, command, find, living
+from tests.running_server import RunningServer, launched, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +53,10 @@ def successor(server: RunningServer, name: str, before: int) -> int:
     pid = found[-1]
     assert pid is not None
     return pid
+
+
+def titled(title: str, server: RunningServer) -> set[int]:
+    return {pid for pid in living(server.directory) if command(pid) == title}
 
 
 def until_served_by(server: RunningServer, pid: int) -> None:
@@ -191,6 +203,24 @@ def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
         assert served == set(before)
 
 
+@pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
+def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: str) -> None:
+    """Each successor that is ready asks it again to retire."""
+    with running_server(accept=strategy, api_server_count=1) as server:
+        streams = Streams(server.url, 2)
+        server.process.send_signal(signal.SIGUSR1)
+        ready = "api-0: the new one is ready"
+        until(lambda: ready in server.said())
+        until(lambda: find("api-0-retiring", server.directory) == server.pids["api-0"])
+        (second,) = {pid for pid in living(server.directory) if command(pid) == "lab:api-0"}
+        os.kill(second, signal.SIGKILL)
+        until(lambda: server.said().count(ready) == 2)
+        assert streams.ended == []
+        assert streams.join() == ["done"] * 2
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert "Traceback" not in server.said()
+
+
 def test_the_engine_cores_totals_go_on_over_a_replacement() -> None:
     with running_server(api_server_count=1) as server:
         for _ in range(2):
@@ -224,6 +254,7 @@ def test_one_that_dies_again_and_again_ends_the_server() -> None:
         for _ in range(2):
             os.kill(pid, signal.SIGKILL)
             pid = successor(server, "api-0", pid)
+            until_served_by(server, pid)
         os.kill(pid, signal.SIGKILL)
         assert server.process.wait(30) == 1
         assert (
@@ -240,10 +271,143 @@ def test_without_replacement_a_death_ends_the_server() -> None:
         assert "lab serve: api-1 was killed by SIGKILL, so the server ends" in server.said()
 
 
-def test_one_whose_successor_is_refused_ends_the_server(tmp_path: Path) -> None:
+def test_where_none_serves_a_successor_that_is_refused_ends_the_server(tmp_path: Path) -> None:
     model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
-    with running_server(model=model) as server:
+    with running_server(model=model, api_server_count=1) as server:
         (model / "tokenizer.json").write_text("{}")
         os.kill(server.pids["api-0"], signal.SIGKILL)
         assert server.process.wait(30) == 2
         assert "tokenizer.json" in server.said().splitlines()[-1]
+
+
+def test_where_others_serve_a_successor_that_is_refused_is_tried_again_until_it_comes(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
+    with running_server(model=model, api_server_restart_limit=1) as server:
+        tokenizer = (model / "tokenizer.json").read_bytes()
+        (model / "tokenizer.json").write_text("{}")
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        until(lambda: server.said().count("the others serve on, next try in") == 2)  # more than the limit of deaths
+        assert served_by(server) == {"api-1"}
+        (model / "tokenizer.json").write_bytes(tokenizer)
+        until(lambda: served_by(server) == {"api-0", "api-1"})
+        tries = [line.rpartition(" in ")[2] for line in server.said().splitlines() if "next try in" in line]
+        assert tries[:2] == ["0.25 s", "0.50 s"]
+
+
+def served_by(server: RunningServer) -> set[str]:
+    return {server.get("/ping", headers={"connection": "close"}).headers["x-served-by"] for _ in range(12)}
+
+
+@contextlib.contextmanager
+def no_descriptor_free(pid: int) -> Iterator[None]:
+    """Inside, the process gets two more descriptors, and then EMFILE."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = (number for number in itertools.count() if number not in used)
+    former = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    limit = max(12, next(itertools.islice(free, 2, None)))  # poll(2) refuses more entries than that
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, former[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, former)
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """How many of each kind, and of which file."""
+    held = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+    return Counter(target.partition("[")[0] for target in held)
+
+
+@pytest.mark.parametrize("strategy", ["least-loaded", "handoff", "reuseport"])
+def test_a_launcher_without_descriptors_tries_again_and_leaks_none(strategy: str) -> None:
+    with running_server(accept=strategy) as server:
+        launcher = server.process.pid
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: "all API servers have been replaced" in server.said())
+        before = descriptors(launcher)
+        with no_descriptor_free(launcher):
+            server.process.send_signal(signal.SIGUSR1)
+            until(lambda: "the old one goes on, and SIGUSR1 may be sent again" in server.said())
+            assert descriptors(launcher) == before
+            (api_server,) = titled("lab:api-0", server)
+            os.kill(api_server, signal.SIGKILL)
+            until(lambda: server.said().count("Too many open files; the others serve on, next try in") == 2)
+            assert served_by(server) == {"api-1"}
+        until(lambda: served_by(server) == {"api-0", "api-1"})
+        assert descriptors(launcher) == before
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: server.said().count("all API servers have been replaced") == 2)
+        assert descriptors(launcher) == before
+        assert served_by(server) == {"api-0", "api-1"}
+        assert "Traceback" not in server.said()
+
+
+def test_a_runtime_directory_that_was_removed_is_made_again() -> None:
+    with running_server() as server:
+        (directory,) = server.directory.glob("lab-serve-*")
+        shutil.rmtree(directory)
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        until_served_by(server, successor(server, "api-0", server.pids["api-0"]))
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert sweep(server.directory) == []  # it is locked, as it was
+        shutil.rmtree(directory)
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert server.stop() == 0
+        assert list(server.directory.iterdir()) == []
+
+
+def test_one_that_does_not_become_ready_in_time_is_killed_and_another_comes() -> None:
+    """Stopped as soon as it has a title, it never says a word."""
+    with running_server(ready_timeout=20) as server:
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        stopped = successor(server, "api-0", server.pids["api-0"])
+        stop(stopped)
+        assert served_by(server) == {"api-1"}
+        until(lambda: "api-0 failed: it was not ready within 20 s; the others serve on" in server.said(), within=60)
+        until_served_by(server, successor(server, "api-0", stopped))
+
+
+def test_sigusr1_waits_for_one_that_is_not_ready_yet_and_replaces_it_too() -> None:
+    with running_server() as server:
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        starting = successor(server, "api-0", server.pids["api-0"])
+        stop(starting)
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: "SIGUSR1: the API servers are replaced" in server.said())
+        assert served_by(server) == {"api-1"}
+        os.kill(starting, signal.SIGCONT)
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert find("api-0", server.directory) not in {starting, None}
+        assert "Traceback" not in server.said()
+        assert served_by(server) == {"api-0", "api-1"}
+
+
+def test_one_that_dies_while_another_is_to_take_its_place_has_its_successor_already() -> None:
+    with running_server() as server:
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: len(titled("lab:api-0", server)) == 2)
+        (starting,) = titled("lab:api-0", server) - {server.pids["api-0"]}
+        stop(starting)
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        until(lambda: "the one that is to replace it is starting already" in server.said())
+        os.kill(starting, signal.SIGCONT)
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert find("api-0", server.directory) == starting
+        assert served_by(server) == {"api-0", "api-1"}
+
+
+def test_the_folder_that_it_was_started_in_may_be_removed() -> None:
+    """Its temporary files lie elsewhere here, under a short name: the address of a socket has room for 107 bytes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lt-") as temporary,
+        launched(env={"TMPDIR": temporary}) as (process, ready, log, folder),
+    ):
+        server = RunningServer(process, json.loads(ready.readline()), log, folder)
+        folder.rmdir()
+        os.kill(server.pids["api-0"], signal.SIGKILL)
+        until(lambda: "has been removed; it goes on in /" in server.said())
+        until(lambda: served_by(server) == {"api-0", "api-1"})
+        process.send_signal(signal.SIGUSR1)
+        until(lambda: "all API servers have been replaced" in server.said())
+        assert server.said().count("it goes on in /") == 1
+        assert server.stop() == 0
+        assert os.listdir(temporary) == []

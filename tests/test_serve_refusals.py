@@ -115,7 +115,7 @@ def test_a_full_temporary_folder(tmp_path: Path) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a small file system")
     try:
-        (small / "filling").write_bytes(bytes(512 * 1024))
+        (small / "filling").write_bytes(bytes(960 * 1024))
         assert "No space left on device" in refusal(env={"TMPDIR": str(small)})
         assert [path.name for path in small.iterdir()] == ["filling"]
     finally:

@@ -121,6 +121,7 @@ class EngineCoreChannels:
     inbox: (message, `steps_ended()` at its arrival), put by the input thread.
     outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
     control: from the launcher; the input thread reads there which API servers join and leave.
+    vital: wraps what a thread does, so that its failure is not overlooked.
     A context manager; leaving it sends what is in the outbox, then closes.
     """
 
@@ -130,6 +131,7 @@ class EngineCoreChannels:
         ready: EngineReady,
         steps_ended: Callable[[], int],
         control: Connection | None = None,
+        vital: Callable[[Callable[[], None]], Callable[[], None]] = lambda work: work,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
@@ -141,8 +143,8 @@ class EngineCoreChannels:
         self._dealers: dict[int, zmq.Socket] = {}
         self._poller = zmq.Poller()
         self._threads = [
-            threading.Thread(target=self._receive, name="input", daemon=True),
-            threading.Thread(target=self._send, name="output", daemon=True),
+            threading.Thread(target=vital(self._receive), name="input", daemon=True),
+            threading.Thread(target=vital(self._send), name="output", daemon=True),
         ]
 
     def __enter__(self) -> Self:

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from types import FrameType
 from typing import Self
 
-from lab_support.boundary.lifeline import ReadEnd
+from lab_support.boundary import python_processes
+from lab_support.boundary.lifeline import ReadEnd, open_pidfd
 from lab_support.boundary.messages import FromLauncher, ToLauncher, decoder, encode
+from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_method import Birth, start
 
 
@@ -57,44 +58,31 @@ class Readable:
 Event = Exited | Signalled | Said | Readable
 
 
+LONGEST_WAIT = 3600.0  # seconds; a deadline may be further away than poll(2) can count
+REPORT = 1.0  # seconds that a fork server gets to say how a child of its own has ended
+
+
 @dataclass
 class _Child:
+    """pidfd: None where there is none. control: None once the child has closed its end."""
+
     process: BaseProcess
-    control: connection.Connection | None  # None once the child has closed its end
+    by_fork_server: bool
+    pidfd: int | None
+    control: connection.Connection | None
 
+    @property
+    def end(self) -> int:
+        """Readable once the process has ended. A sentinel of Python's fork server waits for that one's word."""
+        return self.process.sentinel if self.pidfd is None else self.pidfd
 
-class Signals:
-    """The signals that the launcher hears. A handler only records: the number goes into a socket that is waited on.
-
-    Made by the launcher's main thread; a context manager that gives the former handlers back.
-    """
-
-    TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-
-    def __enter__(self) -> Self:
-        self.read, self._write = socket.socketpair()
-        self._write.setblocking(False)
-        self._former_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, _record) for number in self.TAKEN}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._former_wakeup)
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self.close()
-
-    def close(self) -> None:
-        self.read.close()
-        self._write.close()
-
-    def take(self) -> int:
-        """The number of the next signal. One at a time: a second one has a meaning of its own."""
-        return self.read.recv(1)[0]
-
-
-def _record(number: int, frame: FrameType | None) -> None:
-    """Nothing: `signal.set_wakeup_fd` has already written the number. Without a handler it would not."""
+    def send_signal(self, number: int) -> None:
+        """By the pidfd: under forkserver the pid may be somebody else's by now, since the fork server has waited."""
+        with suppress(ProcessLookupError):
+            if self.pidfd is None:
+                os.kill(self.process.pid or 0, number)
+            else:
+                signal.pidfd_send_signal(self.pidfd, number)
 
 
 class Children:
@@ -118,12 +106,19 @@ class Children:
             self._bury(name)
 
     def start(self, method: str, name: str, module: str, *arguments: object) -> None:
-        """Start the child `name`, whose `main(name, control, *arguments)` is in `module`."""
+        """Start the child `name`, whose `main(name, control, *arguments)` is in `module`.
+
+        Raises `OSError` where there is no room for it, and has left nothing then.
+        """
         ours, theirs = connection.Pipe()
-        with theirs:
-            birth = Birth(name, module, *self._birth)
-            process = start(method, birth, (theirs, *arguments), self._close_after_fork)
-        self._children[name] = _Child(process, ours)
+        try:
+            with theirs:
+                birth = Birth(name, module, *self._birth)
+                process = start(method, birth, (theirs, *arguments), self._close_after_fork)
+        except OSError:
+            ours.close()
+            raise
+        self._children[name] = _Child(process, method == "forkserver", open_pidfd(process.pid or 0), ours)
 
     def rename(self, old: str, new: str) -> None:
         """From now on the child `old` is called `new` here; its own title is its own matter."""
@@ -145,28 +140,31 @@ class Children:
     def pids(self) -> dict[str, int]:
         """Process ids by name, that of Python's resource tracker among them: it comes with the first spawn."""
         pids = {name: child.process.pid or 0 for name, child in self._children.items()}
-        tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+        tracker = python_processes.resource_tracker_pid()
         return pids | ({"resource-tracker": tracker} if tracker else {})
 
     def events(
-        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket] = ()
+        self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket | int] = ()
     ) -> Iterator[Event]:
         """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never).
 
         It may be left at any event: what was not yielded is still there for the next call.
         """
+        adopts_orphans = signals.hears(signal.SIGCHLD)
         while deadline is None or time.monotonic() < deadline:
-            sentinels = {child.process.sentinel: name for name, child in self._children.items()}
+            if adopts_orphans:
+                self._bury_strangers()
+            ends = {child.end: name for name, child in self._children.items()}
             controls = {child.control: name for name, child in self._children.items() if child.control}
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = connection.wait([signals.read, *controls, *sentinels, *others], left)
+            left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+            ready = connection.wait([signals.read, *controls, *ends, *others], left)
             # Messages before ends: the last word of a child that is gone says why.
             for control in [found for found in ready if found in controls]:
                 yield from self._hear(controls[control])
-            if signals.read in ready:
-                yield Signalled(signals.take())
-            for sentinel in [found for found in ready if found in sentinels]:
-                yield self._bury(sentinels[sentinel])
+            if signals.read in ready and (number := signals.take()) != signal.SIGCHLD:
+                yield Signalled(number)
+            for end in [found for found in ready if found in ends]:
+                yield self._bury(ends[end])
             if any(other in ready for other in others):
                 yield Readable()
 
@@ -176,19 +174,29 @@ class Children:
         try:
             while child.control.poll():
                 yield Said(name, self._decoder.decode(child.control.recv_bytes()))
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # its end; or it died within a message
             child.control.close()
             child.control = None
 
     def _bury(self, name: str) -> Exited:
         child = self._children.pop(name)
-        child.process.join()
+        _wait_for(child)
         if child.control:
             child.control.close()
+        if child.pidfd is not None:
+            os.close(child.pidfd)
         code = child.process.exitcode
         assert code is not None
         child.process.close()
         return Exited(name, code)
+
+    def _bury_strangers(self) -> None:
+        """Wait for orphans that came to the launcher. Not for its own children: `multiprocessing` does that."""
+        own = {child.process.pid for child in self._children.values()} | {python_processes.fork_server_pid()}
+        with suppress(ChildProcessError):  # there is no child at all
+            # WNOWAIT looks without waiting for it. Where one of our own comes first, the rest has to come after it.
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in own:
+                os.waitpid(ended.si_pid, 0)
 
     def tell(self, name: str, message: FromLauncher) -> None:
         """Send to one child. One that is dying may not hear it: its end is an event of its own."""
@@ -198,12 +206,20 @@ class Children:
                 child.control.send_bytes(encode(message))
 
     def send_signal(self, name: str, number: int) -> None:
-        """To one child that has not been waited for yet, so that the pid can't have become somebody else's."""
+        """To one child, if it has not ended."""
         if name in self._children:
-            with suppress(ProcessLookupError):  # under forkserver the fork server has waited for it already
-                os.kill(self._children[name].process.pid or 0, number)
+            self._children[name].send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL to all that are left. Their ends are still to come as events."""
         for name in self.running:
             self.send_signal(name, signal.SIGKILL)
+
+
+def _wait_for(child: _Child) -> None:
+    """How a child of the fork server has ended only that one can tell, and it may be stopped: then it is ended."""
+    if child.by_fork_server:
+        child.process.join(REPORT)
+        if child.process.exitcode is None:
+            python_processes.stop_fork_server()
+    child.process.join()

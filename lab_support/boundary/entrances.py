@@ -43,7 +43,7 @@ class Entrances(Protocol):
         """The API server that owned `slot` has ended."""
 
     @property
-    def waitables(self) -> Sequence[socket.socket]:
+    def waitables(self) -> Sequence[socket.socket | int]:
         """What the launcher waits for on its behalf; `on_readable` is called once one is readable."""
 
     @property
@@ -70,7 +70,7 @@ def make_entrances(config: ServerConfig, counters: Counters) -> Entrances:
 class OneSocket:
     """One listening socket for everybody: its queue outlives any API server."""
 
-    waitables: Sequence[socket.socket] = ()
+    waitables: Sequence[socket.socket | int] = ()
     due: float | None = None
 
     def __init__(self, config: ServerConfig, slots: int) -> None:
@@ -112,7 +112,7 @@ class OneSocket:
 class OwnSockets:
     """A listening socket for each API server. Its queue ends with it."""
 
-    waitables: Sequence[socket.socket] = ()
+    waitables: Sequence[socket.socket | int] = ()
     due: float | None = None
 
     def __init__(self, config: ServerConfig) -> None:
@@ -127,7 +127,12 @@ class OwnSockets:
 
     def open_for(self, slot: int) -> Entrance:
         made = self._group.make()
-        if not self._group.is_guarded():
+        try:
+            guarded = self._group.is_guarded()
+        except OSError:  # no descriptor left to try it with
+            made.close()
+            raise
+        if not guarded:
             log.warning("this kernel lets other programs of this user bind the port too, and they get a part")
         return Entrance(made, slot, None)
 

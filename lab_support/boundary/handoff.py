@@ -5,37 +5,52 @@ ends, under every strategy. So this one adds no new way to die. Its price is tha
 process that also watches the others.
 
 Each API server has a channel: a pair of Unix sockets, one byte and one descriptor for each connection. The launcher
-keeps both ends. So what a dead API server had not read yet is still there, and goes to the others.
+keeps both ends. So what lies unread for one that has died, is about to end or has no room for it is still there, and
+goes to the others. Two may read from one channel at a time: the kernel gives each message to one of them.
 """
 
 import errno
+import itertools
 import logging
 import socket
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
 from lab_support.boundary.counters import TAKES_NONE, Counters
 from lab_support.boundary.inheritance import Entrance
 from lab_support.boundary.listen_socket import listening_socket
+from lab_support.boundary.pokes import Pokes
+from lab_support.boundary.room import BREATHER, NoRoom, Shortage, accept, has_room
 from lab_support.config import ServerConfig
 
 log = logging.getLogger("lab.handoff")
 
 AT_ONCE = 64  # connections accepted before the launcher looks at its children again
-BREATHER = 0.01  # seconds until the next try where nobody could take a connection
-_FULL = {errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS}  # unix(7): the buffer, or descriptors on their way
+MOMENT = 0.01  # seconds until the next try where nobody could take a connection
+LAUNCHER = 0  # the one who is poked: an API server has no room any more, or has some again
+_FULL = {errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}  # unix(7): buffer, or descriptors on their way
 
 
 @dataclass
 class Channel:
-    """The way to one API server. `passed`: connections so far; what it has read of them is in the counters."""
+    """The way to one API server.
+
+    `passed`: connections less those taken back; what it has read of them is in the counters. `last`: the number of
+    the last one. Among API servers with as many connections the next goes to whoever has waited longest for one.
+    """
 
     ours: socket.socket
     theirs: socket.socket
     passed: int = 0
+    last: int = 0
+    retired: bool = False
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
 
 
 class Handoff:
@@ -45,10 +60,14 @@ class Handoff:
         self._stack = ExitStack()
         self.bound = self._stack.enter_context(listening_socket(config))
         self.bound.setblocking(False)
+        self._pokes = self._stack.enter_context(Pokes(1))
         self._counters = counters
         self._channels: dict[int, Channel] = {}
+        self._abandoned: list[Channel] = []  # of those that have ended, until nothing lies in them
         self._held: deque[socket.socket] = deque()
+        self._numbers = itertools.count(1)
         self._pause_until = 0.0
+        self._shortage = Shortage()
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +75,8 @@ class Handoff:
     def __exit__(self, *_: object) -> None:
         for accepted in self._held:
             accepted.close()
-        for slot in list(self._channels):
-            self._close(slot)
+        for channel in (*self._channels.values(), *self._abandoned):
+            channel.close()
         self._stack.close()
 
     def open_for(self, slot: int) -> Entrance:
@@ -65,91 +84,128 @@ class Handoff:
         ours.setblocking(False)
         theirs.setblocking(False)
         self._channels[slot] = Channel(ours, theirs)
-        return Entrance(theirs, slot, None)
+        return Entrance(theirs, slot, self._pokes)
 
     def given(self, entrance: Entrance) -> None:
         """The launcher keeps their end too."""
 
     def retire(self, slot: int) -> None:
-        """Nothing more goes to `slot`; what is in its channel is still read."""
+        """Nothing more goes to `slot`, and what it has not read yet goes to the others."""
         if slot in self._channels:
-            self._channels[slot].passed = TAKES_NONE
+            self._channels[slot].retired = True
+            self._take_back()
 
     def gone(self, slot: int) -> None:
         """The API server has ended: whoever waits in its channel goes to another."""
-        while (accepted := receive(self._channels[slot].theirs)) is not None:
-            self._held.append(accepted)
-        self._close(slot)
-        self._hand_over()
+        self._abandoned.append(self._channels.pop(slot))
+        self._take_back()
 
     def close_after_fork(self) -> None:
         self.__exit__()
 
     @property
-    def waitables(self) -> list[socket.socket]:
-        """What the launcher should wait for: nothing while nobody could take a connection."""
-        return [self.bound] if time.monotonic() >= self._pause_until and self._takers() else []
+    def waitables(self) -> list[socket.socket | int]:
+        """What the launcher should wait for: no connection while nobody could take it."""
+        waits = [self.bound] if self._takers() and not self._held and time.monotonic() >= self._pause_until else []
+        return [*waits, self._pokes.descriptor(LAUNCHER)]
 
     @property
     def due(self) -> float | None:
         """When to call `on_due`, in time.monotonic() seconds."""
-        return self._pause_until if self._held or time.monotonic() < self._pause_until else None
+        waiting = self._held or self._abandoned or time.monotonic() < self._pause_until
+        return self._pause_until if waiting else None
 
     def on_due(self) -> None:
-        self._hand_over()
+        self._take_back()
 
     def on_readable(self) -> None:
-        with suppress(BlockingIOError, ConnectionAbortedError):
-            for _ in range(AT_ONCE):
-                self._held.append(self.bound.accept()[0])
-                self._hand_over()
-                if self._held:
-                    return
+        self._pokes.take(LAUNCHER)
+        self._take_back()
+        for _ in range(AT_ONCE):
+            if self._held or not self._accept_one():
+                return
+            self._hand_over()
+
+    def _accept_one(self) -> bool:
+        """False: look again only when the kernel says that someone waits, or after a breather."""
+        try:
+            accepted = accept(self.bound)
+        except NoRoom as why:
+            self._run_out(str(why))
+            return False
+        if accepted:
+            self._held.append(accepted)
+        return accepted is not None
+
+    def _run_out(self, why: str) -> None:
+        self._shortage.tell(why)
+        self._pause_until = time.monotonic() + BREATHER
+
+    def _take_back(self) -> None:
+        """What lies unread where nobody is going to read it goes to the others."""
+        taking = self._takers()
+        idle = [channel for slot, channel in self._channels.items() if slot not in taking]
+        if all([self._empty(channel) for channel in (*self._abandoned, *idle)]):
+            for channel in self._abandoned:
+                channel.close()
+            self._abandoned.clear()
+        self._hand_over()
+
+    def _empty(self, channel: Channel) -> bool:
+        """Is nothing left in it? A descriptor that can't be installed would be lost, so look first."""
+        while has_room(channel.theirs.fileno(), reserve=0):
+            try:
+                accepted = receive(channel.theirs)
+            except BlockingIOError:
+                return True
+            channel.passed -= 1
+            if accepted:
+                self._held.append(accepted)
+        self._run_out("the launcher has no descriptor free (ulimit -n)")
+        return False
 
     def _hand_over(self) -> None:
         """Pass on what is held, each to the API server with the fewest connections, open or on their way to it."""
         while self._held:
             takers = sorted(self._takers(), key=self._load)
             if not any(self._pass(slot, self._held[0]) for slot in takers):
-                self._pause_until = time.monotonic() + BREATHER
+                self._pause_until = max(self._pause_until, time.monotonic() + MOMENT)
                 return
             self._held.popleft().close()
 
     def _takers(self) -> list[int]:
         connections = self._counters.connections_by_slot()
         return [
-            slot
-            for slot, channel in self._channels.items()
-            if connections[slot] != TAKES_NONE and channel.passed != TAKES_NONE
+            slot for slot, channel in self._channels.items() if connections[slot] != TAKES_NONE and not channel.retired
         ]
 
     def _load(self, slot: int) -> tuple[int, int]:
-        passed = self._channels[slot].passed
-        on_their_way = passed - self._counters.accepted_by_slot()[slot]
-        return self._counters.connections_by_slot()[slot] + on_their_way, passed
+        channel = self._channels[slot]
+        on_their_way = channel.passed - self._counters.accepted_by_slot()[slot]
+        return self._counters.connections_by_slot()[slot] + on_their_way, channel.last
 
     def _pass(self, slot: int, accepted: socket.socket) -> bool:
         """False where the channel is full. The kernel keeps the connection open while its descriptor is on the way."""
+        channel = self._channels[slot]
         try:
-            socket.send_fds(self._channels[slot].ours, [b"c"], [accepted.fileno()])
+            socket.send_fds(channel.ours, [b"c"], [accepted.fileno()])
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             return False
-        self._channels[slot].passed += 1
+        channel.passed += 1
+        channel.last = next(self._numbers)
         return True
-
-    def _close(self, slot: int) -> None:
-        channel = self._channels.pop(slot)
-        channel.ours.close()
-        channel.theirs.close()
 
 
 def receive(channel: socket.socket) -> socket.socket | None:
-    """The next connection that was passed on `channel`; None where there is none now. Runs on either side."""
-    try:
-        # recvmsg(2) makes descriptors, and would make them inheritable.
-        _, descriptors, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
-    except BlockingIOError:
-        return None
-    return socket.socket(fileno=descriptors[0]) if descriptors else None
+    """The next connection that was passed on `channel`; None where it has been lost on the way. Runs on either side.
+
+    Raises `BlockingIOError` where there is none now.
+    """
+    # recvmsg(2) makes descriptors, and would make them inheritable.
+    _, descriptors, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    if descriptors:
+        return socket.socket(fileno=descriptors[0])
+    log.error("a connection was lost: there was no descriptor free for it (ulimit -n)")
+    return None

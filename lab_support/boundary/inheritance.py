@@ -6,10 +6,10 @@ inherits. They are apart from the processes' own files because the launcher, whi
 what these processes import.
 """
 
-import os
 import socket
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,7 +27,7 @@ class Entrance:
 
     socket: socket.socket
     slot: int
-    pokes: Pokes | None  # None where the strategy needs none
+    pokes: Pokes | None  # None where the strategy needs none; under handoff there is one alone, the launcher's
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,13 @@ class ChannelListeners:
 
     def __init__(self, path_of: Callable[[str], str], api_server_count: int, with_coordinator: bool) -> None:
         self._path_of = path_of
-        self.inputs = [_listen(path_of(f"api-{i}-in")) for i in range(api_server_count)]
-        self.outputs = [_listen(path_of(f"api-{i}-out")) for i in range(api_server_count)]
-        self.stats = _listen(path_of("stats")) if with_coordinator else None
-        self.loads = _listen(path_of(LOADS)) if with_coordinator else None
+        self._made: Counter[int] = Counter()  # pairs by slot
+        with ExitStack() as opened:
+            pairs = [self._pair(slot, opened) for slot in range(api_server_count)]
+            self.inputs, self.outputs = [list(each) for each in zip(*pairs, strict=True)]
+            self.stats = _listen(path_of("stats"), opened) if with_coordinator else None
+            self.loads = _listen(path_of(LOADS), opened) if with_coordinator else None
+            self._opened = opened.pop_all()
         self.addresses = Addresses(
             [endpoint(listener) for listener in self.inputs],
             [endpoint(listener) for listener in self.outputs],
@@ -70,16 +73,26 @@ class ChannelListeners:
         self.close()
 
     def of(self, slot: int) -> tuple[socket.socket, socket.socket]:
-        """What Generate comes in by and what Tokens do, for an API server: those made at first, or new ones."""
+        """What Generate comes in by and what Tokens do, for an API server: those made at first, or new ones.
+
+        Raises `OSError` where no more can be made: no room on the disk, no descriptor, the folder gone.
+        """
         if slot < len(self.inputs) and self.inputs[slot].fileno() >= 0:
             return self.inputs[slot], self.outputs[slot]
-        return _listen(self._path_of(f"api-{slot}-in")), _listen(self._path_of(f"api-{slot}-out"))
+        with ExitStack() as opened:
+            pair = self._pair(slot, opened)
+            opened.pop_all()
+        return pair
+
+    def _pair(self, slot: int, opened: ExitStack) -> tuple[socket.socket, socket.socket]:
+        """Under names that nobody had before: an engine core may still be on its way to a predecessor's."""
+        self._made[slot] += 1
+        name = f"api-{slot}" if self._made[slot] == 1 else f"api-{slot}.{self._made[slot]}"
+        return _listen(self._path_of(f"{name}-in"), opened), _listen(self._path_of(f"{name}-out"), opened)
 
     def close(self) -> None:
         """The processes that adopted them go on holding them."""
-        for listener in (*self.inputs, *self.outputs, self.stats, self.loads):
-            if listener:
-                listener.close()
+        self._opened.close()
 
 
 def endpoint(listener: socket.socket) -> str:
@@ -87,11 +100,9 @@ def endpoint(listener: socket.socket) -> str:
     return f"ipc://{listener.getsockname()}"
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, opened: ExitStack) -> socket.socket:
     """It must listen before it is handed over: libzmq only accepts, and on a socket that does not listen it aborts."""
-    with suppress(FileNotFoundError):  # of one that died before everyone was connected to it
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     listener.bind(path)
     listener.listen(128)
     return listener

@@ -11,6 +11,7 @@ Two ropes, because each alone lets somebody hang:
 """
 
 import ctypes
+import logging
 import os
 import select
 import signal
@@ -18,8 +19,13 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from multiprocessing import reduction
-from typing import Self
+from typing import NoReturn, Self
+
+from lab_support.signal_names import signal_name
+
+log = logging.getLogger("lab.lifeline")
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -27,8 +33,8 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 class ExitCode(IntEnum):
     """What a process of ours says with its last breath. Everything else is a crash or a signal.
 
-    For the launcher, every end of an API server that it did not ask for is a reason to start another, but one:
-    REFUSED is final, because whoever follows would be refused too. Before the server is ready every end is final.
+    For the launcher, every end of an API server that it did not ask for is a reason to start another. Where none
+    serves, REFUSED is final, because whoever follows would be refused too. Before the server is ready every end is.
     """
 
     STOPPED = 0  # it was asked to stop, and did
@@ -39,9 +45,19 @@ class ExitCode(IntEnum):
 
 def describe_exit(code: int) -> str:
     """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
+    if code == -signal.SIGBUS:
+        return "was killed by SIGBUS: a file that it has mapped lost its room (is the disk full, or was the file cut?)"
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by {signal_name(code)}"
     return f"exited with code {code} ({ExitCode(code).name})" if code in set(ExitCode) else f"exited with code {code}"
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that means this process for ever, whoever gets its number later. None where it can't be had."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux; no descriptor free; it has ended and been waited for
+        return None
 
 
 class ReadEnd:
@@ -55,7 +71,9 @@ class ReadEnd:
 
     def at_eof(self) -> bool:
         """Has the launcher ended? Never waits."""
-        return bool(select.select([self.descriptor], [], [], 0)[0])
+        looking = select.poll()  # select(2) knows descriptors below 1,024 only
+        looking.register(self.descriptor, select.POLLIN)
+        return bool(looking.poll(0))
 
 
 def _rebuild(passed: object) -> ReadEnd:
@@ -93,15 +111,40 @@ def hold(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
     """
     _ask_for_parent_death_signal()
     if read_end.at_eof():  # the launcher ended before the kernel knew that we want to hear of it
-        clean_up()
-        os._exit(ExitCode.LAUNCHER_GONE)
+        end_process(ExitCode.LAUNCHER_GONE, clean_up)
     threading.Thread(target=_wait_for_eof, args=(read_end, clean_up), name="lifeline", daemon=True).start()
 
 
 def _wait_for_eof(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
-    os.read(read_end.descriptor, 1)  # returns only at EOF: nobody ever writes
-    clean_up()
-    os._exit(ExitCode.LAUNCHER_GONE)
+    try:
+        os.read(read_end.descriptor, 1)  # returns only at EOF: nobody ever writes
+    finally:
+        end_process(ExitCode.LAUNCHER_GONE, clean_up)
+
+
+def end_process(code: int, last_act: Callable[[], object] = lambda: None) -> NoReturn:
+    """End at once, without the interpreter's farewell, whatever becomes of the last act: it may find no memory."""
+    try:
+        last_act()
+    finally:
+        os._exit(code)
+
+
+def vital(work: Callable[[], None]) -> Callable[[], None]:
+    """A thread's work without which its process would look alive and answer nobody: its failure ends the process.
+
+    `threading.excepthook` alone won't do. Python makes the hook's argument first, and without memory it never calls
+    the hook.
+    """
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # whatever it is, the process must not outlive this thread
+            name = threading.current_thread().name
+            end_process(ExitCode.FAILED, partial(log.critical, "thread %s failed", name, exc_info=error))
+
+    return run
 
 
 def _ask_for_parent_death_signal() -> None:

@@ -10,88 +10,101 @@ same number. Nothing is sent.
 """
 
 import contextlib
-import os
+import errno
 import socket
-import stat
 from collections.abc import Iterator
+from typing import Any
 
+from lab_support.boundary.unix_name import UnixName
 from lab_support.config import ConfigError, ServerConfig
+
+# This machine has no such address, or not that kind of addresses: the next one of the same name may do.
+_NOT_HERE = {errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL}
+
+_TAKEN = {errno.EADDRINUSE, errno.EACCES}
+_ALL_ADDRESSES = {"0.0.0.0", "::", "::ffff:0.0.0.0"}
 
 
 @contextlib.contextmanager
 def listening_socket(config: ServerConfig) -> Iterator[socket.socket]:
     """The launcher's listening socket; closed at the end, and a Unix socket's name removed. Raises `ConfigError`."""
-    bound = (
-        _listen_unix(config.uds, config.backlog) if config.uds else bind_tcp(config.host, config.port, config.backlog)
-    )
-    with bound:
-        try:
+    if config.uds:
+        with UnixName(config.uds, config.backlog) as name:
+            yield name.socket
+    else:
+        with bind_tcp(config.host, config.port, config.backlog) as bound:
             yield bound
-        finally:
-            if config.uds:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(config.uds)
 
 
 def url_of(listening: socket.socket) -> str:
     """Where clients reach it: `http://127.0.0.1:8000`, or `unix:/path`."""
     if listening.family == socket.AF_UNIX:
         return f"unix:{listening.getsockname()}"
-    host, port = listening.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host, port, *more = listening.getsockname()
+    if host in _ALL_ADDRESSES:
+        host = _loopback(listening)
+    if more and (scope := more[1]):  # of a link-local address: by which network card
+        host += f"%25{socket.if_indextoname(scope)}"  # RFC 6874
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bind_tcp(host: str, port: int, backlog: int | None = None) -> socket.socket:
-    """A socket bound to the port, which listens where `backlog` is given. Raises `ConfigError`."""
+    """A socket bound to the port, which listens where `backlog` is given. Raises `ConfigError`.
+
+    A name may have several addresses, of which this machine has some: the first one that it has is taken. One that
+    it has and that is in use is refused.
+    """
+    failed: OSError | None = None
+    for found in _addresses(host, port):
+        try:
+            return _bind(*found, backlog)
+        except OSError as error:
+            failed = failed or error
+            if error.errno not in _NOT_HERE:
+                failed = error
+                break
+    assert failed
+    raise ConfigError(_why_not(host, port, failed)) from failed
+
+
+def _addresses(host: str, port: int) -> list[tuple[Any, Any, int, str, Any]]:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ConfigError(f"--host: got {host!r}, which is no address of this machine ({error})") from error
+
+
+def _bind(family: int, kind: int, protocol: int, _: str, address: Any, backlog: int | None) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
-    # Without it, a restart within a minute finds connections in TIME_WAIT and can't bind: socket(7).
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        # Without it, a restart within a minute finds connections in TIME_WAIT and can't bind: socket(7).
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         if backlog is not None:
             bound.listen(backlog)
-    except OSError as error:
+    except OSError:
         bound.close()
-        raise ConfigError(
-            f"--port: cannot listen on {host} port {port}: {error.strerror}; "
-            "name another one, or --port 0 and the kernel finds a free one"
-        ) from error
+        raise
     return bound
 
 
-def _listen_unix(path: str, backlog: int) -> socket.socket:
-    if len(os.fsencode(path)) > 107:
-        raise ConfigError(f"--uds: got a path of {len(os.fsencode(path))} bytes, expected at most 107: unix(7)")
-    _remove_stale(path)
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        bound.bind(path)
-        bound.listen(backlog)
-    except OSError as error:
-        bound.close()
-        raise ConfigError(f"--uds: cannot bind {path}: {error.strerror}") from error
-    return bound
+def _why_not(host: str, port: int, error: OSError) -> str:
+    told = f"cannot listen on {host} port {port}: {error.strerror}"
+    if error.errno in _TAKEN:
+        return f"--port: {told}; name another one, or --port 0 and the kernel finds a free one"
+    return f"--host: {told}; name an address that this machine has"
 
 
-def _remove_stale(path: str) -> None:
-    """Remove the name that a killed server left. Where somebody listens, or a file of another kind is, refuse."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"--uds: {path} exists and is not a socket; name another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise ConfigError(f"--uds: somebody listens on {path} already; name another path")
+def _loopback(listening: socket.socket) -> str:
+    """An address that reaches a socket bound to all of them. Where IPv6 is switched off, `::` may still be bound."""
+    if listening.getsockname()[0] != "::":
+        return "127.0.0.1"
+    takes_ipv4 = not listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return "127.0.0.1" if takes_ipv4 and not _has_ipv6_loopback() else "::1"
+
+
+def _has_ipv6_loopback() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False

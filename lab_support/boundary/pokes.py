@@ -42,6 +42,11 @@ class Pokes:
         for slot in range(len(self._descriptors)):
             self.poke(slot)
 
+    def poke_others(self, own: int) -> None:
+        for slot in range(len(self._descriptors)):
+            if slot != own:
+                self.poke(slot)
+
     def descriptor(self, slot: int) -> int:
         """Readable once `slot` has been poked."""
         return self._descriptors[slot]

@@ -5,14 +5,20 @@ own as long as it lives: its counters, its channels to the engine cores, and the
 one that follows in the same place takes the other one of two slots if the first is still in use. So two of them can
 live side by side, the old one finishing and the new one taking connections.
 
-After a death the new one starts at once, after a second one within a minute a little later, and so on. One death too
-many ends the server, with the cause: an API server that can't live would come and die for ever.
+A replacement that can't be made is nobody's end: the others serve on, and it is tried again (`restarts.py`). One that
+was to replace a living one on SIGUSR1 leaves the place to it. What ends the server is a death too many of API servers
+that had been ready, or that none serves and none will.
 """
 
 import logging
+import os
+import signal
+import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 
 from lab_support.boundary.children import Children
 from lab_support.boundary.counters import Counters
@@ -20,15 +26,16 @@ from lab_support.boundary.entrances import Entrances
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
+from lab_support.boundary.metric_files import clear_gauges
+from lab_support.boundary.restarts import WINDOW, Restarts
 from lab_support.boundary.start_method import RETIRING
 from lab_support.boundary.start_rule import Choice
-from lab_support.config import ServerConfig
+from lab_support.config import ConfigError, ServerConfig
 
 log = logging.getLogger("lab.launcher")
 
 MODULE = "lab_support.processes.api_server"
-WINDOW = 60.0  # seconds within which deaths count together
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds before the second replacement, doubled for each further one
+READY_WITHIN = 60.0  # seconds that a replacement has; it loads no model
 
 
 class GivenUp(Exception):
@@ -39,22 +46,17 @@ class GivenUp(Exception):
         self.code = code
 
 
-class Restarts:
-    """How often API servers have died, and so when the next one may start. Times are time.monotonic() seconds."""
+@dataclass
+class _ApiServer:
+    """One that lives. sockets: names in the file system that only its own engine cores' connections need."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._deaths: dict[int, list[float]] = {}
-
-    def died(self, place: int, now: float) -> float | None:
-        """When to start the next one in this place; None: never again."""
-        recent = [at for at in self._deaths.get(place, []) if now - at < WINDOW] + [now]
-        self._deaths[place] = recent
-        if len(recent) > self.limit:
-            return None
-        if len(recent) == 1:
-            return now
-        return now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (len(recent) - 2))
+    slot: int
+    sockets: tuple[str, str]
+    deadline: float  # by which it has to be ready
+    ready: bool = False
+    told_to_retire: bool = False
+    in_roll: bool = False  # started by SIGUSR1, beside another
+    cause: str = ""  # what it has said of its coming end
 
 
 class ApiServers:
@@ -69,9 +71,10 @@ class ApiServers:
         counters: Counters,
         run_id: str,
         metrics_directory: str,
-        unlink_sockets: Callable[[], None],
+        before_replacing: Callable[[], None],
         engine_cores_started_by: Choice,
     ) -> None:
+        """before_replacing: mends what a new one will need; raises `OSError` where it can't."""
         self._config = config
         self._children = children
         self._entrances = entrances
@@ -79,64 +82,153 @@ class ApiServers:
         self._counters = counters
         self._run_id = run_id
         self._metrics_directory = metrics_directory
-        self._unlink_sockets = unlink_sockets
+        self._before_replacing = before_replacing
         self._engine_cores_started_by = engine_cores_started_by
-        self._slots: dict[str, int] = {}  # by name, of those that live
+        self._living: dict[str, _ApiServer] = {}
         self._restarts = Restarts(config.api_server_restart_limit)
+        self._ready_within = min(READY_WITHIN, config.ready_timeout)
         self._to_start: dict[int, float] = {}  # place: when
-        self._told_to_retire: set[str] = set()
         self._to_roll: deque[int] = deque()  # places whose API server is still to be replaced, the current one first
-        self._causes: dict[str, str] = {}  # what an API server that is about to end has said of it, by name
         self.serving = False  # everyone was ready once
 
     def start_all(self) -> None:
         for place in range(self._config.api_server_count):
             self._start(place, place)
 
+    # ---- what is due ------------------------------------------------------------------------------------------------
+
     @property
     def due(self) -> float | None:
         """When `on_due` is to be called."""
-        return min(self._to_start.values(), default=None)
+        return min([*self._to_start.values(), *(server.deadline for _, server in self._awaited())], default=None)
 
     def on_due(self) -> None:
-        """Start whoever is to start by now."""
-        for place, at in list(self._to_start.items()):
-            if at <= time.monotonic():
-                del self._to_start[place]
-                self._start_further(place)
+        """Start whoever is to start by now; kill who should have been ready by now. Raises `GivenUp`."""
+        now = time.monotonic()
+        for name, server in self._awaited():
+            if server.deadline <= now:
+                server.cause = f"it was not ready within {self._ready_within:g} s"
+                server.deadline = now + self._ready_within
+                self._children.send_signal(name, signal.SIGKILL)
+        for place in [place for place, at in self._to_start.items() if at <= now]:
+            del self._to_start[place]
+            self._start_instead(place)
+
+    def _awaited(self) -> list[tuple[str, _ApiServer]]:
+        """Replacements that are not ready yet. At first the launcher waits for everyone."""
+        return [(name, server) for name, server in self._living.items() if self.serving and not server.ready]
+
+    def _start_instead(self, place: int) -> None:
+        """In place of one that has ended."""
+        try:
+            self._start_further(place)
+        except (OSError, ConfigError) as error:
+            self._try_again(place, ExitCode.FAILED, f"api-{place} can't be started: {in_words(error)}")
+
+    # ---- what is heard ----------------------------------------------------------------------------------------------
 
     def on_ready(self, name: str) -> None:
         """An API server takes connections. If another has had its place, that one can go."""
+        server = self._living[name]
+        server.ready = True
+        place = _place(name)
+        self._restarts.succeeded(place)
         if not self.serving:
             return
-        self._unlink_sockets()
-        before = name + RETIRING
-        if before in self._slots:
+        _unlink(server.sockets)  # every engine core is connected to it
+        if name + RETIRING in self._living:
+            self._retire(name)
+        elif self._to_roll and self._to_roll[0] == place:
+            if server.in_roll:  # the one beside which it was started has died
+                self._to_roll.popleft()
+            self._roll_next()
+
+    def _retire(self, name: str) -> None:
+        before = self._living[name + RETIRING]
+        if not before.told_to_retire:
             log.info("%s: the new one is ready, the old one finishes what it has", name)
-            self._entrances.retire(self._slots[before])
-            self._told_to_retire.add(before)
-            self._children.tell(before, Retire())
+            self._entrances.retire(before.slot)
+            before.told_to_retire = True
+            self._children.tell(name + RETIRING, Retire())
 
     def on_fatal(self, name: str, cause: str) -> None:
         """An API server says why it is about to end. What follows from it is decided at its end."""
-        self._causes[name] = cause
+        self._living[name].cause = cause
 
     def on_exit(self, name: str, code: int) -> None:
         """One has ended and has been waited for. Raises `GivenUp` where the server can't go on without it."""
-        slot = self._slots.pop(name)
-        self._told_to_retire.discard(name)
-        self._counters.clear(slot)
-        self._entrances.gone(slot)
-        self._tell_engine_cores(ApiServerLeft(slot))
-        cause = self._causes.pop(name, None)
-        told = f"{name} failed: {cause}" if cause else f"{name} {describe_exit(code)}"
-        place = int(name.removeprefix("api-").removesuffix(RETIRING))
-        if name.endswith(RETIRING):
+        server = self._living.pop(name)
+        self._counters.clear(server.slot)
+        clear_gauges(self._metrics_directory, server.slot)
+        self._entrances.gone(server.slot)
+        self._tell_engine_cores(ApiServerLeft(server.slot))
+        _unlink(server.sockets)
+        told = f"{name} failed: {server.cause}" if server.cause else f"{name} {describe_exit(code)}"
+        place = _place(name)
+        if server.told_to_retire:
             self._on_retired(place, code, told)
-        elif name + RETIRING in self._slots and name + RETIRING not in self._told_to_retire:
-            self._on_replacement_failed(name, told)
+        elif server.ready:
+            self._on_death(place, told)
         else:
-            self._replace(place, code, told)
+            self._on_not_ready(place, code, told)
+
+    def _on_retired(self, place: int, code: int, told: str) -> None:
+        if code != ExitCode.STOPPED:
+            log.warning("%s, after it had been replaced", told)
+        if self._to_roll and self._to_roll[0] == place:
+            self._to_roll.popleft()
+            self._roll_next()
+
+    def _on_death(self, place: int, told: str) -> None:
+        """One that had been ready is gone, and nobody asked it to go."""
+        if not self.serving or not self._config.restart_api_servers:
+            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+        now = time.monotonic()
+        at = self._restarts.died(place, now)
+        if at is None:
+            raise GivenUp(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
+        if f"api-{place}" in self._living:
+            log.warning("%s; the one that is to replace it is starting already", told)
+            return
+        self._to_start[place] = at
+        log.warning("%s; a new one starts in %.2f s", told, at - now)
+
+    def _on_not_ready(self, place: int, code: int, told: str) -> None:
+        before = self._living.get(f"api-{place}{RETIRING}")
+        if not self.serving:
+            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+        if before and not before.told_to_retire:
+            self._give_back(place, told)
+        else:
+            self._try_again(place, code, told)
+
+    def _try_again(self, place: int, code: int, told: str) -> None:
+        """A replacement did not become ready. Raises `GivenUp` where that leaves nobody who serves."""
+        now = time.monotonic()
+        others = self._others_serve()
+        at = self._restarts.failed(place, now) if others else self._last_hope(place, code, told, now)
+        self._to_start[place] = at
+        log.error("%s; %s, next try in %.2f s", told, "the others serve on" if others else "none serves", at - now)
+        if self._to_roll and self._to_roll[0] == place:
+            self._roll_next()  # whoever comes here is new anyway
+
+    def _last_hope(self, place: int, code: int, told: str, now: float) -> float:
+        """None serves: when to try again, as after a death. Raises `GivenUp` where that is vain."""
+        if code == ExitCode.REFUSED:
+            raise GivenUp(code, f"{told}; another one would be refused too, and none serves, so the server ends")
+        at = self._restarts.died(place, now)
+        if at is None:
+            raise GivenUp(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
+        return at
+
+    def _others_serve(self) -> bool:
+        return any(server.ready and not server.told_to_retire for server in self._living.values())
+
+    def _over_the_limit(self) -> str:
+        limit = self._restarts.limit
+        return f"that is more than --api-server-restart-limit {limit} within {WINDOW:g} s, so the server ends"
+
+    # ---- SIGUSR1 ----------------------------------------------------------------------------------------------------
 
     def roll(self) -> None:
         """SIGUSR1: replace all, one after another."""
@@ -150,53 +242,62 @@ class ApiServers:
     def _roll_next(self) -> None:
         """Start the next in the roll beside the one that it is to replace."""
         while self._to_roll:
-            name = f"api-{self._to_roll[0]}"
-            if name in self._slots:
-                self._rename(name, name + RETIRING)
-                self._start_further(self._to_roll[0])
-                return
-            self._to_roll.popleft()  # it has just died, and a new one comes anyway
+            place = self._to_roll[0]
+            server = self._living.get(f"api-{place}")
+            if server is None:
+                self._to_roll.popleft()  # it has ended, and a new one comes anyway
+                continue
+            if server.ready:  # otherwise `on_ready` comes back here, or its end does
+                self._start_beside(place)
+            return
         log.info("all API servers have been replaced")
 
-    def _on_retired(self, place: int, code: int, told: str) -> None:
-        if code != ExitCode.STOPPED:
-            log.warning("%s, after it had been replaced", told)
-        if self._to_roll and self._to_roll[0] == place:
-            self._to_roll.popleft()
-            self._roll_next()
+    def _start_beside(self, place: int) -> None:
+        name = f"api-{place}"
+        self._rename(name, name + RETIRING)
+        try:
+            self._start_further(place)
+            self._living[name].in_roll = True
+        except (OSError, ConfigError) as error:
+            self._give_back(place, f"{name} can't be started: {in_words(error)}")
 
-    def _on_replacement_failed(self, name: str, told: str) -> None:
-        """The new one died before it was ready: the old one, which knows of nothing, goes on."""
-        log.error("%s, while it was to replace another; the old one goes on", told)
-        self._rename(name + RETIRING, name)
+    def _give_back(self, place: int, told: str) -> None:
+        """There is no new one: the old one, which knows of nothing, goes on."""
+        log.error("%s, while it was to replace another; the old one goes on, and SIGUSR1 may be sent again", told)
+        self._rename(f"api-{place}{RETIRING}", f"api-{place}")
         self._to_roll.clear()
 
-    def _replace(self, place: int, code: int, told: str) -> None:
-        if not self.serving or not self._config.restart_api_servers:
-            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
-        if code == ExitCode.REFUSED:
-            raise GivenUp(ExitCode.REFUSED, f"{told}; another one would be refused too, so the server ends")
-        at = self._restarts.died(place, time.monotonic())
-        if at is None:
-            limit = self._restarts.limit
-            raise GivenUp(
-                ExitCode.FAILED,
-                f"{told}; that is more than --api-server-restart-limit {limit} within {WINDOW:g} s, so the server ends",
-            )
-        self._to_start[place] = at
-        log.warning("%s; a new one starts in %.2f s", told, max(0.0, at - time.monotonic()))
+    def _rename(self, old: str, new: str) -> None:
+        self._children.rename(old, new)
+        self._living[new] = self._living.pop(old)
+
+    # ---- starting ---------------------------------------------------------------------------------------------------
 
     def _start_further(self, place: int) -> None:
+        """Raises `OSError` or `ConfigError` where there is no room for it, and has left nothing then."""
         count = self._config.api_server_count
-        slot = next(slot for slot in (place, place + count) if slot not in self._slots.values())
+        used = {server.slot for server in self._living.values()}
+        slot = next(slot for slot in (place, place + count) if slot not in used)
+        self._before_replacing()
         inputs, outputs = self._start(place, slot)
         self._tell_engine_cores(ApiServerJoined(slot, inputs, outputs))
 
     def _start(self, place: int, slot: int) -> tuple[str, str]:
         """Start one; where its two channels listen."""
         inputs, outputs = self._listeners.of(slot)
+        sockets = inputs.getsockname(), outputs.getsockname()
+        with inputs, outputs:
+            endpoints = endpoint(inputs), endpoint(outputs)
+            try:
+                self._start_with(place, slot, inputs, outputs)
+            except OSError:
+                _unlink(sockets)
+                raise
+        self._living[f"api-{place}"] = _ApiServer(slot, sockets, time.monotonic() + self._ready_within)
+        return endpoints
+
+    def _start_with(self, place: int, slot: int, inputs: socket.socket, outputs: socket.socket) -> None:
         entrance = self._entrances.open_for(slot)
-        endpoints = endpoint(inputs), endpoint(outputs)
         given = ApiServerInheritance(
             place,
             self._run_id,
@@ -207,20 +308,30 @@ class ApiServers:
             self._counters,
             self._engine_cores_started_by,
         )
-        name = f"api-{place}"
-        self._slots[name] = slot
-        with inputs, outputs:
-            self._children.start("spawn", name, MODULE, self._config, given)
-        self._entrances.given(entrance)
-        return endpoints
-
-    def _rename(self, old: str, new: str) -> None:
-        self._children.rename(old, new)
-        self._slots[new] = self._slots.pop(old)
-        if old in self._causes:
-            self._causes[new] = self._causes.pop(old)
+        try:
+            self._children.start("spawn", f"api-{place}", MODULE, self._config, given)
+        except OSError:
+            self._entrances.gone(slot)
+            raise
+        finally:
+            self._entrances.given(entrance)
 
     def _tell_engine_cores(self, message: FromLauncher) -> None:
         for name in self._children.running:
             if name.startswith("engine-"):
                 self._children.tell(name, message)
+
+
+def in_words(error: Exception) -> str:
+    """What the operating system says, or what we do."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _place(name: str) -> int:
+    return int(name.removeprefix("api-").removesuffix(RETIRING))
+
+
+def _unlink(paths: Iterable[str]) -> None:
+    for path in paths:
+        with suppress(OSError):  # a cleaner of temporary folders was here before
+            os.unlink(path)

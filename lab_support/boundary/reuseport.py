@@ -50,6 +50,9 @@ class ReuseportGroup:
         try:
             made.bind(self.guard.getsockname())
             made.listen(self._backlog)
+        except OSError:
+            made.close()
+            raise
         finally:
             self.guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
             self._make_the_kernel_forget()

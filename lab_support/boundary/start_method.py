@@ -10,15 +10,22 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lab_support.boundary.lifeline import ReadEnd, hold
+from lab_support.boundary import after_fork
+from lab_support.boundary.lifeline import ExitCode, ReadEnd, end_process, hold
 from lab_support.boundary.runtime_directory import remove
+from lab_support.boundary.signals import TO_THE_GROUP, blocked, leave_to_the_launcher
+from lab_support.boundary.working_folder import leave_if_gone
+from lab_support.log import never_wait
 
 TITLE_PREFIX = "lab:"
 RETIRING = "-retiring"
@@ -45,55 +52,64 @@ def start(
     """Start a child that runs `main(*arguments)` of `birth.module`. Called by the launcher's main thread.
 
     Under spawn and forkserver only the descriptors within `arguments` arrive. Under fork all of them do, so the
-    child first calls `close_after_fork`, which closes what belongs to the launcher or to other children.
+    child first calls `close_after_fork`, for the launcher's objects, and then closes all else that was not given to it.
     """
+    leave_if_gone()
     context = multiprocessing.get_context(method)
-    close = close_after_fork if method == "fork" else None
+    let_go = _let_go_after_fork((birth, arguments), close_after_fork) if method == "fork" else None
     process = context.Process(  # type: ignore[attr-defined]
-        target=_run, name=birth.name, args=(birth, arguments, close), daemon=False
+        target=_run, name=birth.name, args=(birth, arguments, let_go), daemon=False
     )
-    process.start()
+    with blocked(TO_THE_GROUP):
+        resource_tracker.ensure_running()  # which unblocks SIGINT and SIGTERM behind itself
+        # A forked child has the launcher's handlers until `_run`, so SIGTERM has to wait for that too.
+        signal.pthread_sigmask(signal.SIG_BLOCK, TO_THE_GROUP | ({signal.SIGTERM} if method == "fork" else set()))
+        process.start()
     return process
 
 
-def _run(birth: Birth, arguments: tuple[object, ...], close_after_fork: Callable[[], None] | None) -> None:
+def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:
+    """What a forked child has to do about descriptors. Those that `Popen` is still to make for it are not concerned."""
+    foreign = after_fork.open_descriptors() - after_fork.descriptors_in(given) - {0, 1, 2}
+
+    def let_go() -> None:
+        close_objects()  # first: an object that was collected later would close whoever had its number then
+        after_fork.close(foreign)
+
+    return let_go
+
+
+def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None] | None) -> None:
     """First code of ours in the child."""
-    if close_after_fork:
-        close_after_fork()
+    signal.set_wakeup_fd(-1)
+    if let_go:
+        let_go()
+    leave_to_the_launcher()
+    never_wait()
     _close_all_on_exec()
     hold(birth.read_end, clean_up=lambda: remove(birth.directory))
-    # Ctrl-C reaches the whole foreground process group. Only the launcher acts on it, and then asks the others in
-    # order by SIGTERM; one that comes before a child is ready to hear it ends the child at once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
     setproctitle(TITLE_PREFIX + birth.name)
-    code = importlib.import_module(birth.module).main(birth.name, *arguments)
-    _exit(code)
+    _end_with(lambda: importlib.import_module(birth.module).main(birth.name, *arguments))
+
+
+def _end_with(main: Callable[[], int]) -> NoReturn:
+    """End with what `main` says, whatever happens in it, and without the interpreter's farewell.
+
+    With torch that takes longer than all the rest of a stop, and it waits for threads that may never end.
+    """
+    code: object = ExitCode.FAILED
+    try:
+        code = main()
+    except SystemExit as asked:
+        code = asked.code
+    except BaseException:  # the outermost frame of the process: an error that `main` had no words for
+        sys.excepthook(*sys.exc_info())
+    finally:
+        end_process(code if isinstance(code, int) else ExitCode.FAILED, logging.shutdown)
 
 
 def _close_all_on_exec() -> None:
     """What spawn passed on had to be inheritable for that; a program that is started from here must not get it."""
-    listing = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    for number in map(int, os.listdir(listing)):
-        if number > 2:
-            with suppress(OSError):  # the listing's own
-                os.set_inheritable(number, False)
-
-
-def _exit(code: int) -> None:
-    """End without the interpreter's farewell, which for torch takes longer than all the rest of a stop."""
-    logging.shutdown()
-    os._exit(code)
-
-
-def stop_python_processes() -> None:
-    """End and wait for what Python itself started beside our children: its resource tracker and its fork server.
-
-    Both end by themselves when the last of our processes has gone, but nobody would have waited for them. These are
-    private names of the standard library, the same from Python 3.11 to 3.13.
-    """
-    from multiprocessing import forkserver, resource_tracker
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    for number in after_fork.open_descriptors() - {0, 1, 2}:
+        with suppress(OSError):
+            os.set_inheritable(number, False)

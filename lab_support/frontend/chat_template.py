@@ -8,6 +8,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lab_support.config import in_utf8
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
@@ -51,7 +53,7 @@ class ChatTemplate:
 
         try:
             with watched(seconds, _FILENAME):
-                return self._pieces(template, messages, add_generation_prompt)
+                return in_utf8(self._pieces(template, messages, add_generation_prompt))
         except OutOfTime as error:
             raise ChatTemplateSlow(
                 f"the model's chat template took more than {seconds:g} s for these messages; give it fewer"
@@ -59,7 +61,9 @@ class ChatTemplate:
         except (OutOfMemory, MemoryError) as error:
             raise ChatTemplateError("the model's chat template takes too much memory for these messages") from error
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-            raise ChatTemplateError(f"the model's chat template does not take these messages: {error}") from error
+            raise ChatTemplateError(
+                in_utf8(f"the model's chat template does not take these messages: {error}")
+            ) from error
 
     def _pieces(self, template: "Template", messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         most = _MORE_THAN_GIVEN + 4 * sum(len(message["content"]) for message in messages)

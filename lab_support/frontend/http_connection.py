@@ -86,19 +86,20 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._descriptor = transport.get_extra_info("socket").fileno()
-        self._pipelined: list[RequestResponseCycle] = []  # that came while another was being answered, and that one
+        self._begun: RequestResponseCycle | None = None  # the one that is being answered, or was last
 
     def on_headers_complete(self) -> None:
-        earlier = self.cycle
         super().on_headers_complete()
         self.cycle.scope[CUT_OFF] = self.cut_off  # type: ignore[literal-required]
-        if earlier is not None and not earlier.response_complete:
-            self._pipelined = [*(each for each in self._pipelined if not each.response_complete), earlier]
-            if self.hang_ups and not self.transport.is_closing():
-                self.hang_ups.watch(self._descriptor, self._on_unread_end)
+        if not self.pipeline:
+            self._begun = self.cycle
+        elif self.hang_ups and not self.transport.is_closing():
+            self.hang_ups.watch(self._descriptor, self._on_unread_end)
 
     def on_response_complete(self) -> None:
-        if self.hang_ups and not self.pipeline:  # from here on it is read again
+        if self.pipeline:
+            self._begun = self.pipeline[-1][0]
+        elif self.hang_ups:  # from here on it is read again
             self.hang_ups.forget(self._descriptor)
         super().on_response_complete()
         if self._lease:
@@ -170,8 +171,9 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.close()
 
     def _unanswered(self) -> "list[RequestResponseCycle]":
-        newest = [self.cycle] if self.cycle is not None else []
-        return [each for each in (*self._pipelined, *newest) if not each.response_complete]
+        """Oldest first: the one that is being answered, and those that wait behind it."""
+        begun = [self._begun] if self._begun is not None and not self._begun.response_complete else []
+        return begun + [cycle for cycle, _ in reversed(self.pipeline) if cycle is not self._begun]
 
     def _tell_requests(self, reason: str) -> bool:
         """Tell each request without a whole answer that its client has left; was there any?"""

@@ -13,7 +13,8 @@ from typing import cast
 
 import uvicorn
 
-from lab_support.boundary.accept import Acceptor, OpenConnections
+from lab_support.boundary.accept import Acceptor
+from lab_support.boundary.open_connections import OpenConnections
 from lab_support.frontend.http_connection import TAKES_NOTHING, HangUpWatch, HttpConnection
 from lab_support.frontend.middleware import Served
 
@@ -83,7 +84,11 @@ class HttpServer(uvicorn.Server):
 
         A connection that is between two requests stays open, because its client may be sending just now: it ends with
         the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
+
+        It may be asked again: by the next successor, where the first has died meanwhile, or while it shuts down.
         """
+        if self._retiring or self.should_exit:
+            return
         self._app.close_connections()
         self._acceptor.stop()
         self._retiring = True
@@ -119,9 +124,9 @@ class HttpServer(uvicorn.Server):
     def _open(self) -> list[HttpConnection]:
         return cast(list[HttpConnection], list(self.server_state.connections))
 
-    def _make_protocol(self) -> asyncio.Protocol:
+    def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
         connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
         connection.hang_ups = self._hang_ups
         connection.memory = self._app.memory
-        connection.on_lost = self._connections.closed
+        connection.on_lost = on_lost
         return connection

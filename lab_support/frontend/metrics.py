@@ -1,8 +1,8 @@
-"""Prometheus metrics of an API server, right from whichever API server is asked: they share files, one per process.
+"""Prometheus metrics of an API server, right from whichever API server is asked: they share files, one set for a slot.
 
 A token and a request add to plain numbers only; these are published at most every `PUBLISH_EVERY` seconds, and only
-while something changed. The process's main sets PROMETHEUS_MULTIPROC_DIR before this is imported: the library looks
-at it once. Without it the metrics are this process's own.
+while something changed. The process's main sets PROMETHEUS_MULTIPROC_DIR, where the launcher has made the files
+(boundary/metric_files.py), before a `Metrics` is made. Without it the metrics are this process's own.
 
 An engine core's totals come with its `EngineStats`, which it sends to one API server as long as that one lives. The
 next one goes on from what the shared files say by then, so that nothing is counted twice and nothing is lost.
@@ -13,7 +13,7 @@ import os
 from functools import partial
 from time import process_time
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from lab_support.boundary.messages import EngineStats
@@ -32,9 +32,14 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 
 class Metrics:
-    """All metrics of this process; `build_app` makes one. `engines[i]` counts what comes from engine core i."""
+    """All metrics of this process; `build_app` makes one. `engines[i]` counts what comes from engine core i.
 
-    def __init__(self, model_name: str, engine_count: int, api_server_index: int) -> None:
+    slot: whose files these are. The counters in them go on from where a predecessor in the slot ended.
+    """
+
+    def __init__(self, model_name: str, engine_count: int, api_server_index: int, slot: int = 0) -> None:
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
         self._registry = CollectorRegistry()
         families = Families(self._registry)
         self.engines = [EngineMeter(self, families, model_name, str(index)) for index in range(engine_count)]

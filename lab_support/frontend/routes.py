@@ -67,7 +67,8 @@ def build_app(
     identity: Identity,
 ) -> Served:
     """The ASGI application of one API server. Sets `engine_client.on_stats`."""
-    metrics = Metrics(config.model_name, engine_client.engine_count, identity.api_server_index)
+    index, slot = identity.api_server_index, engine_client.client_index
+    metrics = Metrics(config.model_name, engine_client.engine_count, index, slot)
     engine_client.on_stats = metrics.on_stats
     limits = ModelLimits(config, folder, engine_client)
     memory = MemoryBudget(config.api_server_memory_mib * MIB)

@@ -107,7 +107,7 @@ class Tokenizer:
 def _chat_template(path: Path) -> ChatTemplate:
     config = _read_json(path / "tokenizer_config.json")
     own_file = path / "chat_template.jinja"
-    source = own_file.read_text() if own_file.exists() else config.get("chat_template")
+    source = _read_text(own_file) if own_file.exists() else config.get("chat_template")
     if isinstance(source, list):  # several by name
         source = next((each["template"] for each in source if each.get("name") == "default"), None)
     names = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -122,6 +122,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TokenizerError(f"{path}: not JSON: {error}") from error
     return config if isinstance(config, dict) else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path}: got text that is not UTF-8 ({error}); download the file again") from error
 
 
 def _content(token: str | dict[str, str]) -> str:

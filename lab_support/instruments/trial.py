@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lab_support.instruments import proc
 from lab_support.instruments.waiting import WaitingThread, waiting_threads
+from lab_support.signal_names import signal_name
 
 PR_SET_CHILD_SUBREAPER = 36
 LEAVE_SECONDS = 2.0
@@ -88,7 +89,7 @@ def run_trial(command: list[str], *, deadline: float, environment: dict[str, str
     return Ended(
         seconds=round(seconds, 3),
         exit_code=code if code is not None and code >= 0 else None,
-        signal=signal.Signals(-code).name if code is not None and code < 0 else "",
+        signal=signal_name(code) if code is not None and code < 0 else "",
         timed_out=timed_out,
         output=_tail(output),
         errors=_tail(errors),

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, stacks
-from lab_support.notebook.cell_words import Limits, ending, in_words, signal_name
+from lab_support.notebook.cell_words import Limits, ending, in_words
 from lab_support.notebook.python_process import LEFTOVER_GRACE, MOST_OUTPUT, MOST_PROCESSES, run_process
+from lab_support.signal_names import signal_name
 
 SECONDS = 10.0
 """The deadline of one run. The programs of exercises take well under one second."""

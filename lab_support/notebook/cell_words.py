@@ -1,10 +1,10 @@
 """How a cell's processes appear in the notebook: who wrote which line, and why a deadlock is one. Words, not data."""
 
-import signal
 import sys
 from dataclasses import dataclass
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, Wait, stacks
+from lab_support.signal_names import signal_name
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, safe for colour-blind readers; the name stands beside each, so that none is needed."""
@@ -87,13 +87,6 @@ def ending(result: ProcessResult, limits: Limits) -> str:
 
 def _code_in_words(code: int | None) -> str:
     return f"exit code {code}" if code is None or code >= 0 else f"signal {signal_name(code)} (exit code {code})"
-
-
-def signal_name(code: int) -> str:
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return str(-code)
 
 
 def explanation(result: ProcessResult) -> str:

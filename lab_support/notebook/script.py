@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from lab_support.signal_names import signal_name
+
 Take = Callable[[socket.socket], bool]
 WaitFunction = Callable[[socket.socket, Take], object]
 Counts = memoryview
@@ -73,7 +75,7 @@ def in_child(work: Callable[[], Any], seconds: float = 5.0, *, fork: Callable[[]
 def _unanswered(status: int) -> str:
     """Of a child that gave no answer, by its wait status: our own SIGKILL means that it was stuck."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else signal.SIGKILL
-    return "stuck" if number == signal.SIGKILL else f"ended by {signal.Signals(number).name}"
+    return "stuck" if number == signal.SIGKILL else f"ended by {signal_name(number)}"
 
 
 def _answer(work: Callable[[], Any], writes: int) -> NoReturn:

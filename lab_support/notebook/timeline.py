@@ -4,9 +4,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab_support.notebook.cell_result import CellProcess, ProcessResult
-from lab_support.notebook.cell_words import colour_of, signal_name
+from lab_support.notebook.cell_words import colour_of
 from lab_support.notebook.gate import takes_prediction
 from lab_support.notebook.plots import FAINT, HATCHES, INK, Picture, quiet
+from lab_support.signal_names import signal_name
 
 _BAR = 0.42
 

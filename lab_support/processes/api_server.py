@@ -23,11 +23,13 @@ import uvloop
 from setproctitle import setproctitle
 
 from lab_support import __version__
-from lab_support.boundary.accept import OpenConnections, make_acceptor
+from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
+from lab_support.boundary.open_connections import OpenConnections
+from lab_support.boundary.room import NoRoom
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
@@ -49,7 +51,7 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     """Runs in the API server."""
     set_up_log(config.log_level, name)
     give_free_memory_back()
-    # Before prometheus_client is imported: it reads the variable once.
+    # Before any metric is made: prometheus_client looks for the variable then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))
@@ -58,6 +60,9 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
+    except NoRoom as error:  # another one may find some later
+        control.send_bytes(encode(Fatal(name, str(error))))
+        return ExitCode.FAILED
     except Exception as error:
         log.exception("the API server failed")
         control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))

@@ -11,16 +11,14 @@ Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an er
 """
 
 import logging
-import os
 import queue
 import signal
-import threading
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from lab_support.boundary.channels import COORDINATOR, Asked, EngineCoreChannels, Inbox
-from lab_support.boundary.lifeline import ExitCode
+from lab_support.boundary.lifeline import ExitCode, vital
 from lab_support.boundary.messages import (
     Abort,
     Addresses,
@@ -54,7 +52,6 @@ STATS_INTERVAL = 0.1  # seconds between two EngineStats to the API servers while
 def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
     """Runs in the engine core."""
     set_up_log(config.log_level, name)
-    threading.excepthook = die_with_thread
     control.send_bytes(encode(Hello()))
     try:
         serve(control, config, index)
@@ -68,12 +65,6 @@ def main(name: str, control: Connection, config: ServerConfig, index: int) -> in
     return ExitCode.STOPPED
 
 
-def die_with_thread(failure: threading.ExceptHookArgs) -> None:
-    """An engine core without its input or output thread would look alive and answer nobody."""
-    log.error("thread %s failed", failure.thread and failure.thread.name, exc_info=failure.exc_value)
-    os._exit(ExitCode.FAILED)
-
-
 def serve(control: Connection, config: ServerConfig, index: int) -> None:
     """Load, connect, say that it is ready, and run the loop until SIGTERM."""
     runner = Runner(config, index)
@@ -82,7 +73,7 @@ def serve(control: Connection, config: ServerConfig, index: int) -> None:
     assert isinstance(addresses, Addresses), addresses
     ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
     core.clients |= set(range(len(addresses.inputs)))
-    with EngineCoreChannels(addresses, ready, core.steps_ended, control) as channels:
+    with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital) as channels:
         # SimpleQueue.put may be called from a signal handler, Queue.put may not: it could wait for itself.
         signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
         control.send_bytes(encode(Ready(runner.details)))

@@ -8,7 +8,8 @@ Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServe
              cores; SIGTERM and SIGKILL
 Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
              directory and its lock
-Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once), or any child ends: but an API server
+Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP not where they were
+             ignored at the start, as under nohup), a child is not ready in time, or any child ends: but an API server
              that dies once the server is ready is replaced (not with --no-restart-api-servers, not without end)
 """
 
@@ -19,24 +20,30 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from typing import NoReturn
 
 from setproctitle import setproctitle
 
 from lab_support import __version__
-from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled, Signals
+from lab_support.boundary import python_processes
+from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.entrances import make_entrances
 from lab_support.boundary.inheritance import LOADS, ChannelListeners
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
+from lab_support.boundary.limits import demand_limits
 from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.messages import Fatal, Hello, Ready
-from lab_support.boundary.replacement import ApiServers, GivenUp
+from lab_support.boundary.metric_files import metric_files
+from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
 from lab_support.boundary.runtime_directory import RuntimeDirectory
-from lab_support.boundary.start_method import stop_python_processes
+from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_rule import Seen, asked_for, choose
+from lab_support.boundary.working_folder import anchored
 from lab_support.config import ConfigError, ServerConfig
-from lab_support.log import set_up_log
+from lab_support.log import Outlet, never_wait, set_up_log
 from lab_support.model_folder import ModelFolder
+from lab_support.signal_names import signal_name
 
 log = logging.getLogger("lab.launcher")
 
@@ -55,13 +62,15 @@ def main(config: ServerConfig) -> int:
     """Run a server until it ends; returns its `ExitCode`.
 
     When this returns, every process has been waited for and no file or socket is left. Worst case after a signal:
-    --shutdown-timeout, GRACE, and the time that the kernel takes to kill.
+    --shutdown-timeout, GRACE, a second or two for processes of Python's own that are stopped, and the time that the
+    kernel takes to kill.
     """
+    never_wait()
     set_up_log(config.log_level, "launcher")
     setproctitle("lab:launcher")
     try:
         with ExitStack() as stack:
-            Launcher(config, stack).run()
+            Launcher(anchored(config), stack).run()
     except ConfigError as error:
         print(f"lab serve: {error}", file=sys.stderr)
         return ExitCode.REFUSED
@@ -69,6 +78,9 @@ def main(config: ServerConfig) -> int:
         if ended.code != ExitCode.STOPPED:
             print(f"lab serve: {ended}", file=sys.stderr)
         return ended.code
+    except OSError as error:
+        print(f"lab serve: the server can't be set up: {in_words(error)}", file=sys.stderr)
+        return ExitCode.FAILED
     raise AssertionError("a launcher ends by saying why")
 
 
@@ -79,20 +91,23 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
+        demand_limits(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
         ModelFolder.open(config.model, config.load_format)
+        self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
         self.entrances = stack.enter_context(make_entrances(config, self.counters))
-        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id))
+        self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
         self.listeners = stack.enter_context(
             ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
-        self.signals = stack.enter_context(Signals())
         self.lifeline = stack.enter_context(Lifeline())
-        stack.callback(stop_python_processes)
+        if self.start_choice.method == "forkserver":
+            python_processes.keep_sockets_in(str(self.directory.path))
+        stack.callback(python_processes.stop_python_processes)
         self.children = stack.enter_context(
             Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
         )
@@ -104,7 +119,7 @@ class Launcher:
             self.counters,
             self.run_id,
             str(self.directory.metrics),
-            self.unlink_sockets,
+            self.directory.mend,
             self.start_choice,
         )
 
@@ -112,7 +127,7 @@ class Launcher:
         self.directory.unlink_sockets(but=LOADS)
 
     def close_after_fork(self) -> None:
-        """In an engine core made by fork: let go of what it must not hold."""
+        """In an engine core made by fork: let go of the objects here that own a descriptor."""
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
@@ -124,7 +139,7 @@ class Launcher:
         """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
         drain = 0.0  # nothing to finish yet
         try:
-            self.start_children()
+            self.start_or_say_why()
             self.await_ready()
             drain = self.config.shutdown_timeout
             self.announce()
@@ -133,6 +148,11 @@ class Launcher:
         except Ended as ended:
             self.stop(ended, drain)
             raise
+        except Exception as error:  # a defect, or a machine in want: clients are to hear of it, and not of a SIGKILL
+            log.exception("the launcher failed")
+            failed = Ended(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
+            self.stop(failed, drain)
+            raise failed from error
 
     def wait_for_something(self) -> None:
         """One event, or the time at which something is due."""
@@ -140,8 +160,22 @@ class Launcher:
         event = next(self.children.events(self.signals, min(due, default=None), self.entrances.waitables), None)
         if event is not None:
             self.on_event(event)
-        self.api_servers.on_due()
+        self.on_due()
+
+    def on_due(self) -> None:
+        try:
+            self.api_servers.on_due()
+        except GivenUp as given_up:
+            raise Ended(given_up.code, str(given_up)) from given_up
         self.entrances.on_due()
+
+    def start_or_say_why(self) -> None:
+        """All children. Raises `Ended` where there is no room for one."""
+        try:
+            self.start_children()
+        except OSError as error:
+            why = f"a process can't be started: {in_words(error)}, so the server ends"
+            raise Ended(ExitCode.FAILED, why) from error
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -161,7 +195,7 @@ class Launcher:
     def await_ready(self) -> None:
         """Hello, addresses, ready: by name, and a child that ends instead ends the server."""
         awaited = set(self.children.running)
-        for event in self.children.events(self.signals):
+        for event in self.children.events(self.signals, time.monotonic() + self.config.ready_timeout):
             self.on_event(event)
             if isinstance(event, Said) and isinstance(event.message, Ready):
                 awaited.discard(event.name)
@@ -169,6 +203,15 @@ class Launcher:
                 self.unlink_sockets()
                 self.api_servers.serving = True
                 return
+        self.on_late(awaited)
+
+    def on_late(self, awaited: set[str]) -> NoReturn:
+        """Name who is late: where that is an engine core, API servers do nothing but wait for it."""
+        for name in awaited:
+            self.children.send_signal(name, signal.SIGKILL)
+        late = sorted({name for name in awaited if name.startswith("engine-")} or awaited)
+        limit = f"--ready-timeout {self.config.ready_timeout:g} s, so the server ends"
+        raise Ended(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
 
     def on_event(self, event: Event) -> None:
         """What holds at any time. Raises `Ended` where the server can't go on."""
@@ -194,8 +237,8 @@ class Launcher:
             case Signalled(signal.SIGUSR1):
                 self.api_servers.roll()
             case Signalled(number):
-                log.info("%s: stopping", signal.Signals(number).name)
-                raise Ended(ExitCode.STOPPED, signal.Signals(number).name)
+                log.info("%s: stopping", signal_name(number))
+                raise Ended(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
         """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
@@ -205,14 +248,17 @@ class Launcher:
         raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 
     def announce(self) -> None:
-        """One line for people, and one JSON line for the program that asked for it by --ready-fd."""
+        """One line for people, and one JSON line for the program that asked for it by --ready-fd.
+
+        Where they can't be written the server serves all the same: they are for information.
+        """
         url, config = url_of(self.entrances.bound), self.config
         engine = self.details["engine-0"]
-        print(
+        line = (
             f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "
-            f"{config.data_parallel_size} engine core(s) on {engine['device']} in {engine['dtype']}. Ctrl-C stops it.",
-            flush=True,
+            f"{config.data_parallel_size} engine core(s) on {engine['device']} in {engine['dtype']}. Ctrl-C stops it.\n"
         )
+        _tell("standard output", 1, line)
         if config.ready_fd is not None:
             facts = {
                 "url": url,
@@ -222,8 +268,9 @@ class Launcher:
                 "pids": {"launcher": os.getpid(), **self.children.pids},
                 "details": self.details,
             }
-            with open(config.ready_fd, "w", encoding="utf-8") as ready:
-                ready.write(json.dumps(facts) + "\n")
+            _tell(f"--ready-fd {config.ready_fd}", config.ready_fd, json.dumps(facts) + "\n")
+            if config.ready_fd > 2:
+                os.close(config.ready_fd)
 
     def stop(self, ended: Ended, drain: float) -> None:
         """API servers first, so that running requests can finish within `drain` seconds; then the rest.
@@ -251,6 +298,12 @@ class Launcher:
             if event is None or (isinstance(event, Signalled) and event.number != signal.SIGUSR1):
                 return False
         return True
+
+
+def _tell(where: str, descriptor: int, line: str) -> None:
+    trouble = Outlet(descriptor).write(line.encode(errors="backslashreplace"))
+    if trouble:
+        log.warning("%s did not take the line that says that the server is ready: %s; it serves on", where, trouble)
 
 
 def _demand_open(descriptor: int | None) -> None:

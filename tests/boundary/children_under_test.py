@@ -3,12 +3,16 @@
 `Birth.module` names a module, so `tests.boundary.children_under_test` has one `main`, which looks up what to do.
 """
 
+import logging
 import os
 import signal
 import socket
+import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from lab_support.boundary.counters import Counters
+from lab_support.boundary.lifeline import end_process, vital
 from lab_support.boundary.messages import Fatal, Hello, Ready, encode
 
 
@@ -60,6 +64,43 @@ def ignore_sigterm(name: str, control: Connection) -> int:
 def fail(name: str, control: Connection) -> int:
     control.send_bytes(encode(Fatal(name, "no luck", 2)))
     return 2
+
+
+def _no_memory() -> None:
+    raise MemoryError
+
+
+def fail_in_its_last_act(name: str, control: Connection) -> int:
+    end_process(5, _no_memory)
+
+
+def lose_a_vital_thread(name: str, control: Connection) -> int:
+    """Neither the log nor Python's hook for threads is of any use without memory."""
+
+    class NoMemory(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _no_memory()
+
+    logging.getLogger().handlers = [NoMemory()]
+    threading.excepthook = lambda failure: _no_memory()
+    threading.Thread(target=vital(_no_memory)).start()
+    signal.pause()
+    return 0
+
+
+def raise_with_a_thread_that_never_ends(name: str, control: Connection) -> int:
+    """The interpreter's own farewell would wait for it."""
+    threading.Thread(target=threading.Event().wait).start()
+    raise ZeroDivisionError
+
+
+def report_signals(name: str, control: Connection) -> int:
+    """Says what it does with signals, as the kernel has it: bit n - 1 stands for signal n."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    masks = {line.split(":")[0]: int(line.split()[1], 16) for line in lines if line.startswith(("SigIgn", "SigBlk"))}
+    control.send_bytes(encode(Ready({name: str(mask) for name, mask in masks.items()})))
+    signal.pause()
+    return 0
 
 
 def hold_the_gil(name: str, control: Connection) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab_support.boundary.children import Children, Signals
+from lab_support.boundary.children import Children
 from lab_support.boundary.lifeline import Lifeline
-from lab_support.boundary.start_method import stop_python_processes
+from lab_support.boundary.python_processes import stop_python_processes
+from lab_support.boundary.signals import Signals
 
 CHILDREN_UNDER_TEST = "tests.boundary.children_under_test"
 

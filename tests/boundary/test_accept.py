@@ -6,24 +6,26 @@ import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 import pytest
 
-from lab_support.boundary.accept import OpenConnections, make_acceptor
+from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.counters import TAKES_NONE, Counters
 from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.pokes import Pokes
-from lab_support.boundary.start_method import stop_python_processes
+from lab_support.boundary.python_processes import stop_python_processes
 
 
 class Greeting(asyncio.Protocol):
     """Says who it is, and ends."""
 
-    def __init__(self, name: bytes, connections: OpenConnections) -> None:
+    def __init__(self, name: bytes, ended: Callable[[], None]) -> None:
         self._name = name
-        self._connections = connections
+        self._ended = ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -31,7 +33,7 @@ class Greeting(asyncio.Protocol):
         transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.closed()
+        self._ended()
 
 
 @pytest.mark.parametrize("strategy", ["exclusive", "least-loaded"])
@@ -42,7 +44,7 @@ def test_where_the_epoll_set_is_hidden_every_connection_is_taken(
         connections = OpenConnections(counters.own(0))
         with listening.dup() as own:
             acceptor = make_acceptor(strategy, Entrance(own, 0, pokes), connections, 100)
-            await acceptor.start(lambda: Greeting(b"0", connections))
+            await acceptor.start(lambda ended: Greeting(b"0", ended))
             assert counters.connections == 0
             for _ in range(5):
                 reader, writer = await asyncio.open_connection(*listening.getsockname())
@@ -76,7 +78,7 @@ def welcome_all(listening: socket.socket, slot: int, counters: Counters, pokes: 
     async def serve() -> None:
         connections = OpenConnections(counters.own(slot))
         acceptor = make_acceptor("least-loaded", Entrance(listening, slot, pokes), connections, 100)
-        await acceptor.start(lambda: Welcome(b"%d" % slot, connections))
+        await acceptor.start(lambda ended: Welcome(b"%d" % slot, ended))
         ready.send("ready")
         await asyncio.Event().wait()
 

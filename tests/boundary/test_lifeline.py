@@ -5,10 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from lab_support.boundary.children import Exited
 from lab_support.boundary.lifeline import ExitCode, describe_exit
+from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 
 def orphans_after_kill(method: str, *whats: str, stop: bool = False) -> list[int]:
@@ -44,7 +47,29 @@ def test_a_stopped_child_ends_with_a_killed_launcher() -> None:
     assert orphans_after_kill("spawn", "wait_for_ever", stop=True) == []
 
 
+@pytest.mark.parametrize(("last", "code"), [("fail_in_its_last_act", 5), ("lose_a_vital_thread", ExitCode.FAILED)])
+def test_an_end_comes_whatever_becomes_of_the_last_words(family, last: str, code: int) -> None:
+    """A child that finds no memory for its log, say."""
+    children, signals = family
+    children.start("spawn", "child", CHILDREN_UNDER_TEST, last)
+    events = children.events(signals, time.monotonic() + 20)
+    assert next(events) == Exited("child", code)
+
+
+def test_an_error_that_main_has_no_words_for_ends_the_process_and_is_shown(family, capfd) -> None:
+    children, signals = family
+    children.start("spawn", "child", CHILDREN_UNDER_TEST, "raise_with_a_thread_that_never_ends")
+    events = children.events(signals, time.monotonic() + 20)
+    assert next(events) == Exited("child", ExitCode.FAILED)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
 def test_ends_are_named() -> None:
     assert describe_exit(-9) == "was killed by SIGKILL"
+    assert "is the disk full" in describe_exit(-signal.SIGBUS)
+    assert describe_exit(-signal.SIGRTMIN) == "was killed by SIGRTMIN"
+    assert describe_exit(-40) == f"was killed by SIGRTMIN+{40 - signal.SIGRTMIN}"
+    assert describe_exit(-signal.SIGRTMAX) == "was killed by SIGRTMAX"
+    assert describe_exit(-33) == "was killed by signal 33"
     assert describe_exit(ExitCode.REFUSED) == "exited with code 2 (REFUSED)"
     assert describe_exit(77) == "exited with code 77"

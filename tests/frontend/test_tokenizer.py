@@ -87,3 +87,10 @@ def test_a_far_too_long_text_is_given_up_early(folder: Folder) -> None:
     just = tokenizer.encode("Once upon a time. " * 1000)
     assert tokenizer.encode_up_to("Once upon a time. " * 1000, len(just)) == just
     assert tokenizer.encode_up_to("Once upon a time. " * 1000, len(just) - 1) is None
+
+
+def test_what_a_template_makes_can_be_encoded() -> None:
+    """Jinja's own escapes name characters that UTF-8 has not, in a prompt or in the words of a refusal."""
+    assert ChatTemplate("{{ 'a\\ud800' }}", {}).render([]) == "a\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(ChatTemplateError, match="no \N{REPLACEMENT CHARACTER}"):
+        ChatTemplate("{{ raise_exception('no \\ud800') }}", {}).render([])

@@ -42,7 +42,7 @@ def as_nobody_with_python(function: Callable[[], Any]) -> Any:
     def prepare() -> None:
         if os.geteuid():
             return
-        _open_the_way_to(Path(sys.executable).resolve().parents[1])
+        open_the_way_to(Path(sys.executable).resolve().parents[1])
         _become_nobody()
 
     return _in_a_child(function, prepare)
@@ -88,7 +88,7 @@ def _become_nobody() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-def _open_the_way_to(folder: Path) -> None:
+def open_the_way_to(folder: Path) -> None:
     """In mounts of this process's own: the folder on the way that only root may enter holds `folder` and no more."""
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & 1]
     if not closed:

@@ -1,0 +1,44 @@
+"""The folder that the server was started in: what it takes from there, and what happens once somebody removes it.
+
+Spawn asks for the working folder of the process that it starts from (getcwd(2)), and fails where that has gone: an
+old release, say, whose server runs on. So the launcher leaves such a folder. Until then it stays where it was
+started, as do its children.
+"""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+
+from lab_support.config import ServerConfig
+
+log = logging.getLogger("lab.launcher")
+
+ROOM_FOR_A_PATH = 107  # bytes in the address of a Unix socket: unix(7)
+
+
+def anchored(config: ServerConfig) -> ServerConfig:
+    """The same choices with every path absolute, and TMPDIR too: they are to mean the same for as long as it runs."""
+    if (folder := os.environ.get("TMPDIR")) is not None:
+        os.environ["TMPDIR"] = _absolute(folder)
+    model = Path(_absolute(str(config.model)))
+    uds = config.uds and _absolute(config.uds)
+    if uds and len(os.fsencode(uds)) > ROOM_FOR_A_PATH:
+        uds = config.uds
+    return dataclasses.replace(config, model=model, uds=uds)
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).absolute()) if path else path
+    except FileNotFoundError:  # the working folder has gone already
+        return path
+
+
+def leave_if_gone() -> None:
+    """Go to / where the working folder has been removed. Called before a process is made."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir("/")
+        log.warning("the folder that the server was started in has been removed; it goes on in /")

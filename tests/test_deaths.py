@@ -1,0 +1,28 @@
+"""API servers die and are rolled under streams: the full counts are in `python -m tests.proofs.deaths`."""
+
+import random
+
+import pytest
+
+from tests.besieged import Report, besieged
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("strategy", "kills", "rolls"), [("least-loaded", 12, 2), ("handoff", 4, 1)])
+def test_nobody_but_the_clients_of_the_dead_notices_a_death_or_a_roll(strategy: str, kills: int, rolls: int) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    chance, report = random.Random(seed), Report()
+    deeds = ["kill"] * kills + ["roll"] * rolls
+    chance.shuffle(deeds)
+    with besieged(report, chance, strategy, api_server_count=3, api_server_restart_limit=1000) as made:
+        for deed in deeds:
+            made.wait(chance.uniform(0, 0.5))
+            if deed == "roll":
+                made.roll()
+            else:
+                made.kill_when_there_is_one()
+    assert report.failures == [], (seed, "\n".join(seen for _, seen in report.failures))
+    assert (report.kills.total(), report.rolls) == (kills, rolls)
+    assert report.reads["whole"] > 0
+    assert report.reads["cut"] + report.reads["error event"] + report.reads["unanswered"] > 0

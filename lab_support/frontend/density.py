@@ -11,12 +11,13 @@ MOST_CONTAINERS = 32_768  # lists, objects and fields of objects
 MOST_ELEMENTS = 524_288  # all values together; numbers in lists are the bulk of them
 MOST_STRINGS = 131_072
 
+_SMALL = 1024  # bytes of a body whose values are not worth counting
 _NO_MARKS = bytes(set(range(256)) - set(b'[{:,"'))
 
 
 def check_density(body: bytes) -> None:
     """Raises `ApiError` (400) where reading the body would stop the event loop for long."""
-    if _few(body) or _few(outside := _outside_strings(body)):
+    if len(body) <= MOST_CONTAINERS or _few(body) or _few(outside := _outside_strings(body)):
         return
     containers, elements, strings = _counts(outside)
     raise bad_request(
@@ -28,6 +29,8 @@ def check_density(body: bytes) -> None:
 
 def weight(body: bytes) -> int:
     """Bytes that a body takes once it is read, at most: its text may hold a character that makes all of it wide."""
+    if len(body) <= _SMALL:
+        return len(body) * CONTAINER // 2  # as if it were `[[[…`: a list takes at least two bytes
     containers, elements, strings = _counts(body)
     wide = 1 if body.isascii() and b"\\u" not in body else 4
     values = min(containers, MOST_CONTAINERS) * CONTAINER + min(elements, MOST_ELEMENTS) * TOKEN_ID

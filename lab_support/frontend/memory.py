@@ -37,8 +37,9 @@ class MemoryBudget:
 
     def has_room_for(self, count: int) -> bool:
         """Would a request of so many bytes be let in, or would it be the one that has to give up?"""
-        largest = max((lease.held for lease in self.leases if lease.on_revoke), default=0)
-        return self.held + count <= self.most or count < largest
+        if self.held + count <= self.most:
+            return True
+        return count < max((lease.held for lease in self.leases if lease.on_revoke), default=0)
 
     def largest(self, asking: "Lease") -> "Lease":
         """Of those that can give up, and `asking`, the one that holds most."""

@@ -54,8 +54,9 @@ class PromptReader:
         special = request.add_special_tokens is not False
         prompts = []
         for each in given:
+            if prompts:
+                await asyncio.sleep(0)  # between any two: each may take a millisecond
             prompts.append(await self._one(each, special, bool(request.echo), limits))
-            await asyncio.sleep(0)  # between any two: each may take a millisecond
         return prompts
 
     async def chat(

@@ -52,7 +52,7 @@ class PromptReader:
     ) -> list[Prompt]:
         """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
-        prompts = []
+        prompts: list[Prompt] = []
         for each in given:
             if prompts:
                 await asyncio.sleep(0)  # between any two: each may take a millisecond

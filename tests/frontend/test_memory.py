@@ -139,6 +139,7 @@ def test_a_stream_that_nobody_reads_is_ended_with_an_error_and_its_neighbour_is_
         with ask(fake, stream=True, logprobs=20, n=8, receive_buffer=4096) as unread:
             fake.until(lambda: len(fake.engine.aborted) == 8)
             assert not fake.engine.sequences
+            made = fake.engine.generation_tokens
             with ask(fake, stream=True, max_tokens=500) as neighbour:
                 *_, done = events(read_all(neighbour)[1].decode())
                 assert done == "[DONE]"
@@ -147,7 +148,8 @@ def test_a_stream_that_nobody_reads_is_ended_with_an_error_and_its_neighbour_is_
             *whole, last = events(body.decode())
             assert b" 200 " in head
             assert last["error"]["code"] == "out_of_memory"
-            assert all("choices" in each for each in whole) and len(whole) > 50
+            assert all("choices" in each for each in whole)
+            assert 50 < len(whole) < made - 500  # what was queued, 2 MiB, made way for that
         fake.until(lambda: empty(fake) and fake.counters.sequences_in_flight == 0)
 
 

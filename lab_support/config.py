@@ -7,11 +7,14 @@ refused in milliseconds and so that every other module may import this one.
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lab_support.api_key import ApiKeyError, find_api_key
 
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
@@ -80,8 +83,11 @@ class ServerConfig:
         None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
     )
     api_key: str | None = flag(
-        None, "demand `Authorization: Bearer KEY` everywhere but on /health and /ping, / and /docs"
+        None,
+        "demand `Authorization: Bearer KEY` everywhere but on /health, /ping, / and /docs; other users of this machine can "
+        "read it in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, hide it",
     )
+    api_key_file: str | None = flag(None, "file that holds the key; white space at its ends does not count")
     allowed_origins: tuple[str, ...] = flag(
         (),
         'web pages that may use this server beside its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
@@ -91,10 +97,18 @@ class ServerConfig:
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
     )
     max_num_queued_reqs: int = flag(
-        1024, "requests admitted over all API servers before new ones get 503; 0 is no limit"
+        1024,
+        "sequences (a request's prompts times its n) admitted over all API servers before new requests get 503; "
+        "one request for more gets 400; 0 is no limit",
     )
     max_body_bytes: int = flag(4 * 1024 * 1024, "largest request body; a larger one gets 413")
     body_timeout: float = flag(10.0, "seconds within which a request body must have arrived; a slower one gets 408")
+    api_server_memory_mib: int = flag(
+        128,
+        "MiB that each API server holds for its clients: bodies that arrive, their texts and tokens, answers that are "
+        "collected or not taken; when it is full, the request that holds most gets 503, or its stream an error; beside "
+        "that a process needs its own 60 MiB, and up to 0.3 MiB for a connection that sends or does not read",
+    )
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
@@ -183,12 +197,10 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
+        if self.api_key is not None:  # also of a config that no command made
+            object.__setattr__(self, "api_key", _api_key(self.api_key, None))
         self._check_names()
         self._check_origins()
-        if self.api_key == "":
-            raise ConfigError(
-                "--api-key: got an empty key, expected at least one character; for a server without a key, leave it out"
-            )
 
     def _check_names(self) -> None:
         """Those that clients must be able to say. (In the folder's name U+FFFD stands for what is not UTF-8.)"""
@@ -236,6 +248,7 @@ _LEAST = {
     "max_model_len": 1,
     "max_num_queued_reqs": 0,
     "max_body_bytes": 1,
+    "api_server_memory_mib": 1,
     "body_timeout": 0.1,
     "shutdown_timeout": 0.0,
     "ready_timeout": 0.1,
@@ -297,4 +310,12 @@ def _short(default: object) -> object:
 
 def from_flags(arguments: argparse.Namespace) -> ServerConfig:
     """The config that the parsed flags describe. Raises `ConfigError`."""
-    return ServerConfig(**{choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)})
+    choices = {choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)}
+    return ServerConfig(**choices | {"api_key": _api_key(choices["api_key"], choices["api_key_file"])})
+
+
+def _api_key(given: str | None, file: str | None) -> str | None:
+    try:
+        return find_api_key(given, file, os.environ)
+    except ApiKeyError as error:
+        raise ConfigError(str(error)) from error

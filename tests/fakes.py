@@ -157,10 +157,14 @@ class FakeEngine:
 
 @dataclass
 class FakeCounters:
-    """Requests in flight of one API server that is alone."""
+    """Requests in flight of one API server, and the sequences of others."""
 
     requests_in_flight: int = 0
+    sequences_in_flight: int = 0
     others: int = 0
 
     def total(self) -> int:
-        return self.requests_in_flight + self.others
+        return self.requests_in_flight
+
+    def total_sequences(self) -> int:
+        return self.sequences_in_flight + self.others

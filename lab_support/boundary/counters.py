@@ -16,7 +16,7 @@ from typing import Self
 _SLOT_BYTES = 64
 _WORD_BYTES = 8
 _WORDS = _SLOT_BYTES // _WORD_BYTES
-_REQUESTS_IN_FLIGHT, _CONNECTIONS, _ACCEPTED = range(3)  # words within a slot
+_REQUESTS_IN_FLIGHT, _CONNECTIONS, _ACCEPTED, _SEQUENCES_IN_FLIGHT = range(4)  # words within a slot
 
 TAKES_NONE = 1 << 62
 """In place of a number of connections: nobody takes connections for this slot, so none has fewer to offer."""
@@ -64,6 +64,7 @@ class Counters:
         self._words[slot * _WORDS + _REQUESTS_IN_FLIGHT] = 0
         self._words[slot * _WORDS + _CONNECTIONS] = TAKES_NONE
         self._words[slot * _WORDS + _ACCEPTED] = 0
+        self._words[slot * _WORDS + _SEQUENCES_IN_FLIGHT] = 0
 
     @property
     def requests_in_flight(self) -> int:
@@ -73,6 +74,15 @@ class Counters:
     @requests_in_flight.setter
     def requests_in_flight(self, count: int) -> None:
         self._words[self._own + _REQUESTS_IN_FLIGHT] = count
+
+    @property
+    def sequences_in_flight(self) -> int:
+        """Sequences that these requests are for."""
+        return self._words[self._own + _SEQUENCES_IN_FLIGHT]
+
+    @sequences_in_flight.setter
+    def sequences_in_flight(self, count: int) -> None:
+        self._words[self._own + _SEQUENCES_IN_FLIGHT] = count
 
     @property
     def connections(self) -> int:
@@ -86,6 +96,10 @@ class Counters:
     def total(self) -> int:
         """Requests in flight, summed over all API servers."""
         return sum(self._words[_REQUESTS_IN_FLIGHT::_WORDS])
+
+    def total_sequences(self) -> int:
+        """Sequences in flight, summed over all API servers."""
+        return sum(self._words[_SEQUENCES_IN_FLIGHT::_WORDS])
 
     def connections_by_slot(self) -> list[int]:
         """Everybody's `connections`."""

@@ -24,13 +24,17 @@ class Message(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
 
 
 class Generate(Message):
-    """Generate one sequence. `request_id` is unique within the API server `client_index`."""
+    """Generate one sequence. `request_id` is unique within the API server `client_index`.
+
+    parent_id: the same for all sequences of one client's request, and for no others of this API server.
+    """
 
     client_index: int
     request_id: int
     prompt_token_ids: list[int]
     sampling: SamplingParams
     sent_at: float
+    parent_id: int
 
 
 class Abort(Message):

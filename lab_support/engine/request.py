@@ -3,17 +3,25 @@
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lab_support.generation import SamplingParams
+
+if TYPE_CHECKING:
+    from lab_support.engine.turns import Parent
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine."""
+    """What is asked for: one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine.
+
+    parent: names the client's request that it came with, together with others perhaps; None where it came alone.
+    """
 
     request_id: Hashable
     prompt_token_ids: list[int]
     sampling: SamplingParams
+    parent: Hashable = None
 
 
 class Sequence:
@@ -22,19 +30,27 @@ class Sequence:
     token_ids: prompt and generated tokens, growing by one a step.
     num_computed: how many of them have their keys and values in the KV cache.
     block_table: the blocks that hold these; position p lies in `block_table[p // block_size]`.
+    arrival, parent: its place in the order of arrival, and whom it belongs to (turns.py).
+    given_way_at: its length when it last gave way to another client's request; 0 where it never did.
     """
 
     __slots__ = (
+        "arrival",
         "block_table",
         "ended",
+        "given_way_at",
         "greedy_only",
         "num_computed",
         "num_prompt",
+        "parent",
         "random",
         "request_id",
         "sampling",
         "token_ids",
     )
+
+    arrival: int
+    parent: "Parent"
 
     def __init__(self, request: Request) -> None:
         sampling = request.sampling
@@ -45,6 +61,7 @@ class Sequence:
         self.num_computed = 0
         self.block_table: list[int] = []
         self.ended = False
+        self.given_way_at = 0
         self.greedy_only = sampling.greedy and not _changes_logits(sampling) and sampling.logprobs is None
         # One generator a sequence, so that a seed gives the same tokens whatever else is in the batch. Without a
         # seed it is drawn from the kernel, so it differs between requests and between (even forked) processes.

@@ -1,11 +1,22 @@
 """Which sequences compute how many tokens in the next step: continuous batching over a block KV cache.
 
-First come, first served. Running sequences are kept in order of arrival; when blocks run out, the newest gives
-its blocks back and is computed again later (preemption by recompute, as in vLLM's v1/core/sched/scheduler.py), so
-the oldest always gets on and nobody starves. Runs in engine cores; knows neither tensors nor sockets.
+First come, first served among requests for one sequence. A client's request may be for many, and then it has to
+share: the next sequence to start is one of the request that has fewest running (turns.py). Three rules of preemption,
+always by recompute, as in vLLM's v1/core/sched/scheduler.py:
+
+- When blocks run out, the request that has most sequences running gives back the blocks of its newest one; where all
+  have one each, it is the newest request. So the oldest sequence of all always gets on, and nobody starves.
+- A request with nothing running that finds no place takes one from the request that has most, if that has two or
+  more: its newest goes back to the queue. The last sequence of a request never has to give way like that.
+- A sequence gives way so only when it is twice as long as when it last did: recomputing what is lost costs no more,
+  all in all, than it cost to compute it once, however many requests come.
+
+vLLM takes sequences in the order of arrival alone (or by a priority that clients name), whoever sent them: there a
+request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither tensors
+nor sockets.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +24,7 @@ from typing import NamedTuple
 from lab_support.engine.kv_cache import BlockPool
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.step import Chunk, Logprobs, Sampled, Step
+from lab_support.engine.turns import Parent, Turns
 from lab_support.generation import FinishReason
 
 
@@ -63,8 +75,8 @@ class Scheduler:
         self._max_len = min(max_model_len, num_blocks * block_size)
         self._end_token_ids = frozenset(end_token_ids)
         self._live: dict[Hashable, Sequence] = {}
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._turns = Turns()
+        self._running: list[Sequence] = []  # by arrival
         self._refused: list[Output] = []
         self._freed_after_step: list[Sequence] = []
         self._step: Step | None = None
@@ -80,7 +92,8 @@ class Scheduler:
             return
         sequence = Sequence(request)
         self._live[request.request_id] = sequence
-        self._waiting.append(sequence)
+        alone = ("alone", request.request_id)
+        self._turns.join(sequence, alone if request.parent is None else request.parent)
 
     def abort(self, request_ids: Iterable[Hashable]) -> int:
         """Forget these requests, without an Output; how many there were (unknown ids may have just ended).
@@ -90,12 +103,11 @@ class Scheduler:
         """
         known = [self._live.pop(request_id) for request_id in request_ids if request_id in self._live]
         for sequence in known:
-            sequence.ended = True
-            if sequence in self._running:
+            ran = sequence in self._running
+            if ran:
                 self._running.remove(sequence)
                 self._release(sequence)
-            else:
-                self._waiting.remove(sequence)
+            self._leave(sequence, ran)
         self._aborts += len(known)
         return len(known)
 
@@ -105,13 +117,13 @@ class Scheduler:
         return list(self._live)
 
     def has_work(self) -> bool:
-        return bool(self._running or self._waiting or self._refused)
+        return bool(self._running or self._turns or self._refused)
 
     @property
     def stats(self) -> SchedulerStats:
         return SchedulerStats(
             running=len(self._running),
-            waiting=len(self._waiting),
+            waiting=len(self._turns),
             free_blocks=self._pool.num_free,
             total_blocks=self._pool.num_blocks,
             steps=self._steps,
@@ -130,6 +142,7 @@ class Scheduler:
         """
         assert self._step is None, "schedule() before the update() of the last step"
         self._give_blocks_to_decodes()
+        self._make_room_for_unserved()
         decodes = [sequence for sequence in self._running if sequence.num_uncomputed == 1]
         decodes.sort(key=_length)
         budget = self._max_num_batched_tokens - len(decodes)
@@ -143,25 +156,66 @@ class Scheduler:
     def _give_blocks_to_decodes(self) -> None:
         """A block for each running sequence whose last one is full, oldest first.
 
-        Where none is free the newest sequence is preempted. It can't come back in this step: fewer blocks are free
-        then than it had.
+        Where none is free a sequence is preempted, this one perhaps.
         """
         block_size = self._pool.block_size
         for sequence in list(self._running):
             if sequence.block_table and len(sequence.token_ids) > len(sequence.block_table) * block_size:
                 while not self._pool.num_free and sequence.block_table:
-                    self._preempt(self._running[-1])
+                    self._preempt(max(self._running, key=_preempted_first))
                 if sequence.block_table:
                     sequence.block_table += self._pool.allocate(1)
 
+    def _make_room_for_unserved(self) -> None:
+        """Preempt for each waiting request that has nothing running, as many as this step's tokens let begin."""
+        room = _Room(self._max_num_seqs - len(self._running), self._pool.num_free - len(self._running) + 1)
+        tokens = 0
+        for sequence in self._turns.unserved() if any(each.parent.running > 1 for each in self._running) else ():
+            if tokens >= self._max_num_batched_tokens:
+                return
+            tokens += len(sequence.token_ids)
+            room = room.less(self._pool.blocks_for(len(sequence.token_ids)))
+            victims = self._giving_way(room)
+            if victims is None:
+                return
+            for victim in victims:
+                room = room.plus(len(victim.block_table))
+                victim.given_way_at = len(victim.token_ids)
+                self._preempt(victim)
+
+    def _giving_way(self, room: "_Room") -> list[Sequence] | None:
+        """Those that make `room` enough: newest ones, each of the request that then has most. None: it can't be."""
+        victims: list[Sequence] = []
+        able = self._able_to_give_way()
+        counts = {sequence.parent: sequence.parent.running for sequence in able}
+        while not room.enough:
+            if not able:
+                return None
+            victim = max(able, key=lambda each: (counts[each.parent], each.parent.arrival, each.arrival))
+            able.remove(victim)
+            victims.append(victim)
+            counts[victim.parent] -= 1
+            room = room.plus(len(victim.block_table))
+        return victims
+
+    def _able_to_give_way(self) -> list[Sequence]:
+        """Running sequences but the oldest of each request, and but those that have just given way."""
+        oldest: dict[Parent, Sequence] = {}
+        for sequence in self._running:
+            oldest.setdefault(sequence.parent, sequence)
+        return [
+            each
+            for each in self._running
+            if each is not oldest[each.parent] and len(each.token_ids) >= 2 * each.given_way_at
+        ]
+
     def _preempt(self, sequence: Sequence) -> None:
-        """Take the newest sequence's blocks; it waits in front of all others, so the order of arrival is kept."""
-        assert sequence is self._running[-1]
-        self._running.pop()
+        """Take a sequence's blocks. It goes back to where it waited, so the order of arrival is kept."""
+        self._running.remove(sequence)
         self._pool.free(sequence.block_table)
         sequence.block_table = []
         sequence.num_computed = 0
-        self._waiting.appendleft(sequence)
+        self._turns.put_back(sequence)
         self._preemptions += 1
 
     def _chunks(self, prefilling: list[Sequence], budget: int) -> list[Chunk]:
@@ -181,12 +235,12 @@ class Scheduler:
         step by the very sequences that it joined, and its prefill lost.
         """
         chunks: list[Chunk] = []
-        while self._waiting and budget > 0 and len(self._running) < self._max_num_seqs:
-            sequence = self._waiting[0]
+        while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.next()):
             needed = self._pool.blocks_for(len(sequence.token_ids))
             if needed + len(self._running) > self._pool.num_free:
                 break
-            self._running.append(self._waiting.popleft())
+            self._turns.start(sequence)
+            insort(self._running, sequence, key=_arrival)
             sequence.block_table = self._pool.allocate(needed)
             chunks += self._chunks([sequence], budget)
             budget -= chunks[-1].num_tokens
@@ -220,9 +274,9 @@ class Scheduler:
             self._prompt_tokens += sequence.num_prompt
         reason = self._finish_reason(sequence, token)
         if reason is not None:
-            sequence.ended = True
             del self._live[sequence.request_id]
             self._running.remove(sequence)
+            self._leave(sequence, ran=True)
             self._release(sequence)
         return Output(sequence.request_id, [token], reason, None if logprobs is None else [logprobs])
 
@@ -235,6 +289,10 @@ class Scheduler:
             return FinishReason.LENGTH
         return None
 
+    def _leave(self, sequence: Sequence, ran: bool) -> None:
+        sequence.ended = True
+        self._turns.leave(sequence, ran)
+
     def _release(self, sequence: Sequence) -> None:
         if self._step is not None:
             self._freed_after_step.append(sequence)
@@ -243,5 +301,32 @@ class Scheduler:
         sequence.block_table = []
 
 
+class _Room(NamedTuple):
+    """Free places in a step, and free blocks beyond the one that is kept for each running sequence."""
+
+    places: int
+    blocks: int
+
+    @property
+    def enough(self) -> bool:
+        return self.places >= 0 and self.blocks >= 0
+
+    def less(self, blocks: int) -> "_Room":
+        """With one more sequence of so many blocks, which the next one has to leave a further block."""
+        return _Room(self.places - 1, self.blocks - blocks - 1)
+
+    def plus(self, blocks: int) -> "_Room":
+        return _Room(self.places + 1, self.blocks + blocks + 1)
+
+
 def _length(sequence: Sequence) -> int:
     return len(sequence.token_ids)
+
+
+def _arrival(sequence: Sequence) -> int:
+    return sequence.arrival
+
+
+def _preempted_first(sequence: Sequence) -> tuple[int, int, int]:
+    """Greatest for the newest sequence of the request that has most running."""
+    return sequence.parent.running, sequence.parent.arrival, sequence.arrival

@@ -5,7 +5,7 @@ encoded once a request. Pure functions of their arguments: nothing here sends, a
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -28,6 +28,7 @@ from lab_support.frontend.tokenizer import Tokenizer
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
 Logprobs = CompletionLogprobs | ChatLogprobs
+_PART = 60  # bytes that a few encoded ones take beside their own
 encode = msgspec.json.encode
 
 
@@ -47,7 +48,29 @@ class FinishedChoice:
     index: int
     text: str
     finish: Finish
-    logprobs: Logprobs | None
+    logprobs: dict[str, msgspec.Raw] | None
+
+
+class CollectedLogprobs:
+    """Log-probabilities of one choice, encoded as they come: those of a long answer at once would take 0.2 s."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self) -> None:
+        self._fields: dict[str, list[bytes]] = {}
+
+    def add(self, logprobs: Logprobs) -> int:
+        """Returns how many bytes they take. Each field is a list, which grows."""
+        size = 0
+        for name in logprobs.__struct_fields__:
+            part = encode(getattr(logprobs, name))[1:-1]
+            self._fields.setdefault(name, []).append(part)
+            size += len(part) + _PART
+        return size
+
+    def whole(self) -> dict[str, msgspec.Raw] | None:
+        """As one object; None where there are none."""
+        return {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._fields.items()} or None
 
 
 class AnswerFormat(Protocol):
@@ -57,7 +80,6 @@ class AnswerFormat(Protocol):
     def usage_event(self, usage: Usage) -> bytes: ...
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
     def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> Logprobs: ...
-    def joined(self, parts: list[Any]) -> Logprobs | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +154,6 @@ class CompletionFormat:
             offset += len(token)
         return made
 
-    def joined(self, parts: list[CompletionLogprobs]) -> CompletionLogprobs | None:
-        if not parts:
-            return None
-        whole = CompletionLogprobs([], [], [], [])
-        for part in parts:
-            whole.text_offset += part.text_offset
-            whole.tokens += part.tokens
-            whole.token_logprobs += part.token_logprobs
-            whole.top_logprobs += part.top_logprobs
-        return whole
-
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
@@ -176,9 +187,6 @@ class ChatFormat:
                 for token_id, entry in zip(ids, entries, strict=True)
             ]
         )
-
-    def joined(self, parts: list[ChatLogprobs]) -> ChatLogprobs | None:
-        return ChatLogprobs([entry for part in parts for entry in part.content]) if parts else None
 
 
 def _finite(logprob: float) -> float:

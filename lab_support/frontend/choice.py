@@ -34,6 +34,7 @@ class Choice:
     """
 
     __slots__ = (
+        "_abandoned",
         "_abort",
         "_answer",
         "_detokenizer",
@@ -75,6 +76,7 @@ class Choice:
         self._min_tokens = min_tokens
         self._abort = abort
         self._first_at = self._last_at = 0.0
+        self._abandoned = False
 
     def on_tokens(self, tokens: SequenceTokens) -> None:
         """The hot path of an API server: once for every token that it streams."""
@@ -104,8 +106,9 @@ class Choice:
         self._answer.fail(defect(error))
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: tell the engine core, unless it has ended."""
-        if self.finish is None:
+        """Nobody waits for it any more: tell the engine core, unless it has ended. May be called again."""
+        if self.finish is None and not self._abandoned:
+            self._abandoned = True
             self._abort(self.submitted)
             self.meter.aborted()
 

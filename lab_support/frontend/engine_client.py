@@ -71,6 +71,7 @@ class EngineClient:
     _ready: set[int] = field(default_factory=set)
     _in_flight: dict[int, tuple[Sink, int]] = field(default_factory=dict)
     _next_id: int = 0
+    _next_parent: int = 0
 
     def __post_init__(self) -> None:
         self._router = Router(self.engine_count, self.client_index, self.client_count)
@@ -80,16 +81,29 @@ class EngineClient:
         """Has every engine core said that it is ready, and none that it can't go on?"""
         return len(self._ready) == self.engine_count and self.fatal is None
 
+    def new_parent(self) -> int:
+        """A name for a client's request, under which all its sequences are submitted: they share one turn."""
+        self._next_parent += 1
+        return self._next_parent
+
     def submit(
-        self, prompt_token_ids: list[int], sampling: SamplingParams, sink: Sink, engine_index: int | None = None
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams,
+        sink: Sink,
+        engine_index: int | None = None,
+        *,
+        parent_id: int | None = None,
     ) -> Submitted:
         """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted.
 
+        parent_id: from `new_parent`; without it the sequence is a client's request by itself.
         Raises `EngineCoreGone` where the engine core has ended and the launcher has not said so yet.
         """
         chosen = self._router.choose(engine_index)
         self._next_id += 1
-        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, monotonic())
+        parent_id = self.new_parent() if parent_id is None else parent_id
+        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, monotonic(), parent_id)
         try:
             self.sender.send(chosen, message)
         except BaseException:

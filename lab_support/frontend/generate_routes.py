@@ -18,12 +18,13 @@ from lab_support.frontend.answer_format import AnswerFormat, ChatFormat, Complet
 from lab_support.frontend.body import BodyReader
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.errors import from_fatal, unavailable
+from lab_support.frontend.errors import bad_request, from_fatal, unavailable
+from lab_support.frontend.memory import SEQUENCE, TOKEN_ID, Lease, MemoryBudget, no_room
 from lab_support.frontend.metrics import Metrics
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, Prompt, PromptReader
-from lab_support.frontend.response import CallbackWriter, RequestRecord, record_of
+from lab_support.frontend.prompts import Limits, Prompt, PromptReader, prompts_of
+from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
 from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
 from lab_support.frontend.stop_strings import StopStrings
 from lab_support.frontend.streaming import EventStream
@@ -33,18 +34,22 @@ from lab_support.generation import SamplingParams
 
 
 class InFlight(Protocol):
-    """`boundary/counters.py`: this API server's own count, and the sum over all of them."""
+    """`boundary/counters.py`: this API server's own counts, and the sums over all of them."""
 
     requests_in_flight: int
+    sequences_in_flight: int
 
     def total(self) -> int: ...
 
+    def total_sequences(self) -> int: ...
+
 
 class Admission:
-    """Counts requests in flight and refuses new ones over `limit` (0: none), or when they could not be answered.
+    """Counts requests in flight, and refuses new ones that could not be answered or whose sequences are too many.
 
-    The sum is read and the own count raised without a lock, so that API servers admitting at the same instant may
-    go over the limit by their number.
+    A request is for its prompts times n sequences, and these are what an engine core has to make: `limit` (0: none)
+    is on them. The sum is read and the own count raised without a lock, so that API servers which admit at the same
+    instant may go over the limit by what the others admit then.
     """
 
     def __init__(self, limit: int, counters: InFlight, engine_client: EngineClient, metrics: Metrics) -> None:
@@ -53,20 +58,41 @@ class Admission:
         self._engine_client = engine_client
         self._metrics = metrics
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Raises `ApiError` (503) at entry."""
+    def check_open(self) -> None:
+        """Could a request for one sequence be admitted? Raises `ApiError` (503)."""
         check_alive(self._engine_client)
         if not self._engine_client.ready:
             raise unavailable("the engine cores are still starting", "not_ready")
-        if self._limit and (total := self._counters.total()) >= self._limit:
-            self._metrics.server.rejected()
-            raise unavailable(f"too many requests: got {total} in flight, allowed are {self._limit}", "overloaded")
+        self._check_room(1)
+
+    @contextmanager
+    def admitted(self, sequences: int) -> Iterator[None]:
+        """Raises `ApiError` (400, 503) at entry. To be entered with a request that is whole: only that takes room."""
+        if 0 < self._limit < sequences:
+            raise bad_request(
+                f"got {sequences} sequences, which is prompts times n, allowed are {self._limit} "
+                "(--max-num-queued-reqs); send several smaller requests",
+                code="too_many_sequences",
+            )
+        self.check_open()
+        self._check_room(sequences)
         self._counters.requests_in_flight += 1
+        self._counters.sequences_in_flight += sequences
         try:
             yield
         finally:
             self._counters.requests_in_flight -= 1
+            self._counters.sequences_in_flight -= sequences
+
+    def _check_room(self, sequences: int) -> None:
+        in_flight = self._counters.total_sequences()
+        if self._limit and in_flight + sequences > self._limit:
+            self._metrics.server.rejected()
+            raise unavailable(
+                f"too many sequences: got {sequences} more with {in_flight} in flight, allowed are {self._limit} "
+                "at once; try again",
+                "overloaded",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +112,12 @@ class Job:
     @property
     def prompt_tokens(self) -> int:
         return sum(len(prompt.token_ids) for prompt in self.prompts)
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it takes, as `memory.py` counts them, without what is answered."""
+        echoed = sum(len(prompt.echo) for prompt in self.prompts)
+        return TOKEN_ID * self.prompt_tokens + SEQUENCE * len(self.prompts) * self.n + echoed
 
     @property
     def with_logprobs(self) -> bool:
@@ -110,8 +142,10 @@ class Generate:
         prompts: PromptReader,
         admission: Admission,
         metrics: Metrics,
+        memory: MemoryBudget,
     ) -> None:
         self._tokenizer = tokenizer
+        self._memory = memory
         self._engine_client = engine_client
         self._limits = limits
         self._bodies = bodies
@@ -124,64 +158,75 @@ class Generate:
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/completions."""
         arrived_at = monotonic()
-        with self._admission.admitted():
-            request = self._completion_parser.parse(await self._bodies.read(scope, receive))
+        self._admission.check_open()
+        with self._memory.lease() as lease:
+            request = self._completion_parser.parse(await self._bodies.read(scope, receive, lease))
             limits = self._limits()
             limits.check_model(request.model)
             check_echo(request)
-            prompts = await self._prompts.completion(request, limits)
-            format = CompletionFormat(_heading("cmpl-", scope, limits))
-            await self._run(_job(request, prompts, format, limits, arrived_at), scope, receive, send)
+            given = prompts_of(request.prompt)
+            with self._admission.admitted(len(given) * (request.n or 1)):
+                prompts = await self._prompts.completion(given, request, limits)
+                job = _job(request, prompts, CompletionFormat(_heading("cmpl-", scope, limits)), limits, arrived_at)
+                del request, given  # their texts, which may be megabytes: all that is needed is in the job
+                await self._run(job, scope, receive, send, lease)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/chat/completions."""
         arrived_at = monotonic()
-        with self._admission.admitted():
-            request = self._chat_parser.parse(await self._bodies.read(scope, receive))
+        self._admission.check_open()
+        with self._memory.lease() as lease:
+            request = self._chat_parser.parse(await self._bodies.read(scope, receive, lease))
             limits = self._limits()
             limits.check_model(request.model)
-            prompt = Prompt(
-                await self._prompts.chat(request.messages, limits, special=bool(request.add_special_tokens))
-            )
-            format = ChatFormat(_heading("chatcmpl-", scope, limits))
-            await self._run(_job(request, [prompt], format, limits, arrived_at), scope, receive, send)
+            with self._admission.admitted(request.n or 1):
+                lease.demand(lease.held)  # what the template makes of the messages, which are still needed meanwhile
+                special = bool(request.add_special_tokens)
+                prompt = Prompt(await self._prompts.chat(request.messages, limits, special=special))
+                job = _job(request, [prompt], ChatFormat(_heading("chatcmpl-", scope, limits)), limits, arrived_at)
+                del request
+                await self._run(job, scope, receive, send, lease)
 
-    async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send) -> None:
-        check_alive(self._engine_client)  # again: its body took time to arrive, and nobody would answer it now
+    async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send, lease: Lease) -> None:
+        check_alive(self._engine_client)  # again: its text took time to be tokenized, and nobody would answer it now
         request = asyncio.current_task()
         assert request
-        writer = CallbackWriter(send, record_of(scope).send_body, on_broken=request.cancel)
-        answer = self._answer(job, writer)
+        lease.hold(job.cost)
+        writer = CallbackWriter(send, record_of(scope).send_body, lease, on_broken=request.cancel)
+        answer = self._answer(job, writer, lease)
         choices: list[Choice] = []
+        lease.on_revoke = lambda: _give_up(answer, writer, choices, scope)
         try:
             self._submit(job, answer, choices)
             await _end_or_hang_up(receive)
         except EngineCoreGone as gone:
             raise unavailable(str(gone), "server_ended") from gone
         finally:
+            lease.on_revoke = None
             for choice in choices:
                 choice.abandon()
             writer.close()
             _record(record_of(scope), job, choices)
 
-    def _answer(self, job: Job, writer: CallbackWriter) -> EventStream | WholeAnswer:
+    def _answer(self, job: Job, writer: CallbackWriter, lease: Lease) -> EventStream | WholeAnswer:
         echoed = [prompt.echo for prompt in job.prompts for _ in range(job.n)]
         if job.stream:
             return EventStream(
                 writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs, job.with_usage
             )
-        return WholeAnswer(writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
+        return WholeAnswer(writer, lease, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
 
     def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
 
         No token can come before it returns: both run in the event loop.
         """
+        parent = self._engine_client.new_parent()
         for prompt, sampling in zip(job.prompts, job.sampling, strict=True):
             for number in range(job.n):
                 choice = self._choice(job, answer, len(choices), sampling)
                 own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
-                choice.submitted = self._engine_client.submit(prompt.token_ids, own, choice)
+                choice.submitted = self._engine_client.submit(prompt.token_ids, own, choice, parent_id=parent)
                 choice.meter = self._metrics.engines[choice.submitted.engine_index]
                 choices.append(choice)
                 choice.meter.submitted(len(prompt.token_ids))
@@ -229,6 +274,21 @@ def check_alive(engine_client: EngineClient) -> None:
 
 def _heading(prefix: str, scope: Scope, limits: Limits) -> Heading:
     return Heading(prefix + record_of(scope).request_id, int(time()), limits.model_name)
+
+
+def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:
+    """The server's memory is full, and this request holds most of it.
+
+    A client that reads again hears why: what is queued makes way for an error event. Where no word fits in any more,
+    because a body of known length has begun or the last piece is on its way, its connection ends.
+    """
+    for choice in choices:
+        choice.abandon()
+    writer.forget_queued()
+    if writer.ending or (writer.started and isinstance(answer, WholeAnswer)):
+        scope[CUT_OFF](GIVEN_UP)
+    else:
+        answer.fail(no_room())
 
 
 async def _end_or_hang_up(receive: Receive) -> None:

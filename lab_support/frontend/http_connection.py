@@ -17,7 +17,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab_support.frontend.http_head import GuardedProtocol
-from lab_support.frontend.response import LEFT
+from lab_support.frontend.memory import Lease, MemoryBudget
+from lab_support.frontend.response import CUT_OFF, GIVEN_UP, LEFT
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -30,9 +31,11 @@ TAKES_NOTHING = "it took nothing of its answer"
 class HttpConnection(GuardedProtocol):
     """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
 
-    on_lost: set by the server that makes it, and called at its end.
+    memory, on_lost: set by the server that makes it; `on_lost` is called at its end.
     """
 
+    memory: MemoryBudget | None = None  # holds the bodies of requests that wait for the answer before theirs
+    _lease: Lease | None = None
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     _descriptor = -1
     _unsent: object = None  # what its client had not taken when that was last seen to change, and when that was
@@ -45,6 +48,7 @@ class HttpConnection(GuardedProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self.cycle.scope[CUT_OFF] = self.cut_off  # type: ignore[literal-required]
         if not self.pipeline:
             self._begun = self.cycle
 
@@ -52,6 +56,24 @@ class HttpConnection(GuardedProtocol):
         if self.pipeline:
             self._begun = self.pipeline[-1][0]
         super().on_response_complete()
+        if self._lease:
+            self._hold_pipelined()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.pipeline and self.memory:
+            self._lease = self._lease or self.memory.lease().__enter__()
+            self._lease.on_revoke = self._cut_off_for_room
+            self._hold_pipelined()
+
+    def _hold_pipelined(self) -> None:
+        """What one read(2) brings of requests that nobody reads yet: a quarter of a megabyte at most."""
+        assert self._lease
+        self._lease.give_back(self._lease.held)
+        self._lease.take(sum(len(cycle.body) for cycle, _ in self.pipeline))
+
+    def _cut_off_for_room(self) -> None:
+        self.cut_off(GIVEN_UP)
 
     def eof_received(self) -> None:
         self.leave(FIN)
@@ -59,6 +81,10 @@ class HttpConnection(GuardedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._tell_requests(RESET if exc else FIN)
         super().connection_lost(exc)
+        for cycle, _ in self.pipeline:  # or these bodies would stay until the next full garbage collection
+            cycle.body = bytearray()
+        if self._lease:
+            self._lease.__exit__()
         self.on_lost()
 
     def leave(self, reason: str) -> None:
@@ -69,6 +95,11 @@ class HttpConnection(GuardedProtocol):
         """
         if self._tell_requests(reason):
             self.transport.abort()
+
+    def cut_off(self, reason: str) -> None:
+        """End it, whatever its client has not taken."""
+        self.leave(reason)
+        self.transport.abort()
 
     @property
     def answering(self) -> bool:

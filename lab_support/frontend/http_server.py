@@ -119,8 +119,7 @@ class HttpServer(uvicorn.Server):
         patience = self.patience if ending else SEND_TIMEOUT
         if connection.seconds_without_progress(now) >= patience:
             log.warning("a client took nothing of its answer for %g s, so it is cut off", patience)
-            connection.leave(TAKES_NOTHING)
-            connection.transport.abort()
+            connection.cut_off(TAKES_NOTHING)
 
     def stop_waiting(self) -> None:
         """Leave clients that don't read their farewell."""
@@ -131,5 +130,6 @@ class HttpServer(uvicorn.Server):
 
     def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
         connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
+        connection.memory = self._app.memory
         connection.on_lost = on_lost
         return connection

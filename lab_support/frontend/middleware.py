@@ -16,9 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab_support.frontend.errors import ApiError, defect
+from lab_support.frontend.memory import MemoryBudget
 from lab_support.frontend.response import LEFT, RequestRecord, record_of, respond, respond_error
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+MOST_SHOWN = 200  # characters of a path, in the log
 _log = logging.getLogger("lab.api")
 
 
@@ -26,16 +28,22 @@ class Served:
     """Puts `x-served-by` and `x-request-id` on every answer and writes one line a request.
 
     A client's own `x-request-id` is kept where it is short and plain, so that its logs and ours name the same thing.
-    publish: bring what was counted to where every API server sees it, now.
+    publish: bring what was counted to where every API server sees it, now. memory: what requests hold, all together.
     """
 
     def __init__(
-        self, app: ASGIApp, served_by: str, on_answered: Callable[[int], None], publish: Callable[[], None]
+        self,
+        app: ASGIApp,
+        served_by: str,
+        on_answered: Callable[[int], None],
+        publish: Callable[[], None],
+        memory: MemoryBudget,
     ) -> None:
         self._app = app
         self._own = [(b"x-served-by", served_by.encode())]
         self._on_answered = on_answered
         self.publish = publish
+        self.memory = memory
 
     def close_connections(self) -> None:
         """From now on each answer is the last one on its connection, and says so."""
@@ -65,7 +73,7 @@ class Served:
         _log.info(
             "%s %s %d %.1f ms, tokens %d in %d out, %s%s",
             scope["method"],
-            scope["path"],
+            _shown(scope),
             status,
             milliseconds,
             record.prompt_tokens,
@@ -73,6 +81,13 @@ class Served:
             record.request_id,
             f", its client left ({scope[LEFT]})" if LEFT in scope else "",
         )
+
+
+def _shown(scope: Scope) -> str:
+    """The path as the client wrote it: decoded, it could hold a line feed, and with it lines of the client's own."""
+    path: str = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+    path = path if len(path) <= MOST_SHOWN else path[:MOST_SHOWN] + "…"
+    return path if path.isprintable() else ascii(path)
 
 
 def _request_id(scope: Scope) -> str:

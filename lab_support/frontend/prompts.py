@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import TypeVar
 
-from lab_support.frontend.chat_template import ChatTemplateError
+from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import MOST_PROMPTS, ChatMessage, CompletionRequest
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
+
+T = TypeVar("T")
+
+TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +40,24 @@ class Prompt:
 
 
 class PromptReader:
-    """Reads prompts. Long texts are tokenized one at a time in a thread, so that running streams don't wait."""
+    """Reads prompts. What takes long is done one at a time in a thread, so that running streams don't wait."""
 
     def __init__(self, tokenizer: Tokenizer, on_tokenized: Callable[[float], None] = lambda seconds: None) -> None:
         self._tokenizer = tokenizer
         self._on_tokenized = on_tokenized
         self._one_at_a_time = asyncio.Lock()
 
-    async def completion(self, request: CompletionRequest, limits: Limits) -> list[Prompt]:
-        """The prompts of /v1/completions, at least one. Raises `ApiError` (400)."""
+    async def completion(
+        self, given: Sequence[str | list[int]], request: CompletionRequest, limits: Limits
+    ) -> list[Prompt]:
+        """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
-        return [await self._one(given, special, bool(request.echo), limits) for given in _prompts_of(request.prompt)]
+        prompts: list[Prompt] = []
+        for each in given:
+            if prompts:
+                await asyncio.sleep(0)  # between any two: each may take a millisecond
+            prompts.append(await self._one(each, special, bool(request.echo), limits))
+        return prompts
 
     async def chat(
         self, messages: list[ChatMessage], limits: Limits, add_generation_prompt: bool = True, special: bool = False
@@ -53,10 +66,32 @@ class PromptReader:
         _refuse_tool_calls(messages)
         plain = [{"role": _role(message), "content": _content(message)} for message in messages]
         try:
-            text = self._tokenizer.chat_template.render(plain, add_generation_prompt)
+            text = await self._render(plain, add_generation_prompt)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
         return await self.encode(text, special, limits.max_model_len, "messages")
+
+    async def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        template = self._tokenizer.chat_template
+        if template.compiled:
+            with suppress(ChatTemplateSlow):
+                return template.render(messages, add_generation_prompt, TEMPLATE_AT_ONCE)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(template.render, messages, add_generation_prompt)
+
+    async def decode(self, token_ids: list[int]) -> str:
+        """The text of all ids at once."""
+        return await self._for_ids(self._tokenizer.decode, token_ids)
+
+    async def token_texts(self, token_ids: list[int]) -> list[str]:
+        """The text of each id by itself."""
+        return await self._for_ids(self._tokenizer.token_texts, token_ids)
+
+    async def _for_ids(self, function: Callable[[list[int]], T], token_ids: list[int]) -> T:
+        if len(token_ids) <= CHARACTERS_AT_ONCE:
+            return function(token_ids)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(function, token_ids)
 
     async def shortest_chat(self, limits: Limits) -> int:
         """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
@@ -94,10 +129,11 @@ class PromptReader:
             raise _too_long(f"{len(token_ids)} tokens", limits.max_model_len, "prompt")
         if not echo:
             return Prompt(token_ids)
-        return Prompt(token_ids, given if isinstance(given, str) else self._tokenizer.decode(given))
+        return Prompt(token_ids, given if isinstance(given, str) else await self.decode(given))
 
 
-def _prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
+def prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
+    """The prompts that a request names, at least one. Raises `ApiError` (400)."""
     if isinstance(given, str):
         return [given]
     kinds = {type(each) for each in given}

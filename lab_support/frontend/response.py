@@ -2,18 +2,22 @@
 
 An ASGI `send` is a coroutine, but uvicorn's waits only while the client reads too slowly. So a callback can step it
 once and it is done: a streamed token costs no task switch. Where it does wait, a task finishes it and what comes
-meanwhile is queued; the queue is bounded by what one answer can hold.
+meanwhile is queued, at the cost of the request's lease on memory (memory.py).
+
+A body goes out in pieces, so that no more than one of them lies where nobody counts it: in uvicorn's own buffer.
 """
 
 import asyncio
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 from starlette.types import Message, Scope, Send
 
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.memory import Lease
 
 log = logging.getLogger("lab.api")
 
@@ -22,6 +26,10 @@ EVENT_STREAM = b"text/event-stream; charset=utf-8"
 Headers = list[tuple[bytes, bytes]]
 LEFT = "lab.left"
 """In a request's scope once its client has left before the answer was whole: how that was seen."""
+CUT_OFF = "lab.cut-off"
+"""In a request's scope: `f(reason)` ends its connection as if its client had left."""
+GIVEN_UP = "cut off: the server's memory was full, and it held most"
+PIECE = 65536  # bytes of an answer that are sent at once
 
 
 class RequestRecord:
@@ -48,7 +56,24 @@ async def respond(
 ) -> None:
     """Send a whole answer."""
     await send(_start(status, body, content_type, headers or []))
-    await send({"type": "http.response.body", "body": body})
+    for piece, more in pieces_of(body):
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+async def respond_leased(scope: Scope, send: Send, body: bytes, lease: Lease) -> None:
+    """Send a whole answer that may be large; while it waits for its client the lease holds it.
+
+    Nothing can be said any more when it has to be given up in its middle: its client is cut off.
+    """
+    lease.demand(len(body))
+    lease.on_revoke = lambda: scope[CUT_OFF](GIVEN_UP)
+    await respond(send, 200, body)
+
+
+def pieces_of(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """A body in pieces, at least one, each with whether another follows."""
+    for start in range(0, len(body) or 1, PIECE):
+        yield body[start : start + PIECE], start + PIECE < len(body)
 
 
 async def respond_error(send: Send, error: ApiError) -> None:
@@ -67,17 +92,29 @@ class CallbackWriter:
 
     Nothing here waits. `close` forgets what a slow client has not taken yet. The body goes past the middleware, which
     looks at status and headers alone: three coroutines less for each token.
-    on_broken: called where sending raised, so that nothing will ever end this answer.
+    lease: holds what is queued. on_broken: called where sending raised, so that nothing will ever end this answer.
     """
 
-    __slots__ = ("_drain", "_on_broken", "_queue", "_send_body", "_send_start", "started")
+    __slots__ = (
+        "_drain",
+        "_ending",
+        "_lease",
+        "_on_broken",
+        "_queue",
+        "_queued",
+        "_send_body",
+        "_send_start",
+        "started",
+    )
 
-    def __init__(self, send_start: Send, send_body: Send, on_broken: Callable[[], object]) -> None:
+    def __init__(self, send_start: Send, send_body: Send, lease: Lease, on_broken: Callable[[], object]) -> None:
         self._send_start = send_start
         self._send_body = send_body
+        self._lease = lease
         self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
-        self._queue: list[Message] = []
+        self._queue: deque[tuple[Send, Message]] = deque()  # the bodies in it are bytearrays
+        self._ending = False
         self.started = False
 
     def start(self, status: int, content_type: bytes, headers: Headers, body: bytes | None = None) -> None:
@@ -86,19 +123,34 @@ class CallbackWriter:
         self._step(self._send_start, _start(status, body, content_type, headers))
 
     def write(self, body: bytes) -> None:
+        if len(body) > PIECE:
+            for piece, _ in pieces_of(body):
+                self.write(piece)
+            return
         self._step(self._send_body, {"type": "http.response.body", "body": body, "more_body": True})
 
     def end(self, body: bytes) -> None:
-        self._step(self._send_body, {"type": "http.response.body", "body": body, "more_body": False})
+        for piece, more in pieces_of(body):
+            self._step(self._send_body, {"type": "http.response.body", "body": piece, "more_body": more})
+
+    @property
+    def ending(self) -> bool:
+        """Is the last piece on its way, so that nothing more can be said?"""
+        return self._ending
 
     def close(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
 
+    def forget_queued(self) -> None:
+        """Send nothing of the body that is queued. What comes now follows whole messages: HTTP stays in step."""
+        self._queue = deque(each for each in self._queue if "body" not in each[1])
+
     def _step(self, send: Send, message: Message) -> None:
         if self._drain is not None:
-            self._queue.append(message)
+            self._put_off(send, message)
             return
+        self._ending = not message.get("more_body", True)
         sending: Coroutine[Any, None, None] = send(message)  # type: ignore[assignment]
         try:
             waiting_for = sending.send(None)
@@ -109,13 +161,25 @@ class CallbackWriter:
             raise
         self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
 
+    def _put_off(self, send: Send, message: Message) -> None:
+        """Queue it, together with what came before if that makes no more than a piece."""
+        body = message.get("body")
+        last = self._queue[-1][1] if self._queue else {}
+        if body is not None and "body" in last and len(last["body"]) + len(body) <= PIECE:
+            last["body"] += body
+            last["more_body"] = message["more_body"]
+        else:
+            self._queue.append((send, message if body is None else dict(message, body=bytearray(body))))
+        self._lease.take(len(body or b""))  # where that fails, this queue has been forgotten by now
+
     async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
         try:
             await _resumed(sending, waiting_for)
             while self._queue:
-                queued, self._queue = self._queue, []
-                for message in queued:
-                    await self._send_body(message)
+                send, message = self._queue.popleft()
+                self._lease.give_back(len(message.get("body", b"")))
+                self._ending = not message.get("more_body", True)
+                await send(message)
             self._drain = None
         except Exception:
             log.exception("an answer could not be sent")

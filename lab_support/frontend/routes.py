@@ -17,6 +17,7 @@ from lab_support.frontend.body import BodyReader, ClientGone
 from lab_support.frontend.engine_client import EngineClient
 from lab_support.frontend.errors import bad_request, unavailable
 from lab_support.frontend.generate_routes import Admission, Generate, InFlight, check_alive
+from lab_support.frontend.memory import TOKEN_ID, MemoryBudget
 from lab_support.frontend.metrics import CONTENT_TYPE, Metrics
 from lab_support.frontend.middleware import ApiKey, Errors, Served
 from lab_support.frontend.openai_api import (
@@ -34,10 +35,11 @@ from lab_support.frontend.origins import Origins
 from lab_support.frontend.page import Page
 from lab_support.frontend.parsing import RequestParser
 from lab_support.frontend.prompts import Limits, PromptReader
-from lab_support.frontend.response import respond
+from lab_support.frontend.response import respond, respond_leased
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 
+MIB = 1024 * 1024
 OPEN_PATHS = frozenset({"/health", "/ping", "/", "/docs"})
 
 
@@ -71,11 +73,12 @@ def build_app(
     metrics = Metrics(config.model_name, engine_client.engine_count, index, slot)
     engine_client.on_stats = metrics.on_stats
     limits = ModelLimits(config, folder, engine_client)
+    memory = MemoryBudget(config.api_server_memory_mib * MIB)
     bodies = BodyReader(config.max_body_bytes, config.body_timeout)
     prompts = PromptReader(tokenizer, metrics.server.tokenized)
     admission = Admission(config.max_num_queued_reqs, counters, engine_client, metrics)
-    generate = Generate(tokenizer, engine_client, limits, bodies, prompts, admission, metrics)
-    texts = Texts(tokenizer, limits, bodies, prompts)
+    generate = Generate(tokenizer, engine_client, limits, bodies, prompts, admission, metrics, memory)
+    texts = Texts(limits, bodies, prompts, memory)
     about = About(config, limits, engine_client, counters, identity, prompts, metrics)
     page = Page()
     routes = [
@@ -98,7 +101,7 @@ def build_app(
     if config.api_key is not None:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
     app = Origins(app, config.host, config.allowed_origins)
-    return Served(app, identity.title, metrics.server.answered, metrics.publish)
+    return Served(app, identity.title, metrics.server.answered, metrics.publish, memory)
 
 
 class ModelLimits:
@@ -117,8 +120,8 @@ class ModelLimits:
 class Texts:
     """/tokenize and /detokenize: the model's tokens without the model."""
 
-    def __init__(self, tokenizer: Tokenizer, limits: ModelLimits, bodies: BodyReader, prompts: PromptReader) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, limits: ModelLimits, bodies: BodyReader, prompts: PromptReader, memory: MemoryBudget) -> None:
+        self._memory = memory
         self._limits = limits
         self._bodies = bodies
         self._prompts = prompts
@@ -126,20 +129,25 @@ class Texts:
         self._detokenize_parser = RequestParser(DetokenizeRequest)
 
     async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._tokenize_parser.parse(await self._bodies.read(scope, receive))
-        limits = self._limits()
-        limits.check_model(request.model)
-        tokens = await self._tokens(request, limits)
-        strings = [self._tokenizer.token_text(token) for token in tokens] if request.return_token_strs else None
-        await respond(send, 200, msgspec.json.encode(Tokenized(len(tokens), limits.max_model_len, tokens, strings)))
+        with self._memory.lease() as lease:
+            request = self._tokenize_parser.parse(await self._bodies.read(scope, receive, lease))
+            limits = self._limits()
+            limits.check_model(request.model)
+            tokens = await self._tokens(request, limits)
+            lease.hold((2 if request.return_token_strs else 1) * TOKEN_ID * len(tokens))
+            strings = await self._prompts.token_texts(tokens) if request.return_token_strs else None
+            answer = msgspec.json.encode(Tokenized(len(tokens), limits.max_model_len, tokens, strings))
+            await respond_leased(scope, send, answer, lease)
 
     async def detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._detokenize_parser.parse(await self._bodies.read(scope, receive))
-        limits = self._limits()
-        limits.check_model(request.model)
-        if request.tokens and (highest := max(request.tokens)) >= limits.vocab_size:
-            raise bad_request(f"tokens: got {highest}, allowed are 0 to {limits.vocab_size - 1}", "tokens")
-        await respond(send, 200, msgspec.json.encode(Detokenized(self._tokenizer.decode(request.tokens))))
+        with self._memory.lease() as lease:
+            request = self._detokenize_parser.parse(await self._bodies.read(scope, receive, lease))
+            limits = self._limits()
+            limits.check_model(request.model)
+            if request.tokens and (highest := max(request.tokens)) >= limits.vocab_size:
+                raise bad_request(f"tokens: got {highest}, allowed are 0 to {limits.vocab_size - 1}", "tokens")
+            answer = msgspec.json.encode(Detokenized(await self._prompts.decode(request.tokens)))
+            await respond_leased(scope, send, answer, lease)
 
     async def _tokens(self, request: TokenizeRequest, limits: Limits) -> list[int]:
         if isinstance(request.messages, list) == isinstance(request.prompt, str):

@@ -79,8 +79,11 @@ class Tokenizer:
         return token_ids if len(token_ids) <= most else None
 
     def decode(self, token_ids: list[int]) -> str:
-        """The text of all ids at once, special tokens left out."""
-        return self._inner.decode(token_ids, skip_special_tokens=True)
+        """The text of all ids at once, special tokens left out. Any thread may call it.
+
+        The library's `decode` keeps the interpreter's lock; its `decode_batch` lets go of it.
+        """
+        return self._inner.decode_batch([token_ids], skip_special_tokens=True)[0]
 
     def detokenizer(self) -> Detokenizer:
         """A new incremental detokenizer, for one sequence."""
@@ -89,6 +92,11 @@ class Tokenizer:
     def token_text(self, token_id: int) -> str:
         """One token by itself, special tokens too; U+FFFD where it is no whole character."""
         return self.token_bytes(token_id).decode(errors="replace")
+
+    def token_texts(self, token_ids: list[int]) -> list[str]:
+        """`token_text` of each."""
+        texts = {token_id: self.token_text(token_id) for token_id in set(token_ids)}
+        return [texts[token_id] for token_id in token_ids]
 
     def token_bytes(self, token_id: int) -> bytes:
         if self.byte_level:

@@ -3,24 +3,27 @@
 from dataclasses import dataclass, field
 
 from lab_support.boundary.messages import SequenceTokens
-from lab_support.frontend.answer_format import AnswerFormat, FinishedChoice, Logprobs
+from lab_support.frontend.answer_format import AnswerFormat, CollectedLogprobs, FinishedChoice
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
+
+_PIECE = 60  # bytes that a piece of text takes beside its own
 
 
 @dataclass(slots=True)
 class _Collected:
     pieces: list[str]
     offset: int
-    logprobs: list[Logprobs] = field(default_factory=list)
+    logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
     finish: Finish | None = None
 
 
 class WholeAnswer:
-    """All choices of one request. `headers` is filled before the first token can come.
+    """All choices of one request, held by `lease`. `headers` is filled before the first token can come.
 
     echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
     """
@@ -28,6 +31,7 @@ class WholeAnswer:
     def __init__(
         self,
         writer: CallbackWriter,
+        lease: Lease,
         format: AnswerFormat,
         tokenizer: Tokenizer,
         echoed: list[str],
@@ -35,6 +39,7 @@ class WholeAnswer:
         with_logprobs: bool,
     ) -> None:
         self._writer = writer
+        self._lease = lease
         self._format = format
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -50,8 +55,11 @@ class WholeAnswer:
             return
         collected = self._choices[choice.index]
         collected.pieces.append(text)
+        size = len(text) + _PIECE
         if self._with_logprobs and tokens.logprobs:
-            self._add_logprobs(collected, tokens)
+            size += self._add_logprobs(collected, tokens)
+        if not self._lease.take(size):
+            return  # and so this answer has failed
         if finish is not None:
             collected.finish = finish
             self.completion_tokens += choice.tokens
@@ -66,10 +74,11 @@ class WholeAnswer:
             self.headers += error.headers
             self._send(error.status, error.body())
 
-    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> None:
+    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> int:
         entries = tokens.logprobs or []
-        collected.logprobs.append(self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset))
+        made = self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset)
         collected.offset += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
+        return collected.logprobs.add(made)
 
     def _body(self) -> bytes:
         total = self._prompt_tokens + self.completion_tokens
@@ -80,10 +89,10 @@ class WholeAnswer:
 
     def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
         assert collected.finish is not None
-        return FinishedChoice(
-            index, "".join(collected.pieces), collected.finish, self._format.joined(collected.logprobs)
-        )
+        return FinishedChoice(index, "".join(collected.pieces), collected.finish, collected.logprobs.whole())
 
     def _send(self, status: int, body: bytes) -> None:
+        self._choices.clear()
+        self._lease.give_back(self._lease.held)  # the writer takes for what it can't send at once
         self._writer.start(status, JSON, self.headers, body)
         self._writer.end(body)

@@ -33,6 +33,7 @@ from lab_support.boundary.room import is_shortage
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.heap import give_free_memory_back
 from lab_support.frontend.http_server import HttpServer
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.log import set_up_log
@@ -49,6 +50,7 @@ FAREWELL = 0.5  # seconds that open streams get to carry away their error event
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
+    give_free_memory_back()
     # Before any metric is made: prometheus_client looks for the variable then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads

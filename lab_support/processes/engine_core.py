@@ -141,7 +141,8 @@ class EngineCore:
         match message:
             case Generate():
                 key = (message.client_index, message.request_id)
-                self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling))
+                parent = (message.client_index, message.parent_id)
+                self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling, parent))
             case Abort():
                 self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
             case ApiServerJoined(client_index):

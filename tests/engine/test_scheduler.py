@@ -29,8 +29,8 @@ def make(**changes) -> Scheduler:
     return Scheduler(**(sizes | changes))
 
 
-def request(name, prompt=5, **sampling) -> Request:
-    return Request(name, list(range(100, 100 + prompt)), SamplingParams(**({"max_tokens": 5} | sampling)))
+def request(name, prompt=5, parent=None, **sampling) -> Request:
+    return Request(name, list(range(100, 100 + prompt)), SamplingParams(**({"max_tokens": 5} | sampling)), parent)
 
 
 def fake_token(sequence: Sequence) -> int:
@@ -248,6 +248,144 @@ def test_a_preempted_request_comes_back_before_those_behind_it():
     assert ended == ["first", "second", "third"]
 
 
+# ---- requests for many sequences ------------------------------------------------------------------------------------
+
+
+def crowd(scheduler: Scheduler, count: int, parent="crowd", **fields) -> list[tuple]:
+    """One client's request for so many sequences: their names."""
+    names = [(parent, number) for number in range(count)]
+    for name in names:
+        scheduler.add(request(name, parent=parent, **fields))
+    return names
+
+
+def names_in(step: Step) -> set:
+    return {each.request_id for each in step.decodes} | {chunk.sequence.request_id for chunk in step.chunks}
+
+
+@pytest.mark.parametrize("warm_up", [1, 30])
+def test_one_sequence_starts_at_once_beside_a_thousand_of_another_request(warm_up: int):
+    """Not only when one of those has ended: they are long, and all places are theirs."""
+    scheduler, runner = make(num_blocks=200), FakeRunner(4, 16)
+    names = crowd(scheduler, 100, max_tokens=50)
+    for _ in range(warm_up):
+        step_once(scheduler, runner)
+    scheduler.add(request("one", max_tokens=3))
+    steps = []
+    while "one" in scheduler.request_ids:
+        step = scheduler.schedule()
+        steps.append("one" in names_in(step))
+        scheduler.update(step, runner.run(step))
+    assert len(steps) <= 4 and steps.count(True) == 3
+    assert scheduler.stats.preemptions == (1 if warm_up > 10 else 0)
+    answers = run_to_the_end(scheduler, runner)
+    assert set(answers) == set(names)
+    assert all(reason is FinishReason.LENGTH for _, reason in answers.values())
+
+
+def test_one_that_gives_way_loses_no_token():
+    scheduler, runner = make(num_blocks=200), FakeRunner(4, 16)
+    crowd(scheduler, 20, max_tokens=30)
+    tokens: dict = {}
+    for turn in range(60):
+        if turn > 10 and turn % 5 == 0:
+            scheduler.add(request(turn, max_tokens=2))
+        for output in step_once(scheduler, runner):
+            tokens.setdefault(output.request_id, []).extend(output.token_ids)
+    while scheduler.has_work():
+        for output in step_once(scheduler, runner):
+            tokens.setdefault(output.request_id, []).extend(output.token_ids)
+    assert scheduler.stats.preemptions > 0
+    prompt = list(range(100, 105))
+    assert all(tokens["crowd", number] == expected_tokens(prompt, 30) for number in range(20))
+    assert scheduler.stats.prompt_tokens == 29 * 5
+
+
+def test_one_sequence_finds_blocks_where_another_request_has_them_all():
+    scheduler, runner = make(num_blocks=40, max_num_seqs=64), FakeRunner(4, 16)
+    crowd(scheduler, 30, max_tokens=60)
+    for _ in range(40):
+        step_once(scheduler, runner)
+    before = scheduler.stats
+    assert before.running < 64 and before.waiting
+    scheduler.add(request("one", prompt=14, max_tokens=20))
+    steps = []
+    while "one" in scheduler.request_ids:
+        steps.append(any(output.request_id == "one" for output in step_once(scheduler, runner)))
+    assert True in steps[:6]
+    assert steps.count(True) == 20 and all(steps[-20:])  # and it keeps them, though it is the newest
+    run_to_the_end(scheduler, runner)
+    assert scheduler.stats.free_blocks == 40
+
+
+def test_two_large_requests_come_to_equal_shares():
+    scheduler, runner = make(num_blocks=400, max_num_batched_tokens=64), FakeRunner(4, 64)
+    crowd(scheduler, 100, "first", max_tokens=7)
+    step_once(scheduler, runner)
+    crowd(scheduler, 100, "second", max_tokens=7)
+    shares = []
+    for _ in range(60):
+        step = scheduler.schedule()
+        shares.append(sum(name[0] == "second" for name in names_in(step)))
+        scheduler.update(step, runner.run(step))
+    assert shares[0] == 1
+    assert set(shares[20:]) <= {3, 4, 5}
+    assert sum(shares[20:]) == pytest.approx(4 * 40, rel=0.1)
+
+
+def test_requests_for_one_sequence_never_give_way_to_each_other():
+    scheduler, runner = make(max_num_seqs=2, num_blocks=64), FakeRunner(4, 16)
+    for name in range(30):
+        scheduler.add(request(name, max_tokens=9))
+    ended = []
+    while scheduler.has_work():
+        ended += [output.request_id for output in step_once(scheduler, runner) if output.finish_reason is not None]
+    assert ended == list(range(30))
+    assert scheduler.stats.preemptions == 0
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_storm_of_small_requests_neither_starves_a_large_one_nor_makes_it_be_computed_again_and_again(every: int):
+    """All the time they come, faster than there are places or so that each has to be given one. Half of all work is
+    useful, and the large request's oldest sequence never waits."""
+    scheduler, runner = make(num_blocks=2000, max_num_batched_tokens=32), FakeRunner(4, 32)
+    names = crowd(scheduler, 8, prompt=3, max_tokens=800)
+    for _ in range(4):
+        step_once(scheduler, runner)
+    ended = computed = turns = 0
+    while names[0] in scheduler.request_ids:
+        if turns % every == 0:
+            crowd(scheduler, 1, turns, prompt=3, max_tokens=2)
+        turns += 1
+        step = scheduler.schedule()
+        computed += step.num_tokens
+        outputs = scheduler.update(step, runner.run(step))
+        assert any(output.request_id == names[0] for output in outputs)
+        ended += sum(output.finish_reason is not None for output in outputs)
+    assert ended > 0.9 * turns / every
+    assert 0 < scheduler.stats.preemptions <= 7 * 9  # log2(800): each gives way when it is twice as long
+    while scheduler.has_work():
+        step = scheduler.schedule()
+        computed += step.num_tokens
+        scheduler.update(step, runner.run(step))
+    assert computed <= 2 * (scheduler.stats.prompt_tokens + scheduler.stats.generation_tokens)
+
+
+def test_the_oldest_sequence_gets_on_whatever_else_is_asked_for():
+    scheduler, runner = make(num_blocks=14), FakeRunner(4, 16)
+    scheduler.add(request("oldest", parent="a", prompt=6, max_tokens=40))
+    crowd(scheduler, 5, "a", prompt=6, max_tokens=40)
+    for _ in range(3):
+        step_once(scheduler, runner)
+    steps = 0
+    while "oldest" in scheduler.request_ids:
+        scheduler.add(request(steps, prompt=6, max_tokens=20))
+        outputs = step_once(scheduler, runner)
+        steps += 1
+        assert any(output.request_id == "oldest" for output in outputs), steps
+    assert scheduler.stats.preemptions > 0
+
+
 # ---- aborts ---------------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +447,8 @@ def test_any_mixture_ends_with_every_block_free(seed):
     aborted: set[int] = set()
     for number in range(40):
         prompt = [rng.randrange(100) for _ in range(rng.randrange(1, 30))]
-        wanted[number] = Request(number, prompt, SamplingParams(max_tokens=rng.randrange(1, 30)))
+        parent = rng.choice([None, "many", "few", number // 8])
+        wanted[number] = Request(number, prompt, SamplingParams(max_tokens=rng.randrange(1, 30)), parent)
         scheduler.add(wanted[number])
         for _ in range(rng.randrange(0, 4)):
             step = scheduler.schedule()

@@ -17,6 +17,7 @@ from lab_support.boundary.accept import OpenConnections, SharedAccept
 from lab_support.boundary.counters import Counters
 from lab_support.config import ServerConfig
 from lab_support.frontend.http_server import HttpServer
+from lab_support.frontend.memory import MemoryBudget
 from lab_support.frontend.routes import Identity, build_app
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
@@ -36,6 +37,7 @@ class FakeServer:
     loop: asyncio.AbstractEventLoop | None = None
     http: HttpServer | None = None
     connections: OpenConnections | None = None
+    memory: MemoryBudget = field(default_factory=lambda: MemoryBudget(0))
     thread: threading.Thread = field(default_factory=threading.Thread)
 
     @property
@@ -50,6 +52,12 @@ class FakeServer:
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return requests.request(method, self.url + path, timeout=30, **options)
+
+    @property
+    def begun(self) -> int:
+        """Requests whose headers have come and whose answers are not whole."""
+        assert self.http is not None
+        return len(self.http.server_state.tasks)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -98,6 +106,7 @@ def serving(engine: FakeEngine | None = None, *, api_server_index: int = 0, **ch
         folder = ModelFolder.open(config.model, "dummy")
         identity = Identity(api_server_index, "run-of-a-test", "0.0", 1_700_000_000, {"api-0": 1})
         app = build_app(config, folder, Tokenizer.open(folder), server.engine.client, server.counters, identity)
+        server.memory = app.memory
         with socket.create_server(("127.0.0.1", 0)) as listening, Counters(1) as counters:
             server.port = listening.getsockname()[1]
             server.connections = OpenConnections(counters.own(0))

@@ -104,7 +104,7 @@ def test_a_request_whose_body_comes_after_the_end_is_a_503() -> None:
         body = b'{"prompt": "a"}'
         connection.sendall(HEAD + b"connection: close\r\n")
         connection.sendall(b"content-length: %d\r\n\r\n" % len(body) + body[:5])
-        fake.until(lambda: fake.counters.requests_in_flight == 1)
+        fake.until(lambda: fake.begun == 1)
         fake.call(lambda: fake.engine.die("it was killed"))
         connection.sendall(body[5:])
         head, answer = read_all(connection)
@@ -140,15 +140,16 @@ def test_a_slow_reader_that_leaves_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("leaving", LEAVING)
 def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> None:
-    """Requests, sequences in the engine core, connections: after each way to leave, at each moment."""
+    """Requests, sequences, connections, memory: after each way to leave, at each moment."""
     ways = [how for how in kinds() if how.leaving == leaving]
     with serving(FakeEngine(step_seconds=0.001)) as fake:
         for how in ways:
             leave(("127.0.0.1", fake.port), how)
             fake.until(lambda: not fake.engine.sequences)
-            fake.until(lambda: fake.counters.requests_in_flight == 0)
+            fake.until(lambda: fake.counters.requests_in_flight == 0 and fake.counters.sequences_in_flight == 0)
             fake.settle()
             assert fake.connections and fake.connections.count == 0, how
+            assert (fake.memory.held, fake.memory.leases) == (0, set()), how
         assert len(ways) == 40
         # What was still to be said was not made for nobody: most of them left before the end.
         assert len(fake.engine.aborted) > len(ways) / 2

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -67,9 +68,9 @@ def test_a_wrong_value_is_named_with_what_is_allowed(fields: dict, param: str, w
         (b'{"prompt": "a", "nobody": "\xc3"}', "not UTF-8"),
         (b'{"prompt": "\\ud800"}', "surrogate"),
         (b'{"prompt": "a", "nobody": "\\udfff"}', "surrogate"),
-        (b'{"prompt": ' + b"[" * 100_000, "nested too deeply"),
-        (b'{"prompt": "a", "nobody": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-        (b'{"prompt": "a", "tools": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "nested too deeply"),
+        (b'{"prompt": ' + b"[" * 20_000, "nested too deeply"),
+        (b'{"prompt": "a", "nobody": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "nested too deeply"),
+        (b'{"prompt": "a", "tools": ' + b'{"a":' * 12_000 + b"1" + b"}" * 12_001, "nested too deeply"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(body: bytes, words: str) -> None:
@@ -147,3 +148,52 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
     request = COMPLETION.parse(b'{"prompt": [[1.0, 2], [3e0]], "n": 2.0, "temperature": 1, "seed": 7.0}')
     assert (request.prompt, request.n, request.temperature, request.seed) == ([[1, 2], [3]], 2, 1.0, 7)
     assert refused(COMPLETION, b'{"prompt": [1.0], "n": 2.5}').param == "n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"prompt": "x", "max_tokens": 1.5, "x": %s}',
+        '{"prompt": "x", "max_tokens": 2.0, "x": %s}',
+        '{"prompt": %s, "max_tokens": 2.0}',
+        '{"prompt": "x", "logit_bias": %s}',
+        '{"prompt": "x", "best_of": %s}',
+        '{"prompt": "x", "stop": %s}',
+        '{"prompt": "x", "x": %s}',
+        "%s",
+    ],
+)
+@pytest.mark.parametrize("level", ["[]", '{"a":}'])
+def test_no_depth_is_too_much_to_be_told(body: str, level: str) -> None:
+    """Neither where a field is wrong, nor where a second look is taken because of a float."""
+    for depth in (100, 450, 500, 700, 990, 1000, 2000, 10_000):
+        nested = level[:-1] * depth + "1" + level[-1] * depth
+        with suppress(ApiError):
+            COMPLETION.parse((body % nested).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "allowed"),
+    [
+        (b'{"prompt": [' + b"[]," * 40_000 + b"[]]}", False),
+        (b'{"prompt": [' + b"1," * 600_000 + b"1]}", False),
+        (b'{"prompt": "x", "y": [' + b'"a",' * 200_000 + b"1]}", False),
+        (b'{"prompt": "x"' + b"".join(b',"%d":1' % number for number in range(40_000)) + b"}", False),
+        (b'{"prompt": "' + b"[a],{b}:" * 100_000 + b'"}', True),
+        (b'{"prompt": "' + b'\\"[1],' * 100_000 + b'"}', True),
+        (b'{"prompt": "' + b"\\\\" * 100_000 + b'", "x": [' + b"[]," * 40_000 + b"[]]}", False),
+        (b'{"prompt": [' + b"1," * 500_000 + b"1]}", True),
+    ],
+)
+def test_a_body_of_a_million_small_values_is_refused_before_it_is_read(body: bytes, allowed: bool) -> None:
+    """Inside of a text the same signs are text."""
+    if allowed:
+        COMPLETION.parse(body)
+    else:
+        assert refused(COMPLETION, body).code == "too_many_values"
+
+
+def test_what_is_refused_is_shown_by_its_beginning() -> None:
+    error = refused(COMPLETION, {"prompt": "x", "stop": [["a" * 1000] * 1000]})
+    assert len(error.message) < 250
+    assert error.message.startswith('stop[0]: got ["aaaaa')

@@ -1,5 +1,6 @@
 """Bad input and full servers, over a real socket: each gets OpenAI's error object, and the server goes on."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -77,8 +78,9 @@ def test_a_body_that_does_not_arrive_is_408(fake: FakeServer) -> None:
 def test_a_client_that_leaves_within_its_body_leaves_nothing(fake: FakeServer) -> None:
     with fake.connect() as connection:
         connection.sendall(HEAD + b'content-length: 100\r\n\r\n{"prompt"')
-        fake.until(lambda: fake.counters.requests_in_flight == 1)
-    fake.until(lambda: fake.counters.requests_in_flight == 0)
+        fake.until(lambda: fake.begun == 1)
+        assert fake.counters.requests_in_flight == 0
+    fake.until(lambda: fake.begun == 0)
 
 
 @pytest.mark.parametrize(
@@ -159,19 +161,53 @@ def test_tokenize_wants_exactly_one_thing(fake: FakeServer, body: dict) -> None:
 
 
 def test_over_the_admission_limit_is_503_and_says_when_to_come_back() -> None:
-    with serving(FakeEngine(running=False), max_num_queued_reqs=2) as fake:
+    """The limit is on sequences; the load, as in vLLM, is in requests."""
+    with serving(FakeEngine(running=False), max_num_queued_reqs=8) as fake:
         fake.counters.others = 1
         with fake.connect() as connection:
-            body = b'{"prompt": "a"}'
+            body = b'{"prompt": ["a", "b", "c"], "n": 2}'
             connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
-            fake.until(lambda: len(fake.engine.sequences) == 1)
-            assert fake.get("/load").json() == {"server_load": 2}
-            refused = fake.post("/v1/completions", {"prompt": "a"})
+            fake.until(lambda: len(fake.engine.sequences) == 6)
+            assert fake.get("/load").json() == {"server_load": 1}
+            assert fake.counters.sequences_in_flight == 6
+            refused = fake.post("/v1/completions", {"prompt": "a", "n": 2})
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-            assert "got 2 in flight, allowed are 2" in refused.json()["error"]["message"]
+            assert "got 2 more with 7 in flight, allowed are 8" in refused.json()["error"]["message"]
+            fake.counters.others = 2
+            for path, field in (("completions", {"prompt": "a"}), ("chat/completions", {"messages": []})):
+                assert fake.post(f"/v1/{path}", field).status_code == 503  # before its body is looked at
             assert fake.get("/health").status_code == 200
-        fake.until(lambda: fake.counters.requests_in_flight == 0)
+        fake.until(lambda: fake.counters.sequences_in_flight == 0 and fake.counters.requests_in_flight == 0)
         fake.call(fake.engine.resume)
+        assert fake.post("/v1/completions", {"prompt": "a"}).ok
+        assert 'vllm:admission_rejections_total{api_server="0",model_name="model"} 3.0' in fake.get("/metrics").text
+
+
+def test_a_request_that_is_more_than_the_whole_limit_is_400_and_says_what_to_do() -> None:
+    with serving(max_num_queued_reqs=31) as fake:
+        message = [{"role": "user", "content": "a"}]
+        for path, body in (
+            ("/v1/completions", {"prompt": ["a", "b"], "n": 16}),
+            ("/v1/completions", {"prompt": [[1]] * 32}),
+            ("/v1/chat/completions", {"messages": message, "n": 16}),
+        ):
+            answer = fake.post(path, body | {"max_tokens": 1})
+            if "messages" in body:
+                assert answer.status_code == 200
+                continue
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (400, "too_many_sequences")
+            assert (
+                "got 32 sequences, which is prompts times n, allowed are 31 (--max-num-queued-reqs)" in error["message"]
+            )
+        assert fake.counters.total_sequences() == 0
+
+
+def test_requests_without_their_body_take_no_room() -> None:
+    with serving(max_num_queued_reqs=1) as fake, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(fake.connect()).sendall(HEAD + b'content-length: 100\r\n\r\n{"prompt"')
+        fake.until(lambda: fake.begun == 4)
         assert fake.post("/v1/completions", {"prompt": "a"}).ok
 
 
@@ -209,6 +245,21 @@ def test_one_line_a_request(fake: FakeServer, caplog: pytest.LogCaptureFixture) 
     assert first.startswith("POST /v1/completions 200 ")
     assert first.endswith("tokens 4 in 3 out, named")
     assert second.startswith("GET /nowhere 404 ")
+
+
+def test_no_client_writes_lines_of_its_own_into_the_log(fake: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A path is shown as it came: decoded, it may hold line feeds and escape codes."""
+    paths = ["/nothing%0AFORGED", "/nothing%0D%0AFORGED%1B%5B2J%E2%80%AE", "/a%20200%200.1%20ms", "/" + "a" * 5000]
+    with caplog.at_level("INFO", "lab.api"):
+        for path in paths:
+            assert fake.get(path).status_code == 404
+        fake.post("/v1/completions", {"prompt": "a", "x\n\x1b[2J\u202e": 1})
+        fake.settle()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(paths) + 2
+    assert all(line.isprintable() and len(line) < 400 for line in lines)
+    assert [line.split()[1] for line in lines[:3]] == paths[:3]
+    assert all(line.split()[2] == "404" for line in lines[:4])
 
 
 class BrokenEngine(FakeEngine):

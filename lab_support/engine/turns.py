@@ -1,0 +1,102 @@
+"""Whose turn it is: sequences that wait, by the client's request that they came with (vLLM's "parent request").
+
+The next one is taken from the request that has fewest sequences running, and of several such requests from the one
+that came first. So a request for one sequence does not wait behind the thousand of another, and requests for one
+sequence each are served in the order in which they came. Numbers only; blocks and steps are `scheduler.py`'s.
+"""
+
+import heapq
+from collections.abc import Hashable, Iterator
+
+from lab_support.engine.request import Sequence
+
+
+class Parent:
+    """A client's request while any of its sequences is here. arrival: its place in the order of arrival."""
+
+    __slots__ = ("arrival", "key", "live", "running", "waiting")
+
+    def __init__(self, key: Hashable, arrival: int) -> None:
+        self.key = key
+        self.arrival = arrival
+        self.live = 0
+        self.running = 0
+        self.waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival; what was aborted leaves it when it is met
+
+    def first(self) -> Sequence | None:
+        """The oldest of its sequences that wait."""
+        while self.waiting and self.waiting[0][1].ended:
+            heapq.heappop(self.waiting)
+        return self.waiting[0][1] if self.waiting else None
+
+
+class Turns:
+    """All sequences that wait, and how many of each request run. A sequence `join`s, then it waits or runs."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Hashable, Parent] = {}
+        self._queued: dict[Parent, None] = {}  # those with sequences that wait
+        self._arrivals = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many sequences wait."""
+        return self._count
+
+    def join(self, sequence: Sequence, parent: Hashable) -> None:
+        """A new sequence, which waits."""
+        self._arrivals += 1
+        if parent not in self._parents:
+            self._parents[parent] = Parent(parent, self._arrivals)
+        sequence.arrival = self._arrivals
+        sequence.parent = self._parents[parent]
+        sequence.parent.live += 1
+        self._queue(sequence)
+
+    def next(self) -> Sequence | None:
+        """The sequence whose turn it is."""
+        parent = min(self._queued, key=_turn, default=None)
+        return parent.first() if parent else None
+
+    def unserved(self) -> Iterator[Sequence]:
+        """The first sequence of each request that has none running, in the order in which they came."""
+        for parent in sorted((each for each in self._queued if not each.running), key=_turn):
+            if sequence := parent.first():
+                yield sequence
+
+    def start(self, sequence: Sequence) -> None:
+        """It has waited and runs now. It is the `first` of its request."""
+        parent = sequence.parent
+        heapq.heappop(parent.waiting)
+        parent.running += 1
+        self._dequeued(parent)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """It has run and waits again, in its old place."""
+        sequence.parent.running -= 1
+        self._queue(sequence)
+
+    def leave(self, sequence: Sequence, ran: bool) -> None:
+        """It has ended, or nobody wants it any more. `ended` is set by now."""
+        parent = sequence.parent
+        parent.live -= 1
+        if ran:
+            parent.running -= 1
+        else:
+            self._dequeued(parent)
+        if not parent.live:
+            del self._parents[parent.key]
+
+    def _queue(self, sequence: Sequence) -> None:
+        heapq.heappush(sequence.parent.waiting, (sequence.arrival, sequence))
+        self._queued[sequence.parent] = None
+        self._count += 1
+
+    def _dequeued(self, parent: Parent) -> None:
+        self._count -= 1
+        if not parent.first():
+            del self._queued[parent]
+
+
+def _turn(parent: Parent) -> tuple[int, int]:
+    return parent.running, parent.arrival

@@ -1,0 +1,98 @@
+"""Chat templates that loop or grow: each ends with a sentence, in its time, and the server serves meanwhile."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from lab_support.config import MODEL_IN_THE_BOX
+from lab_support.frontend.chat_template import ChatTemplate, ChatTemplateError, ChatTemplateSlow
+from lab_support.frontend.template_limits import MOST_GROWTH
+from tests.frontend.serving import serving
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ENDLESS,
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{{ lipsum(n=100000) }}",
+    ],
+)
+def test_a_template_that_takes_too_long_is_stopped(source: str) -> None:
+    with pytest.raises(ChatTemplateSlow, match=r"more than 0\.2 s"):
+        ChatTemplate(source, {}).render(MESSAGES, seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set ns = namespace(x='12345678') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set x %}{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}{% endset %}",
+        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ 'a' * 1000000000 }}",
+        "{% set n = 1000000000 %}{{ [n] * n }}",
+        "{% set n = 100000 %}{{ n ** n }}",
+        "{{ 'a'|center(1000000000) }}",
+        "{{ 'a'|indent(width=1000000000) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%1000000000d'|format(1) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ 'a'.ljust(1000000000) }}",
+        "{{ ('a' * 999999)|replace('a', 'b' * 999999) }}",
+        "{{ range(99999)|list|join('a' * 999999) }}",
+        "{{ ('a' * 999999).join(range(99999)|list) }}",
+        "{{ messages|tojson(indent=1000000000) }}",
+    ],
+)
+def test_a_template_that_grows_is_stopped_while_it_is_small(source: str) -> None:
+    before = peak_memory()
+    with pytest.raises(ChatTemplateError):
+        ChatTemplate(source, {}).render(MESSAGES)
+    assert peak_memory() - before < 5 * MOST_GROWTH
+
+
+def peak_memory() -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def test_what_templates_do_is_still_done() -> None:
+    source = (
+        "{% for m in messages %}{{ loop.index }} {{ m.role|upper }}: {{ m.content|trim }}\n{% endfor %}"
+        "{{ '-' * 10 }}{{ '%03d' % 7 }}{{ '{:>4}'.format('x') }}{{ ['a', 'b']|join(', ') }}"
+        "{{ 'abc'.replace('b', 'x') }}"
+    )
+    assert ChatTemplate(source, {}).render(MESSAGES) == "1 USER: hi\n----------007   xa, baxc"
+
+
+def test_a_long_conversation_is_no_growth() -> None:
+    messages = [{"role": "user", "content": "x" * 1_000_000}] * 4
+    source = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    assert len(ChatTemplate(source, {}).render(messages)) == 4 * 1_000_002
+
+
+def test_the_server_serves_while_a_template_loops(tmp_path: Path) -> None:
+    """The event loop is free: /health is answered many times before the chat is refused."""
+    for file in ("config.json", "tokenizer.json"):
+        (tmp_path / file).symlink_to(MODEL_IN_THE_BOX / file)
+    (tmp_path / "chat_template.jinja").write_text(ENDLESS)
+    with serving(model=tmp_path) as fake, fake.connect() as chat:
+        body = b'{"messages": [{"role": "user", "content": "hi"}]}'
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        chat.sendall(head % len(body) + body)
+        fake.until(lambda: fake.begun == 1)
+        answers = 0
+        while fake.begun and answers < 1000:
+            started = time.monotonic()
+            assert fake.get("/health").ok
+            assert time.monotonic() - started < 1
+            answers += 1
+        assert answers > 10
+        assert b" 400 " in chat.recv(65536)

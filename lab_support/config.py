@@ -84,8 +84,8 @@ class ServerConfig:
     )
     api_key: str | None = flag(
         None,
-        "demand `Authorization: Bearer KEY` everywhere but on /health, /ping, / and /docs; other users of this machine can "
-        "read it in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, hide it",
+        "demand `Authorization: Bearer KEY` everywhere but on /health, /ping, / and /docs; other users can read "
+        "it in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, hide it",
     )
     api_key_file: str | None = flag(None, "file that holds the key; white space at its ends does not count")
     allowed_origins: tuple[str, ...] = flag(

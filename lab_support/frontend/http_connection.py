@@ -48,6 +48,8 @@ class HttpConnection(GuardedProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        if self._in_head:  # it is read again, without its offer
+            return
         self.cycle.scope[CUT_OFF] = self.cut_off  # type: ignore[literal-required]
         if not self.pipeline:
             self._begun = self.cycle

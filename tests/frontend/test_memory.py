@@ -16,7 +16,7 @@ from tests.frontend.serving import FakeServer, serving
 from tests.frontend.test_hang_ups import ask, read_all
 
 MIB = 1024 * 1024
-HEAD = "POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n"
+HEAD = "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 
 
 def empty(fake: FakeServer) -> bool:
@@ -86,7 +86,7 @@ def test_of_bodies_that_announce_no_length_the_largest_gives_up_for_a_smaller_on
     def chunk(connection: socket.socket, size: int) -> None:
         connection.sendall(b"%x\r\n" % size + b"a" * size + b"\r\n")
 
-    head = b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /tokenize HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     with small.connect() as large, small.connect() as middle, small.connect() as little:
         for connection, size, held in ((large, 2_500_000, 2_500_000), (middle, 1_500_000, 4_000_000)):
             connection.sendall(head)

@@ -162,7 +162,9 @@ class TestInChromium:
             opened.await_text("model", "2048 tokens")
             opened.page.fill("#most", "2047")
             opened.page.click("#tell")
-            refused = opened.fake.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 2047})
+            refused = opened.fake.post(
+                "/v1/completions", {"prompt": PROMPT, "max_tokens": 2047}, headers={"connection": "close"}
+            )
             opened.await_text("error", "400")
             assert opened.text("error") == f"400: {refused.json()['error']['message']}"
             assert opened.text("served-by") == "api-0"

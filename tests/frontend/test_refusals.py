@@ -200,7 +200,7 @@ def test_a_request_that_is_more_than_the_whole_limit_is_400_and_says_what_to_do(
             assert (
                 "got 32 sequences, which is prompts times n, allowed are 31 (--max-num-queued-reqs)" in error["message"]
             )
-        assert fake.counters.total_sequences() == 0
+        fake.until(lambda: fake.counters.total_sequences() == 0)
 
 
 def test_requests_without_their_body_take_no_room() -> None:

@@ -85,7 +85,8 @@ def test_the_server_serves_while_a_template_loops(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(ENDLESS)
     with serving(model=tmp_path) as fake, fake.connect() as chat:
         body = b'{"messages": [{"role": "user", "content": "hi"}]}'
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        fields = b"host: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\n" + fields
         chat.sendall(head % len(body) + body)
         fake.until(lambda: fake.begun == 1)
         answers = 0

@@ -4,6 +4,7 @@ Used by tests/frontend/test_hang_ups.py, tests/test_departures.py and tests/proo
 """
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections import Counter
@@ -103,12 +105,21 @@ class Client:
     def _wait_for_moment(self) -> None:
         tokens = self._how.tokens
         events = {"at the first token": 1, "in mid-stream": tokens // 2, "slow": tokens // 3}
-        if self._how.moment == "at the last":
+        if self._how.moment == "unread":
+            self._wait_for_full_buffer()
+        elif self._how.moment == "at the last":
             self._read_until(lambda got: b'"finish_reason":"length"' in got)
         elif self._how.moment in events:
             least = events[self._how.moment]
             size = 64 if self._how.moment == "slow" else 65536
             self._read_until(lambda got: got.count(b"data: ") >= least, size)
+
+    def _wait_for_full_buffer(self) -> None:
+        """Until the kernel holds for us about what it will hold: the rest waits in the server."""
+        waiting = 0
+        while waiting < RECEIVE_BUFFER // 2:
+            assert self._socket.recv(1, socket.MSG_PEEK), "the server closed before it had said much"
+            waiting = struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
 
     def _read_until(self, enough: Callable[[bytes], bool], size: int = 65536) -> None:
         got = b""

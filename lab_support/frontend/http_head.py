@@ -295,7 +295,7 @@ class Unchunked:
             data = data.replace(self._FIELD, b"", 1)
         elif self._chunked:
             size, _, rest = data.partition(b"\r\n")
-            data = rest[: int(size, 16)]
+            data = rest[: int(size or b"0", 16)]
         self._transport.write(data)
 
 

@@ -14,7 +14,6 @@ class OpenConnections:
         self._accepting = False
         self._open: set[object] = set()
         self.on_closed: Callable[[], None] = lambda: None
-        self.make_room: Callable[[], None] = lambda: None  # asks to end some that nobody needs
 
     @property
     def count(self) -> int:

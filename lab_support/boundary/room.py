@@ -14,8 +14,6 @@ import socket
 import time
 from collections.abc import Callable
 
-from lab_support.boundary.open_connections import OpenConnections
-
 log = logging.getLogger("lab.room")
 
 RESERVE = 8  # descriptors of an API server that no connection gets: its metrics and its log have files to open
@@ -114,13 +112,13 @@ class Room:
     def __init__(
         self,
         descriptor: int,
-        connections: OpenConnections,
+        accepting: Callable[[bool], None],
         shut: Callable[[], None],
         reopen: Callable[[], None],
     ) -> None:
         demand_room(descriptor)
         self._descriptor = descriptor
-        self._connections = connections
+        self._accepting = accepting
         self._shut = shut
         self._reopen = reopen
         self._shortage = Shortage()
@@ -143,9 +141,8 @@ class Room:
         if not self.is_shut:
             self._shortage.tell(why)
             self._look_later()
-            self._connections.accepting(False)
+            self._accepting(False)
             self._shut()
-            self._connections.make_room()
 
     def on_closed(self) -> None:
         """A connection has ended; the event loop closes its descriptor after it has said so."""
@@ -168,8 +165,7 @@ class Room:
             return
         if has_room(self._descriptor):
             self.close()
-            self._connections.accepting(True)
+            self._accepting(True)
             self._reopen()
         else:
             self._look_later()
-            self._connections.make_room()

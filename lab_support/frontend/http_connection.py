@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FIN = "FIN: closed or half closed"
 RESET = "connection reset"
 TAKES_NOTHING = "it took nothing of its answer"
-MADE_WAY = "its request was not whole, and others had no room"
 
 
 class HttpConnection(GuardedProtocol):

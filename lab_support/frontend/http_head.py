@@ -158,7 +158,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # `HttpParserUpgrade` comes next
         super().on_headers_complete()
-        self._body_since = self._head_since or 0.0
         self._in_head, self._head_since, self._idle_bytes = False, None, 0
         if version == "1.0":
             self.cycle.transport = cast(asyncio.Transport, Unchunked(self.transport))
@@ -211,7 +210,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self._say_last()
 
     def on_response_complete(self) -> None:
-        self._answered_at = self.loop.time()
         if not self.pipeline:
             self._waiting_bytes = 0
         super().on_response_complete()
@@ -220,7 +218,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._ending and not self._unanswered():
             self._say_last()
         elif not self._in_head and self.cycle.response_complete:
-            self._unasked_since = self._answered_at
+            self._unasked_since = self.loop.time()
 
     def _say_last(self) -> None:
         self._unset_keepalive_if_required()
@@ -247,14 +245,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(ApiError(408, message, None, "head_timeout"))
         else:
             self.transport.close()  # it never said a word, so there is nothing to answer
-
-    @property
-    def waits_for_client_since(self) -> float | None:
-        """Since when nothing goes on here but for its client: idle, silent, a head or a body that is not whole."""
-        unanswered = self._unanswered()
-        if not unanswered:
-            return self._head_since or self._answered_at
-        return self._body_since if len(unanswered) == 1 and self.cycle.more_body else None
 
     def _unanswered(self) -> list[Any]:
         """Requests on this connection whose answers are not whole, oldest first."""

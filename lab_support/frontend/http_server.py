@@ -21,14 +21,13 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 from typing import cast
 
 import uvicorn
 
 from lab_support.boundary.accept import Acceptor
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.frontend.http_connection import MADE_WAY, TAKES_NOTHING, HttpConnection
+from lab_support.frontend.http_connection import TAKES_NOTHING, HttpConnection
 from lab_support.frontend.middleware import Served
 
 log = logging.getLogger("lab.api")
@@ -68,7 +67,6 @@ class HttpServer(uvicorn.Server):
         self._on_started = on_started
         self.patience = PATIENCE
         self._retiring = False
-        connections.make_room = self._make_room
 
     async def run_to_end(self) -> None:
         """Returns when the last connection is closed, after `should_exit` was set or `retire` called."""
@@ -113,13 +111,6 @@ class HttpServer(uvicorn.Server):
         for connection in self._open():
             if not connection.answering:
                 connection.transport.close()
-
-    def _make_room(self) -> None:
-        """There is no descriptor for the next connection: those that have made us wait longest for a request end."""
-        waiting = [(since, connection) for connection in self._open() if (since := connection.waits_for_client_since)]
-        waiting.sort(key=itemgetter(0))
-        for _, connection in waiting[: max(1, len(waiting) // 4)]:
-            connection.cut_off(MADE_WAY)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, ten times a second. True: end."""

@@ -30,7 +30,7 @@ class Answer(Protocol):
 class Choice:
     """Choice `index` of an answer. Set `submitted` and `meter` when it is submitted, before any token can come.
 
-    min_tokens: before that many tokens no stop string counts. arrived_at: `time.monotonic()` of its request.
+    min_tokens: no stop string counts that ends within so many tokens. arrived_at: `time.monotonic()` of its request.
     """
 
     __slots__ = (
@@ -125,8 +125,7 @@ class Choice:
         return self._detokenizer.push(ids) + self._detokenizer.finish()
 
     def _up_to_stop(self, stops: StopStrings, text: str) -> str:
-        if self.tokens > self._min_tokens:
-            text = stops.push(text)
+        text = stops.push(text, self.tokens <= self._min_tokens)
         if stops.matched is not None:
             if self.finish is None:
                 self._abort(self.submitted)

@@ -5,26 +5,34 @@ Text is let through as soon as it can't be the beginning of a stop string any mo
 
 
 class StopStrings:
-    """Looks for the earliest of `stops` in one sequence's text. `matched` is set once, when one was found."""
+    """Looks for the earliest of `stops` in one sequence's text. `matched` is set once, when one was found.
 
-    __slots__ = ("_held", "_include", "_stops", "matched")
+    A stop string counts if its last character does: some of the text may be protected (`min_tokens`), and one that
+    begins there and ends behind it is found.
+    """
+
+    __slots__ = ("_held", "_include", "_protected", "_stops", "matched")
 
     def __init__(self, stops: tuple[str, ...], include: bool = False) -> None:
         self._stops = stops
         self._include = include
         self._held = ""
+        self._protected = 0  # characters of what is held
         self.matched: str | None = None
 
-    def push(self, piece: str) -> str:
+    def push(self, piece: str, protected: bool = False) -> str:
         """The text that may be shown now. When `matched` is set after it, that was the last of it."""
         text = self._held + piece
+        if protected:
+            self._protected = len(text)
         end = self._find(text)
         if end is not None:
             self._held = ""
             return text[:end]
-        keep = self._possible_beginning(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        shown = len(text) - self._possible_beginning(text)
+        self._held = text[shown:]
+        self._protected = max(0, self._protected - shown)
+        return text[:shown]
 
     def flush(self) -> str:
         """What was held back, once no more text will come."""
@@ -32,11 +40,15 @@ class StopStrings:
         return held
 
     def _find(self, text: str) -> int | None:
-        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop, self._earliest(stop))) >= 0]
         if not found:
             return None
         at, self.matched = min(found)
         return at + len(self.matched) if self._include else at
+
+    def _earliest(self, stop: str) -> int:
+        """Where it may begin and not end within what is protected."""
+        return max(0, self._protected - len(stop) + 1)
 
     def _possible_beginning(self, text: str) -> int:
         """Length of the longest end of `text` that a stop string begins with."""

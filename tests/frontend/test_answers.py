@@ -171,6 +171,17 @@ def test_no_stop_string_counts_before_min_tokens(fake: FakeServer, tokenizer: To
     assert fake.post("/v1/completions", request).json()["choices"][0]["text"] == "aa"
 
 
+@pytest.mark.parametrize(("least", "expected"), [(0, "a"), (2, "a"), (3, "abcd")])
+def test_a_stop_string_may_begin_within_min_tokens(
+    fake: FakeServer, tokenizer: Tokenizer, least: int, expected: str
+) -> None:
+    request = {"prompt": [tokenizer.encode(each)[0] for each in "abcd"], "max_tokens": 4, "stop": "bc"}
+    request["min_tokens"] = least
+    *parsed, _ = events(fake.post("/v1/completions", request | {"stream": True}).text)
+    for choice in (fake.post("/v1/completions", request).json()["choices"][0], {"text": streamed_text(parsed)}):
+        assert choice["text"] == expected
+
+
 def test_logprobs_of_a_completion(fake: FakeServer, tokenizer: Tokenizer) -> None:
     prompt = tokenizer.encode(PROMPT)
     request = {"prompt": prompt, "max_tokens": len(prompt), "logprobs": 2}

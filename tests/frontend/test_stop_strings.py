@@ -54,3 +54,30 @@ def test_only_what_may_be_a_beginning_is_held_back() -> None:
     assert stops.push("x") == "Ex"
     assert stops.push("EEN") == "E"
     assert stops.flush() == "EN"
+
+
+@pytest.mark.parametrize(
+    ("protected", "text", "expected"),
+    [
+        ("one E", "ND two", "one "),
+        ("one EN", "D two", "one "),
+        ("one END", " two", "one END two"),
+        ("one END", " two END three", "one END two "),
+        ("ENDEN", "D", "END"),
+        ("", "END", ""),
+    ],
+)
+def test_a_stop_string_counts_if_it_ends_behind_what_is_protected(protected: str, text: str, expected: str) -> None:
+    for first in splits(protected) if protected else [[]]:
+        for then in splits(text):
+            search = StopStrings(("END",))
+            before = "".join(search.push(piece, protected=True) for piece in first)
+            assert search.matched is None
+            assert before + shown(search, then) == expected, (first, then)
+
+
+def test_a_stop_string_within_another_that_may_begin_is_protected_too() -> None:
+    search = StopStrings(("b", "abc"))
+    assert search.push("ab", protected=True) == ""
+    assert shown(search, ["x"]) == "abx"
+    assert search.matched is None

@@ -4,6 +4,7 @@ An event of a stream is constant bytes around one JSON string; everything that d
 encoded once a request. Pure functions of their arguments: nothing here sends, and nothing keeps time.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from lab_support.frontend.openai_api import (
     TopLogprob,
     Usage,
 )
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.speller import Spelled, Speller
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
@@ -79,7 +80,8 @@ class AnswerFormat(Protocol):
     def event_parts(self, index: int, with_usage: bool) -> "EventParts": ...
     def usage_event(self, usage: Usage) -> bytes: ...
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> Logprobs: ...
+    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool) -> Logprobs:
+        """`last`: the choice's text ends with these tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +141,24 @@ class CompletionFormat:
         return encode(Completion(heading.id, "text_completion", heading.created, heading.model, made, usage))
 
     def logprobs(
-        self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int
+        self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool
     ) -> CompletionLogprobs:
-        """`offset`: characters of the choice's tokens before these."""
         made = CompletionLogprobs([], [], [], [])
-        for token_id, entry in zip(ids, entries, strict=True):
-            token = tokenizer.token_text(token_id)
-            made.text_offset.append(offset)
-            made.tokens.append(token)
-            made.token_logprobs.append(_finite(entry.logprob))
-            made.top_logprobs.append(
-                {tokenizer.token_text(i): _finite(p) for i, p in reversed(entry.top)} | {token: _finite(entry.logprob)}
-            )
-            offset += len(token)
+        for token, logprob, top in _spelled(ids, entries, speller, last):
+            made.text_offset.append(token.offset)
+            made.tokens.append(token.text)
+            made.token_logprobs.append(logprob)
+            made.top_logprobs.append(_by_text(token, logprob, top))
         return made
+
+
+def _by_text(token: Spelled, logprob: float, top: "list[_Alternative]") -> dict[str, float]:
+    """An object can't hold two tokens of one text: the less likely ones are `token_id:N`, as vLLM spells an id."""
+    texts: dict[str, float] = {token.text: logprob}
+    for token_id, other, each in top:
+        if other is not token:
+            texts[other.text if other.text not in texts else f"token_id:{token_id}"] = each
+    return texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +183,30 @@ class ChatFormat:
         heading = self.heading
         return encode(ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage))
 
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> ChatLogprobs:
-        def named(token_id: int, logprob: float) -> tuple[str, float, list[int]]:
-            return tokenizer.token_text(token_id), _finite(logprob), list(tokenizer.token_bytes(token_id))
-
+    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool) -> ChatLogprobs:
         return ChatLogprobs(
             [
-                TokenLogprob(*named(token_id, entry.logprob), [TopLogprob(*named(i, p)) for i, p in entry.top])
-                for token_id, entry in zip(ids, entries, strict=True)
+                TokenLogprob(token.text, logprob, list(token.data), [_top(other, each) for _, other, each in top])
+                for token, logprob, top in _spelled(ids, entries, speller, last)
             ]
         )
+
+
+def _top(token: Spelled, logprob: float) -> TopLogprob:
+    return TopLogprob(token.text, logprob, list(token.data))
+
+
+_Alternative = tuple[int, Spelled, float]
+
+
+def _spelled(
+    ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool
+) -> Iterator[tuple[Spelled, float, list[_Alternative]]]:
+    """Each token with its log-probability and the likeliest tokens in its place; it may be one of them itself."""
+    for number, (token_id, entry) in enumerate(zip(ids, entries, strict=True), 1):
+        others = {other: speller.peek(other) for other, _ in entry.top if other != token_id}
+        token = others[token_id] = speller.push(token_id, last and number == len(ids))
+        yield token, _finite(entry.logprob), [(other, others[other], _finite(each)) for other, each in entry.top]
 
 
 def _finite(logprob: float) -> float:

@@ -5,52 +5,27 @@ microsecond; with any other tokenizer the `tokenizers` library decodes the last 
 """
 
 from codecs import utf_8_decode
+from collections.abc import Container
 from typing import Protocol
 
 import tokenizers
+
+from lab_support.frontend.token_bytes import ShownBytes
 
 MOST_HELD = 8  # tokens: a character has at most 4 bytes, so that more can't become one
 
 
 class Detokenizer(Protocol):
-    """The text of one sequence. `push` returns the characters that are complete; `finish` what is left."""
+    """The text of one sequence. `push` returns the characters that are complete; `finish` what is left.
+
+    peek: what `push` would return for one more token.
+    """
 
     def push(self, token_ids: list[int]) -> str: ...
 
+    def peek(self, token_id: int) -> str: ...
+
     def finish(self) -> str: ...
-
-
-class TokenBytes(dict[int, bytes]):
-    """id → the bytes of that token; filled as ids are met, so that a large vocabulary costs nothing at start.
-
-    Special tokens and ids beyond the vocabulary are no bytes: they are not shown.
-    """
-
-    def __init__(self, tokenizer: tokenizers.Tokenizer, special_ids: frozenset[int]) -> None:
-        self._tokenizer = tokenizer
-        self._special_ids = special_ids
-        self._byte_of = byte_level_alphabet()
-
-    def __missing__(self, token_id: int) -> bytes:
-        self[token_id] = piece = b"" if token_id in self._special_ids else self.spell(token_id)
-        return piece
-
-    def spell(self, token_id: int) -> bytes:
-        """The bytes of any token, special ones too; none beyond the vocabulary."""
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None:
-            return b""
-        try:
-            return bytes([self._byte_of[character] for character in token])
-        except KeyError:  # an added token is written as itself and not in the alphabet of bytes
-            return token.encode()
-
-
-def byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet, which byte-level tokenizers share: one printable character for each of the 256 bytes."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 class ByteDetokenizer:
@@ -58,7 +33,7 @@ class ByteDetokenizer:
 
     __slots__ = ("_rest", "_table")
 
-    def __init__(self, table: TokenBytes) -> None:
+    def __init__(self, table: ShownBytes) -> None:
         self._table = table
         self._rest = b""
 
@@ -70,6 +45,9 @@ class ByteDetokenizer:
         text, used = utf_8_decode(data, "replace", False)
         self._rest = data[used:] if used != len(data) else b""
         return text
+
+    def peek(self, token_id: int) -> str:
+        return utf_8_decode(self._rest + self._table[token_id], "replace", False)[0]
 
     def finish(self) -> str:
         text, _ = utf_8_decode(self._rest, "replace", True)
@@ -85,10 +63,11 @@ class LibraryDetokenizer:
     byte fallback does with bytes that are no UTF-8. There, and only there, decoding all at once would differ.
     """
 
-    __slots__ = ("_shown", "_tokenizer", "_window")
+    __slots__ = ("_shown", "_special", "_tokenizer", "_window")
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, special: Container[int]) -> None:
         self._tokenizer = tokenizer
+        self._special = special
         self._window: list[int] = []
         self._shown = 0  # tokens of the window whose text is out
 
@@ -96,13 +75,22 @@ class LibraryDetokenizer:
         return "".join([self._push(token_id) for token_id in token_ids])
 
     def _push(self, token_id: int) -> str:
-        self._window.append(token_id)
-        added = self._added()
-        held = len(self._window) - self._shown
-        if not added or (added.endswith("\ufffd") and held <= MOST_HELD):
+        if token_id in self._special:
             return ""
-        self._window = self._window[self._shown :]
-        self._shown = held
+        self._window.append(token_id)
+        added = self._complete()
+        if added:
+            held = len(self._window) - self._shown
+            self._window = self._window[self._shown :]
+            self._shown = held
+        return added
+
+    def peek(self, token_id: int) -> str:
+        if token_id in self._special:
+            return ""
+        self._window.append(token_id)
+        added = self._complete()
+        self._window.pop()
         return added
 
     def finish(self) -> str:
@@ -110,6 +98,11 @@ class LibraryDetokenizer:
         self._shown = len(self._window)
         return added
 
+    def _complete(self) -> str:
+        """What the tokens held have added, unless it may end within a character."""
+        added = self._added()
+        return "" if added.endswith("\ufffd") and len(self._window) - self._shown <= MOST_HELD else added
+
     def _added(self) -> str:
-        before = self._tokenizer.decode(self._window[: self._shown], skip_special_tokens=True)
-        return self._tokenizer.decode(self._window, skip_special_tokens=True)[len(before) :]
+        before = self._tokenizer.decode(self._window[: self._shown])
+        return self._tokenizer.decode(self._window)[len(before) :]

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
 from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import MOST_PROMPTS, ChatMessage, CompletionRequest
+from lab_support.frontend.speller import spell
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
 
 T = TypeVar("T")
@@ -84,8 +86,8 @@ class PromptReader:
         return await self._for_ids(self._tokenizer.decode, token_ids)
 
     async def token_texts(self, token_ids: list[int]) -> list[str]:
-        """The text of each id by itself."""
-        return await self._for_ids(self._tokenizer.token_texts, token_ids)
+        """The text of each id; joined, they are the text of all, special tokens too."""
+        return await self._for_ids(partial(spell, self._tokenizer), token_ids)
 
     async def _for_ids(self, function: Callable[[list[int]], T], token_ids: list[int]) -> T:
         if len(token_ids) <= CHARACTERS_AT_ONCE:

@@ -12,6 +12,7 @@ from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import EVENT_STREAM, JSON, CallbackWriter, Headers
+from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
 
 _encode_text = msgspec.json.encode
@@ -27,14 +28,12 @@ class EventStream:
         "_begun",
         "_echoed",
         "_format",
-        "_offsets",
         "_open",
         "_parts",
         "_plain",
         "_prompt_tokens",
-        "_tokenizer",
+        "_spellers",
         "_usage",
-        "_with_logprobs",
         "_writer",
         "completion_tokens",
         "failed",
@@ -53,16 +52,14 @@ class EventStream:
     ) -> None:
         self._writer = writer
         self._format = format
-        self._tokenizer = tokenizer
         self._echoed = echoed
         self._prompt_tokens = prompt_tokens
-        self._with_logprobs = with_logprobs
         self._usage = with_usage
         self._open = len(echoed)
         self._parts: list[EventParts] = [format.event_parts(index, with_usage) for index in range(len(echoed))]
         self._begun = [False] * len(echoed)  # by choice: its first event is out
         self._plain = [False] * len(echoed)  # and all that follow it but the last have text alone
-        self._offsets = [len(text) for text in echoed]
+        self._spellers = [Speller(tokenizer, len(text)) for text in echoed] if with_logprobs else None
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False
@@ -89,7 +86,7 @@ class EventStream:
             self._writer.end(error.body())
 
     def _on_unusual_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
-        if not text and finish is None and not self._with_logprobs:
+        if not text and finish is None and self._spellers is None:
             return
         event = self._event(choice.index, text, tokens, finish)
         if finish is not None:
@@ -106,10 +103,10 @@ class EventStream:
         echoed, self._echoed[index] = self._echoed[index], ""
         first, self._begun[index] = not self._begun[index], True
         logprobs = None
-        if self._with_logprobs and tokens.logprobs:
-            logprobs = self._format.logprobs(tokens.token_ids, tokens.logprobs, self._tokenizer, self._offsets[index])
-            self._offsets[index] += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
-        self._plain[index] = not self._with_logprobs
+        if self._spellers is not None and tokens.logprobs:
+            ended = finish is not None
+            logprobs = self._format.logprobs(tokens.token_ids, tokens.logprobs, self._spellers[index], ended)
+        self._plain[index] = self._spellers is None
         return self._parts[index].event(first, echoed + text, logprobs, finish)
 
     def _ending(self) -> bytes:

@@ -3,23 +3,21 @@
 Not `transformers`, whose AutoTokenizer costs an API server 1.7 s and 220 MB to import.
 """
 
-import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import tokenizers
+from tokenizers import AddedToken
 from tokenizers.decoders import ByteLevel
 
-from lab_support.config import ConfigError
 from lab_support.frontend.chat_template import ChatTemplate
-from lab_support.frontend.detokenizer import ByteDetokenizer, Detokenizer, LibraryDetokenizer, TokenBytes
+from lab_support.frontend.detokenizer import ByteDetokenizer, Detokenizer, LibraryDetokenizer
+from lab_support.frontend.token_bytes import ByteLevelBytes, LibraryBytes, ShownBytes, TokenBytes
+from lab_support.frontend.tokenizer_class import tokenizer_class
+from lab_support.frontend.tokenizer_files import TokenizerError, TokenizerFiles, read_json
 
 CHARACTERS_AT_ONCE = 4096
 CUT_TOKENS = 64  # a cut through a word can make more tokens of its first half than the whole word has
-
-
-class TokenizerError(ConfigError):
-    """The folder's tokenizer can't be used. The text names the file and what is wrong."""
 
 
 class HasPath(Protocol):
@@ -37,13 +35,14 @@ class Tokenizer:
         inner.no_padding()
         self.chat_template = chat_template
         self._inner = inner
-        added = inner.get_added_tokens_decoder()
-        self._table = TokenBytes(inner, frozenset(i for i, token in added.items() if token.special))
+        self._special = {i: token.content for i, token in inner.get_added_tokens_decoder().items() if token.special}
         self.byte_level = isinstance(inner.decoder, ByteLevel)
+        self._bytes: TokenBytes = ByteLevelBytes(inner) if self.byte_level else LibraryBytes(inner)
+        self._shown = ShownBytes(self._bytes, frozenset(self._special))
 
     @classmethod
     def open(cls, folder: HasPath) -> "Tokenizer":
-        """Read tokenizer.json (needed), tokenizer_config.json and chat_template.jinja. Raises `TokenizerError`."""
+        """Read tokenizer.json (needed) and the files beside it. Raises `TokenizerError`."""
         path = folder.path / "tokenizer.json"
         try:
             inner = tokenizers.Tokenizer.from_buffer(path.read_bytes())
@@ -51,7 +50,12 @@ class Tokenizer:
             raise TokenizerError(f"{path}: {error.strerror}; a model folder needs a tokenizer.json") from error
         except ValueError as error:
             raise TokenizerError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from error
-        return cls(inner, _chat_template(folder.path))
+        config = read_json(folder.path / "tokenizer_config.json")
+        kind = tokenizer_class(inner, config, read_json(folder.path / "config.json"))
+        kind.remake(inner, config)
+        files = TokenizerFiles.read(folder.path, kind.roles, {token.content for token in _added(inner)})
+        _complete(inner, files)
+        return cls(inner, ChatTemplate(files.chat_template, files.roles))
 
     @property
     def vocabulary_size(self) -> int:
@@ -87,49 +91,30 @@ class Tokenizer:
 
     def detokenizer(self) -> Detokenizer:
         """A new incremental detokenizer, for one sequence."""
-        return ByteDetokenizer(self._table) if self.byte_level else LibraryDetokenizer(self._inner)
+        return ByteDetokenizer(self._shown) if self.byte_level else LibraryDetokenizer(self._inner, self._special)
+
+    def special_text(self, token_id: int) -> str | None:
+        """The text of a special token, which no answer shows; None for any other token."""
+        return self._special.get(token_id)
 
     def token_text(self, token_id: int) -> str:
         """One token by itself, special tokens too; U+FFFD where it is no whole character."""
         return self.token_bytes(token_id).decode(errors="replace")
 
-    def token_texts(self, token_ids: list[int]) -> list[str]:
-        """`token_text` of each."""
-        texts = {token_id: self.token_text(token_id) for token_id in set(token_ids)}
-        return [texts[token_id] for token_id in token_ids]
-
     def token_bytes(self, token_id: int) -> bytes:
-        if self.byte_level:
-            return self._table.spell(token_id)
-        return self._inner.decode([token_id], skip_special_tokens=False).encode()
+        """One token as it stands within a text, with the space that it may begin with; none beyond the vocabulary."""
+        return self._bytes[token_id]
 
 
-def _chat_template(path: Path) -> ChatTemplate:
-    config = _read_json(path / "tokenizer_config.json")
-    own_file = path / "chat_template.jinja"
-    source = _read_text(own_file) if own_file.exists() else config.get("chat_template")
-    if isinstance(source, list):  # several by name
-        source = next((each["template"] for each in source if each.get("name") == "default"), None)
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return ChatTemplate(source, {name: _content(config[name]) for name in names if config.get(name)})
+def _added(inner: tokenizers.Tokenizer) -> list[AddedToken]:
+    return list(inner.get_added_tokens_decoder().values())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise TokenizerError(f"{path}: not JSON: {error}") from error
-    return config if isinstance(config, dict) else {}
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path}: got text that is not UTF-8 ({error}); download the file again") from error
-
-
-def _content(token: str | dict[str, str]) -> str:
-    return token["content"] if isinstance(token, dict) else token
+def _complete(inner: tokenizers.Tokenizer, files: TokenizerFiles) -> None:
+    """Add what the files beside tokenizer.json name, in transformers' order (`TokenizersBackend.__init__`)."""
+    for token in files.added:
+        token.special = token.special or token.content in files.roles.values()
+    known = {token.content for token in (*_added(inner), *files.added)}
+    further = [AddedToken(text, special=True) for text in dict.fromkeys(files.special) if text not in known]
+    inner.add_tokens([*files.added, *further])
+    inner.encode_special_tokens = files.split_special_tokens

@@ -9,6 +9,7 @@ from lab_support.frontend.errors import ApiError
 from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
+from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
 
 _PIECE = 60  # bytes that a piece of text takes beside its own
@@ -17,7 +18,7 @@ _PIECE = 60  # bytes that a piece of text takes beside its own
 @dataclass(slots=True)
 class _Collected:
     pieces: list[str]
-    offset: int
+    speller: Speller | None
     logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
     finish: Finish | None = None
 
@@ -41,10 +42,10 @@ class WholeAnswer:
         self._writer = writer
         self._lease = lease
         self._format = format
-        self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
-        self._with_logprobs = with_logprobs
-        self._choices = [_Collected([text], len(text)) for text in echoed]
+        self._choices = [
+            _Collected([text], Speller(tokenizer, len(text)) if with_logprobs else None) for text in echoed
+        ]
         self._open = len(echoed)
         self.headers: Headers = []
         self.completion_tokens = 0
@@ -56,8 +57,9 @@ class WholeAnswer:
         collected = self._choices[choice.index]
         collected.pieces.append(text)
         size = len(text) + _PIECE
-        if self._with_logprobs and tokens.logprobs:
-            size += self._add_logprobs(collected, tokens)
+        if collected.speller is not None and tokens.logprobs:
+            made = self._format.logprobs(tokens.token_ids, tokens.logprobs, collected.speller, finish is not None)
+            size += collected.logprobs.add(made)
         if not self._lease.take(size):
             return  # and so this answer has failed
         if finish is not None:
@@ -73,12 +75,6 @@ class WholeAnswer:
             self.failed = True
             self.headers += error.headers
             self._send(error.status, error.body())
-
-    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> int:
-        entries = tokens.logprobs or []
-        made = self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset)
-        collected.offset += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
-        return collected.logprobs.add(made)
 
     def _body(self) -> bytes:
         total = self._prompt_tokens + self.completion_tokens

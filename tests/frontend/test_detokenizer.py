@@ -8,7 +8,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from lab_support.config import MODEL_IN_THE_BOX
 from lab_support.frontend.chat_template import ChatTemplate
-from lab_support.frontend.detokenizer import byte_level_alphabet
+from lab_support.frontend.token_bytes import byte_level_alphabet
 from lab_support.frontend.tokenizer import Tokenizer
 
 TEXT = "Grüße an 世界 🤷🏽‍♀️, done.\n\ttabs  and   spaces; ça va? "

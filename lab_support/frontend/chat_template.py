@@ -1,14 +1,24 @@
 """A conversation to the one string that the model was trained to continue: the model folder's Jinja template.
 
-The template comes with a model and runs in Jinja's sandbox, within limits (template_limits.py). Jinja is imported by
-the first chat and not at start: it would be a tenth of an API server's start-up time.
+The template comes with a model and runs in Jinja's sandbox, within limits (template_limits.py), with all that
+transformers gives it (template_environment.py). Jinja is imported by the first chat and not at start: it would be a
+tenth of an API server's start-up time.
+
+The text is that of transformers' `apply_chat_template`, but for these cases:
+
+- A template that writes a list of parts down gets their texts, joined by line feeds; one that goes over the parts of
+  a message that has none gets the text as its one part. transformers would write `[{'type': …` into the prompt, or
+  leave the text out without a word; vLLM does as we do (template_content.py).
+- The role `developer` is `system`, which is what templates know.
+- An assistant's content of null is an empty text, as in vLLM; transformers has no content then.
+- What exceeds the limits of time, memory and size is refused.
 """
 
-import json
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from lab_support.config import in_utf8
+from lab_support.frontend.template_content import Message, join_all, noting, reshape
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -39,70 +49,75 @@ class ChatTemplate:
         """Has it been rendered before? The first time takes as long as importing Jinja does."""
         return self._template is not None
 
-    def render(
-        self, messages: list[dict[str, str]], add_generation_prompt: bool = True, seconds: float = SECONDS
-    ) -> str:
+    def render(self, messages: list[Message], add_generation_prompt: bool = True, seconds: float = SECONDS) -> str:
         """The prompt. Raises `ChatTemplateError` with the template's own words where it refuses. Any thread may call.
 
         Raises `ChatTemplateSlow` after `seconds`.
         """
-        template = self._template = self._template or self._compile()
-        from jinja2 import TemplateError
-
+        self._template = self._template or self._compile()
+        from lab_support.frontend.template_environment import REFUSALS
         from lab_support.frontend.template_limits import OutOfMemory, OutOfTime, watched
 
         try:
             with watched(seconds, _FILENAME):
-                return in_utf8(self._pieces(template, messages, add_generation_prompt))
+                given = {"tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+                writer = _Writer(self._template, self._variables | given, _MORE_THAN_GIVEN + 4 * _characters(messages))
+                return in_utf8(writer.fitted(noting(messages)))
         except OutOfTime as error:
             raise ChatTemplateSlow(
                 f"the model's chat template took more than {seconds:g} s for these messages; give it fewer"
             ) from error
         except (OutOfMemory, MemoryError) as error:
             raise ChatTemplateError("the model's chat template takes too much memory for these messages") from error
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+        except REFUSALS as error:
             raise ChatTemplateError(
                 in_utf8(f"the model's chat template does not take these messages: {error}")
             ) from error
 
-    def _pieces(self, template: "Template", messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        most = _MORE_THAN_GIVEN + 4 * sum(len(message["content"]) for message in messages)
-        pieces, size = [], 0
-        for piece in template.generate(
-            messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
-        ):
-            size += len(piece)
-            if size > most:
-                raise ValueError(f"it makes more than {most} characters of them")
-            pieces.append(piece)
-        return "".join(pieces)
-
     def _compile(self) -> "Template":
         if self._source is None:
             raise ChatTemplateError("this model has no chat template: use /v1/completions")
-        from jinja2 import TemplateSyntaxError
-        from jinja2.ext import loopcontrols
+        from lab_support.frontend.template_environment import REFUSALS, compiled
 
-        from lab_support.frontend.template_limits import BoundedSandbox
-
-        environment = BoundedSandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals.update(raise_exception=_refuse, strftime_now=_now)
         try:
-            return environment.from_string(self._source)
-        except (TemplateSyntaxError, RecursionError) as error:
+            return compiled(in_utf8(self._source))
+        except (*REFUSALS, SyntaxError) as error:
             raise ChatTemplateError(f"the model's chat template is broken: {error}") from error
 
 
-def _to_json(value: object, indent: int | None = None) -> str:
-    if indent is not None and indent > 100:
-        raise ValueError(f"tojson: got an indent of {indent}, allowed is up to 100")
-    return json.dumps(value, ensure_ascii=False, indent=indent)  # Jinja's own would escape < and >
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes a prompt of `most` characters at the most."""
+
+    template: "Template"
+    variables: dict[str, Any]
+    most: int
+
+    def fitted(self, messages: list[Message]) -> str:
+        """With each content in the shape that the template takes."""
+        from lab_support.frontend.template_environment import REFUSALS
+
+        try:
+            text = self._text(messages)
+        except REFUSALS:
+            if not join_all(messages):
+                raise
+            return self._text(messages)
+        return self._text(messages) if reshape(messages) else text
+
+    def _text(self, messages: list[Message]) -> str:
+        pieces, size = [], 0
+        for piece in self.template.generate(self.variables | {"messages": messages}):
+            size += len(piece)
+            if size > self.most:
+                raise ValueError(f"it makes more than {self.most} characters of them")
+            pieces.append(piece)
+        return "".join(pieces)
 
 
-def _refuse(message: str) -> NoReturn:
-    raise ChatTemplateError(message)
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
+def _characters(value: Any) -> int:
+    """Of all texts in it."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_characters, inner))

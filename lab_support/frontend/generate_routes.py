@@ -23,7 +23,7 @@ from lab_support.frontend.memory import SEQUENCE, TOKEN_ID, Lease, MemoryBudget,
 from lab_support.frontend.metrics import Metrics
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, Prompt, PromptReader, prompts_of
+from lab_support.frontend.prompts import Limits, Prompt, PromptReader, messages_of, prompts_of
 from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
 from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
 from lab_support.frontend.stop_strings import StopStrings
@@ -176,15 +176,19 @@ class Generate:
         arrived_at = monotonic()
         self._admission.check_open()
         with self._memory.lease() as lease:
-            request = self._chat_parser.parse(await self._bodies.read(scope, receive, lease))
+            body = await self._bodies.read(scope, receive, lease)
+            request = self._chat_parser.parse(body)
             limits = self._limits()
             limits.check_model(request.model)
             with self._admission.admitted(request.n or 1):
+                messages = messages_of(body)
+                del body
+                request.messages.clear()  # their texts are in `messages`, and memory has room for them once
                 lease.demand(lease.held)  # what the template makes of the messages, which are still needed meanwhile
                 special = bool(request.add_special_tokens)
-                prompt = Prompt(await self._prompts.chat(request.messages, limits, special=special))
+                prompt = Prompt(await self._prompts.chat(messages, limits, special=special))
                 job = _job(request, [prompt], ChatFormat(_heading("chatcmpl-", scope, limits)), limits, arrived_at)
-                del request
+                del request, messages
                 await self._run(job, scope, receive, send, lease)
 
     async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send, lease: Lease) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from lab_support.frontend.density import check_density
 from lab_support.frontend.errors import ApiError, bad_request
-from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest, TokenizeRequest
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -62,6 +62,12 @@ REFUSED: dict[type, dict[str, list[Any]]] = {
     },
 }
 """Field → the values under which it changes nothing; with any other it is refused."""
+
+REFUSED[TokenizeRequest] = {  # a conversation's tokens are those of the chat, or the same refusal
+    name: harmless
+    for name, harmless in REFUSED[ChatCompletionRequest].items()
+    if name not in TokenizeRequest.__struct_fields__
+}
 
 _IGNORED = frozenset(
     {

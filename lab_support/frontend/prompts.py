@@ -8,14 +8,18 @@ from functools import partial
 from time import monotonic
 from typing import TypeVar
 
+import msgspec
+
 from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
-from lab_support.frontend.openai_api import MOST_PROMPTS, ChatMessage, CompletionRequest
+from lab_support.frontend.openai_api import MOST_PROMPTS, CompletionRequest
 from lab_support.frontend.speller import spell
+from lab_support.frontend.template_content import Message
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
 
 T = TypeVar("T")
 
+REASONING = ("reasoning_content", "thinking", "reasoning")  # names under which clients give it, the templates' first
 TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
 
 
@@ -62,18 +66,20 @@ class PromptReader:
         return prompts
 
     async def chat(
-        self, messages: list[ChatMessage], limits: Limits, add_generation_prompt: bool = True, special: bool = False
+        self, messages: list[Message], limits: Limits, add_generation_prompt: bool = True, special: bool = False
     ) -> list[int]:
-        """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400)."""
+        """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400).
+
+        messages: as `messages_of` reads them.
+        """
         _refuse_tool_calls(messages)
-        plain = [{"role": _role(message), "content": _content(message)} for message in messages]
         try:
-            text = await self._render(plain, add_generation_prompt)
+            text = await self._render([_for_template(message) for message in messages], add_generation_prompt)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
         return await self.encode(text, special, limits.max_model_len, "messages")
 
-    async def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    async def _render(self, messages: list[Message], add_generation_prompt: bool) -> str:
         template = self._tokenizer.chat_template
         if template.compiled:
             with suppress(ChatTemplateSlow):
@@ -98,7 +104,7 @@ class PromptReader:
     async def shortest_chat(self, limits: Limits) -> int:
         """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
         try:
-            return max(1, len(await self.chat([ChatMessage(role="user", content="")], limits)))
+            return max(1, len(await self.chat([{"role": "user", "content": ""}], limits)))
         except ApiError:
             return 1
 
@@ -166,20 +172,32 @@ def _too_long(got: str, max_model_len: int, param: str) -> ApiError:
     )
 
 
-def _refuse_tool_calls(messages: list[ChatMessage]) -> None:
+def messages_of(body: bytes) -> list[Message]:
+    """The messages of a request that was parsed, with all that the client wrote into them: a template may read it."""
+    return _conversations.decode(body).messages
+
+
+class _Conversation(msgspec.Struct):
+    messages: list[Message]
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+
+
+def _refuse_tool_calls(messages: list[Message]) -> None:
     for index, message in enumerate(messages):
-        if message.tool_calls not in (None, []):
+        if message.get("tool_calls") not in (None, []):
             param = f"messages[{index}].tool_calls"
             raise bad_request(
                 f"{param}: got some, allowed is none: this server has no tools", param, "unsupported_field"
             )
 
 
-def _role(message: ChatMessage) -> str:
-    return "system" if message.role == "developer" else message.role
-
-
-def _content(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content)
+def _for_template(message: Message) -> Message:
+    """A message as transformers hands it to a template: without nulls, and its reasoning under templates' names."""
+    given = {name: value for name, value in message.items() if value is not None}
+    role = {"role": "system" if given["role"] == "developer" else given["role"]}
+    reasoning = next((given[name] for name in REASONING if name in given), None)
+    names = {} if reasoning is None else {"reasoning_content": reasoning}
+    aliases = {"thinking": reasoning} if names else {}
+    return aliases | given | role | names | {"content": given.get("content", "")}

@@ -34,7 +34,7 @@ from lab_support.frontend.openai_api import (
 from lab_support.frontend.origins import Origins
 from lab_support.frontend.page import Page
 from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, PromptReader
+from lab_support.frontend.prompts import Limits, PromptReader, messages_of
 from lab_support.frontend.response import respond, respond_leased
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
@@ -130,10 +130,11 @@ class Texts:
 
     async def tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._memory.lease() as lease:
-            request = self._tokenize_parser.parse(await self._bodies.read(scope, receive, lease))
+            body = await self._bodies.read(scope, receive, lease)
+            request = self._tokenize_parser.parse(body)
             limits = self._limits()
             limits.check_model(request.model)
-            tokens = await self._tokens(request, limits)
+            tokens = await self._tokens(request, body, limits)
             lease.hold((2 if request.return_token_strs else 1) * TOKEN_ID * len(tokens))
             strings = await self._prompts.token_texts(tokens) if request.return_token_strs else None
             answer = msgspec.json.encode(Tokenized(len(tokens), limits.max_model_len, tokens, strings))
@@ -149,13 +150,13 @@ class Texts:
             answer = msgspec.json.encode(Detokenized(await self._prompts.decode(request.tokens)))
             await respond_leased(scope, send, answer, lease)
 
-    async def _tokens(self, request: TokenizeRequest, limits: Limits) -> list[int]:
+    async def _tokens(self, request: TokenizeRequest, body: bytes, limits: Limits) -> list[int]:
         if isinstance(request.messages, list) == isinstance(request.prompt, str):
             raise bad_request("got both or neither of `prompt` and `messages`, allowed is exactly one", "prompt")
         if isinstance(request.messages, list):
-            return await self._prompts.chat(
-                request.messages, limits, request.add_generation_prompt is not False, bool(request.add_special_tokens)
-            )
+            request.messages.clear()  # their texts are in the body
+            with_opening = request.add_generation_prompt is not False
+            return await self._prompts.chat(messages_of(body), limits, with_opening, bool(request.add_special_tokens))
         text = request.prompt
         assert isinstance(text, str)
         return await self._prompts.encode(text, request.add_special_tokens is not False, len(text), "prompt")

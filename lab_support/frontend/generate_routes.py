@@ -22,8 +22,8 @@ from lab_support.frontend.errors import bad_request, from_fatal, unavailable
 from lab_support.frontend.memory import SEQUENCE, TOKEN_ID, Lease, MemoryBudget, no_room
 from lab_support.frontend.metrics import Metrics
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
-from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, Prompt, PromptReader, messages_of, prompts_of
+from lab_support.frontend.parsing import RequestParser, messages_of
+from lab_support.frontend.prompts import Limits, Prompt, PromptReader, prompts_of
 from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
 from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
 from lab_support.frontend.stop_strings import StopStrings

@@ -145,6 +145,21 @@ class RequestParser(Generic[R]):
             _log.warning("ignored a field that this server does not know: %.100r", name)
 
 
+class _Conversation(msgspec.Struct):
+    messages: list[dict[str, Any]]
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+
+
+def messages_of(body: bytes) -> list[dict[str, Any]]:
+    """The messages of a body that was parsed, with all that the client wrote into them: a chat template may read it."""
+    try:
+        return _conversations.decode(body).messages
+    except RecursionError:
+        raise _too_deep() from None
+
+
 def _check_utf8(body: bytes) -> None:
     try:
         body.decode()

@@ -8,8 +8,6 @@ from functools import partial
 from time import monotonic
 from typing import TypeVar
 
-import msgspec
-
 from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import MOST_PROMPTS, CompletionRequest
@@ -70,7 +68,7 @@ class PromptReader:
     ) -> list[int]:
         """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400).
 
-        messages: as `messages_of` reads them.
+        messages: as `parsing.messages_of` reads them.
         """
         _refuse_tool_calls(messages)
         try:
@@ -170,18 +168,6 @@ def _too_long(got: str, max_model_len: int, param: str) -> ApiError:
         param,
         "context_length_exceeded",
     )
-
-
-def messages_of(body: bytes) -> list[Message]:
-    """The messages of a request that was parsed, with all that the client wrote into them: a template may read it."""
-    return _conversations.decode(body).messages
-
-
-class _Conversation(msgspec.Struct):
-    messages: list[Message]
-
-
-_conversations = msgspec.json.Decoder(_Conversation)
 
 
 def _refuse_tool_calls(messages: list[Message]) -> None:

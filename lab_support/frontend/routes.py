@@ -33,8 +33,8 @@ from lab_support.frontend.openai_api import (
 )
 from lab_support.frontend.origins import Origins
 from lab_support.frontend.page import Page
-from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, PromptReader, messages_of
+from lab_support.frontend.parsing import RequestParser, messages_of
+from lab_support.frontend.prompts import Limits, PromptReader
 from lab_support.frontend.response import respond, respond_leased
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder

@@ -5,14 +5,17 @@ A thread can't be stopped from outside, so the template is watched from inside: 
 that would make something huge is refused before it is made: by the sandbox, which asks about operators and calls.
 """
 
+import _weakrefset
 import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from math import prod
 from time import perf_counter
+from types import FrameType
 from typing import Any
 
 from jinja2.exceptions import SecurityError
@@ -23,6 +26,7 @@ LARGEST_NUMBER = 1_000_000  # as an argument: a width, a count; and the longest 
 MOST_BITS = 10_000  # of an integer
 MOST_GROWTH = 32 * 1024 * 1024  # bytes by which the process may grow while a template runs
 _LOOK_EVERY = 0.0005  # seconds between two looks at the process's memory; a string doubles no faster by then
+_AT_AN_END = {weakref.__file__, _weakrefset.__file__}
 _WIDE = re.compile(r"\d{7}|\*")
 _WIDENING_FILTERS = ("center", "indent", "wordwrap", "batch", "slice", "format", "truncate", "replace", "join")
 
@@ -48,11 +52,11 @@ def watched(seconds: float, filename: str) -> Iterator[None]:
     def watch(frame: Any, event: str, argument: object) -> Any:
         nonlocal looked_at, before
         now = perf_counter()
-        if now > end:
+        if now > end and not _is_dropped(frame):
             raise OutOfTime
         if now - looked_at > _LOOK_EVERY:
             before = before or _memory()
-            if _memory() - before > MOST_GROWTH:
+            if _memory() - before > MOST_GROWTH and not _is_dropped(frame):
                 raise OutOfMemory
             looked_at = perf_counter()
         return watch if frame.f_code.co_filename == filename else None
@@ -63,6 +67,15 @@ def watched(seconds: float, filename: str) -> Iterator[None]:
         yield
     finally:
         sys.settrace(earlier)
+
+
+def _is_dropped(frame: FrameType | None) -> bool:
+    """Would Python drop what is raised here, and not call the trace function again? At an object's end it does."""
+    while frame is not None:
+        if frame.f_code.co_filename in _AT_AN_END or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _memory() -> int:

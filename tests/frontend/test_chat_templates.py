@@ -12,8 +12,8 @@ import pytest
 from lab_support.config import MODEL_IN_THE_BOX
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import ChatCompletionRequest
-from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Limits, PromptReader, messages_of
+from lab_support.frontend.parsing import RequestParser, messages_of
+from lab_support.frontend.prompts import Limits, PromptReader
 from lab_support.frontend.speller import spell
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -25,6 +26,26 @@ ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% 
 def test_a_template_that_takes_too_long_is_stopped(source: str) -> None:
     with pytest.raises(ChatTemplateSlow, match=r"more than 0\.2 s"):
         ChatTemplate(source, {}).render(MESSAGES, seconds=0.2)
+
+
+def end_of_many_objects() -> str:
+    """Python drops what is raised in the callbacks of weak references, and in `__del__`."""
+    objects = WeakValueDictionary({number: Ends() for number in range(300)})
+    return str(len(objects))
+
+
+class Ends:
+    def __del__(self) -> None:
+        str(self)
+
+    def __str__(self) -> str:
+        return "ends"
+
+
+def test_a_template_is_stopped_though_objects_end_while_it_runs() -> None:
+    template = ChatTemplate(ENDLESS.replace("%}{%", "%}{{ f() }}{%"), {"f": end_of_many_objects})
+    with pytest.raises(ChatTemplateSlow):
+        template.render(MESSAGES, seconds=0.2)
 
 
 @pytest.mark.parametrize(

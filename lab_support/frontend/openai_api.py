@@ -77,7 +77,7 @@ class TextPart(Struct, kw_only=True):
 
 
 class ChatMessage(Struct, kw_only=True):
-    """One message of a conversation. `developer` is taken as `system`."""
+    """One message of a conversation. `developer` is taken as `system`. The chat template sees all other fields too."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Meta(min_length=1)]

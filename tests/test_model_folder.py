@@ -175,8 +175,11 @@ def refused(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, "got architecture MistralForCausalLM, supported is LlamaFor"),
-        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, supported is LlamaForCausalLM"),
+        (
+            {"architectures": ["GemmaForCausalLM"]},
+            "got architecture GemmaForCausalLM, supported are LlamaForCausalLM, Mis",
+        ),
+        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, supported are LlamaForCausalLM"),
         ({"architectures": "LlamaForCausalLM"}, "got architecture"),
         ({"hidden_act": "gelu"}, "got hidden_act 'gelu', supported is 'silu'"),
         ({"quantization_config": {"bits": 4}}, "got quantized weights"),

@@ -91,9 +91,9 @@ def test_logits_and_tokens_are_those_of_transformers(name, tmp_path):
     assert_tokens_and_logprobs(runner, model)
 
 
-def assert_tokens_and_logprobs(runner: Runner, model) -> None:
+def assert_tokens_and_logprobs(runner: Runner, model, questions: list[list[int]] | None = None) -> None:
     """20 prompts × 32 tokens, all at once: greedy, and as likely as transformers finds them."""
-    questions = prompts(20, 307)
+    questions = questions or prompts(20, 307)
     answers = generate_with_logprobs(runner, questions, 32)
     logits = assert_greedy(model, questions, [[token for token, _ in answer] for answer in answers])
     for answer, rows in zip(answers, logits, strict=True):

@@ -6,6 +6,7 @@ The server is several address spaces and a short list of ways to get from one in
     boundary/      everything that crosses from one process into another, one file for each way
     frontend/      runs only in API servers: HTTP, text, which engine core takes a request
     engine/        runs only in engine cores: the scheduler, the KV cache, the model, the sampler; sees no socket
+    model_folder/  a model folder's files, read and checked without torch and without the tokenizers library
     instruments/   look at running processes from outside, ours or anybody's
     experiments/   programs that put one claim on trial on a GPU machine; their runs are kept in data/recordings
     notebook/      what the notebooks import
@@ -13,7 +14,7 @@ The server is several address spaces and a short list of ways to get from one in
 Imports point down: processes → frontend → boundary, and processes → engine. `engine/` and `boundary/` meet in
 `processes/engine_core.py` alone. `notebook/` → `instruments/` is a tower of its own: it starts the server as any user
 would, and sees what any operator could see. Everybody may import the top: `config.py` (all choices),
-`generation.py` (what one sequence is asked for), `model_folder.py`, `log.py`, `signal_names.py`.
+`generation.py` (what one sequence is asked for), `model_folder/`, `log.py`, `signal_names.py`.
 
 To read it, follow one request: boundary/messages.py → processes/launcher.py → processes/api_server.py →
 frontend/routes.py, frontend/openai_api.py → frontend/engine_client.py → processes/engine_core.py →

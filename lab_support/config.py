@@ -64,13 +64,22 @@ class ServerConfig:
     """
 
     model: Path = flag(
-        MODEL_IN_THE_BOX, "folder of a Llama-architecture model in Hugging Face format", type=Path, group="model"
+        MODEL_IN_THE_BOX,
+        "folder of a Llama, Mistral, Qwen2 or Qwen3 model in Hugging Face format",
+        type=Path,
+        group="model",
     )
     served_model_name: str | None = flag(None, "name that clients use; the folder's name by default", group="model")
     load_format: str = flag(
         "auto",
         "auto reads safetensors; dummy makes random weights from config.json alone",
         choices=("auto", "dummy"),
+        group="model",
+    )
+    generation_config: str = flag(
+        "auto",
+        "where sampling defaults come from; auto: the model folder's generation_config.json; vllm: from nowhere; else "
+        "a folder with such a file, whose max_new_tokens then limits every answer",
         group="model",
     )
     max_model_len: int | None = flag(

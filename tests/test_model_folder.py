@@ -107,6 +107,102 @@ def test_generation_config_has_the_last_word_on_end_tokens(folder):
     assert ModelFolder.open(folder).end_token_ids == {2}
 
 
+BYTE_LEVEL = {"type": "BPE", "vocab": {"a": 0, "b": 3, "</s>": 6}}
+UNIGRAM = {"type": "Unigram", "vocab": [["a", 0.0], ["b", -1.0], ["</s>", -2.0]]}
+
+
+@pytest.mark.parametrize(
+    ("files", "end"),
+    [
+        ({"tokenizer": {"added_tokens": [{"id": 7, "content": "</s>", "special": False}]}}, 7),
+        ({"tokenizer": {"model": BYTE_LEVEL}}, 6),
+        ({"tokenizer": {"model": UNIGRAM}}, 2),
+        ({"tokenizer": {"added_tokens": [{"id": 7, "content": "</s>"}], "model": BYTE_LEVEL}}, 7),
+        ({"tokenizer_config": {"eos_token": "</s>", "added_tokens_decoder": {"8": {"content": "</s>"}}}}, 8),
+        ({"tokenizer_config": {"eos_token": {"content": "</s>"}}, "added_tokens": {"</s>": 9}}, 9),
+        (
+            {"tokenizer_config": {}, "special_tokens_map": {"eos_token": {"content": "</s>"}}}
+            | {"added_tokens": {"</s>": 9}},
+            9,
+        ),
+        ({"tokenizer_config": {"eos_token": None}, "added_tokens": {"</s>": 9}}, None),
+        ({"tokenizer": {"added_tokens": [{"id": 20, "content": "</s>"}]}}, None),  # beyond the vocabulary
+        ({}, None),
+    ],
+)
+def test_the_tokenizers_own_end_token_ends_answers_too(folder, files, end):
+    for name, content in ({"tokenizer_config": {"eos_token": "</s>"}} | files).items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    assert ModelFolder.open(folder).end_token_ids == ({2} if end is None else {2, end})
+
+
+@pytest.mark.parametrize(("choice", "ends"), [("auto", {4}), ("vllm", {4}), ("other", {5})])
+def test_end_tokens_come_from_the_generation_config_that_is_named(folder, tmp_path_factory, choice, ends):
+    (folder / "generation_config.json").write_text('{"eos_token_id": 4}')
+    other = tmp_path_factory.mktemp("other")
+    (other / "generation_config.json").write_text('{"eos_token_id": [5]}')
+    named = str(other) if choice == "other" else choice
+    assert ModelFolder.open(folder, generation_config=named).end_token_ids == ends
+
+
+GENERATION = {"temperature": 1, "top_k": 50, "top_p": 0.9, "max_new_tokens": 7, "min_p": None, "do_sample": False}
+
+
+def test_sampling_defaults_are_those_of_generation_config(folder, tmp_path_factory):
+    file = folder / "generation_config.json"
+    assert ModelFolder.open(folder).sampling.given == {}
+    file.write_text(json.dumps(GENERATION))
+    expected = {"temperature": 1.0, "top_p": 0.9, "top_k": 50, "max_new_tokens": 7}
+    sampling = ModelFolder.open(folder).sampling
+    assert (sampling.given, sampling.is_limit, sampling.source) == (expected, False, str(file))
+    assert ModelFolder.open(folder, generation_config="vllm").sampling.given == {}
+    other = tmp_path_factory.mktemp("other") / "generation_config.json"
+    other.write_text('{"top_k": 3}')
+    for named in (other, other.parent):
+        sampling = ModelFolder.open(folder, generation_config=str(named)).sampling
+        assert (sampling.given, sampling.is_limit) == ({"top_k": 3}, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"temperature": -1}, "got temperature -1, expected a number from 0 to 2; mend the file, or give --gen"),
+        ({"temperature": "warm"}, "got temperature 'warm'"),
+        ({"top_p": 0}, "got top_p 0"),
+        ({"top_k": 1.5}, "got top_k 1.5, expected a whole number from -1"),
+        ({"min_p": True}, "got min_p True"),
+        ({"repetition_penalty": 0}, "got repetition_penalty 0"),
+        ({"max_new_tokens": 0}, "got max_new_tokens 0"),
+        ({"eos_token_id": 20}, "got eos_token_id 20, expected 0 to 19"),
+        ({"eos_token_id": [1, "2"]}, "got eos_token_id '2'"),
+    ],
+)
+def test_a_generation_config_that_makes_no_sense(folder, values, text):
+    (folder / "generation_config.json").write_text(json.dumps(values))
+    refused(folder, text)
+
+
+def test_a_generation_config_that_is_not_there(folder, tmp_path_factory):
+    for named, text in ((folder / "nowhere", "--generation-config: got .*nowhere"), (folder, "got no generation_con")):
+        with pytest.raises(ModelFolderError, match=text):
+            ModelFolder.open(folder, generation_config=str(named))
+
+
+def test_what_does_not_fit_or_is_not_used_is_noticed(folder):
+    assert list(ModelFolder.open(folder).notices()) == []
+    beyond = {"added_tokens": [{"id": 20, "content": "[PAD]"}], "model": BYTE_LEVEL}
+    (folder / "tokenizer.json").write_text(json.dumps(beyond))
+    (folder / "generation_config.json").write_text('{"num_beams": 4, "typical_p": 1.0, "early_stopping": false}')
+    norm = "model.layers.0.self_attn.q_norm.weight"
+    buffers = {"model.layers.0.self_attn.rotary_emb.inv_freq": (4,)}
+    write_safetensors(folder / "model.safetensors", shapes(CONFIG) | buffers | {norm: (2,)})
+    notices = list(ModelFolder.open(folder).notices())
+    assert len(notices) == 3
+    assert "token '[PAD]' with id 20, but the model's vocab_size is 20" in notices[0]
+    assert f"got 1 tensors that config.json does not ask for, first {norm}" in notices[1]
+    assert "got num_beams, which" in notices[2]
+
+
 def test_a_model_without_end_token(folder):
     edit(folder, eos_token_id=None)
     assert ModelFolder.open(folder).end_token_ids == set()
@@ -122,6 +218,63 @@ def test_what_may_be_left_out(folder, key):
     edit(folder, **{key: ...})
     shape = ModelFolder.open(folder, "dummy").shape
     assert shape.num_kv_heads == (4 if key == "num_key_value_heads" else 2)
+
+
+def relative(family: str, **changes) -> dict:
+    config = {key: value for key, value in CONFIG.items() if key not in ("architectures", "num_key_value_heads")}
+    return config | {"model_type": family, "num_attention_heads": 32, "hidden_size": 64} | changes
+
+
+@pytest.mark.parametrize(
+    ("family", "biased", "normalised", "kv_heads", "head_dim"),
+    [
+        ("llama", "", False, 32, 2),
+        ("mistral", "", False, 8, 2),
+        ("qwen2", "qkv", False, 32, 2),
+        ("qwen3", "", True, 32, 128),
+    ],
+)
+def test_what_relatives_of_llama_fix_and_what_a_missing_key_stands_for(family, biased, normalised, kv_heads, head_dim):
+    shape = parse_shape(relative(family), SOURCE)
+    names = shape.tensors()
+    assert "".join(each for each in "qkvo" if f"model.layers.0.self_attn.{each}_proj.bias" in names) == biased
+    assert [names.get(f"model.layers.1.self_attn.{each}_norm.weight") for each in "qk"] == [
+        (head_dim,) if normalised else None
+    ] * 2
+    assert (shape.num_kv_heads, shape.head_dim, shape.mlp_bias) == (kv_heads, head_dim, False)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "window"),
+    [
+        ("llama", {"sliding_window": 9}, None),
+        ("mistral", {}, 4096),
+        ("mistral", {"sliding_window": None}, None),
+        ("mistral", {"sliding_window": 9}, 9),
+        ("qwen2", {"sliding_window": 9}, None),
+        ("qwen2", {"sliding_window": 9, "use_sliding_window": True}, None),  # from layer 28 on, and there are 2
+        ("qwen3", {"sliding_window": 9, "use_sliding_window": True, "max_window_layers": 1}, 9),
+        ("qwen3", {"sliding_window": 9, "use_sliding_window": True, "layer_types": ["full_attention"] * 2}, None),
+        ("qwen2", {"sliding_window": 9, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 2}, 9),
+    ],
+)
+def test_sliding_windows(family, changes, window):
+    assert parse_shape(relative(family, **changes), SOURCE).sliding_window == window
+
+
+@pytest.mark.parametrize(
+    ("rope", "context"),
+    [
+        ({"type": "linear", "factor": 2.5}, 160),
+        ({"rope_type": "dynamic", "factor": 4}, 256),
+        ({"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 16}, 64),
+        ({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}, 64),
+        (None, 64),
+    ],
+)
+def test_the_context_is_the_stretched_one(rope, context):
+    for key in ("rope_scaling", "rope_parameters"):
+        assert parse_shape(CONFIG | {key: rope, "head_dim": 4}, SOURCE).context_length == context
 
 
 def test_biases_and_untied_heads_are_expected_tensors():
@@ -142,6 +295,17 @@ def test_biases_and_untied_heads_are_expected_tensors():
         (
             {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2}},
             Rope(kind="linear", theta=5e5, factor=2.0, original_context=64),
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "default"}},
+            Rope(kind="linear", factor=2.0, original_context=64),
+        ),
+        (
+            {
+                "original_max_position_embeddings": 16,
+                "rope_scaling": {"type": "yarn", "original_max_position_embeddings": 8, "attention_factor": 1.5},
+            },
+            Rope(kind="yarn", factor=4.0, original_context=16, attention_factor=1.5),
         ),
         (
             {"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 16, "attention_factor": 1.5}},
@@ -175,8 +339,11 @@ def refused(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, "got architecture MistralForCausalLM, supported is LlamaFor"),
-        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, supported is LlamaForCausalLM"),
+        (
+            {"architectures": ["GemmaForCausalLM"]},
+            "got architecture GemmaForCausalLM, supported are LlamaForCausalLM, Mis",
+        ),
+        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, supported are LlamaForCausalLM"),
         ({"architectures": "LlamaForCausalLM"}, "got architecture"),
         ({"hidden_act": "gelu"}, "got hidden_act 'gelu', supported is 'silu'"),
         ({"quantization_config": {"bits": 4}}, "got quantized weights"),
@@ -195,6 +362,8 @@ def refused(folder: Path, text: str) -> None:
         ({"rope_scaling": {"rope_type": "linear"}}, "got no factor"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "got no low_freq_factor"),
         ({"rope_scaling": [1]}, "got rope parameters"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "got rope parameters for full_attention"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "got head_dim 2 with dynamic RoPE"),
         ({"partial_rotary_factor": 0.5}, "got a partial_rotary_factor"),
         ({"eos_token_id": 20}, "got eos_token_id 20, expected 0 to 19"),
         ({"vocab_size": 21}, "got model.embed_tokens.weight of shape"),

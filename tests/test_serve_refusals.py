@@ -97,6 +97,19 @@ def test_another_architecture_is_named(model: Path) -> None:
     assert "LlamaForCausalLM" in said
 
 
+def test_a_sliding_window_that_would_count(model: Path) -> None:
+    """The engine core sees it, which knows how long sequences can be."""
+    config = json.loads((model / "config.json").read_text()) | {"architectures": ["MistralForCausalLM"]}
+    (model / "config.json").write_text(json.dumps(config | {"model_type": "mistral", "sliding_window": 100}))
+    said = refusal(model=model)
+    assert "got a sliding_window of 100 tokens" in said and "--max-model-len 100" in said
+
+
+def test_sampling_defaults_that_make_no_sense(model: Path) -> None:
+    (model / "generation_config.json").write_text('{"top_p": 7}')
+    assert "generation_config.json: got top_p 7, expected a number from" in refusal(model=model)
+
+
 def test_a_truncated_safetensors_file(model: Path) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])

@@ -25,7 +25,10 @@ def anchored(config: ServerConfig) -> ServerConfig:
     uds = config.uds and _absolute(config.uds)
     if uds and len(os.fsencode(uds)) > ROOM_FOR_A_PATH:
         uds = config.uds
-    return dataclasses.replace(config, model=model, uds=uds)
+    generation = config.generation_config
+    if generation not in ("auto", "vllm"):
+        generation = _absolute(generation)
+    return dataclasses.replace(config, model=model, uds=uds, generation_config=generation)
 
 
 def _absolute(path: str) -> str:

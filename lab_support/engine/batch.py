@@ -16,7 +16,7 @@ from lab_support.engine.decode_inputs import DecodeInputs
 from lab_support.engine.kernels import DecodeRows
 from lab_support.engine.linear import pad_rows
 from lab_support.engine.request import Sequence
-from lab_support.engine.rope import rotations
+from lab_support.engine.rope import Rotations
 from lab_support.engine.step import Chunk, Step
 from lab_support.engine.transfer import send
 from lab_support.model_folder import ModelShape
@@ -44,8 +44,9 @@ class Span:
 class Batch:
     """The rows of one step, padding rows last.
 
-    token_ids, positions, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
-    rotations: complex64 [rows, 1, head dim / 2]; for kernels [positions, 1, head dim / 2].
+    token_ids, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
+    rotations: complex64 [rows, 1, head dim / 2]; for kernels [any number, 1, head dim / 2], and positions, int64
+        [rows], say which is a row's.
     decodes: the first rows, where kernels compute them. spans: cover the others in order, but for the padding.
     sampling_rows: int64 [samples and padding], the rows that need logits; None if those are the first ones.
     Where kernels compute, integers are int32.
@@ -81,7 +82,8 @@ class BatchBuilder:
         self._kv_heads, self._group = shape.num_kv_heads, shape.num_heads // shape.num_kv_heads
         self._block_size, self._scratch_block = block_size, scratch_block
         self._device, self._padded, self._inputs = device, padded, inputs
-        self.rotations = rotations(shape.rope, shape.head_dim, max_model_len).to(device)
+        self._rope = Rotations(shape.rope, shape.head_dim, max_model_len, device)
+        self.rotations = self._rope.table
         # Zeros, then minus infinities: every row's bias is a stretch of this that ends as far behind the middle as
         # the row may not look. So one gather makes a span's bias (3 µs; comparing and filling took 15).
         longest = max_model_len + block_size
@@ -91,6 +93,7 @@ class BatchBuilder:
 
     def build(self, step: Step) -> Batch:
         token_ids, positions, slots = self._rows(step)
+        rotations = self._with_prompts(step, positions) if self._rope.stretch else self.rotations
         plans, decodes = [], None
         if self._inputs is None:
             plans = [self._plan_decodes(span) for span in _similar(step.decodes)]
@@ -105,7 +108,7 @@ class BatchBuilder:
             token_ids=token_tensor,
             positions=position_tensor,
             slots=slot_tensor,
-            rotations=self.rotations if self._inputs else self.rotations.index_select(0, position_tensor),
+            rotations=rotations if self._inputs else rotations.index_select(0, position_tensor),
             decodes=decodes,
             spans=[self._span(*parts) for parts in zip(plans, others[::2], others[1::2], strict=True)],
             sampling_rows=sampling_rows if step.chunks else None,
@@ -131,6 +134,20 @@ class BatchBuilder:
             positions + [0] * padding,
             slots + [self._scratch_block * size] * padding,
         )
+
+    def _with_prompts(self, step: Step, positions: list[int]) -> torch.Tensor:
+        """The table, and below it what a long prompt has of its own, to which `positions` then lead."""
+        tables, length, row = [self.rotations], len(self.rotations), len(step.decodes)
+        for sequence, count in step.chunks:
+            start = sequence.num_computed
+            there = range(start, max(start, min(start + count, sequence.num_prompt)))
+            own = self._rope.of_prompt(sequence.num_prompt, there)
+            if own is not None:
+                tables.append(own)
+                positions[row : row + len(own)] = range(length, length + len(own))
+                length += len(own)
+            row += count
+        return torch.cat(tables) if len(tables) > 1 else self.rotations
 
     def _sampling_rows(self, step: Step) -> list[int]:
         rows = list(range(len(step.decodes)))

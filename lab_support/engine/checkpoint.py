@@ -12,10 +12,11 @@ import torch
 
 from lab_support.engine.linear import Linear, LinearKind, make
 from lab_support.engine.model import Layer, Weights
-from lab_support.engine.norm import FastNorm, Norm, PlainNorm
+from lab_support.engine.norm import FastNorm, HeadNorm, Norm, PlainNorm
 from lab_support.model_folder import ModelFolder, ModelShape, StoredTensor
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_OWN_DTYPES = {"float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Source = Callable[[str], torch.Tensor]
 
@@ -49,7 +50,7 @@ def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
 
 def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Source:
     """--load-format dummy. The same numbers in every engine core, so that data-parallel ones answer alike."""
-    shapes, own_dtype = shape.tensors(), getattr(torch, shape.dtype)
+    shapes, own_dtype = shape.tensors(), _OWN_DTYPES.get(shape.dtype, torch.float32)
     generator = torch.Generator(device).manual_seed(0)
 
     def source(name: str) -> torch.Tensor:
@@ -78,11 +79,12 @@ class _Assembly:
         return Weights(embedding, layers, self._norm("model.norm"), head)
 
     def _layer(self, prefix: str) -> Layer:
-        attention, mlp = self._shape.attention_bias, self._shape.mlp_bias
+        shape, mlp = self._shape, self._shape.mlp_bias
         return Layer(
             attention_norm=self._norm(prefix + "input_layernorm"),
-            qkv=self._fused(prefix, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], attention),
-            output=self._fused(prefix, ["self_attn.o_proj"], attention),
+            qkv=self._fused(prefix, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], shape.qkv_bias),
+            head_norm=self._head_norm(prefix) if shape.query_key_norm else None,
+            output=self._fused(prefix, ["self_attn.o_proj"], shape.output_bias),
             mlp_norm=self._norm(prefix + "post_attention_layernorm"),
             gate_up=self._fused(prefix, ["mlp.gate_proj", "mlp.up_proj"], mlp),
             down=self._fused(prefix, ["mlp.down_proj"], mlp),
@@ -91,17 +93,25 @@ class _Assembly:
     def _norm(self, name: str) -> Norm:
         return self._norm_class(self._source(name + ".weight"), self._shape.norm_epsilon)
 
+    def _head_norm(self, prefix: str) -> HeadNorm:
+        shape, names = self._shape, ("self_attn.q_norm", "self_attn.k_norm")
+        query, key = (self._paired(self._source(f"{prefix}{name}.weight")) for name in names)
+        weight = torch.cat([query.expand(shape.num_heads, -1), key.expand(shape.num_kv_heads, -1)])
+        return HeadNorm(weight, shape.norm_epsilon)
+
     def _fused(self, prefix: str, names: list[str], has_bias: bool) -> Linear:
-        weights = [self._paired(name, self._source(f"{prefix}{name}.weight")) for name in names]
-        biases = [self._paired(name, self._source(f"{prefix}{name}.bias")) for name in names] if has_bias else []
+        weights = [self._part(f"{prefix}{name}", ".weight") for name in names]
+        biases = [self._part(f"{prefix}{name}", ".bias") for name in names] if has_bias else []
         return make(self._kind, torch.cat(weights), torch.cat(biases) if biases else None)
 
-    def _paired(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+    def _part(self, name: str, kind: str) -> torch.Tensor:
+        part = self._source(name + kind)
+        return self._paired(part) if name.endswith(("q_proj", "k_proj")) else part
+
+    def _paired(self, weight: torch.Tensor) -> torch.Tensor:
         """Queries and keys from Hugging Face's layout (two halves of a head turn together) into pairs side by side.
 
         Both are reordered alike, so their products don't change.
         """
-        if not name.endswith(("q_proj", "k_proj")):
-            return weight
         halves = weight.view(-1, 2, self._shape.head_dim // 2, *weight.shape[1:])
         return halves.transpose(1, 2).reshape(weight.shape)

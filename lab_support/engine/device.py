@@ -116,9 +116,13 @@ def graph_sizes(most: int) -> list[int]:
 
 
 def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> int:
-    """Longest sequence: the model's context, less where the KV cache or --max-model-len is smaller."""
+    """Longest sequence: the model's context, less where the KV cache or --max-model-len is smaller.
+
+    Within a sliding window every row looks at all before it, and longer sequences are refused.
+    """
     capacity = num_blocks * config.block_size
     asked = config.max_model_len
+    _check_window(shape.sliding_window, min(shape.context_length, capacity) if asked is None else asked)
     if asked is None:
         return min(shape.context_length, capacity)
     if asked > shape.context_length:
@@ -128,3 +132,11 @@ def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> i
             f"--max-model-len: got {asked}, expected at most {capacity}, which is what the KV cache holds"
         )
     return asked
+
+
+def _check_window(window: int | None, length: int) -> None:
+    if window is not None and window < length:
+        raise ConfigError(
+            f"--model: got a sliding_window of {window} tokens, expected none or one as long as the longest sequence, "
+            f"{length}: this server has no sliding windows; give --max-model-len {window} or less"
+        )

@@ -1,4 +1,4 @@
-"""A Llama-architecture decoder: one forward pass over the rows of a mixed batch, in plain torch.
+"""A decoder of Llama's kind: one forward pass over the rows of a mixed batch, in plain torch.
 
 It doesn't know what a request is: rows come with a token, a position and a slot in the KV cache, grouped in spans. On a
 GPU what lies between the matrix products is left to kernels.py.
@@ -13,16 +13,20 @@ from lab_support.engine.attention import BlockMemory
 from lab_support.engine.batch import Batch
 from lab_support.engine.kernels import Kernels
 from lab_support.engine.linear import Linear
-from lab_support.engine.norm import Norm
+from lab_support.engine.norm import HeadNorm, Norm
 from lab_support.model_folder import ModelShape
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder layer. `qkv` and `gate_up` are several of the checkpoint's matrices in one product."""
+    """One decoder layer. `qkv` and `gate_up` are several of the checkpoint's matrices in one product.
+
+    head_norm: of queries and keys, before they are rotated; None where the architecture has none.
+    """
 
     attention_norm: Norm
     qkv: Linear
+    head_norm: HeadNorm | None
     output: Linear
     mlp_norm: Norm
     gate_up: Linear
@@ -62,6 +66,8 @@ class LlamaModel:
         """[rows, heads × head dim]: every row looks at its sequence's rows so far, itself included."""
         shape = self._shape
         qkv = layer.qkv(x).view(x.shape[0], -1, shape.head_dim)
+        if layer.head_norm is not None:
+            layer.head_norm(qkv[:, : self._num_rotated])
         parts, start = [], 0
         if self._kernels is None:
             _rotate(qkv[:, : self._num_rotated], batch.rotations)

@@ -8,26 +8,59 @@ import math
 
 import torch
 
+from lab_support.engine.transfer import send
 from lab_support.model_folder import Rope
 
 
-def rotations(rope: Rope, head_dim: int, num_positions: int) -> torch.Tensor:
-    """complex64 [num_positions, 1, head_dim / 2]: e^(i · position · frequency), times yarn's attention factor."""
-    angles = torch.outer(torch.arange(num_positions, dtype=torch.float32), frequencies(rope, head_dim))
-    return torch.polar(torch.full_like(angles, rope.attention_factor), angles).unsqueeze(1)
+class Rotations:
+    """table: complex64 [num_positions, 1, head_dim / 2], e^(i · position · frequency), times yarn's attention factor.
+
+    Under dynamic RoPE a sequence that goes beyond the model's own context turns faster the longer it is when a token
+    is computed. As in transformers, what is computed stays as it is: so a generated token's row is the same in every
+    sequence, and in the table, but a prompt's tokens, which come all at once, turn by the length of the prompt.
+    """
+
+    def __init__(self, rope: Rope, head_dim: int, num_positions: int, device: torch.device) -> None:
+        self._rope, self._head_dim = rope, head_dim
+        self._own_context = rope.original_context if rope.kind == "dynamic" else num_positions
+        self.stretch = num_positions > self._own_context
+        table = self._turned(torch.arange(num_positions), frequencies(rope, head_dim))
+        if self.stretch:
+            beyond = torch.arange(self._own_context, num_positions)
+            table[self._own_context :] = self._turned(beyond, self._stretched(beyond + 1))
+        self.table = table.to(device)
+
+    def of_prompt(self, length: int, positions: range) -> torch.Tensor | None:
+        """complex64 [positions, 1, head_dim / 2] of a prompt of `length` tokens; None where the table has them."""
+        if length <= self._own_context:
+            return None
+        there = torch.arange(positions.start, positions.stop)
+        return send(self._turned(there, self._stretched(torch.tensor([length]))), self.table.device)
+
+    def _stretched(self, lengths: torch.Tensor) -> torch.Tensor:
+        """float32 [lengths, head_dim / 2]: frequencies while the sequence is so long."""
+        factor, dim = self._rope.factor, self._head_dim
+        grown = factor * lengths / self._own_context - (factor - 1)
+        base = self._rope.theta * grown ** (dim / (dim - 2))
+        return 1.0 / base.unsqueeze(1) ** _exponents(dim)
+
+    def _turned(self, positions: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
+        angles = positions.float().unsqueeze(1) * frequencies
+        return torch.polar(torch.full_like(angles, self._rope.attention_factor), angles).unsqueeze(1)
 
 
 def frequencies(rope: Rope, head_dim: int) -> torch.Tensor:
-    """float32 [head_dim / 2]: radians per position.
-
-    "dynamic" stretches only beyond the context that the model was made for, and no sequence here goes beyond it.
-    """
-    plain = 1.0 / rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    """float32 [head_dim / 2]: radians per position, within the model's own context."""
+    plain = 1.0 / rope.theta ** _exponents(head_dim)
     if rope.kind == "linear":
         return plain / rope.factor
     if rope.kind == "llama3":
         return _llama3(rope, plain)
     return _yarn(rope, plain, head_dim) if rope.kind == "yarn" else plain
+
+
+def _exponents(head_dim: int) -> torch.Tensor:
+    return torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
 
 
 def _llama3(rope: Rope, plain: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ class Runner:
 
         index: which of several engine cores this is in.
         """
-        folder = ModelFolder.open(config.model, config.load_format)
+        folder = ModelFolder.open(config.model, config.load_format, config.generation_config)
         device = open_device(config.device, index)
         dtype = choose_dtype(config.dtype, device, folder.shape)
         check_memory(folder, device, dtype)

@@ -60,7 +60,7 @@ class Choice:
         index: int,
         detokenizer: Detokenizer,
         stops: StopStrings | None,
-        hidden_stop_ids: tuple[int, ...],
+        hidden_stop_ids: frozenset[int],
         min_tokens: int,
         abort: Callable[[Submitted], None],
         arrived_at: float,

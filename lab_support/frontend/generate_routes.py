@@ -104,6 +104,7 @@ class Job:
     sampling: list[SamplingParams]
     n: int
     stops: tuple[str, ...]
+    end_token_ids: frozenset[int]
     include_stop: bool
     stream: bool
     with_usage: bool
@@ -243,7 +244,7 @@ class Generate:
             index=index,
             detokenizer=self._tokenizer.detokenizer(),
             stops=StopStrings(job.stops, job.include_stop) if job.stops else None,
-            hidden_stop_ids=() if job.include_stop else sampling.stop_token_ids,
+            hidden_stop_ids=job.end_token_ids.union(() if job.include_stop else sampling.stop_token_ids),
             min_tokens=sampling.min_tokens,
             abort=self._engine_client.abort,
             arrived_at=job.arrived_at,
@@ -263,6 +264,7 @@ def _job(
         sampling=[sampling_params(request, len(prompt.token_ids), limits) for prompt in prompts],
         n=request.n or 1,
         stops=stop_strings(request),
+        end_token_ids=limits.end_token_ids,
         include_stop=bool(request.include_stop_str_in_output),
         stream=bool(request.stream),
         with_usage=bool(request.stream_options and request.stream_options.include_usage),

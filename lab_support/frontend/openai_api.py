@@ -240,6 +240,13 @@ class StartMethod(Struct):
     reasons: list[str]
 
 
+class SamplingFrom(Struct):
+    """What fills a request's gaps: `--generation-config`, and the values that come from there, by its names."""
+
+    generation_config: str
+    defaults: dict[str, float]
+
+
 class Version(Struct):
     """Who answers: the versions, this run of the server, which of its processes this is, and its `--accept`."""
 
@@ -250,3 +257,4 @@ class Version(Struct):
     versions: dict[str, str]
     accept: str
     start_method: StartMethod
+    sampling: SamplingFrom

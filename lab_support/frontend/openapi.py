@@ -79,7 +79,7 @@ DEFAULTS: dict[str, Any] = {
     "return_token_strs": False,
     "echo": False,
 }
-"""Field → the value that does what leaving it out does."""
+"""Field → the value that does what leaving it out does, where the model folder says nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, short
     if "min_tokens" in properties:
         properties["min_tokens"]["anyOf"][0]["maximum"] = limits.max_model_len - 1
     for name in DEFAULTS.keys() & properties.keys():
-        properties[name]["default"] = DEFAULTS[name]
+        properties[name]["default"] = limits.sampling.given.get(name, DEFAULTS[name])
     for name, harmless in REFUSED.get(request, {}).items():
         properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -14,6 +14,7 @@ from lab_support.frontend.openai_api import MOST_PROMPTS, CompletionRequest
 from lab_support.frontend.speller import spell
 from lab_support.frontend.template_content import Message
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
+from lab_support.model_folder import SamplingDefaults
 
 T = TypeVar("T")
 
@@ -23,11 +24,16 @@ TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one tha
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the served model can take. `max_model_len`: prompt plus output, in tokens."""
+    """What the served model can take, and how its makers want it to be sampled where a request says nothing.
+
+    max_model_len: prompt plus output, in tokens. end_token_ids: no answer shows the one that ends it.
+    """
 
     model_name: str
     max_model_len: int
     vocab_size: int
+    end_token_ids: frozenset[int] = frozenset()
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     def check_model(self, name: str | None) -> None:
         """Raises `ApiError` (404) for the name of another model."""
@@ -75,7 +81,9 @@ class PromptReader:
             text = await self._render([_for_template(message) for message in messages], add_generation_prompt)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
-        return await self.encode(text, special, limits.max_model_len, "messages")
+        token_ids = await self.encode(text, special, limits.max_model_len, "messages")
+        self._check_known(token_ids, limits.vocab_size, "messages")
+        return token_ids
 
     async def _render(self, messages: list[Message], add_generation_prompt: bool) -> str:
         template = self._tokenizer.chat_template
@@ -123,9 +131,19 @@ class PromptReader:
             raise _too_long(f"{len(text)} characters, which are more than {most} tokens", most, param)
         return token_ids
 
+    def _check_known(self, token_ids: list[int], vocab_size: int, param: str) -> None:
+        """A tokenizer may have tokens that the model has no row for, a [PAD] added later, say."""
+        if token_ids and (highest := max(token_ids)) >= vocab_size:
+            raise bad_request(
+                f"{param}: got the token {self._tokenizer.token_text(highest)!r:.100} with id {highest}, "
+                f"but this model knows ids 0 to {vocab_size - 1}",
+                param,
+            )
+
     async def _one(self, given: str | list[int], special: bool, echo: bool, limits: Limits) -> Prompt:
         if isinstance(given, str):
             token_ids = await self.encode(given, special, limits.max_model_len, "prompt") if given else []
+            self._check_known(token_ids, limits.vocab_size, "prompt")
         else:
             token_ids = given
             _check_range(token_ids, limits.vocab_size)

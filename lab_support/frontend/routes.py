@@ -25,6 +25,7 @@ from lab_support.frontend.openai_api import (
     DetokenizeRequest,
     ModelCard,
     ModelList,
+    SamplingFrom,
     ServerLoad,
     StartMethod,
     Tokenized,
@@ -109,12 +110,13 @@ class ModelLimits:
 
     def __init__(self, config: ServerConfig, folder: ModelFolder, engine_client: EngineClient) -> None:
         self._config = config
-        self._shape = folder.shape
+        self._folder = folder
         self._engine_client = engine_client
 
     def __call__(self) -> Limits:
-        length = self._engine_client.max_model_len or self._config.max_model_len or self._shape.context_length
-        return Limits(self._config.model_name, length, self._shape.vocab_size)
+        folder, config = self._folder, self._config
+        length = self._engine_client.max_model_len or config.max_model_len or folder.shape.context_length
+        return Limits(config.model_name, length, folder.shape.vocab_size, folder.end_token_ids, folder.sampling)
 
 
 class Texts:
@@ -194,7 +196,14 @@ class About:
         chosen = own.engine_cores_started_by
         method = StartMethod(chosen.method, "spawn", chosen.asked, chosen.asked_by, list(chosen.reasons))
         answer = Version(
-            own.version, own.run_id, own.api_server_index, own.pids, own.versions, self._config.accept, method
+            own.version,
+            own.run_id,
+            own.api_server_index,
+            own.pids,
+            own.versions,
+            self._config.accept,
+            method,
+            SamplingFrom(self._config.generation_config, self._limits().sampling.given),
         )
         await respond(send, 200, msgspec.json.encode(answer))
 

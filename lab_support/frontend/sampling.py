@@ -1,10 +1,13 @@
 """A request's fields to `SamplingParams`. Ranges were checked when it was parsed; here, what depends on two fields."""
 
+from typing import TypeVar
+
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.prompts import Limits
 from lab_support.generation import SamplingParams
 
+N = TypeVar("N", int, float)
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 LOWEST_TEMPERATURE = 0.01  # above 0; vLLM's: dividing by less overflows
 SEEDS = 2**64
@@ -23,17 +26,18 @@ def sampling_params(
 ) -> SamplingParams:
     """How to answer a prompt of `prompt_tokens`. Raises `ApiError` (400) where the answer would not fit."""
     max_tokens = _max_tokens(request, prompt_tokens, limits)
-    temperature = _given(request.temperature, 1.0)
+    advised = limits.sampling
+    temperature = _given(request.temperature, advised.temperature, 1.0)
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=min(_min_tokens(request.min_tokens or 0, limits), max_tokens),
         temperature=max(temperature, LOWEST_TEMPERATURE) if temperature else 0.0,
-        top_p=_given(request.top_p, 1.0),
-        top_k=max(0, request.top_k or 0),
-        min_p=request.min_p or 0.0,
+        top_p=_given(request.top_p, advised.top_p, 1.0),
+        top_k=max(0, _given(request.top_k, advised.top_k, 0)),
+        min_p=_given(request.min_p, advised.min_p, 0.0),
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,
-        repetition_penalty=_given(request.repetition_penalty, 1.0),
+        repetition_penalty=_given(request.repetition_penalty, advised.repetition_penalty, 1.0),
         seed=request.seed,
         ignore_eos=bool(request.ignore_eos),
         stop_token_ids=_stop_token_ids(request, limits),
@@ -54,8 +58,9 @@ def derived_seed(seed: int | None, choice: int) -> int | None:
     return (seed + choice + SEEDS // 2) % SEEDS - SEEDS // 2
 
 
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _given(value: N | None, advised: N | None, default: N) -> N:
+    """The request's, or else the model folder's, or else OpenAI's."""
+    return next(each for each in (value, advised, default) if each is not None)
 
 
 def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, limits: Limits) -> int:
@@ -68,10 +73,12 @@ def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_token
     else:
         name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-        default = left
+        default = min(limits.sampling.max_new_tokens or left, left)
     if asked is not None and asked > left:
         raise _over_context(f"{name} {asked}", prompt_tokens, limits, name)
-    return default if asked is None else asked
+    most = limits.sampling.max_new_tokens if limits.sampling.is_limit else None
+    tokens = default if asked is None else asked
+    return tokens if most is None else min(tokens, most)
 
 
 def _min_tokens(asked: int, limits: Limits) -> int:

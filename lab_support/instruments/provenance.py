@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER_PARTS = ("config.py", "generation.py", "model_folder.py", "processes", "boundary", "frontend", "engine")
+SERVER_PARTS = ("config.py", "generation.py", "model_folder", "processes", "boundary", "frontend", "engine")
 GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"  # what gVisor reports as `uname -v`, whatever its release
 _SYSLOG_READ_ALL = 3
 

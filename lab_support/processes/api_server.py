@@ -87,7 +87,7 @@ class ApiServer:
         self.control = control
         self.config = config
         self.given = given
-        self.folder = ModelFolder.open(config.model, config.load_format)
+        self.folder = ModelFolder.open(config.model, config.load_format, config.generation_config)
         self.tokenizer = Tokenizer.open(self.folder)
         self.engines_ready = asyncio.Event()
         self.http: HttpServer | None = None

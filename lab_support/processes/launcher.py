@@ -95,7 +95,7 @@ class Launcher:
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
-        ModelFolder.open(config.model, config.load_format)
+        _tell_of(ModelFolder.open(config.model, config.load_format, config.generation_config))
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
         self.entrances = stack.enter_context(make_entrances(config, self.counters))
@@ -304,6 +304,15 @@ def _tell(where: str, descriptor: int, line: str) -> None:
     trouble = Outlet(descriptor).write(line.encode(errors="backslashreplace"))
     if trouble:
         log.warning("%s did not take the line that says that the server is ready: %s; it serves on", where, trouble)
+
+
+def _tell_of(folder: ModelFolder) -> None:
+    """Say once what the folder brings that a user may not expect."""
+    for notice in folder.notices():
+        log.warning(notice)
+    if given := folder.sampling.given:
+        words = ", ".join(f"{name} {value:g}" for name, value in given.items())
+        log.info("requests that do not say otherwise get %s: from %s", words, folder.sampling.source)
 
 
 def _demand_open(descriptor: int | None) -> None:

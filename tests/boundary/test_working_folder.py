@@ -15,6 +15,8 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     config = anchored(ServerConfig(model=Path("models/small"), uds="socket"))
     assert (config.model, config.model_name) == (tmp_path / "models" / "small", "small")
     assert config.uds == str(tmp_path / "socket")
+    assert config.generation_config == "auto"
+    assert anchored(ServerConfig(generation_config="other")).generation_config == str(tmp_path / "other")
     assert os.environ["TMPDIR"] == str(tmp_path / "scratch")
 
 

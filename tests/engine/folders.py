@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 SMALL = dict(
     vocab_size=307,
@@ -21,10 +21,12 @@ SMALL = dict(
 )
 
 
-def make_folder(path: Path, *, seed: int = 0, shard_size: str = "1GB", dtype=torch.float32, **changes) -> Path:
-    """Save a random Llama model, with an empty tokenizer.json, which the engine never reads."""
+def make_folder(
+    path: Path, *, family: str = "llama", seed: int = 0, shard_size: str = "1GB", dtype=torch.float32, **changes
+) -> Path:
+    """Save a random model, with an empty tokenizer.json, which the engine never reads. family: its model_type."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**(SMALL | changes)))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(SMALL | changes)))
     for name, parameter in model.named_parameters():
         if name.endswith(("bias", "norm.weight")):
             torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.2)
@@ -40,11 +42,11 @@ def edit_config(path: Path, **changes) -> None:
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
-def oracle(path: Path) -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
+def oracle(path: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
 
-def oracle_logits(model: LlamaForCausalLM, tokens: list[int]) -> torch.Tensor:
+def oracle_logits(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
     """float32 [tokens, vocabulary]: what transformers answers after each of `tokens`."""
     with torch.inference_mode():
         return model(torch.tensor([tokens])).logits[0]

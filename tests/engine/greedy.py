@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import torch
+
 from lab_support.config import ServerConfig
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
@@ -27,6 +29,19 @@ def generate(
     runner: Runner, questions: list[list[int]], max_tokens: int, sampling: SamplingParams | None = None, **sizes
 ) -> list[list[int]]:
     """Answers to all questions at once, greedy ones unless `sampling` says otherwise."""
+    sampling = sampling or SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
+    return [[token for token, _ in answer] for answer in _outputs(runner, questions, sampling, sizes)]
+
+
+def generate_with_logprobs(
+    runner: Runner, questions: list[list[int]], max_tokens: int, **sizes
+) -> list[list[tuple[int, float]]]:
+    """Greedy answers to all questions at once: each token and how likely the engine found it."""
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True, logprobs=0)
+    return _outputs(runner, questions, sampling, sizes)
+
+
+def _outputs(runner: Runner, questions: list[list[int]], sampling: SamplingParams, sizes: dict) -> list[list]:
     scheduler = Scheduler(
         **(
             dict(
@@ -40,25 +55,32 @@ def generate(
             | sizes
         )
     )
-    sampling = sampling or SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
     for number, tokens in enumerate(questions):
         scheduler.add(Request(number, tokens, sampling))
-    answers: list[list[int]] = [[] for _ in questions]
+    answers: list[list] = [[] for _ in questions]
     while scheduler.has_work():
         step = scheduler.schedule()
         for output in scheduler.update(step, runner.run(step)):
-            answers[output.request_id] += output.token_ids
+            logprobs = [one.logprob for one in output.logprobs] if output.logprobs else [None] * len(output.token_ids)
+            answers[output.request_id] += zip(output.token_ids, logprobs, strict=True)
     assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
     return answers
 
 
-def assert_greedy(model, questions: list[list[int]], answers: list[list[int]], near_tie: float = NEAR_TIE) -> None:
-    """Each token is the best by transformers' logits, or ties with it; says how many ties there were."""
-    ties = 0
+def assert_greedy(
+    model, questions: list[list[int]], answers: list[list[int]], near_tie: float = NEAR_TIE
+) -> list[torch.Tensor]:
+    """Each token is the best by transformers' logits, or ties with it; says how many ties there were.
+
+    Returns transformers' logits, [tokens, vocabulary] for each answer.
+    """
+    ties, found = 0, []
     for question, answer in zip(questions, answers, strict=True):
-        best = oracle_logits(model, question + answer)[len(question) - 1 : -1].topk(2)
+        found.append(oracle_logits(model, question + answer)[len(question) - 1 : -1])
+        best = found[-1].topk(2)
         for token, values, tokens in zip(answer, best.values.tolist(), best.indices.tolist(), strict=True):
             tied = values[0] - values[1] < near_tie
             ties += tied
             assert token in tokens if tied else token == tokens[0]
     print(f"near-ties: {ties} of {sum(map(len, answers))} tokens")
+    return found

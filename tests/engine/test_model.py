@@ -16,9 +16,10 @@ from lab_support.engine.step import Chunk, Step
 from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
-from tests.engine.greedy import assert_greedy, config, generate, prompts
+from tests.engine.greedy import assert_greedy, config, generate, generate_with_logprobs, prompts
 
 LOGITS = 1e-4
+LOGPROBS = 1e-3
 
 LLAMA3 = dict(
     rope_type="llama3",
@@ -44,8 +45,30 @@ ARCHITECTURES = {
     "rope yarn, every option": dict(
         rope_parameters=YARN | dict(beta_fast=20.0, beta_slow=2.0, mscale=0.7, mscale_all_dim=1.2, truncate=False)
     ),
+    "rope yarn, another magnitude": dict(rope_parameters=YARN | dict(attention_factor=1.3)),
     "shards": dict(shard_size="50KB"),
     "bfloat16 weights": dict(dtype=torch.bfloat16),
+    "float16 weights": dict(dtype=torch.float16),
+    "Mistral": dict(family="mistral", sliding_window=None),
+    "Mistral with a wide window": dict(family="mistral", sliding_window=512, head_dim=24),
+    "Qwen2": dict(family="qwen2"),
+    "Qwen2, tied": dict(family="qwen2", tie_word_embeddings=True, use_sliding_window=False, sliding_window=8),
+    "Qwen3": dict(family="qwen3", head_dim=24),
+    "Qwen3 with biases": dict(family="qwen3", attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1),
+}
+OLD_ROPES = {  # rope_scaling as versions of transformers before 5 wrote it, beside rope_theta
+    "linear": dict(type="linear", factor=2.5),
+    "dynamic": dict(type="dynamic", factor=2.0),
+    "llama3": {key: value for key, value in LLAMA3.items() if key != "rope_theta"},
+    "yarn": dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=128),
+    "none": None,
+}
+SIZES_OF_BATCHES = {
+    "all at once": {},
+    "in chunks of 7 tokens": dict(max_num_batched_tokens=7),
+    "one after another": dict(max_num_seqs=1),
+    "preempted": dict(num_blocks=16),
+    "preempted and in chunks": dict(num_blocks=12, max_num_batched_tokens=9),
 }
 
 
@@ -65,8 +88,18 @@ def test_logits_and_tokens_are_those_of_transformers(name, tmp_path):
     question = prompts(1, 307, 100)[0] + list(range(250, 300))
     assert_logits(runner, model, question)
     assert_logits(runner, model, question, pieces=[1, 2, 20, 1])
-    questions = prompts(4, 307)
-    assert_greedy(model, questions, generate(runner, questions, 24))
+    assert_tokens_and_logprobs(runner, model)
+
+
+def assert_tokens_and_logprobs(runner: Runner, model, questions: list[list[int]] | None = None) -> None:
+    """20 prompts × 32 tokens, all at once: greedy, and as likely as transformers finds them."""
+    questions = questions or prompts(20, 307)
+    answers = generate_with_logprobs(runner, questions, 32)
+    logits = assert_greedy(model, questions, [[token for token, _ in answer] for answer in answers])
+    for answer, rows in zip(answers, logits, strict=True):
+        tokens, found = torch.tensor([token for token, _ in answer]), torch.tensor([logprob for _, logprob in answer])
+        expected = rows.log_softmax(-1).gather(1, tokens.unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(found, expected, atol=LOGPROBS, rtol=0)
 
 
 def assert_logits(runner: Runner, model, tokens: list[int], pieces: Iterable[int] = ()) -> None:
@@ -98,12 +131,76 @@ def test_twenty_prompts_of_the_model_in_the_box():
     assert_greedy(model, questions, generate(runner, questions, 64))
 
 
-def test_config_as_older_transformers_wrote_it(tmp_path):
+@pytest.mark.parametrize("kind", OLD_ROPES)
+def test_config_as_older_transformers_wrote_it(kind, tmp_path):
+    folder = make_folder(tmp_path)
+    old = dict(rope_parameters=None, rope_theta=5000.0, rope_scaling=OLD_ROPES[kind])
+    edit_config(folder, **old, torch_dtype="float32", dtype=None)
+    runner, model = Runner(config(folder)), oracle(folder)
+    assert_logits(runner, model, list(range(200)))
+    assert_tokens_and_logprobs(runner, model)
+
+
+def test_of_two_ways_to_say_it_the_older_one_counts(tmp_path):
     folder = make_folder(tmp_path, **ARCHITECTURES["rope llama3"])
-    expected = oracle(folder)
-    old = {key: value for key, value in LLAMA3.items() if key != "rope_theta"}
-    edit_config(folder, rope_parameters=None, rope_theta=10_000.0, rope_scaling=old, torch_dtype="float32", dtype=None)
-    assert_logits(Runner(config(folder)), expected, list(range(200)))
+    edit_config(folder, rope_scaling=dict(type="linear", factor=3.0), rope_theta=7000.0)
+    assert_logits(Runner(config(folder)), oracle(folder), list(range(200)))
+
+
+# ---- beyond the model's own context ---------------------------------------------------------------------------------
+
+
+def stretched(kind: str) -> dict:
+    rope = dict(rope_type=kind, rope_theta=10_000.0, factor=4.0)
+    return dict(max_position_embeddings=48, rope_parameters=rope)
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory) -> tuple[Path, list[list[int]], list[list[tuple[int, float]]]]:
+    """A model with dynamic RoPE; questions, of which some are longer than its own context; transformers' answers."""
+    folder = make_folder(tmp_path_factory.mktemp("dynamic"), **stretched("dynamic"))
+    questions, model = prompts(20, 307), oracle(folder)
+    return folder, questions, [token_by_token(model, question, 32) for question in questions]
+
+
+def token_by_token(model, question: list[int], count: int) -> list[tuple[int, float]]:
+    """What transformers' `generate` does. Its frequencies depend on how long the sequence is at each forward pass."""
+    with torch.inference_mode():
+        model(torch.tensor([[0]]))  # a short sequence: forget the length of the one before
+        answer, cache, tokens = [], None, question
+        for _ in range(count):
+            out = model(torch.tensor([tokens]), past_key_values=cache, use_cache=True)
+            logprobs, cache = out.logits[0, -1].log_softmax(-1), out.past_key_values
+            tokens = [int(logprobs.argmax())]
+            answer.append((tokens[0], float(logprobs[tokens[0]])))
+    return answer
+
+
+@pytest.mark.parametrize("name", SIZES_OF_BATCHES)
+def test_dynamic_rope_beyond_the_models_own_context(name, dynamic):
+    """Whatever else is in the batch, and whether a prompt is computed whole, in pieces or again."""
+    folder, questions, expected = dynamic
+    assert min(map(len, questions)) + 32 < 48 < max(map(len, questions))
+    runner = Runner(config(folder))
+    assert runner.max_model_len == 4 * 48
+    answers = generate_with_logprobs(runner, questions, 32, **SIZES_OF_BATCHES[name])
+    for answer, other in zip(answers, expected, strict=True):
+        assert [token for token, _ in answer] == [token for token, _ in other]
+        torch.testing.assert_close([one for _, one in answer], [one for _, one in other], atol=LOGPROBS, rtol=0)
+
+
+def test_linear_rope_beyond_the_models_own_context(tmp_path):
+    folder = make_folder(tmp_path, **stretched("linear"))
+    runner, model = Runner(config(folder)), oracle(folder)
+    assert runner.max_model_len == 4 * 48
+    assert_logits(runner, model, list(range(180)), pieces=[50, 100])
+    assert_tokens_and_logprobs(runner, model)
+
+
+@pytest.mark.parametrize("kind", ["llama3", "yarn"])
+def test_other_ropes_name_the_stretched_context_themselves(kind, tmp_path):
+    folder = make_folder(tmp_path, **ARCHITECTURES[f"rope {kind}"])
+    assert Runner(config(folder)).max_model_len == 512
 
 
 @pytest.mark.parametrize("kind", LinearKind)
@@ -145,19 +242,10 @@ def alone(folder) -> tuple[list[list[int]], list[list[int]]]:
     return questions, answers
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes"),
-    [
-        ("all at once", {}),
-        ("in chunks of 7 tokens", dict(max_num_batched_tokens=7)),
-        ("one after another", dict(max_num_seqs=1)),
-        ("preempted", dict(num_blocks=16)),
-        ("preempted and in chunks", dict(num_blocks=12, max_num_batched_tokens=9)),
-    ],
-)
-def test_batch_composition_changes_no_token(name, sizes, folder, alone):
+@pytest.mark.parametrize("name", SIZES_OF_BATCHES)
+def test_batch_composition_changes_no_token(name, folder, alone):
     questions, answers = alone
-    again = generate(Runner(config(folder)), questions, 40, **sizes)
+    again = generate(Runner(config(folder)), questions, 40, **SIZES_OF_BATCHES[name])
     assert_greedy(oracle(folder), questions, again)
     differing = sum(one != other for one, other in zip(answers, again, strict=True))
     print(f"{name}: {differing} of {len(questions)} answers differ (from a near-tie on)")
@@ -201,6 +289,18 @@ def test_max_model_len(folder):
         Runner(config(folder, max_model_len=513))
     with pytest.raises(ConfigError, match="at most 64, which is what the KV cache holds"):
         Runner(config(folder, max_model_len=100, num_gpu_blocks_override=4))
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_a_sliding_window_that_is_shorter_than_the_longest_sequence(family, tmp_path):
+    """Up to its length every row looks at all before it, and beyond it this engine would do so too: wrongly."""
+    folder = make_folder(tmp_path, family=family, sliding_window=100, use_sliding_window=True, max_window_layers=1)
+    with pytest.raises(ConfigError, match=r"sliding_window of 100 tokens.* give --max-model-len 100 or less"):
+        Runner(config(folder))
+    with pytest.raises(ConfigError, match="sliding_window"):
+        Runner(config(folder, max_model_len=101))
+    runner, model = Runner(config(folder, max_model_len=100)), oracle(folder)
+    assert_logits(runner, model, list(range(90)))
 
 
 def test_the_kv_cache_is_sized_by_itself(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError
 from lab_support.engine.device import blocks_on_gpu
@@ -21,9 +21,9 @@ from lab_support.model_folder import ModelFolder
 from tests.engine.devices import CPU, CUDA, ON_ALL, ON_GPUS, ON_REAL, PRETENDED, REAL, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
 from tests.engine.greedy import assert_greedy, config, generate, prompts
-from tests.engine.test_model import ARCHITECTURES
+from tests.engine.test_model import ARCHITECTURES, stretched, token_by_token
 
-KINDS = ("grouped queries", "tied embeddings", "biases", "head_dim of its own", "rope llama3")
+KINDS = ("grouped queries", "tied embeddings", "biases", "head_dim of its own", "rope llama3", "Qwen2", "Qwen3")
 SIZES_OF_BATCHES = {
     "all at once": {},
     "in chunks of 7 tokens": dict(max_num_batched_tokens=7),
@@ -81,6 +81,14 @@ def test_in_float32_neither_preemption_nor_mixed_batches_change_a_token(sizes, d
     assert_greedy(oracle(folder), questions, answers, device.near)
 
 
+@pytest.mark.parametrize("device", ON_GPUS, indirect=True)
+def test_in_float32_dynamic_rope_beyond_the_models_own_context(device, tmp_path):
+    """In graphs, and in mixed steps, in which a long prompt brings rotations of its own."""
+    folder, questions = make_folder(tmp_path, **stretched("dynamic")), prompts(8, 307)
+    expected = [[token for token, _ in token_by_token(oracle(folder), question, 20)] for question in questions]
+    assert generate(opened_runner(folder, device), questions, 20, max_num_batched_tokens=30) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ON_REAL, indirect=True)
 def test_in_float32_twenty_prompts_of_the_model_in_the_box(device):
@@ -97,7 +105,7 @@ def bfloat16_errors(folder: Path, device: Device, texts: list[list[int]]) -> tup
     bfloat16 logits lie from them on this device. That is what bfloat16 costs, whoever computes."""
     model = oracle(folder)
     exact = [oracle_logits(model, text) for text in texts]
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device.torch)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device.torch)
     with torch.inference_mode():
         rounded = [model(torch.tensor([text], device=device.torch)).logits[0].float().cpu() for text in texts]
     return exact, rms(torch.cat([one - other for one, other in zip(exact, rounded, strict=True)]))

@@ -1,0 +1,81 @@
+"""Which ids the tokenizer's files give: that of its end token, and the highest of all.
+
+Read without the `tokenizers` library, which only API servers have; they also say what is wrong with these files.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab_support.model_folder.json_object import read_object_if_there
+
+_ADDED_TOKENS = re.compile(rb'"added_tokens"\s*:\s*(?=\[)')
+
+
+class TokenIds:
+    """Of one folder. Raises `ModelFolderError` where a file beside tokenizer.json is no JSON object."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "tokenizer.json"
+        self._config = read_object_if_there(folder / "tokenizer_config.json")
+        self._map = read_object_if_there(folder / "special_tokens_map.json")
+        self._numbers = read_object_if_there(folder / "added_tokens.json")
+
+    @property
+    def end_token(self) -> int | None:
+        """None where no file names an end token, or where the tokenizer doesn't have it."""
+        text = self._end_token_text()
+        if text is None:
+            return None
+        found = next((number for content, number in self._added() if content == text), None)
+        return self._own().get(text) if found is None else found
+
+    def highest(self) -> tuple[int, str]:
+        """The highest id that a text can become, and its token; -1 where there is none."""
+        tokens = (*self._own().items(), *self._added())
+        return max(((number, text) for text, number in tokens), default=(-1, ""))
+
+    def _end_token_text(self) -> str | None:
+        """As transformers has it: a tokenizer_config.json that numbers its added tokens says everything."""
+        config, others = _content(self._config.get("eos_token")), _content(self._map.get("eos_token"))
+        return config if "added_tokens_decoder" in self._config else others or config
+
+    def _added(self) -> Iterator[tuple[str, int]]:
+        """Added tokens and their ids. Of tokenizer.json that part alone is parsed: the rest may be 10 MB."""
+        for token in self._array_in_tokenizer():
+            if isinstance(token, dict) and (text := _content(token)) and isinstance(token.get("id"), int):
+                yield text, token["id"]
+        decoder = self._config.get("added_tokens_decoder")
+        for number, token in decoder.items() if isinstance(decoder, dict) else ():
+            if number.isdecimal() and (text := _content(token)):
+                yield text, int(number)
+        yield from _numbers_alone(self._numbers)
+
+    def _array_in_tokenizer(self) -> list[Any]:
+        try:
+            data = self._file.read_bytes()
+            found = _ADDED_TOKENS.search(data)
+            return json.JSONDecoder().raw_decode(data[found.end() :].decode())[0] if found else []
+        except (ValueError, RecursionError, OSError):
+            return []
+
+    def _own(self) -> Mapping[str, int]:
+        """The tokens of the tokenizer's model, without added ones. This parses all of tokenizer.json."""
+        try:
+            vocabulary = json.loads(self._file.read_bytes())["model"]["vocab"]
+        except (ValueError, LookupError, TypeError, RecursionError, OSError):
+            return {}
+        if isinstance(vocabulary, list):  # of texts and scores
+            return {entry[0]: number for number, entry in enumerate(vocabulary)}
+        return dict(_numbers_alone(vocabulary)) if isinstance(vocabulary, dict) else {}
+
+
+def _content(token: Any) -> str | None:
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) and text else None
+
+
+def _numbers_alone(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    return ((text, number) for text, number in values.items() if isinstance(number, int))

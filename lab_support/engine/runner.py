@@ -4,6 +4,8 @@ Runs in engine cores only. It turns the scheduler's lists into tensors and sampl
 computed is model.py's matter, what is scheduled the scheduler's.
 """
 
+from dataclasses import replace
+
 import torch
 
 from lab_support.config import ServerConfig
@@ -16,6 +18,7 @@ from lab_support.engine.device import check_memory, choose_dtype, count_blocks, 
 from lab_support.engine.kernels import open_kernels
 from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
+from lab_support.engine.prompt_scores import score_prompts
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import Sampler
 from lab_support.engine.step import Chunk, Sampled, Step
@@ -79,8 +82,18 @@ class Runner:
     def run(self, step: Step) -> Sampled:
         """One forward pass; a token for each of `step.sampling`, in its order. Takes as long as the step computes."""
         with torch.inference_mode():
+            if any(chunk.scored for chunk in step.chunks):
+                return self._run_scored(step)
             logits = self.logits(step)
             return Sampled([]) if logits is None else self._sampler.sample(logits, step.sampling)
+
+    def _run_scored(self, step: Step) -> Sampled:
+        """A step with prompts whose own tokens are told their log-probabilities."""
+        batch = self._builder.build(step)
+        hidden = self._model.hidden(batch)
+        prompts = score_prompts(self._model, hidden, step)
+        logits = self._model.logits(hidden, batch.sampling_rows).float()[: len(step.sampling)]
+        return replace(self._sampler.sample(logits, step.sampling), prompts=prompts)
 
     @torch.inference_mode()
     def logits(self, step: Step) -> torch.Tensor | None:

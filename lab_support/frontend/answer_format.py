@@ -4,10 +4,12 @@ An event of a stream is constant bytes around one JSON string; everything that d
 encoded once a request. Pure functions of their arguments: nothing here sends, and nothing keeps time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from lab_support.boundary.messages import TokenLogprobs
 from lab_support.frontend.openai_api import (
@@ -19,6 +21,7 @@ from lab_support.frontend.openai_api import (
     CompletionChoice,
     CompletionLogprobs,
     Finish,
+    PromptLogprob,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -28,6 +31,8 @@ from lab_support.frontend.tokenizer import Tokenizer
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
 Logprobs = CompletionLogprobs | ChatLogprobs
+Entries = Sequence[TokenLogprobs | None]
+"""One for each token; None for a prompt's first one."""
 _PART = 60  # bytes that a few encoded ones take beside their own
 encode = msgspec.json.encode
 
@@ -49,6 +54,7 @@ class FinishedChoice:
     text: str
     finish: Finish
     logprobs: dict[str, msgspec.Raw] | None
+    prompt_logprobs: msgspec.Raw | UnsetType
 
 
 class CollectedLogprobs:
@@ -73,13 +79,44 @@ class CollectedLogprobs:
         return {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._fields.items()} or None
 
 
+class CollectedPrompt:
+    """`prompt_logprobs` of one choice, encoded as they come."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def add(self, ids: list[int], entries: Entries, most: int, tokenizer: Tokenizer) -> int:
+        """Returns how many bytes they take. most: likeliest tokens to show beside each."""
+        part = encode([_at_place(*each, most, tokenizer) for each in zip(ids, entries, strict=True)])[1:-1]
+        self._parts.append(part)
+        return len(part) + _PART
+
+    def whole(self) -> msgspec.Raw | UnsetType:
+        return msgspec.Raw(b"[" + b",".join(self._parts) + b"]") if self._parts else UNSET
+
+
+def _at_place(
+    token_id: int, entry: TokenLogprobs | None, most: int, tokenizer: Tokenizer
+) -> dict[str, PromptLogprob] | None:
+    if entry is None:
+        return None
+    own = {token_id: (entry.logprob, entry.rank)}
+    best = {each: (logprob, rank) for rank, (each, logprob) in enumerate(entry.top[:most], 1)}
+    return {
+        str(each): PromptLogprob(_finite(logprob), rank, tokenizer.token_text(each))
+        for each, (logprob, rank) in (own | best | own).items()
+    }
+
+
 class AnswerFormat(Protocol):
     """How one way of asking is answered."""
 
     def event_parts(self, index: int, with_usage: bool) -> "EventParts": ...
     def usage_event(self, usage: Usage) -> bytes: ...
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> Logprobs: ...
+    def logprobs(self, ids: list[int], entries: Entries, tokenizer: Tokenizer, offset: int) -> Logprobs: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +132,17 @@ class EventParts:
     end: bytes
     running: bytes
 
-    def event(self, first: bool, text: str, logprobs: Logprobs | None, finish: Finish | None) -> bytes:
-        """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`."""
+    def event(
+        self, first: bool, text: str, logprobs: Logprobs | None, finish: Finish | None, usage: Usage | None = None
+    ) -> bytes:
+        """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`.
+
+        usage: to be told in this event.
+        """
         begin = self.first if first else self.next
         extra = b',"logprobs":' + encode(logprobs) + b',"finish_reason":' + encode(finish)
-        return begin + encode(text) + self.after + extra + self.end
+        end = self.end if usage is None else b'}],"usage":' + encode(usage) + b"}\n\n"
+        return begin + encode(text) + self.after + extra + end
 
 
 def _parts(
@@ -134,24 +177,29 @@ class CompletionFormat:
         return _usage_event(_head(self.heading, "text_completion"), usage)
 
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes:
-        made = [CompletionChoice(c.index, c.text, c.logprobs, c.finish) for c in choices]  # type: ignore[arg-type]
+        made = [
+            CompletionChoice(c.index, c.text, c.logprobs, c.finish, c.prompt_logprobs)  # type: ignore[arg-type]
+            for c in choices
+        ]
         heading = self.heading
         return encode(Completion(heading.id, "text_completion", heading.created, heading.model, made, usage))
 
-    def logprobs(
-        self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int
-    ) -> CompletionLogprobs:
+    def logprobs(self, ids: list[int], entries: Entries, tokenizer: Tokenizer, offset: int) -> CompletionLogprobs:
         """`offset`: characters of the choice's tokens before these."""
         made = CompletionLogprobs([], [], [], [])
         for token_id, entry in zip(ids, entries, strict=True):
             token = tokenizer.token_text(token_id)
             made.text_offset.append(offset)
             made.tokens.append(token)
+            offset += len(token)
+            if entry is None:
+                made.token_logprobs.append(None)
+                made.top_logprobs.append(None)
+                continue
             made.token_logprobs.append(_finite(entry.logprob))
             made.top_logprobs.append(
                 {tokenizer.token_text(i): _finite(p) for i, p in reversed(entry.top)} | {token: _finite(entry.logprob)}
             )
-            offset += len(token)
         return made
 
 
@@ -175,9 +223,12 @@ class ChatFormat:
             for c in choices
         ]
         heading = self.heading
-        return encode(ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage))
+        prompt: Any = choices[0].prompt_logprobs  # of all of them: they have one prompt
+        return encode(
+            ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage, prompt)
+        )
 
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], tokenizer: Tokenizer, offset: int) -> ChatLogprobs:
+    def logprobs(self, ids: list[int], entries: Entries, tokenizer: Tokenizer, offset: int) -> ChatLogprobs:
         def named(token_id: int, logprob: float) -> tuple[str, float, list[int]]:
             return tokenizer.token_text(token_id), _finite(logprob), list(tokenizer.token_bytes(token_id))
 
@@ -185,6 +236,7 @@ class ChatFormat:
             [
                 TokenLogprob(*named(token_id, entry.logprob), [TopLogprob(*named(i, p)) for i, p in entry.top])
                 for token_id, entry in zip(ids, entries, strict=True)
+                if entry is not None
             ]
         )
 

@@ -7,7 +7,6 @@ a streamed answer pays for.
 import hashlib
 import hmac
 import logging
-import os
 import re
 from collections.abc import Callable
 from time import monotonic
@@ -90,11 +89,11 @@ def _shown(scope: Scope) -> str:
     return path if path.isprintable() else ascii(path)
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
             return value.decode()
-    return os.urandom(12).hex()
+    return None
 
 
 class ApiKey:

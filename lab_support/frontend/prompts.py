@@ -178,6 +178,6 @@ def _role(message: ChatMessage) -> str:
 
 
 def _content(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
+    if isinstance(message.content, str) or message.content is None:
+        return message.content or ""
     return "\n".join(part.text for part in message.content)

@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from lab_support.boundary.messages import SequenceTokens
-from lab_support.frontend.answer_format import AnswerFormat, CollectedLogprobs, FinishedChoice
+from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.frontend.answer_format import (
+    AnswerFormat,
+    CollectedLogprobs,
+    CollectedPrompt,
+    Entries,
+    FinishedChoice,
+)
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
+from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, cut
+from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
 
@@ -16,16 +24,20 @@ _PIECE = 60  # bytes that a piece of text takes beside its own
 
 @dataclass(slots=True)
 class _Collected:
+    """cursor: in the choice's prompt, where its log-probabilities are told."""
+
     pieces: list[str]
-    offset: int
+    cursor: PromptCursor | None
+    offset: int = 0
     logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
+    prompt: CollectedPrompt = field(default_factory=CollectedPrompt)
     finish: Finish | None = None
 
 
 class WholeAnswer:
     """All choices of one request, held by `lease`. `headers` is filled before the first token can come.
 
-    echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
+    prompts: by choice.
     """
 
     def __init__(
@@ -34,30 +46,45 @@ class WholeAnswer:
         lease: Lease,
         format: AnswerFormat,
         tokenizer: Tokenizer,
-        echoed: list[str],
+        prompts: list[Prompt],
         prompt_tokens: int,
-        with_logprobs: bool,
+        asked: Asked,
     ) -> None:
         self._writer = writer
         self._lease = lease
         self._format = format
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
-        self._with_logprobs = with_logprobs
-        self._choices = [_Collected([text], len(text)) for text in echoed]
-        self._open = len(echoed)
+        self._asked = asked
+        scored = asked.of_prompt is not None
+        self._choices = [_Collected([each.echo], PromptCursor(each.token_ids) if scored else None) for each in prompts]
+        self._open = len(prompts)
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False
+
+    def on_prompt(self, choice: Choice, logprobs: list[TokenLogprobs]) -> None:
+        if self.failed:
+            return
+        collected, asked, size = self._choices[choice.index], self._asked, 0
+        assert collected.cursor is not None
+        ids, entries = collected.cursor.take(logprobs)
+        if asked.echoed is not None:
+            size += self._add_logprobs(collected, ids, cut(entries, asked.echoed))
+        if asked.prompt is not None:
+            size += collected.prompt.add(ids, entries, asked.prompt, self._tokenizer)
+        self._lease.take(size)
 
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if self.failed:  # by another choice, a moment ago
             return
         collected = self._choices[choice.index]
+        if collected.cursor is not None and collected.cursor.at_start:  # a prompt of one token, of which none came
+            self.on_prompt(choice, [])
         collected.pieces.append(text)
         size = len(text) + _PIECE
-        if self._with_logprobs and tokens.logprobs:
-            size += self._add_logprobs(collected, tokens)
+        if self._asked.tokens and tokens.logprobs:
+            size += self._add_logprobs(collected, tokens.token_ids, tokens.logprobs)
         if not self._lease.take(size):
             return  # and so this answer has failed
         if finish is not None:
@@ -74,10 +101,9 @@ class WholeAnswer:
             self.headers += error.headers
             self._send(error.status, error.body())
 
-    def _add_logprobs(self, collected: _Collected, tokens: SequenceTokens) -> int:
-        entries = tokens.logprobs or []
-        made = self._format.logprobs(tokens.token_ids, entries, self._tokenizer, collected.offset)
-        collected.offset += sum(len(self._tokenizer.token_text(each)) for each in tokens.token_ids)
+    def _add_logprobs(self, collected: _Collected, ids: list[int], entries: Entries) -> int:
+        made = self._format.logprobs(ids, entries, self._tokenizer, collected.offset)
+        collected.offset += sum(len(self._tokenizer.token_text(each)) for each in ids)
         return collected.logprobs.add(made)
 
     def _body(self) -> bytes:
@@ -89,7 +115,8 @@ class WholeAnswer:
 
     def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
         assert collected.finish is not None
-        return FinishedChoice(index, "".join(collected.pieces), collected.finish, collected.logprobs.whole())
+        logprobs, prompt = collected.logprobs.whole(), collected.prompt.whole()
+        return FinishedChoice(index, "".join(collected.pieces), collected.finish, logprobs, prompt)
 
     def _send(self, status: int, body: bytes) -> None:
         self._choices.clear()

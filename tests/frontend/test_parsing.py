@@ -32,7 +32,7 @@ def refused(parser: RequestParser, body: bytes | dict[str, Any]) -> ApiError:
         ({"top_k": -2}, "top_k", ("got -2", ">= -1")),
         ({"n": 0}, "n", ("got 0", ">= 1")),
         ({"n": 1.5}, "n", ("got 1.5", "int")),
-        ({"max_tokens": 0}, "max_tokens", ("got 0", ">= 1")),
+        ({"max_tokens": -1}, "max_tokens", ("got -1", ">= 0")),
         ({"max_tokens": True}, "max_tokens", ("got true", "int")),
         ({"seed": 2**63}, "seed", ("got 9223372036854775808", "<= 9223372036854775807")),
         ({"seed": 10**400}, "seed", ("got 1000", "9223372036854775807")),
@@ -88,7 +88,8 @@ def test_a_missing_field_is_named() -> None:
     [
         ({"role": "tool", "content": "x"}, "messages[0].role", "system, developer, user or assistant"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type", "text"),
-        ({"role": "user", "content": None}, "messages[0].content", "str | array"),
+        ({"role": "user", "content": None}, "messages[0].content", "required"),
+        ({"role": "assistant", "content": 5}, "messages[0].content", "str | array"),
         ({"role": "user", "content": []}, "messages[0].content", "length >= 1"),
     ],
 )

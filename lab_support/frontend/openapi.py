@@ -12,7 +12,7 @@ import msgspec
 
 from lab_support.frontend import openai_api as api
 from lab_support.frontend.errors import ErrorAnswer
-from lab_support.frontend.parsing import REFUSED
+from lab_support.frontend.fields import REFUSED
 from lab_support.frontend.prompts import Limits
 
 Schema = dict[str, Any]

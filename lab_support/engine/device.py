@@ -96,7 +96,7 @@ def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, fre
     """
     logits = 16 * 4 * max(config.max_num_seqs, ROWS_AT_ONCE // 2) * shape.vocab_size
     rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
-    graphs = GRAPH_BYTES * len(graph_sizes(config.max_num_seqs))
+    graphs = 0 if config.enforce_eager else GRAPH_BYTES * len(graph_sizes(config.max_num_seqs))
     usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows - graphs
     blocks = int(usable / (block_bytes * (1 + 2 / shape.num_layers)))
     if blocks < 1:

@@ -70,8 +70,10 @@ class Runner:
                 padded=kind is LinearKind.PACKED,
                 inputs=inputs,
             )
-            self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations) if inputs else None
-        self._warm_up(memory.scratch_block, config.block_size)
+            self._graphs = None
+            if inputs is not None and not config.enforce_eager:
+                self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations)
+        self._warm_up(memory.scratch_block, config.block_size, with_prompt=inputs is not None)
 
     @property
     def details(self) -> dict[str, str | int | float]:
@@ -105,10 +107,10 @@ class Runner:
         logits = self._model.forward(self._builder.build(step)).float()
         return logits[: len(step.sampling)]
 
-    def _warm_up(self, scratch_block: int, block_size: int) -> None:
+    def _warm_up(self, scratch_block: int, block_size: int, *, with_prompt: bool) -> None:
         """A decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily; on a GPU
         a prompt first: the first one took a second there."""
-        if self._graphs is not None:
+        if with_prompt:
             self.run(Step([], [Chunk(_warm_up_sequence(block_size, scratch_block), block_size)]))
         self.run(Step([_warm_up_sequence(1, scratch_block)], []))
 

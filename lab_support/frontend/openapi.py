@@ -188,7 +188,7 @@ def _with_token_ids(schema: Any) -> Any:
 
 
 def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, shortest_prompt: int) -> None:
-    properties["model"] = {"enum": [limits.model_name, None], "default": None, "description": "The served model."}
+    properties["model"] = {"enum": [*limits.names, None], "default": None, "description": "The served model."}
     for name in {"max_tokens", "max_completion_tokens"} & properties.keys():
         properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - shortest_prompt
     if "min_tokens" in properties:

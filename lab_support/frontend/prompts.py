@@ -19,16 +19,25 @@ TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one tha
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the served model can take. `max_model_len`: prompt plus output, in tokens."""
+    """What the served model can take. `max_model_len`: prompt plus output, in tokens.
+
+    model_name stands in answers; all_names are those that a client may say, where there are more.
+    """
 
     model_name: str
     max_model_len: int
     vocab_size: int
+    all_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.all_names or (self.model_name,)
 
     def check_model(self, name: str | None) -> None:
         """Raises `ApiError` (404) for the name of another model."""
-        if name is not None and name != self.model_name:
-            raise ApiError(404, f"model: got {name!r:.100}, served is {self.model_name!r}", "model", "model_not_found")
+        if name is not None and name != self.model_name and name not in self.all_names:
+            served = " or ".join(map(repr, self.names))
+            raise ApiError(404, f"model: got {name!r:.100}, served is {served}", "model", "model_not_found")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def main() -> int:
 
 def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-untyped-def]
     if command == "serve":
-        return _serve(parser, words)
+        return _serve(words)
     if command == "load":
         from lab_support.instruments import load as chosen
 
@@ -71,17 +71,13 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
     return copies.run_open_command(parser.parse_args(words))
 
 
-def _serve(parser, words: list[str]) -> int:  # type: ignore[no-untyped-def]
-    from lab_support.config import ConfigError, add_flags, from_flags
+def _serve(words: list[str]) -> int:
+    from lab_support.serve_command import read_words
 
-    add_flags(parser)
-    try:
-        config = from_flags(parser.parse_args(words))
-    except ConfigError as error:
-        parser.error(str(error))
+    config, said = read_words(words)
     from lab_support.processes import launcher
 
-    return launcher.main(config)
+    return launcher.main(config, said)
 
 
 if __name__ == "__main__":

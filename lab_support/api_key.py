@@ -1,11 +1,11 @@
-"""The key that clients must show: from a flag, a file or the environment.
+"""The keys that clients may show: from a flag, a file or the environment.
 
 A command's words can be read by every user of the machine (/proc/PID/cmdline); a file has its permissions, and a
 process's environment is its own user's. White space at the ends goes: files end with a line feed, and clients' keys
-are stripped, too.
+are stripped, too. White space within is refused: no client can send a line feed, and who sends a space means two keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 VARIABLES = ("LAB_API_KEY", "VLLM_API_KEY")
@@ -16,18 +16,18 @@ class ApiKeyError(ValueError):
     """There is no key where one was named. The text says where."""
 
 
-def find_api_key(given: str | None, file: str | None, environment: Mapping[str, str]) -> str | None:
-    """The key, without white space at its ends; None for a server without one. Raises `ApiKeyError`."""
-    if given is not None and file is not None:
+def find_api_keys(given: Sequence[str], file: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys, without white space at their ends; none for a server without one. Raises `ApiKeyError`."""
+    if given and file is not None:
         raise ApiKeyError("--api-key: got --api-key-file too, expected one of them")
     if file is not None:
-        return _stripped(_read(Path(file)), f"--api-key-file: {file}")
-    if given is not None:
-        return _stripped(given, "--api-key")
+        return (_checked(_read(Path(file)), f"--api-key-file: {file}"),)
+    if given:
+        return tuple(_checked(key, "--api-key") for key in given)
     for name in VARIABLES:
         if name in environment:
-            return _stripped(environment[name], name)
-    return None
+            return (_checked(environment[name], name),)
+    return ()
 
 
 def _read(path: Path) -> str:
@@ -40,9 +40,16 @@ def _read(path: Path) -> str:
         raise ApiKeyError(f"--api-key-file: {path}: got bytes that are no UTF-8, expected a key as text") from error
 
 
-def _stripped(key: str, where: str) -> str:
-    if not key.strip():
+def _checked(key: str, where: str) -> str:
+    key = key.strip()
+    if not key:
         raise ApiKeyError(
             f"{where}: got an empty key, expected at least one character; for a server without a key, leave it out"
         )
-    return key.strip()
+    for character in key:
+        if character.isspace() or ord(character) < 32 or ord(character) == 127:
+            raise ApiKeyError(
+                f"{where}: got a key with {character!r} within, expected one without white space and control "
+                "characters; give several keys as several words after --api-key"
+            )
+    return key

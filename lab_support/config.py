@@ -10,11 +10,13 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from lab_support.api_key import ApiKeyError, find_api_key
+from lab_support.api_key import ApiKeyError, find_api_keys
 
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
@@ -38,11 +40,41 @@ def in_utf8(text: str) -> str:
 
 
 def flag(
-    default: Any, help: str, *, choices: tuple[str, ...] | None = None, type: Any = None, group: str = "server"
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    type: Any = None,
+    group: str = "server",
+    many: bool = False,
+    short: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`."""
+    """A dataclass field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`.
+
+    many: it takes one word or more. short: vLLM's other names for it.
+    """
     kind = type or (str if default is None else default.__class__)
-    return field(default=default, metadata={"help": help, "choices": choices, "type": kind, "group": group})
+    details = {"help": help, "choices": choices, "type": kind, "group": group, "many": many, "short": short}
+    return field(default=default, metadata=details)
+
+
+def count(text: str) -> int:
+    """A whole number as vLLM reads it: 1k is 1000, 25.6k is 25600, 1K is 1024."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgtKMGT]?)", text.strip())
+    if found is None:
+        if re.fullmatch(r"[+-][0-9]+", text.strip()):
+            return int(text)
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number, such as 1024, 1k (1000) or 1K (1024)")
+    number, unit = Decimal(found[1]), found[2]
+    times = 1 if not unit else (1000 if unit.islower() else 1024) ** ("kmgt".index(unit.lower()) + 1)
+    if number * times % 1 or ("." in found[1] and not unit.islower()):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number; fractions go with k, m, g and t only")
+    return int(number * times)
+
+
+def length(text: str) -> int | None:
+    """As `count`; vLLM's auto and -1 are what fits, which is the default."""
+    return None if text.strip() in ("auto", "-1") else count(text)
 
 
 def origins_from_json(text: str) -> tuple[str, ...]:
@@ -69,7 +101,13 @@ class ServerConfig:
         type=Path,
         group="model",
     )
-    served_model_name: str | None = flag(None, "name that clients use; the folder's name by default", group="model")
+    served_model_name: tuple[str, ...] = flag(
+        (),
+        "names that clients may use, the first of which stands in answers; the folder's name by default",
+        type=str,
+        many=True,
+        group="model",
+    )
     load_format: str = flag(
         "auto",
         "auto reads safetensors; dummy makes random weights from config.json alone",
@@ -83,7 +121,10 @@ class ServerConfig:
         group="model",
     )
     max_model_len: int | None = flag(
-        None, "longest prompt plus output, in tokens; the model's own limit by default", type=int, group="model"
+        None, "longest prompt plus output, in tokens; the model's own limit by default", type=length, group="model"
+    )
+    trust_remote_code: bool = flag(
+        False, "taken where the folder names no code of its own; such code is never run", group="model"
     )
 
     host: str = flag("127.0.0.1", "address to bind")
@@ -91,10 +132,13 @@ class ServerConfig:
     uds: str | None = flag(
         None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
     )
-    api_key: str | None = flag(
-        None,
-        "demand `Authorization: Bearer KEY` everywhere but on /health, /ping, / and /docs; other users can read "
-        "it in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, hide it",
+    api_key: tuple[str, ...] = flag(
+        (),
+        "demand `Authorization: Bearer KEY`, with one of these, everywhere but on /health, /ping, / and /docs; other "
+        "users can read them in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, "
+        "hide one",
+        type=str,
+        many=True,
     )
     api_key_file: str | None = flag(None, "file that holds the key; white space at its ends does not count")
     allowed_origins: tuple[str, ...] = flag(
@@ -120,7 +164,9 @@ class ServerConfig:
     )
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
-    api_server_count: int = flag(2, "how many API server processes accept from the port", group="processes")
+    api_server_count: int = flag(
+        2, "how many API server processes accept from the port", group="processes", short=("-asc",)
+    )
     accept: str = flag(
         "least-loaded" if sys.platform == "linux" else "shared",
         "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
@@ -151,6 +197,7 @@ class ServerConfig:
         1,
         "how many engine cores, each with a copy of the model, and on the next GPU where there are several",
         group="processes",
+        short=("-dp",),
     )
     start_method: str | None = flag(
         None,
@@ -171,9 +218,10 @@ class ServerConfig:
     dtype: str = flag(
         "auto",
         "arithmetic; auto is float32 on a CPU and the model's own type on a GPU",
-        choices=("auto", "float32", "bfloat16"),
+        choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
         group="engine",
     )
+    enforce_eager: bool = flag(False, "launch each kernel by itself: record no CUDA graphs", group="engine")
     max_num_seqs: int = flag(64, "most sequences in one step", group="engine")
     max_num_batched_tokens: int = flag(
         512, "most tokens in one step; longer prompts are computed in chunks", group="engine"
@@ -182,13 +230,17 @@ class ServerConfig:
     num_gpu_blocks_override: int | None = flag(
         None,
         "blocks in the KV cache (vLLM's name, also on a CPU); sized from memory by default",
-        type=int,
+        type=count,
         group="engine",
     )
     gpu_memory_utilization: float = flag(0.9, "share of the GPU's memory that an engine core may use", group="engine")
     torch_threads: int = flag(1, "threads of torch in each engine core on a CPU", group="engine")
 
     def __post_init__(self) -> None:
+        for name in MANY:
+            if isinstance(one := getattr(self, name), str):
+                object.__setattr__(self, name, (one,))
+        object.__setattr__(self, "dtype", _SAME_DTYPE.get(self.dtype, self.dtype))
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:  # nor is NaN
@@ -206,18 +258,18 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
-        if self.api_key is not None:  # also of a config that no command made
-            object.__setattr__(self, "api_key", _api_key(self.api_key, None))
+        if self.api_key:  # also of a config that no command made
+            object.__setattr__(self, "api_key", _api_keys(self.api_key, None))
         self._check_names()
         self._check_origins()
 
     def _check_names(self) -> None:
         """Those that clients must be able to say. (In the folder's name U+FFFD stands for what is not UTF-8.)"""
-        if not is_utf8(self.served_model_name or ""):
-            raise ConfigError(
-                f"--served-model-name: got {self.served_model_name}, which is not UTF-8; name the model in UTF-8"
-            )
-        if not is_utf8(self.api_key or ""):
+        for name in self.served_model_name:
+            if not name or not is_utf8(name):
+                got = f"{name}, which is not UTF-8" if name else "an empty name"
+                raise ConfigError(f"--served-model-name: got {got}; name the model in UTF-8")
+        if not all(map(is_utf8, self.api_key)):
             raise ConfigError("--api-key: got a key that is not UTF-8; make one of printable ASCII")
 
     def _check_accept(self) -> None:
@@ -239,10 +291,22 @@ class ServerConfig:
 
     @property
     def model_name(self) -> str:
-        """The name under which clients ask for the model."""
-        return self.served_model_name or in_utf8(self.model.name)
+        """The name of the model in answers."""
+        return self.model_names[0]
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """All under which clients may ask for it."""
+        return self.served_model_name or (in_utf8(_folder_name(self.model)),)
 
 
+def _folder_name(folder: Path) -> str:
+    """As it was typed, so that a link's name counts; where that is no name (`.`, `..`), the folder's own."""
+    name = folder.name if folder.name != ".." else ""
+    return name or Path(os.path.realpath(folder)).name or "model"
+
+
+_SAME_DTYPE = {"float": "float32", "half": "float16"}
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([^\s/?#@A-Z:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 
 _LEAST = {
@@ -276,6 +340,8 @@ def words_for(choices: dict[str, Any]) -> list[str]:
     for name, value in choices.items():
         if isinstance(value, bool):
             words.append(as_flag(name if value else f"no_{name}"))
+        elif name in MANY and isinstance(value, list | tuple):
+            words += [as_flag(name), *value] if value else []
         elif isinstance(value, list | tuple):
             words += [as_flag(name), json.dumps(value)]
         elif value is not None:
@@ -289,7 +355,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for choice in dataclasses.fields(ServerConfig):
         details = choice.metadata
         group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
-        default = "" if choice.default is None else f" (default: {_short(choice.default)})"
+        default = "" if choice.default is None or details["many"] else f" (default: {_short(choice.default)})"
         if details["type"] is bool:
             group.add_argument(
                 as_flag(choice.name),
@@ -298,17 +364,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 help=details["help"] + default,
             )
             continue
+        kind = count if details["type"] is int and choice.name not in _EXACT else details["type"]
         group.add_argument(
             as_flag(choice.name),
-            type=details["type"],
+            *details["short"],
+            dest=choice.name,
+            type=kind,
+            nargs="+" if details["many"] else None,
             choices=details["choices"],
             default=choice.default,
-            metavar=None if details["choices"] else _METAVARS.get(details["type"], details["type"].__name__.upper()),
+            metavar=None if details["choices"] else _METAVARS.get(kind, kind.__name__.upper()),
             help=details["help"] + default,
         )
 
 
-_METAVARS = {origins_from_json: "JSON"}
+_METAVARS = {origins_from_json: "JSON", count: "INT", length: "INT"}
+_EXACT = {"port", "ready_fd"}  # names of things, and no counts
+MANY = frozenset(each.name for each in dataclasses.fields(ServerConfig) if each.metadata["many"])
 
 
 def _short(default: object) -> object:
@@ -320,11 +392,13 @@ def _short(default: object) -> object:
 def from_flags(arguments: argparse.Namespace) -> ServerConfig:
     """The config that the parsed flags describe. Raises `ConfigError`."""
     choices = {choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)}
-    return ServerConfig(**choices | {"api_key": _api_key(choices["api_key"], choices["api_key_file"])})
+    keys = _api_keys(choices["api_key"], choices["api_key_file"])
+    names = tuple(choices["served_model_name"])
+    return ServerConfig(**choices | {"api_key": keys, "served_model_name": names})
 
 
-def _api_key(given: str | None, file: str | None) -> str | None:
+def _api_keys(given: Sequence[str], file: str | None) -> tuple[str, ...]:
     try:
-        return find_api_key(given, file, os.environ)
+        return find_api_keys(given, file, os.environ)
     except ApiKeyError as error:
         raise ConfigError(str(error)) from error

@@ -14,6 +14,7 @@ from lab_support.boundary.messages import (
     EngineStats,
     Fatal,
     Generate,
+    PromptLogprobs,
     SequenceTokens,
     ToEngineCore,
     TokenLogprobs,
@@ -23,6 +24,7 @@ from lab_support.frontend.engine_client import EngineClient
 from lab_support.generation import FinishReason
 
 BLOCKS = 1000
+TOLD_AT_ONCE = 3  # tokens of a prompt
 
 
 def next_token(prompt: Sequence[int], position: int, vocab_size: int) -> int:
@@ -37,6 +39,7 @@ class FakeSequence:
     asked: Generate
     engine_index: int
     made: int = 0
+    told: int = 0  # of its prompt
 
 
 @dataclass
@@ -103,12 +106,32 @@ class FakeEngine:
         for engine_index in range(self.engine_count):
             batch = [each for each in self.sequences.values() if each.engine_index == engine_index]
             if batch:
-                self.client.on_message(Tokens(engine_index, [self._advance(each) for each in batch]))
+                prompts = [self._tell(each) for each in batch if self._in_prompt(each)]
+                able = [each for each in batch if not self._in_prompt(each)]
+                self.client.on_message(Tokens(engine_index, [self._advance(each) for each in able], prompts))
                 self.client.on_message(self._stats(engine_index))
         self._schedule()
 
+    def _in_prompt(self, sequence: FakeSequence) -> bool:
+        asked = sequence.asked
+        return asked.sampling.prompt_logprobs is not None and sequence.told < len(asked.prompt_token_ids) - 1
+
+    def _tell(self, sequence: FakeSequence) -> PromptLogprobs:
+        """A few tokens' log-probabilities: -1 for the second token of the prompt, -2 for the third, and so on."""
+        ids = sequence.asked.prompt_token_ids[sequence.told + 1 :][:TOLD_AT_ONCE]
+        wanted = sequence.asked.sampling.prompt_logprobs or 0
+        told = [
+            TokenLogprobs(-float(place), 2, [((token + 1 + i) % self.vocab_size, -0.25 - i) for i in range(wanted)])
+            for place, token in enumerate(ids, sequence.told + 1)
+        ]
+        sequence.told += len(told)
+        return PromptLogprobs(sequence.asked.request_id, told)
+
     def _advance(self, sequence: FakeSequence) -> SequenceTokens:
         asked = sequence.asked
+        if not asked.sampling.max_tokens:
+            del self.sequences[asked.request_id]
+            return SequenceTokens(asked.request_id, [], FinishReason.LENGTH)
         token = self._token(asked, sequence.made)
         sequence.made += 1
         self.generation_tokens += 1

@@ -64,11 +64,22 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
     logprobs: list[TokenLogprobs] | None = None
 
 
+class PromptLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Of one sequence's prompt, the log-probabilities of its next tokens. All come before the sequence's first token.
+
+    There is none for the very first token, before which there is nothing.
+    """
+
+    request_id: int
+    logprobs: list[TokenLogprobs]
+
+
 class Tokens(Message):
     """All that one step made for one API server: one message a step, not one a token."""
 
     engine_index: int
     sequences: list[SequenceTokens]
+    prompts: list[PromptLogprobs] = []
 
 
 class EngineStats(Message):

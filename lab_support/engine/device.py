@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.engine.step import ROWS_AT_ONCE
 from lab_support.model_folder import ModelFolder, ModelShape
 
 MEMINFO = Path("/proc/meminfo")
@@ -93,9 +94,9 @@ def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, fre
     once more, some of them padded, so a block costs about (1 + 2 / layers) of itself; sampling has logits a few times
     over, in float32 and float64. Each captured graph takes memory of the driver's.
     """
-    logits = 16 * 4 * config.max_num_seqs * shape.vocab_size
+    logits = 16 * 4 * max(config.max_num_seqs, ROWS_AT_ONCE // 2) * shape.vocab_size
     rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
-    graphs = GRAPH_BYTES * len(graph_sizes(config.max_num_seqs))
+    graphs = 0 if config.enforce_eager else GRAPH_BYTES * len(graph_sizes(config.max_num_seqs))
     usable = free - int((1 - config.gpu_memory_utilization) * total) - logits - rows - graphs
     blocks = int(usable / (block_bytes * (1 + 2 / shape.num_layers)))
     if blocks < 1:

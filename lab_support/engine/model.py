@@ -53,14 +53,21 @@ class LlamaModel:
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits [samples, vocabulary], as exact as the weights; writes the rows' keys and values into the KV cache."""
+        return self.logits(self.hidden(batch), batch.sampling_rows)
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """[rows, hidden]: what the last layer leaves, before the norm; writes into the KV cache as `forward` does."""
         weights = self._weights
         x = F.embedding(batch.token_ids, weights.embedding)
         for index, layer in enumerate(weights.layers):
             x = layer.output.add_to(x, self._attention(index, layer, layer.attention_norm(x), batch))
             x = layer.down.add_to(x, self._gate(layer.gate_up(layer.mlp_norm(x))))
-        if batch.sampling_rows is not None:
-            x = x.index_select(0, batch.sampling_rows)
-        return weights.head(weights.norm(x))
+        return x
+
+    def logits(self, hidden: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """Logits [rows, vocabulary] of these rows of what `hidden` returned; of all where it is None."""
+        x = hidden if rows is None else hidden.index_select(0, rows)
+        return self._weights.head(self._weights.norm(x))
 
     def _attention(self, index: int, layer: Layer, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """[rows, heads × head dim]: every row looks at its sequence's rows so far, itself included."""

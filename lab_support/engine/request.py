@@ -29,6 +29,7 @@ class Sequence:
 
     token_ids: prompt and generated tokens, growing by one a step.
     num_computed: how many of them have their keys and values in the KV cache.
+    num_scored: how many of the prompt's positions have had their next token's log-probability told.
     block_table: the blocks that hold these; position p lies in `block_table[p // block_size]`.
     arrival, parent: its place in the order of arrival, and whom it belongs to (turns.py).
     given_way_at: its length when it last gave way to another client's request; 0 where it never did.
@@ -42,6 +43,7 @@ class Sequence:
         "greedy_only",
         "num_computed",
         "num_prompt",
+        "num_scored",
         "parent",
         "random",
         "request_id",
@@ -58,7 +60,7 @@ class Sequence:
         self.sampling = sampling
         self.token_ids = list(request.prompt_token_ids)
         self.num_prompt = len(self.token_ids)
-        self.num_computed = 0
+        self.num_computed = self.num_scored = 0
         self.block_table: list[int] = []
         self.ended = False
         self.given_way_at = 0

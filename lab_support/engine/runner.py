@@ -4,6 +4,8 @@ Runs in engine cores only. It turns the scheduler's lists into tensors and sampl
 computed is model.py's matter, what is scheduled the scheduler's.
 """
 
+from dataclasses import replace
+
 import torch
 
 from lab_support.config import ServerConfig
@@ -16,6 +18,7 @@ from lab_support.engine.device import check_memory, choose_dtype, count_blocks, 
 from lab_support.engine.kernels import open_kernels
 from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
+from lab_support.engine.prompt_scores import score_prompts
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import Sampler
 from lab_support.engine.step import Chunk, Sampled, Step
@@ -67,8 +70,10 @@ class Runner:
                 padded=kind is LinearKind.PACKED,
                 inputs=inputs,
             )
-            self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations) if inputs else None
-        self._warm_up(memory.scratch_block, config.block_size)
+            self._graphs = None
+            if inputs is not None and not config.enforce_eager:
+                self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations)
+        self._warm_up(memory.scratch_block, config.block_size, with_prompt=inputs is not None)
 
     @property
     def details(self) -> dict[str, str | int | float]:
@@ -79,8 +84,18 @@ class Runner:
     def run(self, step: Step) -> Sampled:
         """One forward pass; a token for each of `step.sampling`, in its order. Takes as long as the step computes."""
         with torch.inference_mode():
+            if any(chunk.scored for chunk in step.chunks):
+                return self._run_scored(step)
             logits = self.logits(step)
             return Sampled([]) if logits is None else self._sampler.sample(logits, step.sampling)
+
+    def _run_scored(self, step: Step) -> Sampled:
+        """A step with prompts whose own tokens are told their log-probabilities."""
+        batch = self._builder.build(step)
+        hidden = self._model.hidden(batch)
+        prompts = score_prompts(self._model, hidden, step)
+        logits = self._model.logits(hidden, batch.sampling_rows).float()[: len(step.sampling)]
+        return replace(self._sampler.sample(logits, step.sampling), prompts=prompts)
 
     @torch.inference_mode()
     def logits(self, step: Step) -> torch.Tensor | None:
@@ -92,10 +107,10 @@ class Runner:
         logits = self._model.forward(self._builder.build(step)).float()
         return logits[: len(step.sampling)]
 
-    def _warm_up(self, scratch_block: int, block_size: int) -> None:
+    def _warm_up(self, scratch_block: int, block_size: int, *, with_prompt: bool) -> None:
         """A decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily; on a GPU
         a prompt first: the first one took a second there."""
-        if self._graphs is not None:
+        if with_prompt:
             self.run(Step([], [Chunk(_warm_up_sequence(block_size, scratch_block), block_size)]))
         self.run(Step([_warm_up_sequence(1, scratch_block)], []))
 

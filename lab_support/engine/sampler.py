@@ -7,8 +7,9 @@ greedy is one argmax.
 
 import torch
 
+from lab_support.engine.logprobs import read, report
 from lab_support.engine.request import Sequence
-from lab_support.engine.step import Logprobs, Sampled
+from lab_support.engine.step import Sampled
 from lab_support.engine.transfer import to_device, to_host
 
 # Sorting 16 × 2,048 logits takes 1.4 ms on one core, finding the best 64 takes 0.04 ms, so top-p tries that first.
@@ -161,22 +162,16 @@ def _nucleus(
 def _with_logprobs(raw: torch.Tensor, tokens: torch.Tensor, sequences: list[Sequence], reported: list[int]) -> Sampled:
     """Tokens, and `Logprobs` for the rows in `reported`; raw is [len(reported), vocabulary], log-probabilities.
 
-    Everything goes to the host in one tensor, of float64, which holds every token's number and every float32 exactly.
+    Everything goes to the host in one tensor.
     """
     wanted = [sequences[row].sampling.logprobs or 0 for row in reported]
-    most = min(max(wanted), raw.shape[1])
-    chosen = raw.gather(1, tokens[_rows(raw, reported)].unsqueeze(1))
-    ranks = (raw > chosen).sum(-1, keepdim=True) + 1
-    best, best_tokens = raw.topk(most)
-    columns = torch.cat([part.double() for part in (chosen, ranks, best_tokens, best)], 1)
+    columns = report(raw, tokens[_rows(raw, reported)], max(wanted))
     numbers = to_host(torch.cat([tokens.double(), columns.flatten()]))
     sampled = Sampled([int(number) for number in numbers[: len(sequences)]], [None] * len(sequences))
     assert sampled.logprobs is not None
     for place, (row, count) in enumerate(zip(reported, wanted, strict=True)):
         start = len(sequences) + place * columns.shape[1]
-        logprob, rank, *rest = numbers[start : start + columns.shape[1]]
-        top = [(int(token), value) for token, value in zip(rest[:most], rest[most:], strict=True)]
-        sampled.logprobs[row] = Logprobs(logprob, int(rank), top[:count])
+        sampled.logprobs[row] = read(numbers[start : start + columns.shape[1]], count)
     return sampled
 
 

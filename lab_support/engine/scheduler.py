@@ -29,12 +29,16 @@ from lab_support.generation import FinishReason
 
 
 class Output(NamedTuple):
-    """What one step made of one request. An end token or stop token that ended it is the last of `token_ids`."""
+    """What one step made of one request. An end token or stop token that ended it is the last of `token_ids`.
+
+    prompt_logprobs: of its prompt's next tokens. An Output that has them has nothing else.
+    """
 
     request_id: Hashable
     token_ids: list[int]
     finish_reason: FinishReason | None
     logprobs: list[Logprobs] | None
+    prompt_logprobs: list[Logprobs] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +253,10 @@ class Scheduler:
     # ---- after the step ---------------------------------------------------------------------------------------------
 
     def update(self, step: Step, sampled: Sampled) -> list[Output]:
-        """Take the step's tokens in; one Output for each sequence that got one, and for each request refused."""
+        """Take the step's tokens in; one Output for each sequence that got one, and for each request refused.
+
+        Prompts' log-probabilities come before, so that they never follow the first token.
+        """
         assert step is self._step, "update() with a step that was not the last one scheduled"
         self._step = None
         outputs, self._refused = self._refused, []
@@ -258,6 +265,7 @@ class Scheduler:
             sequence.num_computed += 1
         for chunk in step.chunks:
             chunk.sequence.num_computed += chunk.num_tokens
+        outputs += [self._tell(*scored) for scored in sampled.prompts if not scored.sequence.ended]
         for index, sequence in enumerate(sampling):
             if not sequence.ended:
                 logprobs = sampled.logprobs[index] if sampled.logprobs else None
@@ -267,17 +275,23 @@ class Scheduler:
         self._freed_after_step = []
         return outputs
 
+    @staticmethod
+    def _tell(sequence: Sequence, logprobs: list[Logprobs]) -> Output:
+        sequence.num_scored += len(logprobs)
+        return Output(sequence.request_id, [], None, None, logprobs)
+
     def _take(self, sequence: Sequence, token: int, logprobs: Logprobs | None) -> Output:
+        if not sequence.sampling.max_tokens:
+            self._prompt_tokens += sequence.num_prompt
+            self._end(sequence)
+            return Output(sequence.request_id, [], FinishReason.LENGTH, None)
         sequence.token_ids.append(token)
         self._generation_tokens += 1
         if sequence.num_generated == 1:
             self._prompt_tokens += sequence.num_prompt
         reason = self._finish_reason(sequence, token)
         if reason is not None:
-            del self._live[sequence.request_id]
-            self._running.remove(sequence)
-            self._leave(sequence, ran=True)
-            self._release(sequence)
+            self._end(sequence)
         return Output(sequence.request_id, [token], reason, None if logprobs is None else [logprobs])
 
     def _finish_reason(self, sequence: Sequence, token: int) -> FinishReason | None:
@@ -288,6 +302,12 @@ class Scheduler:
         if sequence.num_generated >= sampling.max_tokens or len(sequence.token_ids) >= self._max_len:
             return FinishReason.LENGTH
         return None
+
+    def _end(self, sequence: Sequence) -> None:
+        del self._live[sequence.request_id]
+        self._running.remove(sequence)
+        self._leave(sequence, ran=True)
+        self._release(sequence)
 
     def _leave(self, sequence: Sequence, ran: bool) -> None:
         sequence.ended = True

@@ -1,9 +1,12 @@
 """What the scheduler tells the runner to compute in one step, and what the runner answers. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lab_support.engine.request import Sequence
+
+ROWS_AT_ONCE = 32
+"""Positions of prompts whose logits exist at the same time; `device.blocks_on_gpu` keeps room for them."""
 
 
 class Chunk(NamedTuple):
@@ -15,6 +18,18 @@ class Chunk(NamedTuple):
     @property
     def samples(self) -> bool:
         return self.num_tokens == self.sequence.num_uncomputed
+
+    @property
+    def scored(self) -> range:
+        """The chunk's positions after which the prompt goes on with a token whose log-probability is still to be told.
+
+        A sequence that was preempted in its prompt computes positions again that were told before.
+        """
+        sequence = self.sequence
+        if sequence.sampling.prompt_logprobs is None:
+            return range(0)
+        end = min(sequence.num_computed + self.num_tokens, sequence.num_prompt - 1)
+        return range(max(sequence.num_computed, sequence.num_scored), end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +65,20 @@ class Logprobs(NamedTuple):
     top: list[tuple[int, float]]
 
 
+class Scored(NamedTuple):
+    """What a step told of a sequence's prompt: the log-probabilities of its next tokens, one for each position."""
+
+    sequence: Sequence
+    logprobs: list[Logprobs]
+
+
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One token for each of `Step.sampling`, in its order; `logprobs` is None where nobody asked."""
+    """One token for each of `Step.sampling`, in its order; `logprobs` is None where nobody asked.
+
+    prompts: of the sequences that asked for their prompt's log-probabilities, and of which the step computed some.
+    """
 
     token_ids: list[int]
     logprobs: list[Logprobs | None] | None = None
+    prompts: list[Scored] = field(default_factory=list)

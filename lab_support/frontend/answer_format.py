@@ -4,11 +4,12 @@ An event of a stream is constant bytes around one JSON string; everything that d
 encoded once a request. Pure functions of their arguments: nothing here sends, and nothing keeps time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from lab_support.boundary.messages import TokenLogprobs
 from lab_support.frontend.openai_api import (
@@ -20,15 +21,19 @@ from lab_support.frontend.openai_api import (
     CompletionChoice,
     CompletionLogprobs,
     Finish,
+    PromptLogprob,
     TokenLogprob,
     TopLogprob,
     Usage,
 )
 from lab_support.frontend.speller import Spelled, Speller
+from lab_support.frontend.tokenizer import Tokenizer
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
 Logprobs = CompletionLogprobs | ChatLogprobs
+Entries = Sequence[TokenLogprobs | None]
+"""One for each token; None for a prompt's first one."""
 _PART = 60  # bytes that a few encoded ones take beside their own
 encode = msgspec.json.encode
 
@@ -50,6 +55,7 @@ class FinishedChoice:
     text: str
     finish: Finish
     logprobs: dict[str, msgspec.Raw] | None
+    prompt_logprobs: msgspec.Raw | UnsetType
 
 
 class CollectedLogprobs:
@@ -74,14 +80,45 @@ class CollectedLogprobs:
         return {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._fields.items()} or None
 
 
+class CollectedPrompt:
+    """`prompt_logprobs` of one choice, encoded as they come."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def add(self, ids: list[int], entries: Entries, most: int, tokenizer: Tokenizer) -> int:
+        """Returns how many bytes they take. most: likeliest tokens to show beside each."""
+        part = encode([_at_place(*each, most, tokenizer) for each in zip(ids, entries, strict=True)])[1:-1]
+        self._parts.append(part)
+        return len(part) + _PART
+
+    def whole(self) -> msgspec.Raw | UnsetType:
+        return msgspec.Raw(b"[" + b",".join(self._parts) + b"]") if self._parts else UNSET
+
+
+def _at_place(
+    token_id: int, entry: TokenLogprobs | None, most: int, tokenizer: Tokenizer
+) -> dict[str, PromptLogprob] | None:
+    if entry is None:
+        return None
+    own = {token_id: (entry.logprob, entry.rank)}
+    best = {each: (logprob, rank) for rank, (each, logprob) in enumerate(entry.top[:most], 1)}
+    return {
+        str(each): PromptLogprob(_finite(logprob), rank, tokenizer.token_text(each))
+        for each, (logprob, rank) in (own | best | own).items()
+    }
+
+
 class AnswerFormat(Protocol):
     """How one way of asking is answered."""
 
     def event_parts(self, index: int, with_usage: bool) -> "EventParts": ...
     def usage_event(self, usage: Usage) -> bytes: ...
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool) -> Logprobs:
-        """`last`: the choice's text ends with these tokens."""
+    def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> Logprobs:
+        """`last`: the choice's text, or the prompt's, ends with these tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +134,17 @@ class EventParts:
     end: bytes
     running: bytes
 
-    def event(self, first: bool, text: str, logprobs: Logprobs | None, finish: Finish | None) -> bytes:
-        """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`."""
+    def event(
+        self, first: bool, text: str, logprobs: Logprobs | None, finish: Finish | None, usage: Usage | None = None
+    ) -> bytes:
+        """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`.
+
+        usage: to be told in this event.
+        """
         begin = self.first if first else self.next
         extra = b',"logprobs":' + encode(logprobs) + b',"finish_reason":' + encode(finish)
-        return begin + encode(text) + self.after + extra + self.end
+        end = self.end if usage is None else b'}],"usage":' + encode(usage) + b"}\n\n"
+        return begin + encode(text) + self.after + extra + end
 
 
 def _parts(
@@ -136,19 +179,21 @@ class CompletionFormat:
         return _usage_event(_head(self.heading, "text_completion"), usage)
 
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes:
-        made = [CompletionChoice(c.index, c.text, c.logprobs, c.finish) for c in choices]  # type: ignore[arg-type]
+        made = [
+            CompletionChoice(c.index, c.text, c.logprobs, c.finish, c.prompt_logprobs)  # type: ignore[arg-type]
+            for c in choices
+        ]
         heading = self.heading
         return encode(Completion(heading.id, "text_completion", heading.created, heading.model, made, usage))
 
-    def logprobs(
-        self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool
-    ) -> CompletionLogprobs:
+    def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> CompletionLogprobs:
         made = CompletionLogprobs([], [], [], [])
-        for token, logprob, top in _spelled(ids, entries, speller, last):
+        for token, entry, top in _spelled(ids, entries, speller, last):
+            logprob = None if entry is None else _finite(entry.logprob)
             made.text_offset.append(token.offset)
             made.tokens.append(token.text)
             made.token_logprobs.append(logprob)
-            made.top_logprobs.append(_by_text(token, logprob, top))
+            made.top_logprobs.append(None if logprob is None else _by_text(token, logprob, top))
         return made
 
 
@@ -181,32 +226,38 @@ class ChatFormat:
             for c in choices
         ]
         heading = self.heading
-        return encode(ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage))
-
-    def logprobs(self, ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool) -> ChatLogprobs:
-        return ChatLogprobs(
-            [
-                TokenLogprob(token.text, logprob, list(token.data), [_top(other, each) for _, other, each in top])
-                for token, logprob, top in _spelled(ids, entries, speller, last)
-            ]
+        prompt: Any = choices[0].prompt_logprobs  # of all of them: they have one prompt
+        return encode(
+            ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage, prompt)
         )
 
-
-def _top(token: Spelled, logprob: float) -> TopLogprob:
-    return TopLogprob(token.text, logprob, list(token.data))
+    def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> ChatLogprobs:
+        return ChatLogprobs(
+            [
+                TokenLogprob(
+                    token.text,
+                    _finite(entry.logprob),
+                    list(token.data),
+                    [TopLogprob(other.text, each, list(other.data)) for _, other, each in top],
+                )
+                for token, entry, top in _spelled(ids, entries, speller, last)
+                if entry is not None
+            ]
+        )
 
 
 _Alternative = tuple[int, Spelled, float]
 
 
 def _spelled(
-    ids: list[int], entries: list[TokenLogprobs], speller: Speller, last: bool
-) -> Iterator[tuple[Spelled, float, list[_Alternative]]]:
-    """Each token with its log-probability and the likeliest tokens in its place; it may be one of them itself."""
+    ids: list[int], entries: Entries, speller: Speller, last: bool
+) -> Iterator[tuple[Spelled, TokenLogprobs | None, list[_Alternative]]]:
+    """Each token with its entry and the likeliest tokens in its place; it may be one of them itself."""
     for number, (token_id, entry) in enumerate(zip(ids, entries, strict=True), 1):
-        others = {other: speller.peek(other) for other, _ in entry.top if other != token_id}
+        top = entry.top if entry is not None else []
+        others = {other: speller.peek(other) for other, _ in top if other != token_id}
         token = others[token_id] = speller.push(token_id, last and number == len(ids))
-        yield token, _finite(entry.logprob), [(other, others[other], _finite(each)) for other, each in entry.top]
+        yield token, entry, [(other, others[other], _finite(each)) for other, each in top]
 
 
 def _finite(logprob: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from lab_support.boundary.messages import Fatal, SequenceTokens
+from lab_support.boundary.messages import Fatal, SequenceTokens, TokenLogprobs
 from lab_support.frontend.detokenizer import Detokenizer
 from lab_support.frontend.engine_client import Submitted
 from lab_support.frontend.errors import ApiError, defect, from_fatal, refused_by_engine
@@ -20,6 +20,9 @@ from lab_support.generation import FinishReason
 
 class Answer(Protocol):
     """What a choice's text goes to. `finish` is set with a choice's last text."""
+
+    def on_prompt(self, choice: "Choice", logprobs: list[TokenLogprobs]) -> None:
+        """Of the next tokens of its prompt, all before its first text."""
 
     def on_text(self, choice: "Choice", text: str, tokens: SequenceTokens, finish: Finish | None) -> None: ...
 
@@ -94,10 +97,14 @@ class Choice:
         self.meter.on_step(len(ids), self._last_at, started, decoded, monotonic())
         if not self._last_at:
             self._first_at = started
-            self.meter.first_token(started - self.arrived_at)
+            if ids:
+                self.meter.first_token(started - self.arrived_at)
         self._last_at = started
         if self.finish is not None:
             self.meter.ended(self.finish, started - self.arrived_at, self._seconds_per_token(started), self.tokens)
+
+    def on_prompt_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
+        self._answer.on_prompt(self, logprobs)
 
     def on_fatal(self, fatal: Fatal) -> None:
         self._answer.fail(from_fatal(fatal))

@@ -5,7 +5,7 @@ microsecond; with any other tokenizer the `tokenizers` library decodes the last 
 """
 
 from codecs import utf_8_decode
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 import tokenizers
@@ -59,17 +59,21 @@ class LibraryDetokenizer:
     """For every other tokenizer: decode a short window again with each token and show what was added.
 
     The window begins at the tokens shown last, because a decoder may treat the first token specially (a leading
-    space). The library's own `DecodeStream` is not used: it raises where a later token changes earlier text, which
-    byte fallback does with bytes that are no UTF-8. There, and only there, decoding all at once would differ.
+    space). So it begins with the prompt's last tokens where the text continues the prompt's: the first word of a
+    completion has its leading space then, as in vLLM. The library's own `DecodeStream` is not used: it raises where a
+    later token changes earlier text, which byte fallback does with bytes that are no UTF-8. There, and only there,
+    decoding all at once would differ.
     """
 
     __slots__ = ("_shown", "_special", "_tokenizer", "_window")
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, special: Container[int]) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, special: Container[int], context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._special = special
-        self._window: list[int] = []
-        self._shown = 0  # tokens of the window whose text is out
+        self._window = [token_id for token_id in context if token_id not in special]
+        if tokenizer.decode(self._window).endswith("\ufffd"):
+            self._window.clear()  # it ends within a character, which is no text to continue
+        self._shown = len(self._window)  # tokens of the window whose text is out
 
     def push(self, token_ids: list[int]) -> str:
         return "".join([self._push(token_id) for token_id in token_ids])

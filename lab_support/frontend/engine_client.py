@@ -19,8 +19,10 @@ from lab_support.boundary.messages import (
     Generate,
     Loads,
     Message,
+    PromptLogprobs,
     SequenceTokens,
     ToEngineCore,
+    TokenLogprobs,
     Tokens,
 )
 from lab_support.frontend.router import Router
@@ -31,6 +33,9 @@ log = logging.getLogger("lab.api")
 
 class Sink(Protocol):
     """Where the tokens of one sequence go. Called straight from the event loop's reader: it must not wait."""
+
+    def on_prompt_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
+        """Of the next tokens of its prompt, where these were asked for: all before its first token."""
 
     def on_tokens(self, tokens: SequenceTokens) -> None: ...
 
@@ -151,6 +156,8 @@ class EngineClient:
         self.max_model_len = min(max_model_len, self.max_model_len or max_model_len)
 
     def _deliver(self, step: Tokens) -> None:
+        for told in step.prompts:
+            self._deliver_prompt(told)
         for tokens in step.sequences:
             found = self._in_flight.get(tokens.request_id)
             if found is None:
@@ -165,6 +172,18 @@ class EngineClient:
                 raise
             except BaseException as error:  # a panic in a Rust library is no Exception
                 self._fail_alone(Submitted(tokens.request_id, engine_index), sink, error)
+
+    def _deliver_prompt(self, told: PromptLogprobs) -> None:
+        found = self._in_flight.get(told.request_id)
+        if found is None:
+            return
+        sink, engine_index = found
+        try:
+            sink.on_prompt_logprobs(told.logprobs)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._fail_alone(Submitted(told.request_id, engine_index), sink, error)
 
     def _fail_alone(self, submitted: Submitted, sink: Sink, error: BaseException) -> None:
         """One sequence's tokens could not be taken in. Its neighbours came in the same message and know nothing."""

@@ -23,9 +23,16 @@ from lab_support.frontend.memory import SEQUENCE, TOKEN_ID, Lease, MemoryBudget,
 from lab_support.frontend.metrics import Metrics
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.parsing import RequestParser, messages_of
+from lab_support.frontend.prompt_logprobs import Asked
 from lab_support.frontend.prompts import Limits, Prompt, PromptReader, prompts_of
 from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
-from lab_support.frontend.sampling import check_echo, derived_seed, sampling_params, stop_strings
+from lab_support.frontend.sampling import (
+    asked_logprobs,
+    check_together,
+    derived_seed,
+    sampling_params,
+    stop_strings,
+)
 from lab_support.frontend.stop_strings import StopStrings
 from lab_support.frontend.streaming import EventStream
 from lab_support.frontend.tokenizer import Tokenizer
@@ -102,12 +109,14 @@ class Job:
     format: AnswerFormat
     prompts: list[Prompt]
     sampling: list[SamplingParams]
+    asked: Asked
     n: int
     stops: tuple[str, ...]
     end_token_ids: frozenset[int]
     include_stop: bool
     stream: bool
     with_usage: bool
+    with_usage_so_far: bool
     arrived_at: float
 
     @property
@@ -119,10 +128,6 @@ class Job:
         """Bytes that it takes, as `memory.py` counts them, without what is answered."""
         echoed = sum(len(prompt.echo) for prompt in self.prompts)
         return TOKEN_ID * self.prompt_tokens + SEQUENCE * len(self.prompts) * self.n + echoed
-
-    @property
-    def with_logprobs(self) -> bool:
-        return self.sampling[0].logprobs is not None
 
 
 class LimitsNow(Protocol):
@@ -164,11 +169,13 @@ class Generate:
             request = self._completion_parser.parse(await self._bodies.read(scope, receive, lease))
             limits = self._limits()
             limits.check_model(request.model)
-            check_echo(request)
+            check_together(request)
             given = prompts_of(request.prompt)
             with self._admission.admitted(len(given) * (request.n or 1)):
                 prompts = await self._prompts.completion(given, request, limits)
-                job = _job(request, prompts, CompletionFormat(_heading("cmpl-", scope, limits)), limits, arrived_at)
+                job = _job(
+                    request, prompts, CompletionFormat(_heading("cmpl-", request, scope, limits)), limits, arrived_at
+                )
                 del request, given  # their texts, which may be megabytes: all that is needed is in the job
                 await self._run(job, scope, receive, send, lease)
 
@@ -181,6 +188,7 @@ class Generate:
             request = self._chat_parser.parse(body)
             limits = self._limits()
             limits.check_model(request.model)
+            check_together(request)
             with self._admission.admitted(request.n or 1):
                 messages = messages_of(body)
                 del body
@@ -188,7 +196,9 @@ class Generate:
                 lease.demand(lease.held)  # what the template makes of the messages, which are still needed meanwhile
                 special = bool(request.add_special_tokens)
                 prompt = Prompt(await self._prompts.chat(messages, limits, special=special))
-                job = _job(request, [prompt], ChatFormat(_heading("chatcmpl-", scope, limits)), limits, arrived_at)
+                job = _job(
+                    request, [prompt], ChatFormat(_heading("chatcmpl-", request, scope, limits)), limits, arrived_at
+                )
                 del request, messages
                 await self._run(job, scope, receive, send, lease)
 
@@ -214,12 +224,19 @@ class Generate:
             _record(record_of(scope), job, choices)
 
     def _answer(self, job: Job, writer: CallbackWriter, lease: Lease) -> EventStream | WholeAnswer:
-        echoed = [prompt.echo for prompt in job.prompts for _ in range(job.n)]
+        prompts = [prompt for prompt in job.prompts for _ in range(job.n)]
         if job.stream:
             return EventStream(
-                writer, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs, job.with_usage
+                writer,
+                job.format,
+                self._tokenizer,
+                prompts,
+                job.prompt_tokens,
+                job.asked,
+                job.with_usage,
+                job.with_usage_so_far,
             )
-        return WholeAnswer(writer, lease, job.format, self._tokenizer, echoed, job.prompt_tokens, job.with_logprobs)
+        return WholeAnswer(writer, lease, job.format, self._tokenizer, prompts, job.prompt_tokens, job.asked)
 
     def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
@@ -229,7 +246,7 @@ class Generate:
         parent = self._engine_client.new_parent()
         for prompt, sampling in zip(job.prompts, job.sampling, strict=True):
             for number in range(job.n):
-                choice = self._choice(job, answer, len(choices), sampling)
+                choice = self._choice(job, answer, len(choices), prompt, sampling)
                 own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
                 choice.submitted = self._engine_client.submit(prompt.token_ids, own, choice, parent_id=parent)
                 choice.meter = self._metrics.engines[choice.submitted.engine_index]
@@ -238,11 +255,13 @@ class Generate:
         engines = sorted({choice.submitted.engine_index for choice in choices})
         answer.headers.append((b"x-engine", ",".join(map(str, engines)).encode()))
 
-    def _choice(self, job: Job, answer: EventStream | WholeAnswer, index: int, sampling: SamplingParams) -> Choice:
+    def _choice(
+        self, job: Job, answer: EventStream | WholeAnswer, index: int, prompt: Prompt, sampling: SamplingParams
+    ) -> Choice:
         return Choice(
             answer=answer,
             index=index,
-            detokenizer=self._tokenizer.detokenizer(),
+            detokenizer=self._tokenizer.detokenizer(prompt.context),
             stops=StopStrings(job.stops, job.include_stop) if job.stops else None,
             hidden_stop_ids=job.end_token_ids.union(() if job.include_stop else sampling.stop_token_ids),
             min_tokens=sampling.min_tokens,
@@ -258,16 +277,20 @@ def _job(
     limits: Limits,
     arrived_at: float,
 ) -> Job:
+    options = request.stream_options
+    with_usage = bool(options and options.include_usage)
     return Job(
         format=format,
         prompts=prompts,
         sampling=[sampling_params(request, len(prompt.token_ids), limits) for prompt in prompts],
+        asked=asked_logprobs(request),
         n=request.n or 1,
         stops=stop_strings(request),
         end_token_ids=limits.end_token_ids,
         include_stop=bool(request.include_stop_str_in_output),
         stream=bool(request.stream),
-        with_usage=bool(request.stream_options and request.stream_options.include_usage),
+        with_usage=with_usage,
+        with_usage_so_far=with_usage and bool(options and options.continuous_usage_stats),
         arrived_at=arrived_at,
     )
 
@@ -278,8 +301,11 @@ def check_alive(engine_client: EngineClient) -> None:
         raise from_fatal(engine_client.fatal)
 
 
-def _heading(prefix: str, scope: Scope, limits: Limits) -> Heading:
-    return Heading(prefix + record_of(scope).request_id, int(time()), limits.model_name)
+def _heading(prefix: str, request: CompletionRequest | ChatCompletionRequest, scope: Scope, limits: Limits) -> Heading:
+    record = record_of(scope)
+    if request.request_id is not None and not record.named_by_header:
+        record.request_id = request.request_id
+    return Heading(prefix + record.request_id, int(time()), limits.model_name)
 
 
 def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:

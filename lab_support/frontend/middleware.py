@@ -7,9 +7,8 @@ a streamed answer pays for.
 import hashlib
 import hmac
 import logging
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from starlette.exceptions import HTTPException
@@ -90,19 +89,19 @@ def _shown(scope: Scope) -> str:
     return path if path.isprintable() else ascii(path)
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
             return value.decode()
-    return os.urandom(12).hex()
+    return None
 
 
 class ApiKey:
-    """Demands `Authorization: Bearer KEY` on every path but `open_paths`, also on those that don't exist."""
+    """Demands `Authorization: Bearer` and one of the keys on every path but `open_paths`, also where none exists."""
 
-    def __init__(self, app: ASGIApp, key: str, open_paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
         self._app = app
-        self._digest = hashlib.sha256(key.encode()).digest()
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,9 +112,10 @@ class ApiKey:
 
     def _admits(self, scope: Scope) -> bool:
         kind, _, key = _authorization(scope).partition(b" ")
-        # Digests have one length, so that comparing them tells nothing about the key, not even its length.
-        same = hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
-        return same and kind.lower() == b"bearer"
+        # Digests have one length, so that comparing them tells nothing about the keys, not even their length.
+        given = hashlib.sha256(key.strip()).digest()
+        same = [hmac.compare_digest(given, each) for each in self._digests]  # all: nor which of them it is
+        return any(same) and kind.lower() == b"bearer"
 
 
 def _authorization(scope: Scope) -> bytes:

@@ -12,6 +12,7 @@ MOST_CHOICES = 16
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 20
 MOST_STOPS = 16
+REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}$"
 MOST_TEXT = 262_144  # characters of a text to tokenize
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -27,9 +28,13 @@ Prompt = str | list[str | int | list[int]]
 
 
 class StreamOptions(Struct, kw_only=True):
-    """`include_usage`: one more event before the end of a stream, with the counts of tokens."""
+    """`include_usage`: one more event before the end of a stream, with the counts of tokens.
+
+    `continuous_usage_stats`, beside it: each event of a choice has that choice's counts so far.
+    """
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class Sampling(Struct, kw_only=True):
@@ -59,13 +64,23 @@ class Sampling(Struct, kw_only=True):
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     add_special_tokens: bool | None = None
+    prompt_logprobs: (
+        Annotated[int, Meta(ge=0, le=MOST_LOGPROBS, description="Of each token of the prompt; not in a stream.")] | None
+    ) = None
+    request_id: (
+        Annotated[str, Meta(pattern=REQUEST_ID, description="Names the answer, unless an x-request-id does.")] | None
+    ) = None
 
 
 class CompletionRequest(Sampling, kw_only=True):
-    """POST /v1/completions. `max_tokens` is 16, or what is left of the context, when not given."""
+    """POST /v1/completions. `max_tokens` is 16, or what is left of the context, when not given.
+
+    With `echo` it may be 0: then the answer is the prompt, and its log-probabilities where `logprobs` asks for them.
+    """
 
     prompt: Prompt
     echo: bool | None = None
+    max_tokens: Annotated[int, Meta(ge=0, description="Most tokens of one choice; 0 with `echo` only.")] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MOST_LOGPROBS)] | None = None
 
 
@@ -77,17 +92,24 @@ class TextPart(Struct, kw_only=True):
 
 
 class ChatMessage(Struct, kw_only=True):
-    """One message of a conversation. `developer` is taken as `system`. The chat template sees all other fields too."""
+    """One message of a conversation. `developer` is taken as `system`. An assistant's may have no content: "" then.
+
+    The chat template sees all other fields too.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Meta(min_length=1)]
+    content: str | Annotated[list[TextPart], Meta(min_length=1)] | None = None
     tool_calls: Annotated[Any, Meta(extra_json_schema={"enum": [None, []]})] = None
+
+    def __post_init__(self) -> None:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("Object missing required field `content`")  # in msgspec's words, which parsing.py knows
 
 
 class ChatCompletionRequest(Sampling, kw_only=True):
     """POST /v1/chat/completions. The answer may take what is left of the context when no limit is given.
 
-    `top_logprobs` asks for `logprobs` too.
+    `top_logprobs` above 0 needs `logprobs`.
     """
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
@@ -131,12 +153,27 @@ class Usage(Struct):
 
 
 class CompletionLogprobs(Struct):
-    """One entry a token. `text_offset` counts characters from the beginning of the choice's text."""
+    """One entry a token. `text_offset` counts characters from the beginning of the choice's text.
+
+    Those of an echoed prompt come first. Its first token has null: there is nothing before it.
+    """
 
     text_offset: list[int]
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+
+
+class PromptLogprob(Struct):
+    """How likely a token was at a place of the prompt. `rank` 1 is the likeliest."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+"""For each token of a prompt, by token id: itself and the likeliest; null for the first one. The shape is vLLM's."""
 
 
 class CompletionChoice(Struct):
@@ -144,6 +181,7 @@ class CompletionChoice(Struct):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: Finish | None
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 class Completion(Struct):
@@ -195,6 +233,7 @@ class ChatCompletion(Struct):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 class ModelCard(Struct):

@@ -12,7 +12,7 @@ import msgspec
 
 from lab_support.frontend import openai_api as api
 from lab_support.frontend.errors import ErrorAnswer
-from lab_support.frontend.parsing import REFUSED
+from lab_support.frontend.fields import REFUSED
 from lab_support.frontend.prompts import Limits
 
 Schema = dict[str, Any]
@@ -36,7 +36,7 @@ _OF_BODY = (400, 404, 408, 413, 415)
 _OF_GENERATE = (*_OF_BODY, 503)
 _REQUESTS = (api.CompletionRequest, api.ChatCompletionRequest, api.TokenizeRequest, api.DetokenizeRequest)
 _ANSWERS = (api.Completion, api.ChatCompletion, api.ModelList, api.Tokenized, api.Detokenized)
-_OTHERS = (api.ModelCard, api.ServerLoad, api.Version, ErrorAnswer)
+_OTHERS = (api.PromptLogprob, api.ModelCard, api.ServerLoad, api.Version, ErrorAnswer)
 _ANY_TOKEN_ID = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _TOKEN_ID = {"$ref": "#/components/schemas/TokenId"}
 _TEXT = {"type": "string", "minLength": 1}
@@ -50,10 +50,22 @@ _PROMPT = {
         {"type": "array", "items": _TOKEN_IDS, "minItems": 1, "maxItems": api.MOST_PROMPTS},
     ],
 }
-_ECHO_WITH_LOGPROBS = {
-    "properties": {"echo": {"const": True}, "logprobs": {"type": "integer"}},
-    "required": ["echo", "logprobs"],
+_PROMPT_IN_STREAM = {
+    "properties": {"stream": {"const": True}, "prompt_logprobs": {"type": "integer"}},
+    "required": ["stream", "prompt_logprobs"],
 }
+_NOTHING_ASKED = {
+    "properties": {"max_tokens": {"const": 0}, "echo": {"enum": [False, None]}},
+    "required": ["max_tokens"],
+}
+_TOP_WITHOUT_LOGPROBS = {
+    "properties": {"top_logprobs": {"type": "integer", "minimum": 1}, "logprobs": {"enum": [False, None]}},
+    "required": ["top_logprobs"],
+}
+_CONTENT_OR_ASSISTANT = [
+    {"properties": {"role": {"const": "assistant"}}},
+    {"properties": {"content": {"not": {"type": "null"}}}, "required": ["content"]},
+]
 _EVENT = {
     "description": "One event: a piece of the answer as JSON, an error object, or at the end [DONE].",
     "type": "object",
@@ -159,7 +171,9 @@ def _schemas(limits: Limits, shortest_chat: int) -> dict[str, Schema]:
         shortest = shortest_chat if request is api.ChatCompletionRequest else 1
         _fill_in(schemas[request.__name__]["properties"], request, limits, shortest)
     schemas["CompletionRequest"]["properties"]["prompt"] = _PROMPT
-    schemas["CompletionRequest"]["not"] = _ECHO_WITH_LOGPROBS
+    schemas["CompletionRequest"]["not"] = {"anyOf": [_PROMPT_IN_STREAM, _NOTHING_ASKED]}
+    schemas["ChatCompletionRequest"]["not"] = {"anyOf": [_PROMPT_IN_STREAM, _TOP_WITHOUT_LOGPROBS]}
+    schemas["ChatMessage"]["anyOf"] = _CONTENT_OR_ASSISTANT
     schemas["TokenizeRequest"]["oneOf"] = [{"required": ["prompt"]}, {"required": ["messages"]}]
     return schemas
 
@@ -174,7 +188,7 @@ def _with_token_ids(schema: Any) -> Any:
 
 
 def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, shortest_prompt: int) -> None:
-    properties["model"] = {"enum": [limits.model_name, None], "default": None, "description": "The served model."}
+    properties["model"] = {"enum": [*limits.names, None], "default": None, "description": "The served model."}
     for name in {"max_tokens", "max_completion_tokens"} & properties.keys():
         properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - shortest_prompt
     if "min_tokens" in properties:

@@ -1,11 +1,12 @@
 """A request's body to a struct of `openai_api.py`, or an `ApiError` that names what was got and what is allowed.
 
-Fields that nobody knows are ignored and logged once. Fields that OpenAI or vLLM know and that would change the
-answer are refused by name; those that would not (user, metadata, store, …) are ignored.
+Fields that nobody knows are ignored and logged once. Fields that other servers know and that would change the answer
+are refused by name; those that would not (user, metadata, store, …) are ignored. `fields.py` lists both.
 """
 
 import logging
 import re
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -13,80 +14,15 @@ import msgspec
 
 from lab_support.frontend.density import check_density
 from lab_support.frontend.errors import ApiError, bad_request
-from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest, TokenizeRequest
+from lab_support.frontend.fields import IGNORED, IGNORED_OPTIONS, REFUSED
+from lab_support.frontend.openai_api import StreamOptions
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-_FOR_BOTH: dict[str, list[Any]] = {
-    "logit_bias": [None, {}],
-    "use_beam_search": [None, False],
-    "prompt_logprobs": [None],
-    "allowed_token_ids": [None],
-    "bad_words": [None, []],
-    "logits_processors": [None, []],
-    "structured_outputs": [None],
-    "guided_json": [None],
-    "guided_regex": [None],
-    "guided_choice": [None],
-    "guided_grammar": [None],
-    "truncate_prompt_tokens": [None],
-    "skip_special_tokens": [None, True],
-    "return_token_ids": [None, False],
-}
-
-REFUSED: dict[type, dict[str, list[Any]]] = {
-    CompletionRequest: _FOR_BOTH
-    | {
-        "suffix": [None, ""],
-        "response_format": [None, {"type": "text"}],
-    },
-    ChatCompletionRequest: _FOR_BOTH
-    | {
-        "tools": [None, []],
-        "tool_choice": [None, "none"],
-        "functions": [None, []],
-        "function_call": [None, "none"],
-        "response_format": [None, {"type": "text"}],
-        "modalities": [None, ["text"]],
-        "audio": [None],
-        "prediction": [None],
-        "web_search_options": [None],
-        "reasoning_effort": [None, "none"],
-        "verbosity": [None, "medium"],
-        "echo": [None, False],
-        "add_generation_prompt": [None, True],
-        "continue_final_message": [None, False],
-        "chat_template": [None],
-        "chat_template_kwargs": [None, {}],
-        "documents": [None, []],
-    },
-}
-"""Field → the values under which it changes nothing; with any other it is refused."""
-
-REFUSED[TokenizeRequest] = {  # a conversation's tokens are those of the chat, or the same refusal
-    name: harmless
-    for name, harmless in REFUSED[ChatCompletionRequest].items()
-    if name not in TokenizeRequest.__struct_fields__
-}
-
-_IGNORED = frozenset(
-    {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "parallel_tool_calls",
-        "priority",
-        "request_id",
-        "spaces_between_special_tokens",
-    }
-)
 _MOST_LOOKED_AT_TWICE = 1_000_000  # bytes: full of floats, they take 50 ms
 _MOST_NOTED = 10  # unknown names of one request
 _MOST_UNKNOWN = 1000  # names remembered, so that a stream of invented ones can't fill the memory
+_OPTIONS = frozenset(StreamOptions.__struct_encode_fields__)
 _log = logging.getLogger("lab.api")
 
 
@@ -108,6 +44,8 @@ class RequestParser(Generic[R]):
         given: dict[str, msgspec.Raw] = {}
         try:
             given = self._names(body)
+            if not given.keys() <= self._known:  # first: a field that is missing may be missing because of these
+                self._check_others(given)
             request = self._decode(body)
         except msgspec.ValidationError as error:
             request = self._second_try(str(error), body, given)
@@ -115,8 +53,8 @@ class RequestParser(Generic[R]):
             raise bad_request(f"the body is not JSON: {_cause(error, body)}", code="invalid_json") from None
         except RecursionError:
             raise _too_deep() from None
-        if not given.keys() <= self._known:
-            self._check_others(given)
+        if "stream_options" in given:
+            self._check_options(given["stream_options"])
         return request
 
     def _second_try(self, message: str, body: bytes, given: dict[str, msgspec.Raw]) -> R:
@@ -136,8 +74,14 @@ class RequestParser(Generic[R]):
             _check_harmless(name, given[name], self._refused[name])
         if "best_of" in given and "best_of" not in self._known:
             _check_best_of(given)
-        for name in islice(given.keys() - self._known - self._refused.keys() - _IGNORED - {"best_of"}, _MOST_NOTED):
+        for name in islice(given.keys() - self._known - self._refused.keys() - IGNORED - {"best_of"}, _MOST_NOTED):
             self._note(name)
+
+    def _check_options(self, given: msgspec.Raw) -> None:
+        options = _value(bytes(given))
+        if isinstance(options, dict):
+            for name in islice(options.keys() - _OPTIONS - IGNORED_OPTIONS, _MOST_NOTED):
+                self._note(f"stream_options.{name}")
 
     def _note(self, name: str) -> None:
         if name not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
@@ -169,16 +113,25 @@ def _check_utf8(body: bytes) -> None:
         ) from None
 
 
-def _check_harmless(name: str, value: msgspec.Raw, harmless: list[Any]) -> None:
+def _check_harmless(name: str, value: msgspec.Raw, harmless: Sequence[object]) -> None:
     got = _value(bytes(value))
-    if not any(type(got) is type(each) and got == each for each in harmless):
+    if not any(_same(got, each) for each in harmless):
         allowed = " or ".join(_short(each) for each in harmless)
         raise bad_request(
-            f"{name}: got {_short(got)}, allowed is only {allowed}: this server does not have it, and leaving it out "
+            f"{name}: got {_short(got)}, allowed is only {allowed}: this route does not have it, and leaving it out "
             "would change the answer",
             name,
             "unsupported_field",
         )
+
+
+def _same(got: object, value: object) -> bool:
+    """1 and 1.0 are one number in JSON; true and 1 are two values, though one in Python."""
+    kinds = {
+        bool if isinstance(each, bool) else float if isinstance(each, int | float) else type(each)
+        for each in (got, value)
+    }
+    return len(kinds) == 1 and got == value
 
 
 def _check_best_of(given: dict[str, msgspec.Raw]) -> None:

@@ -18,6 +18,7 @@ from lab_support.model_folder import SamplingDefaults
 
 T = TypeVar("T")
 
+CONTEXT = 8  # tokens: a space or a character depends on no more of what stands before it
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names under which clients give it, the templates' first
 TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
 
@@ -27,6 +28,7 @@ class Limits:
     """What the served model can take, and how its makers want it to be sampled where a request says nothing.
 
     max_model_len: prompt plus output, in tokens. end_token_ids: no answer shows the one that ends it.
+    model_name stands in answers; all_names are those that a client may say, where there are more.
     """
 
     model_name: str
@@ -34,19 +36,29 @@ class Limits:
     vocab_size: int
     end_token_ids: frozenset[int] = frozenset()
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    all_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.all_names or (self.model_name,)
 
     def check_model(self, name: str | None) -> None:
         """Raises `ApiError` (404) for the name of another model."""
-        if name is not None and name != self.model_name:
-            raise ApiError(404, f"model: got {name!r:.100}, served is {self.model_name!r}", "model", "model_not_found")
+        if name is not None and name != self.model_name and name not in self.all_names:
+            served = " or ".join(map(repr, self.names))
+            raise ApiError(404, f"model: got {name!r:.100}, served is {served}", "model", "model_not_found")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The token ids of one prompt, and its text where the client wants it echoed."""
+    """The token ids of one prompt, and its text where the client wants it echoed.
+
+    context: its last tokens, where the answer's text continues the prompt's; a conversation's begins anew.
+    """
 
     token_ids: list[int]
     echo: str = ""
+    context: tuple[int, ...] = ()
 
 
 class PromptReader:
@@ -151,9 +163,10 @@ class PromptReader:
             raise bad_request("prompt: got an empty one, allowed is at least one token", "prompt")
         if len(token_ids) >= limits.max_model_len:
             raise _too_long(f"{len(token_ids)} tokens", limits.max_model_len, "prompt")
+        context = tuple(token_ids[-CONTEXT:])
         if not echo:
-            return Prompt(token_ids)
-        return Prompt(token_ids, given if isinstance(given, str) else await self.decode(given))
+            return Prompt(token_ids, context=context)
+        return Prompt(token_ids, given if isinstance(given, str) else await self.decode(given), context)
 
 
 def prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:

@@ -9,6 +9,7 @@ A body goes out in pieces, so that no more than one of them lies where nobody co
 
 import asyncio
 import logging
+import os
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -35,10 +36,12 @@ PIECE = 65536  # bytes of an answer that are sent at once
 class RequestRecord:
     """What is noted of one request while it is answered: for its headers and its one line in the log."""
 
-    __slots__ = ("completion_tokens", "prompt_tokens", "request_id", "send_body", "status")
+    __slots__ = ("completion_tokens", "named_by_header", "prompt_tokens", "request_id", "send_body", "status")
 
-    def __init__(self, request_id: str, send_body: Send) -> None:
-        self.request_id = request_id
+    def __init__(self, request_id: str | None, send_body: Send) -> None:
+        """request_id: the client's own, from its header."""
+        self.named_by_header = request_id is not None
+        self.request_id = request_id or os.urandom(12).hex()
         self.send_body = send_body  # the server's own `send`, for messages that no middleware looks at
         self.status = 0
         self.prompt_tokens = 0

@@ -99,7 +99,7 @@ def build_app(
         _route("/openapi.json", about.openapi, "GET"),
     ]
     app: ASGIApp = Errors(Router(routes, redirect_slashes=False))
-    if config.api_key is not None:
+    if config.api_key:
         app = ApiKey(app, config.api_key, OPEN_PATHS)
     app = Origins(app, config.host, config.allowed_origins)
     return Served(app, identity.title, metrics.server.answered, metrics.publish, memory)
@@ -116,7 +116,8 @@ class ModelLimits:
     def __call__(self) -> Limits:
         folder, config = self._folder, self._config
         length = self._engine_client.max_model_len or config.max_model_len or folder.shape.context_length
-        return Limits(config.model_name, length, folder.shape.vocab_size, folder.end_token_ids, folder.sampling)
+        vocab_size, ends = folder.shape.vocab_size, folder.end_token_ids
+        return Limits(config.model_name, length, vocab_size, ends, folder.sampling, config.model_names)
 
 
 class Texts:
@@ -214,22 +215,24 @@ class About:
         await respond(send, 200, self._metrics.render(), CONTENT_TYPE)
 
     async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limits, with_key = self._limits(), self._config.api_key is not None
+        limits, with_key = self._limits(), bool(self._config.api_key)
         shortest = await self._prompts.shortest_chat(limits)
         document = openapi.document(limits, self._identity.version, with_key, shortest)
         await respond(send, 200, msgspec.json.encode(document))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, 200, msgspec.json.encode(ModelList("list", [self._card()])))
+        await respond(
+            send, 200, msgspec.json.encode(ModelList("list", [self._card(name) for name in self._limits().names]))
+        )
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._limits().check_model(scope["path_params"]["model_id"])
-        await respond(send, 200, msgspec.json.encode(self._card()))
+        name = scope["path_params"]["model_id"]
+        self._limits().check_model(name)
+        await respond(send, 200, msgspec.json.encode(self._card(name)))
 
-    def _card(self) -> ModelCard:
+    def _card(self, name: str) -> ModelCard:
         limits = self._limits()
-        name = limits.model_name
-        return ModelCard(name, "model", self._identity.started_at, "lab", name, limits.max_model_len)
+        return ModelCard(name, "model", self._identity.started_at, "lab", limits.model_name, limits.max_model_len)
 
 
 # ---- plumbing -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.prompt_logprobs import Asked
 from lab_support.frontend.prompts import Limits
 from lab_support.generation import SamplingParams
 
@@ -13,12 +14,26 @@ LOWEST_TEMPERATURE = 0.01  # above 0; vLLM's: dividing by less overflows
 SEEDS = 2**64
 
 
-def check_echo(request: CompletionRequest) -> None:
-    """Raises `ApiError` (400) where log-probabilities of the prompt were asked for."""
-    if request.echo and request.logprobs is not None:
+def check_together(request: CompletionRequest | ChatCompletionRequest) -> None:
+    """Raises `ApiError` (400) where two fields don't go together, as in vLLM."""
+    if request.prompt_logprobs is not None and request.stream:
         raise bad_request(
-            "logprobs: got some with `echo`, allowed is one of both: prompts get no log-probabilities", "logprobs"
+            "prompt_logprobs: got some with `stream`, allowed is one of both: a stream has no place for them",
+            "prompt_logprobs",
         )
+    if isinstance(request, ChatCompletionRequest):
+        if request.top_logprobs and not request.logprobs:
+            raise bad_request(
+                f"top_logprobs: got {request.top_logprobs} without `logprobs`, allowed is 0; set logprobs to true",
+                "top_logprobs",
+            )
+    elif request.max_tokens == 0 and not request.echo:
+        raise bad_request("max_tokens: got 0, allowed is >= 1, or 0 together with `echo`", "max_tokens")
+
+
+def asked_logprobs(request: CompletionRequest | ChatCompletionRequest) -> Asked:
+    echoed = request.logprobs if isinstance(request, CompletionRequest) and request.echo else None
+    return Asked(_logprobs(request) is not None, echoed, request.prompt_logprobs)
 
 
 def sampling_params(
@@ -30,6 +45,7 @@ def sampling_params(
     temperature = _given(request.temperature, advised.temperature, 1.0)
     return SamplingParams(
         max_tokens=max_tokens,
+        prompt_logprobs=asked_logprobs(request).of_prompt,
         min_tokens=min(_min_tokens(request.min_tokens or 0, limits), max_tokens),
         temperature=max(temperature, LOWEST_TEMPERATURE) if temperature else 0.0,
         top_p=_given(request.top_p, advised.top_p, 1.0),
@@ -110,4 +126,4 @@ def _stop_token_ids(request: CompletionRequest | ChatCompletionRequest, limits: 
 def _logprobs(request: CompletionRequest | ChatCompletionRequest) -> int | None:
     if isinstance(request, CompletionRequest):
         return request.logprobs
-    return (request.top_logprobs or 0) if request.logprobs or request.top_logprobs else None
+    return (request.top_logprobs or 0) if request.logprobs else None

@@ -11,6 +11,7 @@ each token alone otherwise. Three things are better here than there:
   follows them stands there too.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lab_support.frontend.tokenizer import Tokenizer
@@ -25,13 +26,16 @@ class Spelled(NamedTuple):
 
 
 class Speller:
-    """Spells the tokens of one choice, in their order. `offset`: characters of its text so far."""
+    """Spells the tokens of one choice, in their order.
+
+    offset: characters of its text so far. context: the tokens before, which it does not name, where its text goes on.
+    """
 
     __slots__ = ("_detokenizer", "_tokenizer", "offset")
 
-    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer, offset: int = 0, context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = tokenizer.detokenizer()
+        self._detokenizer = tokenizer.detokenizer(context)
         self.offset = offset
 
     def push(self, token_id: int, last: bool = False) -> Spelled:

@@ -6,13 +6,14 @@ with an error object, and then the stream ends without `[DONE]`.
 
 import msgspec
 
-from lab_support.boundary.messages import SequenceTokens
-from lab_support.frontend.answer_format import DONE, AnswerFormat, EventParts
+from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.frontend.answer_format import DONE, AnswerFormat, Entries, EventParts
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import Finish, Usage
+from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, speller_of
+from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import EVENT_STREAM, JSON, CallbackWriter, Headers
-from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
 
 _encode_text = msgspec.json.encode
@@ -21,19 +22,24 @@ _encode_text = msgspec.json.encode
 class EventStream:
     """Events of all choices of one request. `headers` is filled before the first token can come.
 
-    echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
+    prompts: by choice; prompt_tokens: of all prompts together, one each. An echoed prompt's log-probabilities are sent
+    as they come, in events before the first one with tokens, so that they are not held here.
     """
 
     __slots__ = (
+        "_asked",
         "_begun",
+        "_cursors",
         "_echoed",
         "_format",
         "_open",
         "_parts",
         "_plain",
         "_prompt_tokens",
+        "_prompts",
         "_spellers",
         "_usage",
+        "_usage_so_far",
         "_writer",
         "completion_tokens",
         "failed",
@@ -45,24 +51,40 @@ class EventStream:
         writer: CallbackWriter,
         format: AnswerFormat,
         tokenizer: Tokenizer,
-        echoed: list[str],
+        prompts: list[Prompt],
         prompt_tokens: int,
-        with_logprobs: bool,
+        asked: Asked,
         with_usage: bool,
+        with_usage_so_far: bool,
     ) -> None:
         self._writer = writer
         self._format = format
-        self._echoed = echoed
+        self._prompts = prompts
+        self._echoed = [prompt.echo for prompt in prompts]
+        self._cursors = [PromptCursor(prompt.token_ids) for prompt in prompts if asked.echoed is not None]
+        self._spellers = [speller_of(tokenizer, prompt, asked) for prompt in prompts if asked.tokens]
         self._prompt_tokens = prompt_tokens
+        self._asked = asked
         self._usage = with_usage
-        self._open = len(echoed)
-        self._parts: list[EventParts] = [format.event_parts(index, with_usage) for index in range(len(echoed))]
-        self._begun = [False] * len(echoed)  # by choice: its first event is out
-        self._plain = [False] * len(echoed)  # and all that follow it but the last have text alone
-        self._spellers = [Speller(tokenizer, len(text)) for text in echoed] if with_logprobs else None
+        self._usage_so_far = with_usage_so_far
+        self._open = len(prompts)
+        self._parts: list[EventParts] = [format.event_parts(index, with_usage) for index in range(len(prompts))]
+        self._begun = [False] * len(prompts)  # by choice: its first event is out
+        self._plain = [False] * len(prompts)  # and all that follow it but the last have text alone
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False
+
+    def on_prompt(self, choice: Choice, logprobs: list[TokenLogprobs]) -> None:
+        if self.failed:
+            return
+        cursor = self._cursors[choice.index]
+        ids, entries = cursor.take(logprobs)
+        event = self._event(choice, "", ids, entries, None, cursor.at_end)
+        if cursor.at_end:
+            self._spellers[choice.index].offset = len(self._prompts[choice.index].echo)
+        self._start()
+        self._writer.write(event)
 
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if self.failed:  # by another choice, a moment ago
@@ -86,28 +108,40 @@ class EventStream:
             self._writer.end(error.body())
 
     def _on_unusual_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
-        if not text and finish is None and self._spellers is None:
+        if not text and finish is None and not self._asked.tokens:
             return
-        event = self._event(choice.index, text, tokens, finish)
+        if self._cursors and self._cursors[choice.index].at_start:  # a prompt of one token, of which none came
+            self.on_prompt(choice, [])
+        event = self._event(choice, text, tokens.token_ids, tokens.logprobs or (), finish, finish is not None)
         if finish is not None:
             self._open -= 1
             self.completion_tokens += choice.tokens
-        if not self._writer.started:
-            self._writer.start(200, EVENT_STREAM, [(b"cache-control", b"no-cache"), *self.headers])
+        self._start()
         if self._open:
             self._writer.write(event)
         else:
             self._writer.end(event + self._ending())
 
-    def _event(self, index: int, text: str, tokens: SequenceTokens, finish: Finish | None) -> bytes:
+    def _start(self) -> None:
+        if not self._writer.started:
+            self._writer.start(200, EVENT_STREAM, [(b"cache-control", b"no-cache"), *self.headers])
+
+    def _event(
+        self, choice: Choice, text: str, ids: list[int], entries: Entries, finish: Finish | None, last: bool
+    ) -> bytes:
+        index = choice.index
         echoed, self._echoed[index] = self._echoed[index], ""
         first, self._begun[index] = not self._begun[index], True
         logprobs = None
-        if self._spellers is not None and tokens.logprobs:
-            ended = finish is not None
-            logprobs = self._format.logprobs(tokens.token_ids, tokens.logprobs, self._spellers[index], ended)
-        self._plain[index] = self._spellers is None
-        return self._parts[index].event(first, echoed + text, logprobs, finish)
+        if self._asked.tokens and entries:
+            logprobs = self._format.logprobs(ids, entries, self._spellers[index], last)
+        self._plain[index] = not self._asked.tokens and not self._usage_so_far
+        usage = self._so_far(choice) if self._usage_so_far else None
+        return self._parts[index].event(first, echoed + text, logprobs, finish, usage)
+
+    def _so_far(self, choice: Choice) -> Usage:
+        prompt = len(self._prompts[choice.index].token_ids)
+        return Usage(prompt, choice.tokens, prompt + choice.tokens)
 
     def _ending(self) -> bytes:
         if not self._usage:

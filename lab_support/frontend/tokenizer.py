@@ -3,6 +3,7 @@
 Not `transformers`, whose AutoTokenizer costs an API server 1.7 s and 220 MB to import.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -89,9 +90,11 @@ class Tokenizer:
         """
         return self._inner.decode_batch([token_ids], skip_special_tokens=True)[0]
 
-    def detokenizer(self) -> Detokenizer:
-        """A new incremental detokenizer, for one sequence."""
-        return ByteDetokenizer(self._shown) if self.byte_level else LibraryDetokenizer(self._inner, self._special)
+    def detokenizer(self, context: Sequence[int] = ()) -> Detokenizer:
+        """A new incremental detokenizer, for one sequence. context: the tokens before it, where its text goes on."""
+        if self.byte_level:
+            return ByteDetokenizer(self._shown)
+        return LibraryDetokenizer(self._inner, self._special, context)
 
     def special_text(self, token_id: int) -> str | None:
         """The text of a special token, which no answer shows; None for any other token."""

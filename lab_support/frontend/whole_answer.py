@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from lab_support.boundary.messages import SequenceTokens
-from lab_support.frontend.answer_format import AnswerFormat, CollectedLogprobs, FinishedChoice
+from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.frontend.answer_format import (
+    AnswerFormat,
+    CollectedLogprobs,
+    CollectedPrompt,
+    Entries,
+    FinishedChoice,
+)
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
+from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, cut, speller_of
+from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
@@ -17,16 +25,20 @@ _PIECE = 60  # bytes that a piece of text takes beside its own
 
 @dataclass(slots=True)
 class _Collected:
+    """cursor: in the choice's prompt, where its log-probabilities are told."""
+
     pieces: list[str]
-    speller: Speller | None
+    speller: Speller
+    cursor: PromptCursor | None
     logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
+    prompt: CollectedPrompt = field(default_factory=CollectedPrompt)
     finish: Finish | None = None
 
 
 class WholeAnswer:
     """All choices of one request, held by `lease`. `headers` is filled before the first token can come.
 
-    echoed: the text that precedes each choice's own, by choice; prompt_tokens: of all prompts together.
+    prompts: by choice.
     """
 
     def __init__(
@@ -35,31 +47,46 @@ class WholeAnswer:
         lease: Lease,
         format: AnswerFormat,
         tokenizer: Tokenizer,
-        echoed: list[str],
+        prompts: list[Prompt],
         prompt_tokens: int,
-        with_logprobs: bool,
+        asked: Asked,
     ) -> None:
         self._writer = writer
         self._lease = lease
         self._format = format
+        self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
-        self._choices = [
-            _Collected([text], Speller(tokenizer, len(text)) if with_logprobs else None) for text in echoed
-        ]
-        self._open = len(echoed)
+        self._asked = asked
+        self._choices = [self._collected(prompt) for prompt in prompts]
+        self._open = len(prompts)
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False
+
+    def on_prompt(self, choice: Choice, logprobs: list[TokenLogprobs]) -> None:
+        if self.failed:
+            return
+        collected, asked, size = self._choices[choice.index], self._asked, 0
+        assert collected.cursor is not None
+        ids, entries = collected.cursor.take(logprobs)
+        if asked.echoed is not None:
+            size += self._add_logprobs(collected, ids, cut(entries, asked.echoed), collected.cursor.at_end)
+            if collected.cursor.at_end:
+                collected.speller.offset = len(collected.pieces[0])
+        if asked.prompt is not None:
+            size += collected.prompt.add(ids, entries, asked.prompt, self._tokenizer)
+        self._lease.take(size)
 
     def on_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if self.failed:  # by another choice, a moment ago
             return
         collected = self._choices[choice.index]
+        if collected.cursor is not None and collected.cursor.at_start:  # a prompt of one token, of which none came
+            self.on_prompt(choice, [])
         collected.pieces.append(text)
         size = len(text) + _PIECE
-        if collected.speller is not None and tokens.logprobs:
-            made = self._format.logprobs(tokens.token_ids, tokens.logprobs, collected.speller, finish is not None)
-            size += collected.logprobs.add(made)
+        if self._asked.tokens and tokens.logprobs:
+            size += self._add_logprobs(collected, tokens.token_ids, tokens.logprobs, finish is not None)
         if not self._lease.take(size):
             return  # and so this answer has failed
         if finish is not None:
@@ -76,6 +103,14 @@ class WholeAnswer:
             self.headers += error.headers
             self._send(error.status, error.body())
 
+    def _collected(self, prompt: Prompt) -> _Collected:
+        asked = self._asked
+        cursor = PromptCursor(prompt.token_ids) if asked.of_prompt is not None else None
+        return _Collected([prompt.echo], speller_of(self._tokenizer, prompt, asked), cursor)
+
+    def _add_logprobs(self, collected: _Collected, ids: list[int], entries: Entries, last: bool) -> int:
+        return collected.logprobs.add(self._format.logprobs(ids, entries, collected.speller, last))
+
     def _body(self) -> bytes:
         total = self._prompt_tokens + self.completion_tokens
         return self._format.body(
@@ -85,7 +120,8 @@ class WholeAnswer:
 
     def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
         assert collected.finish is not None
-        return FinishedChoice(index, "".join(collected.pieces), collected.finish, collected.logprobs.whole())
+        logprobs, prompt = collected.logprobs.whole(), collected.prompt.whole()
+        return FinishedChoice(index, "".join(collected.pieces), collected.finish, logprobs, prompt)
 
     def _send(self, status: int, body: bytes) -> None:
         self._choices.clear()

@@ -134,7 +134,7 @@ def live_server(**choices: Any) -> Server:
         supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end)
         until_ready.callback(supervised.close)
         facts = _await_ready(supervised, read_end)
-        server = _server(facts, config.api_key, supervised, time.monotonic() - began)
+        server = _server(facts, next(iter(config.api_key), None), supervised, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
     if not _live:

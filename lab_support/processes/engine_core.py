@@ -31,6 +31,7 @@ from lab_support.boundary.messages import (
     Generate,
     Hello,
     Message,
+    PromptLogprobs,
     Ready,
     SequenceTokens,
     TokenLogprobs,
@@ -42,6 +43,7 @@ from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
+from lab_support.engine.step import Logprobs
 from lab_support.log import set_up_log
 
 log = logging.getLogger("lab.engine")
@@ -169,15 +171,21 @@ class EngineCore:
     def address(self, outputs: list[Output]) -> list[tuple[int, Message]]:
         """What a step made, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
+        prompts: dict[int, list[PromptLogprobs]] = {}
         for output in outputs:
             key: Any = output.request_id  # as `take_in` made it
             client_index, request_id = key
-            logprobs = None
-            if output.logprobs:
-                logprobs = [TokenLogprobs(one.logprob, one.rank, one.top) for one in output.logprobs]
-            tokens = SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs)
-            by_client.setdefault(client_index, []).append(tokens)
-        return [(client_index, Tokens(self.index, sequences)) for client_index, sequences in by_client.items()]
+            sequences = by_client.setdefault(client_index, [])
+            if output.prompt_logprobs is not None:
+                told = PromptLogprobs(request_id, for_the_wire(output.prompt_logprobs))
+                prompts.setdefault(client_index, []).append(told)
+                continue
+            logprobs = for_the_wire(output.logprobs) if output.logprobs else None
+            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs))
+        return [
+            (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
+            for client_index, sequences in by_client.items()
+        ]
 
     def news(self) -> list[tuple[int, Message]]:
         """EngineStats for whom they are due: the coordinator at a change, an API server now and then and when idle."""
@@ -215,6 +223,10 @@ class EngineCore:
             abort_steps_max=self.abort_steps_max,
             stage_seconds=dict(self.clock.seconds),
         )
+
+
+def for_the_wire(logprobs: list[Logprobs]) -> list[TokenLogprobs]:
+    return [TokenLogprobs(one.logprob, one.rank, one.top) for one in logprobs]
 
 
 class StageClock:

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -43,6 +44,7 @@ from lab_support.boundary.working_folder import anchored
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.log import Outlet, never_wait, set_up_log
 from lab_support.model_folder import ModelFolder
+from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
 
 log = logging.getLogger("lab.launcher")
@@ -58,8 +60,8 @@ class Ended(Exception):
         self.code = code
 
 
-def main(config: ServerConfig) -> int:
-    """Run a server until it ends; returns its `ExitCode`.
+def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
+    """Run a server until it ends; returns its `ExitCode`. said: of its flags, for the log.
 
     When this returns, every process has been waited for and no file or socket is left. Worst case after a signal:
     --shutdown-timeout, GRACE, a second or two for processes of Python's own that are stopped, and the time that the
@@ -67,6 +69,8 @@ def main(config: ServerConfig) -> int:
     """
     never_wait()
     set_up_log(config.log_level, "launcher")
+    for line in said:
+        log.warning("%s", line)
     setproctitle("lab:launcher")
     try:
         with ExitStack() as stack:
@@ -96,6 +100,8 @@ class Launcher:
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
         _tell_of(ModelFolder.open(config.model, config.load_format, config.generation_config))
+        if config.trust_remote_code:
+            check_no_code(config.model)
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
         self.entrances = stack.enter_context(make_entrances(config, self.counters))

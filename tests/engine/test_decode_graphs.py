@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from lab_support.engine import decode_graphs
 from lab_support.engine.decode_inputs import DecodeInputs
 from lab_support.engine.device import graph_sizes
 from lab_support.engine.request import Request, Sequence
@@ -119,6 +120,16 @@ def test_a_step_of_decodes_is_one_graph(device, tmp_path, monkeypatch):
     generate(runner, [[1, 2, 3]], 6)
     decodes = 0 if device.name != PRETENDED else 5
     assert len(forwards) == 1 + decodes, "the prompt, and what a pretended graph computes each time"
+
+
+@pytest.mark.parametrize("device", ON_GPUS, indirect=True)
+def test_enforce_eager_records_no_graph_and_changes_no_token(device, tmp_path, monkeypatch):
+    folder, questions = make_folder(tmp_path), prompts(4, 307)
+    recorded: list[object] = []
+    monkeypatch.setattr(decode_graphs, "_record", lambda *what: recorded.append(what))
+    runner = Runner(config(folder, device=device.flag, dtype="float32", enforce_eager=True))
+    assert not recorded
+    assert_greedy(oracle(folder), questions, generate(runner, questions, 8), device.near)
 
 
 @pytest.mark.parametrize("device", [PRETENDED], indirect=True)

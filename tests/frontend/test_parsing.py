@@ -32,7 +32,7 @@ def refused(parser: RequestParser, body: bytes | dict[str, Any]) -> ApiError:
         ({"top_k": -2}, "top_k", ("got -2", ">= -1")),
         ({"n": 0}, "n", ("got 0", ">= 1")),
         ({"n": 1.5}, "n", ("got 1.5", "int")),
-        ({"max_tokens": 0}, "max_tokens", ("got 0", ">= 1")),
+        ({"max_tokens": -1}, "max_tokens", ("got -1", ">= 0")),
         ({"max_tokens": True}, "max_tokens", ("got true", "int")),
         ({"seed": 2**63}, "seed", ("got 9223372036854775808", "<= 9223372036854775807")),
         ({"seed": 10**400}, "seed", ("got 1000", "9223372036854775807")),
@@ -88,7 +88,8 @@ def test_a_missing_field_is_named() -> None:
     [
         ({"role": "tool", "content": "x"}, "messages[0].role", "system, developer, user or assistant"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type", "text"),
-        ({"role": "user", "content": None}, "messages[0].content", "str | array"),
+        ({"role": "user", "content": None}, "messages[0].content", "required"),
+        ({"role": "assistant", "content": 5}, "messages[0].content", "str | array"),
         ({"role": "user", "content": []}, "messages[0].content", "length >= 1"),
     ],
 )
@@ -113,12 +114,23 @@ def test_a_wrong_message_is_named(message: dict, param: str, allowed: str) -> No
         (COMPLETION, "suffix", "end"),
         (COMPLETION, "best_of", 2),
         (COMPLETION, "use_beam_search", True),
+        (COMPLETION, "tools", [{"type": "function"}]),
+        (COMPLETION, "grammar", "root ::= [ab]"),
+        (CHAT, "repeat_penalty", 1.1),
+        (CHAT, "prompt_embeds", "AAAA"),
+        (CHAT, "xtc_probability", True),
     ],
 )
 def test_a_field_that_would_change_the_answer_is_refused_by_name(parser, field: str, value: object) -> None:
-    error = refused(parser, HELLO | {"prompt": "a", field: value})
+    error = refused(parser, (HELLO if parser is CHAT else {"prompt": "a"}) | {field: value})
     assert error.param == field
     assert error.code == "unsupported_field"
+
+
+def test_a_refused_field_is_named_before_one_that_is_missing_because_of_it() -> None:
+    assert refused(COMPLETION, {"prompt_embeds": "AAAA"}).param == "prompt_embeds"
+    assert refused(COMPLETION, HELLO).param == "messages"
+    assert refused(CHAT, {"input_ids": [1, 2]}).param == "input_ids"
 
 
 def test_the_same_fields_are_taken_where_they_change_nothing() -> None:
@@ -129,6 +141,9 @@ def test_the_same_fields_are_taken_where_they_change_nothing() -> None:
         "modalities": ["text"],
         "logit_bias": {},
         "audio": None,
+        "repeat_penalty": 1.0,
+        "typical_p": 1,
+        "echo": False,
     }
     assert CHAT.parse(json.dumps(HELLO | harmless).encode()).messages[0].content == "hi"
     assert COMPLETION.parse(b'{"prompt": "a", "best_of": 3, "n": 3, "suffix": null}').n == 3
@@ -141,6 +156,15 @@ def test_unknown_fields_are_logged_once_by_name(caplog: pytest.LogCaptureFixture
             parser.parse(b'{"prompt": "a", "nobody_knows": 1, "user": "me", "store": true, "metadata": {}}')
     assert [record.getMessage() for record in caplog.records] == [
         "ignored a field that this server does not know: 'nobody_knows'"
+    ]
+
+
+def test_unknown_options_of_a_stream_are_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    parser = RequestParser(CompletionRequest)
+    with caplog.at_level(logging.WARNING, "lab.api"):
+        parser.parse(b'{"prompt": "a", "stream_options": {"nobody_knows": 1, "include_obfuscation": false}}')
+    assert [record.getMessage() for record in caplog.records] == [
+        "ignored a field that this server does not know: 'stream_options.nobody_knows'"
     ]
 
 

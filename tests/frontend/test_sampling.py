@@ -49,7 +49,7 @@ def test_values_become_the_engines() -> None:
     assert completion(logprobs=0).logprobs == 0
     assert completion().logprobs is None
     assert chat(logprobs=True).logprobs == 0
-    assert chat(top_logprobs=3).logprobs == 3
+    assert chat(logprobs=True, top_logprobs=3).logprobs == 3
     assert chat(logprobs=False).logprobs is None
 
 

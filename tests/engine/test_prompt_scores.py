@@ -1,0 +1,124 @@
+"""Log-probabilities of prompts' own tokens: transformers', whatever pieces a prompt is computed in and beside whom."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lab_support.engine import prompt_scores
+from lab_support.engine.request import Request
+from lab_support.engine.runner import Runner
+from lab_support.engine.scheduler import Output, Scheduler
+from lab_support.engine.step import ROWS_AT_ONCE, Logprobs
+from lab_support.generation import FinishReason, SamplingParams
+from tests.engine.devices import ON_ALL, Device
+from tests.engine.folders import make_folder, oracle, oracle_logits
+from tests.engine.greedy import config, prompts
+
+BATCHES = {
+    "all at once": {},
+    "in chunks of 7 tokens": dict(max_num_batched_tokens=7),
+    "preempted in the prompt": dict(num_blocks=12, max_num_batched_tokens=5, max_num_seqs=4),
+}
+TOP = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("model"))
+
+
+def told(runner: Runner, questions: list[list[int]], max_tokens: int, **sizes) -> tuple[list[list[Output]], Scheduler]:
+    """All outputs by question. Every second one asks for its prompt's log-probabilities."""
+    scheduler = Scheduler(
+        **dict(
+            block_size=16,
+            num_blocks=runner.num_blocks,
+            max_num_seqs=64,
+            max_num_batched_tokens=512,
+            max_model_len=runner.max_model_len,
+            end_token_ids=runner.end_token_ids,
+        )
+        | sizes
+    )
+    for number, tokens in enumerate(questions):
+        asked = TOP if number % 2 == 0 else None
+        sampling = SamplingParams(max_tokens, temperature=0.0, ignore_eos=True, prompt_logprobs=asked)
+        scheduler.add(Request(number, tokens, sampling))
+    outputs: list[list[Output]] = [[] for _ in questions]
+    while scheduler.has_work():
+        step = scheduler.schedule()
+        for output in scheduler.update(step, runner.run(step)):
+            outputs[output.request_id].append(output)
+    return outputs, scheduler
+
+
+def of_prompt(outputs: list[Output]) -> list[Logprobs]:
+    """In the order in which they came, which is the prompt's; none comes after a token."""
+    with_token = [index for index, output in enumerate(outputs) if output.prompt_logprobs is None]
+    assert with_token == list(range(with_token[0], len(outputs)))
+    return [each for output in outputs for each in output.prompt_logprobs or []]
+
+
+@pytest.mark.parametrize("device", ON_ALL, indirect=True)
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=list(BATCHES))
+def test_prompts_log_probabilities_are_those_of_transformers(sizes: dict, device: Device, folder: Path) -> None:
+    runner = Runner(config(folder, device=device.flag, dtype="float32"))
+    model = oracle(folder)
+    questions = [*prompts(7, 307), [5], [*range(2, 2 + 2 * ROWS_AT_ONCE)] if "num_blocks" not in sizes else [5, 6]]
+    outputs, scheduler = told(runner, questions, 50, **sizes)
+    assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
+    for number, (question, own) in enumerate(zip(questions, outputs, strict=True)):
+        assert sum(len(output.token_ids) for output in own) == 50
+        found = of_prompt(own)
+        assert len(found) == (len(question) - 1 if number % 2 == 0 else 0)
+        expected = oracle_logits(model, question).log_softmax(-1)
+        for position, entry in enumerate(found):
+            row = expected[position]
+            token = question[position + 1]
+            assert entry.logprob == pytest.approx(row[token].item(), abs=device.near)
+            assert entry.rank == pytest.approx(1 + int((row > row[token]).sum()), abs=1)
+            best = row.topk(TOP).values.tolist()
+            assert [value for _, value in entry.top] == pytest.approx(best, abs=device.near)
+
+
+def test_no_token_is_made_where_none_is_asked_for(folder: Path) -> None:
+    outputs, scheduler = told(Runner(config(folder)), [[3, 4, 5]], 0)
+    assert len(of_prompt(outputs[0])) == 2
+    assert outputs[0][-1] == Output(0, [], FinishReason.LENGTH, None)
+    stats = scheduler.stats
+    assert (stats.prompt_tokens, stats.generation_tokens, stats.running) == (3, 0, 0)
+    assert stats.free_blocks == stats.total_blocks
+
+
+def test_few_rows_of_logits_exist_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none but the sampled ones where nobody asks."""
+    seen: list[int] = []
+    report = prompt_scores.report
+
+    def counted(raw: torch.Tensor, tokens: torch.Tensor, most: int) -> torch.Tensor:
+        seen.append(raw.shape[0])
+        return report(raw, tokens, most)
+
+    monkeypatch.setattr(prompt_scores, "report", counted)
+    runner = Runner(config(folder))
+    long = [number % 300 for number in range(200)]
+    told(runner, [long], 1)
+    assert seen == [ROWS_AT_ONCE] * 6 + [199 - 6 * ROWS_AT_ONCE]
+    seen.clear()
+    told(runner, [[1], long], 1)
+    assert seen == []
+
+
+def test_an_abort_in_the_midst_of_a_prompt_is_the_end_of_it(folder: Path) -> None:
+    runner = Runner(config(folder))
+    scheduler = Scheduler(
+        block_size=16, num_blocks=64, max_num_seqs=8, max_num_batched_tokens=8, max_model_len=512, end_token_ids=[2]
+    )
+    scheduler.add(Request("a", list(range(20)), SamplingParams(prompt_logprobs=0)))
+    step = scheduler.schedule()
+    sampled = runner.run(step)
+    scheduler.abort(["a"])
+    assert sampled.prompts
+    assert scheduler.update(step, sampled) == []
+    assert not scheduler.has_work()

@@ -116,7 +116,13 @@ class ModelLimits:
     def __call__(self) -> Limits:
         folder, config = self._folder, self._config
         length = self._engine_client.max_model_len or config.max_model_len or folder.shape.context_length
-        return Limits(config.model_name, length, folder.shape.vocab_size, folder.end_token_ids, folder.sampling)
+        return Limits(
+            config.model_name,
+            length,
+            folder.shape.vocab_size,
+            end_token_ids=folder.end_token_ids,
+            sampling=folder.sampling,
+        )
 
 
 class Texts:

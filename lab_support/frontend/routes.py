@@ -116,8 +116,14 @@ class ModelLimits:
     def __call__(self) -> Limits:
         folder, config = self._folder, self._config
         length = self._engine_client.max_model_len or config.max_model_len or folder.shape.context_length
-        vocab_size, ends = folder.shape.vocab_size, folder.end_token_ids
-        return Limits(config.model_name, length, vocab_size, ends, folder.sampling, config.model_names)
+        return Limits(
+            config.model_name,
+            length,
+            folder.shape.vocab_size,
+            end_token_ids=folder.end_token_ids,
+            sampling=folder.sampling,
+            all_names=config.model_names,
+        )
 
 
 class Texts:

@@ -159,7 +159,7 @@ def stretched(kind: str) -> dict:
 def dynamic(tmp_path_factory) -> tuple[Path, list[list[int]], list[list[tuple[int, float]]]]:
     """A model with dynamic RoPE; questions, of which some are longer than its own context; transformers' answers."""
     folder = make_folder(tmp_path_factory.mktemp("dynamic"), **stretched("dynamic"))
-    questions, model = prompts(20, 307), oracle(folder)
+    questions, model = prompts(10, 307), oracle(folder)
     return folder, questions, [token_by_token(model, question, 32) for question in questions]
 
 

@@ -157,6 +157,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
         self._check(version)
+        self.url = _with_path(self.url)
         if self.parser.should_upgrade():
             return  # `HttpParserUpgrade` comes next
         super().on_headers_complete()
@@ -177,6 +178,8 @@ class GuardedProtocol(HttpToolsProtocol):
             got = b", ".join(codings).decode("latin-1")
             message = f"transfer-encoding: got {got!r:.80} in HTTP/{version}, allowed is chunked in HTTP/1.1"
             raise Refused(ApiError(501, message, "transfer-encoding", "not_implemented"))
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # RFC 9112, 3.2; a proxy may have believed the other
+            raise Refused(ApiError(400, "got more than one Host field, allowed is one", "host", "invalid_http"))
         if len(self.pipeline) >= PIPELINED:
             raise Refused(ApiError(400, _TOO_MUCH_WAITS, None, "too_many_pipelined"))
 
@@ -309,6 +312,15 @@ class Unchunked:
 def _too_large() -> ApiError:
     message = f"the head of the request is too large: allowed are {HEAD_BYTES} bytes in {HEAD_FIELDS} fields"
     return ApiError(431, message, None, "head_too_large")
+
+
+def _with_path(url: bytes) -> bytes:
+    """A target may be `http://host`, without the slash that uvicorn looks for (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = url.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https") and b"/" not in rest:
+        host, question, query = rest.partition(b"?")
+        return b"%s://%s/%s%s" % (scheme, host, question, query)
+    return url
 
 
 def _without_offer(headers: list[tuple[bytes, bytes]]) -> list[bytes]:

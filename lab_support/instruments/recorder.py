@@ -252,7 +252,7 @@ def without_paths(text: str, folder: str) -> str:
 
 
 def sources_of(file: Path) -> dict[str, str]:
-    """The fingerprints of `file` and of all files of ours that it imports, directly or not, by path in the repository."""
+    """The fingerprints of `file` and of all our files that it imports, directly or not, by path in the repository."""
     found: dict[Path, str] = {}
     waiting = [file]
     while waiting:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import multiprocessing
 import random
 import re
@@ -102,6 +103,7 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requ
 
 def in_a_process(where: Address, which: str, count: int, rate: float, seed: int) -> Sent:
     """Runs in a process of its own, so that the clients that are timed don't wait for it."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each piece that comes too late
     return asyncio.run(send_all(where, which, count, rate, seed))
 
 

@@ -21,7 +21,7 @@ def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> b
 
 def _fits(body: dict) -> bool:
     most = max((body[name] for name in LENGTHS if isinstance(body.get(name), int | float)), default=1)
-    prompt = body.get("prompt", body.get("messages"))
+    prompt = body.get("prompt") or body.get("messages")
     if not isinstance(prompt, str | list):
         return True
     context = int(os.environ["CONTEXT_LENGTH"])

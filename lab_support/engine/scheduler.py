@@ -27,6 +27,10 @@ from lab_support.engine.step import Chunk, Logprobs, Sampled, Step
 from lab_support.engine.turns import Parent, Turns
 from lab_support.generation import FinishReason
 
+MOST_TOLD = 1024
+"""Log-probabilities of prompts that a step makes, about as many as 64 sequences make of their tokens with 16 each: an
+API server makes texts of all of them before it does anything else, and other sequences' tokens wait for the step."""
+
 
 class Output(NamedTuple):
     """What one step made of one request. An end token or stop token that ended it is the last of `token_ids`.
@@ -84,6 +88,7 @@ class Scheduler:
         self._refused: list[Output] = []
         self._freed_after_step: list[Sequence] = []
         self._step: Step | None = None
+        self._told = 0  # log-probabilities of prompts in this step
         self._steps = self._prompt_tokens = self._generation_tokens = self._preemptions = self._aborts = 0
 
     # ---- requests in and out ----------------------------------------------------------------------------------------
@@ -145,6 +150,7 @@ class Scheduler:
         Decodes go first, so that a long prompt never stalls a running stream.
         """
         assert self._step is None, "schedule() before the update() of the last step"
+        self._told = 0
         self._give_blocks_to_decodes()
         self._make_room_for_unserved()
         decodes = [sequence for sequence in self._running if sequence.num_uncomputed == 1]
@@ -227,10 +233,16 @@ class Scheduler:
         for sequence in prefilling:
             if budget <= 0:
                 break
-            chunk = Chunk(sequence, min(budget, sequence.num_uncomputed))
+            chunk = Chunk(sequence, min(budget, sequence.num_uncomputed, self._may_tell(sequence)))
             chunks.append(chunk)
             budget -= chunk.num_tokens
+            self._told += chunk.num_tokens * _told_at_a_position(sequence)
         return chunks
+
+    def _may_tell(self, sequence: Sequence) -> int:
+        """How many tokens of its prompt it may compute in this step, one at least."""
+        each = _told_at_a_position(sequence)
+        return max(1, (MOST_TOLD - self._told) // each) if each else self._max_num_batched_tokens
 
     def _admit(self, budget: int) -> list[Chunk]:
         """Start waiting sequences, each with blocks for all it has to compute, while everything lasts.
@@ -337,6 +349,12 @@ class _Room(NamedTuple):
 
     def plus(self, blocks: int) -> "_Room":
         return _Room(self.places + 1, self.blocks + blocks + 1)
+
+
+def _told_at_a_position(sequence: Sequence) -> int:
+    """Log-probabilities that each position of its prompt makes."""
+    asked = sequence.sampling.prompt_logprobs
+    return 0 if asked is None else 1 + asked
 
 
 def _length(sequence: Sequence) -> int:

@@ -12,7 +12,7 @@ MOST_CHOICES = 16
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 20
 MOST_STOPS = 16
-REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"  # Python's $ alone lets a line feed follow, into a header
 MOST_TEXT = 262_144  # characters of a text to tokenize
 
 Text = Annotated[str, Meta(min_length=1)]

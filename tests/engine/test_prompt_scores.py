@@ -8,8 +8,8 @@ import torch
 from lab_support.engine import prompt_scores
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
-from lab_support.engine.scheduler import Output, Scheduler
-from lab_support.engine.step import ROWS_AT_ONCE, Logprobs
+from lab_support.engine.scheduler import MOST_TOLD, Output, Scheduler
+from lab_support.engine.step import ROWS_AT_ONCE, Logprobs, Sampled, Scored
 from lab_support.generation import FinishReason, SamplingParams
 from tests.engine.devices import ON_ALL, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
@@ -104,10 +104,31 @@ def test_few_rows_of_logits_exist_at_once(folder: Path, monkeypatch: pytest.Monk
     runner = Runner(config(folder))
     long = [number % 300 for number in range(200)]
     told(runner, [long], 1)
+    assert len(long) * (1 + TOP) < MOST_TOLD
     assert seen == [ROWS_AT_ONCE] * 6 + [199 - 6 * ROWS_AT_ONCE]
     seen.clear()
     told(runner, [[1], long], 1)
     assert seen == []
+
+
+def test_a_step_tells_so_many_and_no_more() -> None:
+    """Whoever asks for much goes slowly, and nobody else does."""
+    scheduler = Scheduler(
+        block_size=16, num_blocks=999, max_num_seqs=9, max_num_batched_tokens=900, max_model_len=999, end_token_ids=[]
+    )
+    for number, asked in enumerate((20, 20, None, 0)):
+        scheduler.add(Request(number, list(range(200)), SamplingParams(1, prompt_logprobs=asked)))
+    steps = []
+    while scheduler.has_work():
+        step = scheduler.schedule()
+        steps.append({chunk.sequence.request_id: chunk.num_tokens for chunk in step.chunks})
+        scored = [Scored(chunk.sequence, [Logprobs(-1.0, 1, [])] * len(chunk.scored)) for chunk in step.chunks]
+        scheduler.update(step, Sampled([7] * len(step.sampling), prompts=scored))
+    assert steps[0] == {0: MOST_TOLD // 21, 1: 1, 2: 200, 3: 1}
+    for number in range(4):
+        assert sum(step.get(number, 0) for step in steps) in (199, 200), "the last token may be computed as a decode"
+    told = [21 * (step.get(0, 0) + step.get(1, 0)) + step.get(3, 0) for step in steps]
+    assert max(told) <= MOST_TOLD + 21 + 1
 
 
 def test_an_abort_in_the_midst_of_a_prompt_is_the_end_of_it(folder: Path) -> None:

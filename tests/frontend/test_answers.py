@@ -13,6 +13,7 @@ from tests.frontend.serving import FakeServer, serving
 
 PROMPT = "Once upon a time"
 LETTERS = "abcdeFGHIJ"
+ASKED = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": PROMPT}]
 
 
@@ -259,6 +260,34 @@ def test_a_client_may_name_its_request(fake: FakeServer) -> None:
     assert answer.json()["id"] == "cmpl-mine-1"
     other = fake.get("/health", headers={"x-request-id": 'no" {plain} name'})
     assert other.headers["x-request-id"] != 'no" {plain} name'
+
+
+def test_a_request_s_own_field_names_it_too(fake: FakeServer) -> None:
+    """The header comes first, as in vLLM; and nothing gets into a header that ends one."""
+    for path, body, kind in (("/v1/completions", {"prompt": "a"}, "cmpl"), ("/v1/chat/completions", ASKED, "chatcmpl")):
+        answer = fake.post(path, body | {"request_id": "mine-2"})
+        assert (answer.headers["x-request-id"], answer.json()["id"]) == ("mine-2", kind + "-mine-2")
+        answer = fake.post(path, body | {"request_id": "mine-2"}, headers={"x-request-id": "mine-1"})
+        assert answer.json()["id"] == kind + "-mine-1"
+        for wrong in ("mine\n", "mine\r\nx: y", "", "x" * 129):
+            refused = fake.post(path, body | {"request_id": wrong})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "request_id")
+
+
+def test_an_assistant_s_turn_without_content_is_an_empty_one(fake: FakeServer) -> None:
+    before = len(fake.engine.generated)
+    for turn in ({"content": None}, {}, {"content": ""}):
+        messages = [{"role": "user", "content": "hi"}, {"role": "assistant"} | turn, {"role": "user", "content": "ho"}]
+        assert fake.post("/v1/chat/completions", {"messages": messages, "max_tokens": 1}).ok
+    assert len({tuple(each.prompt_token_ids) for each in fake.engine.generated[before:]}) == 1
+
+
+def test_top_logprobs_need_logprobs(fake: FakeServer) -> None:
+    for fields, status in (({"top_logprobs": 2}, 400), ({"top_logprobs": 0}, 200), ({"logprobs": False}, 200)):
+        answer = fake.post("/v1/chat/completions", ASKED | fields)
+        assert answer.status_code == status
+        if status == 400:
+            assert answer.json()["error"]["param"] == "top_logprobs"
 
 
 def test_wrong_methods_are_told_the_right_ones(fake: FakeServer) -> None:

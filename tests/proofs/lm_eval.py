@@ -47,7 +47,8 @@ ITEMS = (
     ("A pipe has two", (" ends", " Tuesdays", " and", " ran")),
     ("The tokens of an answer come one by", (" one", " blue", " the", " at")),
 )
-TEXTS = tuple(" ".join(question + answers[0] for question, answers in ITEMS[at : at + 4]) for at in range(0, 20, 4)) + (
+TEXTS = (
+    *(" ".join(question + answers[0] for question, answers in ITEMS[at : at + 4]) for at in range(0, 20, 4)),
     "Once upon a time there was a process. " * 40,
 )
 CHOICES = """\
@@ -79,9 +80,8 @@ def environment(place: Path) -> Path:
     python = place / "bin" / "python"
     if not python.exists():
         venv.create(place, with_pip=True)
-    if subprocess.run(
-        [python, "-c", "import lm_eval, torch, accelerate, tenacity, aiohttp"], capture_output=True
-    ).returncode:
+    needed = "import lm_eval, torch, accelerate, tenacity, aiohttp"
+    if subprocess.run([python, "-c", needed], capture_output=True).returncode:
         for packages in (WANTED[:1], WANTED):
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python

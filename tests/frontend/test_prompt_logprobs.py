@@ -37,7 +37,7 @@ def test_echo_with_logprobs_tells_the_prompt_s_before_the_answer_s(fake: FakeSer
     assert len(ids) > 2 * TOLD_AT_ONCE, "so that they come in several pieces"
     choice = ask(fake, echo=True, logprobs=2)["choices"][0]
     found = choice["logprobs"]
-    texts = tokenizer.token_texts(ids)
+    texts = [tokenizer.token_text(each) for each in ids]
     assert choice["text"].startswith(PROMPT)
     assert found["tokens"] == texts + texts[:2], "the fake says its prompt again"
     assert found["token_logprobs"] == [None, *(-float(place) for place in range(1, len(ids))), -0.5, -0.5]

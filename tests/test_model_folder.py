@@ -199,7 +199,7 @@ def test_what_does_not_fit_or_is_not_used_is_noticed(folder):
     notices = list(ModelFolder.open(folder).notices())
     assert len(notices) == 3
     assert "token '[PAD]' with id 20, but the model's vocab_size is 20" in notices[0]
-    assert f"got 1 tensors that config.json does not ask for, first {norm}" in notices[1]
+    assert f"tensors that config.json does not name are not used: 1, first {norm}" in notices[1]
     assert "got num_beams, which" in notices[2]
 
 

@@ -59,7 +59,7 @@ class ModelFolder:
                 f"{self.shape.vocab_size}: a prompt that holds a token from there on is refused"
             )
         if unused := unused_tensors(self.shape.tensors(), self.stored):
-            yield f"{self.path}: got {len(unused)} tensors that config.json does not ask for, first {unused[0]}; unused"
+            yield f"{self.path}: tensors that config.json does not name are not used: {len(unused)}, first {unused[0]}"
         if self.generation.ignored:
             names = ", ".join(self.generation.ignored)
             yield f"{self.sampling.source}: got {names}, which this server does not obey"

@@ -88,7 +88,6 @@ class GenerationConfig:
 
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     eos_token_id: Any = None
-    found: bool = False
     ignored: tuple[str, ...] = ()
 
 
@@ -100,14 +99,14 @@ def read_generation_config(model: Path, choice: str) -> GenerationConfig:
     values = read_object(file)
     eos = values.get("eos_token_id")
     if choice == "vllm":
-        return GenerationConfig(eos_token_id=eos, found=True)
+        return GenerationConfig(eos_token_id=eos)
     _check_ranges(values, file)
     sampling = SamplingDefaults(
         **{name: allowed.kind(value) for name, allowed in _RANGES.items() if (value := values.get(name)) is not None},
         is_limit=choice != "auto",
         source=str(file),
     )
-    return GenerationConfig(sampling, eos, True, _ignored(values))
+    return GenerationConfig(sampling, eos, _ignored(values))
 
 
 def _file(model: Path, choice: str) -> Path:

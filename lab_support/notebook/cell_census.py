@@ -91,11 +91,11 @@ class Census:
 
     def belongs(self, pid: int) -> bool:
         """Whether the process descends from this one; True of one that has ended and can't be asked any more."""
-        known = self._members.get(pid)
-        if known and not known.ended:
-            return True
+        if self.full:
+            return True  # of a fork bomb nobody else is counted, and each look takes a time that it uses
         while pid > 1 and pid != os.getpid():
-            pid = _parent(pid) or os.getpid()
+            known = self._members.get(pid)
+            pid = os.getpid() if known and not known.ended else _parent(pid) or os.getpid()
         return pid == os.getpid()
 
     def number_of(self, pid: int) -> int:

@@ -350,9 +350,9 @@ class Cell:
 
     def _checked(self, data: bytes, pid: int, pidfd: int) -> list[tuple[dict[str, Any], int, int]]:
         """The message, if it is one, and comes from a process of the cell."""
+        self.written += len(data)
         message = understood(data)
         if message is not None and self.census.belongs(pid):
-            self.written += len(data) if "event" in message else 0
             return [(message, pid, pidfd)]
         self.odd += 1
         if pidfd >= 0:

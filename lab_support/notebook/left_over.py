@@ -26,18 +26,28 @@ def end_what_nobody_watches() -> list[Identity]:
     """End processes of cells whose kernel, supervisor and guard were killed at one stroke; who they were.
 
     Once in each kernel, before its first cell. Somebody watches where a supervisor or a guard has the cell's folder
-    among its words.
+    among its words; one that was stopped is continued, and does what is left to do.
     """
     if os.getpid() in _done:
         return []
     _done.append(os.getpid())
     found = _of_cells()
-    watched = _watched() if found else set()
+    watchers = [pid for pid in _all_pids() if found and _is_watcher(pid)]
+    watched = {word for pid in watchers for word in _words(pid, "cmdline")}
     left = [identity for identity, folder in found if folder not in watched]
-    for identity in left:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(identity.pid, signal.SIGKILL)
+    _send(signal.SIGCONT, watchers)
+    _send(signal.SIGKILL, [identity.pid for identity in left])
     return left
+
+
+def _is_watcher(pid: int) -> bool:
+    return any(_SUPERVISOR in word for word in _words(pid, "cmdline"))
+
+
+def _send(number: int, pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _of_cells() -> list[tuple[Identity, bytes]]:
@@ -61,12 +71,6 @@ def _identity(pid: int) -> Identity | None:
         if fields[0] not in "ZX":
             return Identity(pid, int(fields[19]))
     return None
-
-
-def _watched() -> set[bytes]:
-    """The folders of cells that have a supervisor or a guard."""
-    commands = [_words(pid, "cmdline") for pid in _all_pids()]
-    return {word for words in commands if any(_SUPERVISOR in word for word in words) for word in words}
 
 
 def _words(pid: int, name: str) -> list[bytes]:

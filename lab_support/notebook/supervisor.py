@@ -12,14 +12,14 @@ What is promised of a command and of all that descends from it, where this user 
 
 - It ends when the kernel says so or is gone, however it ends, and when the supervisor or the guard is killed.
 - One of the two that is stopped (SIGSTOP) is continued: the supervisor by the guard, the guard by the supervisor, and
-  both together by the kernel, which kills them, and all below them, when that does not help.
+  both together by the kernel, which kills them, and all below them, when that does not help. The kernel waits no
+  longer than 15 s beyond a cell's deadline, or beyond an interrupt.
 - Where supervisor and guard are killed, the kernel ends a cell's processes: those it was told of, and those that have
   the cell's name in their environment. One that it was not told of, and that has cleared its environment, goes on.
-- Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but the kernel of Linux, which
-  kills the command itself (PR_SET_PDEATHSIG: its children do not inherit that). What a cell had forked goes on until
-  the next notebook of this user runs its first cell, which ends it. Only a PID namespace would end it at once, and
-  in one a cell would see other pids than everybody else; a control group needs somebody who is alive to write
-  `cgroup.kill`.
+- Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but Linux, which kills the command
+  itself (PR_SET_PDEATHSIG; its children do not inherit that). What a cell had forked goes on until the next notebook
+  of this user runs its first cell, which ends it by its environment. Only a PID namespace would end it at once, and
+  in one a cell would see other pids than everybody else; a control group needs somebody alive to write `cgroup.kill`.
 - What they had named in shared memory is removed, as far as `named_memory.py` can know it.
 
 When the kernel was there to the end, the files in FOLDER are the kernel's to look at and to remove; when it

@@ -156,10 +156,11 @@ def _besides(result: ProcessResult, said: str, odd: int) -> list[str]:
     if result.ended == "supervisor" and "Traceback" in said:
         what = f"the supervisor of this cell failed ({said.splitlines()[-1]}), which is a fault of the lab"
         raise CellFailed(f"{what}; all was ended. Run the cell again, and report it if it happens again", result)
-    lines = [f"beside this cell, on its supervisor's stderr: {line}" for line in said.splitlines()]
+    ours = [line for line in said.splitlines() if line not in result.output]  # the loader says the same of the script
+    lines = [f"beside this cell, on its supervisor's stderr: {line}" for line in ours]
     if odd:
         lines.append(f"{odd:,} message{'s' * (odd != 1)} to LAB_CELL/events that `emit` did not send: left out")
-    return [line for line in lines if line.partition("stderr: ")[2] not in result.output or "stderr: " not in line]
+    return lines
 
 
 def _interruption(said: str) -> KeyboardInterrupt:

@@ -43,6 +43,20 @@ def endless_lines_of_many(chance: random.Random, _: bool) -> Hostile:
     return Hostile("endless lines of many", source, ("timeout", "output"), letters=1000)
 
 
+def endless_beside_ends(chance: random.Random, _: bool) -> Hostile:
+    """What one wrote is read when it ends, while others write on."""
+    source = """
+import os
+for _ in range(3):
+    if os.fork() == 0:
+        while True: os.write(1, b"-" * 4096)
+while True:
+    if os.fork() == 0: os._exit(0)
+    os.wait()
+"""
+    return Hostile("endless beside ends", source, ("timeout", "output"), letters=1000)
+
+
 def binary(chance: random.Random, _: bool) -> Hostile:
     bytes_ = chance.choice(("os.urandom(4096)", "bytes(65536)", r"b'\xf0\x9f\x98' * 999", r"b'\r\x1b[31m'", r"b'\n'"))
     return Hostile("binary", f"import os\nwhile True: os.write(2, {bytes_})", ("timeout", "output"))
@@ -181,6 +195,7 @@ signal.pause()
 MAKERS: tuple[Maker, ...] = (
     endless_line,
     endless_lines_of_many,
+    endless_beside_ends,
     binary,
     progress,
     many_events,

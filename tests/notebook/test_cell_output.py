@@ -102,7 +102,8 @@ def test_messages_that_are_none_are_counted_and_left_out(capsys):
 import os, socket
 from lab_support.notebook.script import emit
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as events:
-    for odd in (b"", b"no JSON", b'{"at": 1}'):
+    deeper = b'{"at": 1, "event": {"x": ' + b"[" * 250 + b"]" * 250 + b"}}"
+    for odd in (b"", b"no JSON", b'{"at": 1}', deeper):
         events.sendto(odd, os.environ["LAB_CELL"] + "/events")
 emit(long="x" * 99_000)
 deep = []
@@ -113,7 +114,7 @@ emit(deep=deep)
     result = run_process(source, expect=1)
     assert [len(event.fields["long"]) for event in result.events] == [99_000]
     assert "ValueError: emit: got lists more than 200 deep" in result.output
-    assert "3 messages to LAB_CELL/events that `emit` did not send: left out" in shown(capsys)
+    assert "4 messages to LAB_CELL/events that `emit` did not send: left out" in shown(capsys)
 
 
 # ---- where it runs ---------------------------------------------------------------------------------------------------

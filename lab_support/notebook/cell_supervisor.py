@@ -458,10 +458,10 @@ def _allow_descriptors(processes: int) -> tuple[int, int]:
     """
     soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * processes + 256
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return before
 
 

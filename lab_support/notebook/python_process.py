@@ -19,7 +19,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,11 +257,13 @@ class _Patience:
 def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patience: _Patience) -> None:
     """Read the report until it ends, which is when the supervisor does.
 
-    A supervisor that is late is continued, in case that somebody has stopped it; then `stop` kills it.
+    A supervisor that is late and says nothing is continued, in case that somebody has stopped it; then `stop` kills it.
     """
     pending = b""
-    while patience.beyond() < _STUCK:
+    while True:
         if not running.readable(read_end, _TICK):
+            if patience.beyond() > _STUCK:
+                return
             if patience.beyond() > _SLOW:
                 running.proceed()
             continue
@@ -274,16 +276,19 @@ def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patienc
 
 
 def _sweep(reading: Reading, folder: Path, named: NamedMemory) -> None:
-    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark."""
-    if reading.ended:
-        return
-    while left := [*filter(proc.is_running, reading.identities), *marked(folder)]:
+    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark.
+
+    One that the kernel of Linux does not let end yet is left to it after some seconds.
+    """
+    deadline = time.monotonic() + _SLOW
+    while not reading.ended and time.monotonic() < deadline:
+        left = [*filter(proc.is_running, reading.identities), *marked(folder)]
         named.look(identity.pid for identity in left)
         for identity in left:
-            try:
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(identity.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        if not left:
+            break
     named.remove()
 
 

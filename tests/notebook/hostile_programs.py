@@ -47,9 +47,9 @@ def endless_beside_ends(chance: random.Random, _: bool) -> Hostile:
     """What one wrote is read when it ends, while others write on."""
     source = """
 import os
-for _ in range(3):
+for _ in range(8):  # a message has one sender: the reader takes one letter at a time
     if os.fork() == 0:
-        while True: os.write(1, b"-" * 4096)
+        while True: os.write(1, b"-")
 while True:
     if os.fork() == 0: os._exit(0)
     os.wait()

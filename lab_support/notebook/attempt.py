@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, stacks
-from lab_support.notebook.cell_words import Limits, ending, in_words
+from lab_support.notebook.cell_words import Limits, ending, in_words, line_of
 from lab_support.notebook.python_process import LEFTOVER_GRACE, MOST_OUTPUT, MOST_PROCESSES, run_process
 from lab_support.signal_names import signal_name
 
@@ -89,7 +89,7 @@ class Attempt:
         for event in reversed(result.events):
             if isinstance(event.fields.get("measured"), dict):
                 return event.fields["measured"]
-        raise NoMeasurement(_why_nothing(result, timeout))
+        raise NoMeasurement(_why_nothing(result, timeout, self._source))
 
     def _run(
         self, program: str, files: Mapping[str, str], inputs: Mapping[str, Any] | None, timeout: float
@@ -103,17 +103,17 @@ class Attempt:
 # ---- why there is nothing to judge -----------------------------------------------------------------------------------
 
 
-def _why_nothing(result: ProcessResult, timeout: float) -> Verdict:
+def _why_nothing(result: ProcessResult, timeout: float, source: str) -> Verdict:
     if result.ended in ("supervisor", "interrupt"):
         return could_not_be_measured("the check was ended from outside; run it again")
     if result.ended == "finished" or result.exit_code not in (0, None, -9):
-        return _stopped(result)
+        return _stopped(result, source)
     limits = Limits(timeout, LEFTOVER_GRACE, MOST_PROCESSES, MOST_OUTPUT)
     expected = f"the program does its work within {timeout:g} s, with few processes and little output"
-    return failed(ending(result, limits), expected, _what_it_waits_for(result))
+    return failed(ending(result, limits), expected, _what_it_waits_for(result, source))
 
 
-def _stopped(result: ProcessResult) -> Verdict:
+def _stopped(result: ProcessResult, source: str) -> Verdict:
     """By an error, whose traceback has the innermost line last; or by a signal, where faulthandler has it first."""
     code = result.exit_code or 0
     said = result.output_of(result.processes[0].name, "err").strip() if result.processes else ""
@@ -122,7 +122,7 @@ def _stopped(result: ProcessResult) -> Verdict:
         error, places = f"ended by signal {signal_name(code)}", places[:1]
     else:
         error = said.splitlines()[-1] if said else f"exit code {code}, {_UNTOLD}"
-    where = f", in line {places[-1]} of your program" if places else ""
+    where = f", in {_in_words(int(places[-1]), source)}" if places else ""
     return failed(error, "the program does its work without an error", _cause_of(error) or f"it stops there{where}")
 
 
@@ -137,12 +137,17 @@ def _cause_of(error: str) -> str:
     return ""
 
 
-def _what_it_waits_for(result: ProcessResult) -> str:
+def _what_it_waits_for(result: ProcessResult, source: str) -> str:
     """The first process that was waiting in a line of the reader's."""
     for process in result.processes:
         if process.wait and (frame := _own_frame(stacks(process.stack))):
-            return f"{process.name} {in_words(process.wait, process.name)}, in line {frame.line} of your program"
+            return f"{process.name} {in_words(process.wait, process.name)}, in {_in_words(frame.line, source)}"
     return "something that it started did not end by itself, or went on without end"
+
+
+def _in_words(line: int, source: str) -> str:
+    quoted = line_of(source, line)
+    return f"line {line} of your program" + (f": `{quoted}`" if quoted else "")
 
 
 def _own_frame(threads: list[list[Frame]]) -> Frame | None:

@@ -47,7 +47,7 @@ class Census:
     watch and unwatch: called with a pidfd to be waited for, or no longer. last_words: called before an end is told.
     read_news: called before somebody is added who was found: who was made earlier, and has told so, comes first.
     count: how many live; some may have just ended. most: with more than that it looks for no others, because a fork
-    bomb makes them faster than they can be added.
+    bomb makes them faster than they can be added. traced: strace, which becomes the script, is none of the cell's.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class Census:
         last_words: Callable[[Member], None],
         read_news: Callable[[], None],
         most: int,
+        *,
+        traced: bool = False,
     ) -> None:
         self._report, self._now, self._watch, self._unwatch = report, now, watch, unwatch
         self._last_words, self._read_news = last_words, read_news
@@ -66,6 +68,7 @@ class Census:
         self._all: list[Member] = []
         self._script_spoke = False
         self._most, self.count = most, 0
+        self._traced = traced
 
     @property
     def full(self) -> bool:
@@ -86,6 +89,15 @@ class Census:
                 return self._members[pid]
         return self._add(pid)
 
+    def belongs(self, pid: int) -> bool:
+        """Whether the process descends from this one; True of one that has ended and can't be asked any more."""
+        if self.full:
+            return True  # of a fork bomb nobody else is counted, and each look takes a time that it uses
+        while pid > 1 and pid != os.getpid():
+            known = self._members.get(pid)
+            pid = os.getpid() if known and not known.ended else _parent(pid) or os.getpid()
+        return pid == os.getpid()
+
     def number_of(self, pid: int) -> int:
         return self._members[pid].number if pid in self._members else NOBODY
 
@@ -99,7 +111,7 @@ class Census:
             if self.full or self.count > at_first + _MOST_AT_ONCE:
                 return
             known = self._members.get(pid)
-            if (known is None or known.ended) and (_is_tracer(pid) or not _start_time(pid)):
+            if (known is None or known.ended) and (self._is_tracer(pid) or not _start_time(pid)):
                 continue
             below += children(pid)
             self[pid]
@@ -119,7 +131,7 @@ class Census:
         # So that numbers follow the order in which their parent made them. Who has ended is in no list any more.
         before = siblings[: siblings.index(pid)] if pid in siblings else [each for each in siblings if each < pid]
         for sibling in before:
-            if not self.full and sibling not in self._members and not _is_tracer(sibling):
+            if not self.full and sibling not in self._members and not self._is_tracer(sibling):
                 self._add(sibling, parent)
         known = self[pid] if pid in self._members else self._add(pid, parent, at, pidfd)
         if pidfd >= 0 and pidfd != known.pidfd:
@@ -170,7 +182,7 @@ class Census:
         except ProcessLookupError:
             pidfd = -1
         member = Member(len(self._all), pid, _start_time(pid), pidfd, _image(pid))
-        member.traced = _is_tracer(pid)
+        member.traced = self._is_tracer(pid)
         parent = parent or _parent(pid)
         member.command = self._command_of(member, parent)
         self._all.append(member)
@@ -201,10 +213,14 @@ class Census:
     def _look_for_exec(self, member: Member) -> None:
         image = _image(member.pid)
         if member.traced:
-            member.traced = _is_tracer(member.pid)
+            member.traced = self._is_tracer(member.pid)
             member.image = image
         elif image and (image != member.image or member.unnamed):
             self._exec(member, self._now(), image)
+
+    def _is_tracer(self, pid: int) -> bool:
+        """Without strace, one that calls itself so is like any other."""
+        return self._traced and _comm(pid) == b"strace\n"
 
     def _exec(self, member: Member, at: float, image: int, told: list[str] | None = None) -> None:
         """It has become another program; or the same is told again, with what was not known yet."""
@@ -264,8 +280,8 @@ def _words(command: bytes) -> list[str]:
     return command.rstrip(b"\0").decode("utf-8", "replace").split("\0")
 
 
-def _is_tracer(pid: int) -> bool:
+def _comm(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/comm").read_text() == "strace\n"
+        return Path(f"/proc/{pid}/comm").read_bytes()
     except _GONE:
-        return False
+        return b""

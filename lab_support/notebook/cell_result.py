@@ -66,7 +66,7 @@ class CellProcess:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Whole lines that one process wrote. stream: "out" or "err"."""
+    """Whole lines that one process wrote; its last one may lack its end. stream: "out" or "err"."""
 
     process: str
     stream: str
@@ -214,16 +214,18 @@ class _Growing:
 class Reading:
     """The supervisor's messages, turned into a result.
 
-    clean: applied to every text before it is kept. write: called with process number, name, stream and text.
+    clean: applied to every text before it is kept. write: called with process number, name, stream and text, which
+    may be a piece of a line; the result has that line whole, where it ended. odd: messages that were none.
     """
 
     def __init__(self, clean: Callable[[str], str], write: Callable[[int, str, str, str], None]) -> None:
         self._clean, self._write = clean, write
         self._processes: list[_Growing] = []
         self._texts: list[tuple[int, str, float, str]] = []
+        self._begun: dict[tuple[int, str], list[str]] = {}
         self._events: list[tuple[int, float, dict[str, Any]]] = []
         self._plain_names = 0
-        self.supervisor = 0
+        self.odd = 0
         self.ended = ""
         self.seconds = 0.0
 
@@ -237,7 +239,7 @@ class Reading:
         getattr(self, f"_on_{message.pop('kind')}")(**message)
 
     def _on_began(self, supervisor: int) -> None:
-        self.supervisor = supervisor
+        """The first word; its pid is for those who read the report."""
 
     def _on_process(self, number: int, pid: int, start: int, parent: int, at: float, command: list[str]) -> None:
         assert number == len(self._processes), "told in order"
@@ -253,18 +255,28 @@ class Reading:
 
     def _on_exit(self, number: int, code: int | None, at: float) -> None:
         self._processes[number].ended, self._processes[number].exit_code = at, code
+        for stream in ("out", "err"):
+            self._keep(number, stream, at)
 
     def _on_name(self, number: int, name: str) -> None:
         taken = {process.announced for process in self._processes if process is not self._processes[number]}
         self._processes[number].announced = name if name not in taken else f"{name} ({self._name(number)})"
 
     def _on_text(self, number: int, stream: str, at: float, text: str) -> None:
-        text = self._clean(text)
-        self._texts.append((number, stream, at, text))
-        self._write(number, self.name_of(number), stream, text)
+        self._write(number, self.name_of(number), stream, self._clean(text))
+        self._begun.setdefault((number, stream), []).append(text)
+        if text.endswith("\n"):
+            self._keep(number, stream, at)
+
+    def _keep(self, number: int, stream: str, at: float) -> None:
+        if pieces := self._begun.pop((number, stream), None):
+            self._texts.append((number, stream, at, self._clean("".join(pieces))))
 
     def _on_event(self, number: int, at: float, fields: dict[str, Any]) -> None:
         self._events.append((number, at, fields))
+
+    def _on_odd(self, count: int) -> None:
+        self.odd = count
 
     def _on_killed(self, numbers: list[int], waits: list[dict[str, Any]]) -> None:
         for number in numbers:
@@ -294,6 +306,8 @@ class Reading:
         return self._processes[number].name
 
     def result(self, name: str, trace: Trace | None) -> ProcessResult:
+        for number, stream in list(self._begun):  # of those whose end nobody told
+            self._keep(number, stream, self.seconds)
         return ProcessResult(
             name,
             "supervisor" if self.ended in ("", "guard", "kernel") else self.ended,

@@ -6,9 +6,11 @@ kernel's own word: the script's stdout and stderr are sockets, and what is read 
 credentials (unix(7), SO_PASSCRED), also where C code or a forgotten child wrote it.
 
 It ends when nothing of the cell runs, or at the deadline, on interrupt, with the kernel, with the guard, or when
-a limit is passed; then everything is killed. At the deadline it first asks each process for its stacks.
+a limit is passed; then everything is killed. At the deadline, and on interrupt, it first asks each process for its
+stacks. What is promised of the end, and what is not, stands in `supervisor.py`.
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -18,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+import termios
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,18 +29,18 @@ from pathlib import Path
 from typing import Any
 
 from cell_census import Census, Member
+from cell_messages import LONGEST, plain, receive, tell_senders, understood
+from cell_output import Unfinished
 from cell_waits import waits
+from named_memory import NamedMemory
 from supervisor import Watched, before_exec, guarded, kill_descendants, stop_descendants, wait_for
 
-_CREDENTIALS = struct.Struct("iII")
-_SO_PASSPIDFD, _SCM_PIDFD = 76, 0x04
-"""Linux 6.5 and later: each message brings a pidfd, which tells of its sender even after somebody waited for it."""
-_ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
 _READ = 1 << 16
 _HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; then the script has to wait too
 _SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
 _EAGER_SECONDS = 0.3
-_STACK_SECONDS = 1.0
+_STACK_SECONDS = {"timeout": 1.0, "interrupt": 0.5}
+_MOST_OF_STACKS = 1 << 20  # bytes of one process
 _MOST_QUEUED = 1024
 """More messages than a datagram socket keeps (unix(7), max_dgram_qlen): more would be a fork bomb that goes on."""
 _MOST_THREADS = 1000
@@ -57,12 +60,14 @@ class Plan:
 
 def main(words: list[str]) -> int:
     kernel_pid, _grace, folder, report_fd, plan, *command = words
+    named = NamedMemory()
 
     def work(watched: Watched) -> int:
-        Cell(Plan(**json.loads(plan)), folder, int(report_fd), watched).run(command)
+        traced = os.path.basename(command[0]) == "strace"
+        Cell(Plan(**json.loads(plan)), folder, int(report_fd), watched, named, traced=traced).run(command)
         return 0
 
-    return guarded(int(kernel_pid), folder, work)
+    return guarded(int(kernel_pid), folder, work, named)
 
 
 class Report:
@@ -98,8 +103,11 @@ class Report:
 class Cell:
     """The script and all its descendants, from the first to the last."""
 
-    def __init__(self, plan: Plan, folder: str, report_fd: int, watched: Watched) -> None:
-        self.plan, self.folder, self.watched = plan, folder, watched
+    def __init__(
+        self, plan: Plan, folder: str, report_fd: int, watched: Watched, named: NamedMemory, *, traced: bool
+    ) -> None:
+        self.plan, self.folder, self.watched, self.named = plan, folder, watched, named
+        self.descriptors = _allow_descriptors(plan.most_processes)
         self.report = Report(report_fd)
         self.began = time.monotonic()
         self.told = (sys.stdin.fileno(), watched.kernel, watched.guard)
@@ -111,15 +119,13 @@ class Cell:
         self.poll = select.epoll()
         self.ends: dict[int, Member] = {}
         told_by = (self.report.tell, self.now, self._watch_end, self._unwatch_end, self._last_words, self._read_events)
-        self.census = Census(*told_by, 2 * plan.most_processes + 64)
-        self.lines: dict[tuple[int, str], bytearray] = {}
+        self.census = Census(*told_by, 2 * plan.most_processes + 64, traced=traced)
+        self.lines: dict[tuple[int, str], Unfinished] = {}
         self.stacks: dict[int, bytearray] | None = None
         self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.events.bind(f"{folder}/events")
-        self.events.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with suppress(OSError):
-            self.events.setsockopt(socket.SOL_SOCKET, _SO_PASSPIDFD, 1)
-        self.events.setblocking(False)
+        tell_senders(self.events, pidfds=True)
+        self.odd = 0
         self.streams: dict[int, tuple[socket.socket, str]] = {}
 
     def now(self) -> float:
@@ -137,7 +143,7 @@ class Cell:
             self._wait()
             self._judge()
         self._hear_ends()  # before their stacks are asked for, of which they end, too
-        if self.why == "timeout":
+        if self.why in _STACK_SECONDS:
             self._ask_for_stacks()
         self._finish()
 
@@ -147,11 +153,11 @@ class Cell:
         err_ours, err_theirs = (ours, theirs) if self.plan.merge else socket.socketpair()
         self.streams = {err_ours.fileno(): (err_ours, "err"), ours.fileno(): (ours, "out")}
         for stream, _ in self.streams.values():
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            stream.setblocking(False)
+            tell_senders(stream)
         executed, closed_by_exec = os.pipe()
         pid = os.fork()
         if pid == 0:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
             wall = self.plan.most_processes + _MOST_THREADS
             _become(command, supervisor, theirs.fileno(), err_theirs.fileno(), wall)
         theirs.close()
@@ -194,6 +200,8 @@ class Cell:
         """Whether it is over."""
         if self.now() >= self.next_scan:
             self.census.scan()
+            self.named.look_if_changed(member.pid for member in self.census.living)
+            self._tell_unfinished()
             self.next_scan = self.now() + (_SCAN_EAGERLY if self.now() < _EAGER_SECONDS else _SCAN)
         some_left = self._reap()
         if self.census.count > self.plan.most_processes // 2:
@@ -220,14 +228,16 @@ class Cell:
         """Nothing of the cell runs when this returns, and the kernel has been told all."""
         self._read_all()
         left = self.census.living
-        if self.why not in ("finished", "timeout"):
+        if self.why not in ("finished", *_STACK_SECONDS):
             self._tell_who_is_killed(left)
-        kill_descendants()
+        kill_descendants(self.named)
         for member in left:
             self.census.end(member, -signal.SIGKILL)
         self._read_all()
         for pid, _ in list(self.lines):
             self._flush(self.census[pid])
+        if self.odd:
+            self.report.tell("odd", count=self.odd)
         self.report.tell("end", why=self.why, at=self.now())
         self.report.finish(self.watched.kernel)
         os.close(self.report.descriptor)
@@ -281,52 +291,73 @@ class Cell:
             self._read_output(descriptor, everything=True)
 
     def _read_output(self, descriptor: int, *, everything: bool = False) -> None:
+        """The next bytes; or all that are there now, not those that others add meanwhile: that might go on for ever."""
         stream, name = self.streams[descriptor]
-        with suppress(BlockingIOError):
-            while True:
-                data, pid, _ = _receive(stream)
-                if not data:
-                    self.poll.unregister(descriptor)
-                    del self.streams[descriptor]
-                    stream.close()
-                    return
-                self._take(data, pid, name)
-                if not everything:
-                    return
+        wanted = _readable(descriptor) if everything else 1
+        while wanted > 0:
+            try:
+                data, pid, _ = receive(stream, _READ)
+            except BlockingIOError:
+                return
+            if not data:
+                self.poll.unregister(descriptor)
+                del self.streams[descriptor]
+                stream.close()
+                return
+            self._take(data, pid, name)
+            wanted -= len(data)
 
     def _take(self, data: bytes, pid: int, name: str) -> None:
-        """Whole lines go to the kernel, the rest waits for the rest of its line."""
-        member = self.census[pid]
+        """Whole lines go to the kernel, the rest waits a moment for the rest of its line."""
+        member = self._sender(pid)
         if self.stacks is not None:
-            self.stacks.setdefault(member.number, bytearray()).extend(data)
+            stack = self.stacks.setdefault(member.number, bytearray())
+            stack += data[: max(0, _MOST_OF_STACKS - len(stack))]
             return
         self.written += len(data)
-        line = self.lines.setdefault((pid, name), bytearray())
-        line += data
-        whole, newline, rest = line.rpartition(b"\n")
-        if newline:
-            self._tell_text(member, name, bytes(whole + newline))
-            self.lines[pid, name] = bytearray(rest)
+        if text := self.lines.setdefault((member.pid, name), Unfinished()).add(data):
+            self._tell_text(member, name, text)
+
+    def _sender(self, pid: int) -> Member:
+        """Whoever is none of the cell's, and was given a descriptor of it, speaks for the script."""
+        return self.census[pid] if self.census.belongs(pid) else self.script
+
+    def _tell_unfinished(self) -> None:
+        for (pid, name), line in self.lines.items():
+            if line.is_due and (text := line.piece()):
+                self._tell_text(self.census[pid], name, text)
 
     def _flush(self, member: Member) -> None:
         for name in ("out", "err"):
-            if rest := self.lines.pop((member.pid, name), None):
-                self._tell_text(member, name, bytes(rest))
+            line = self.lines.pop((member.pid, name), None)
+            if line and (rest := line.piece(last=True)):
+                self._tell_text(member, name, rest)
 
-    def _tell_text(self, member: Member, name: str, text: bytes) -> None:
-        self.report.tell("text", number=member.number, stream=name, at=self.now(), text=text.decode("utf-8", "replace"))
+    def _tell_text(self, member: Member, name: str, text: str) -> None:
+        self.report.tell("text", number=member.number, stream=name, at=self.now(), text=text)
 
     def _read_events(self) -> None:
         """All that are there; those who were forked first, by pid: they may have spoken in another order."""
         came: list[tuple[dict[str, Any], int, int]] = []
         with suppress(BlockingIOError):
-            while len(came) < _MOST_QUEUED:
-                data, pid, pidfd = _receive(self.events)
-                came.append((json.loads(data), pid, pidfd))
+            for _ in range(_MOST_QUEUED):
+                data, pid, pidfd = receive(self.events, LONGEST)
+                came += self._checked(data, pid, pidfd)
         born = [each for each in came if each[0].get("made") == "fork"]
         others = [each for each in came if each[0].get("made") != "fork"]
         for message, pid, pidfd in (*sorted(born, key=itemgetter(1)), *others):
             self._hear(message, pid, pidfd)
+
+    def _checked(self, data: bytes, pid: int, pidfd: int) -> list[tuple[dict[str, Any], int, int]]:
+        """The message, if it is one, and comes from a process of the cell."""
+        self.written += len(data)
+        message = understood(data)
+        if message is not None and self.census.belongs(pid):
+            return [(message, pid, pidfd)]
+        self.odd += 1
+        if pidfd >= 0:
+            os.close(pidfd)
+        return []
 
     def _hear(self, message: dict[str, Any], pid: int, pidfd: int) -> None:
         at = round(message["at"] - self.began, 6)
@@ -337,7 +368,7 @@ class Cell:
         if pidfd >= 0:
             os.close(pidfd)
         if "name" in message:
-            self.report.tell("name", number=self.census[pid].number, name=message["name"])
+            self.report.tell("name", number=self.census[pid].number, name=plain(message["name"]))
         else:
             self.report.tell("event", number=self.census[pid].number, at=at, fields=message["event"])
 
@@ -361,6 +392,7 @@ class Cell:
         self._read_all()
         members = self.census.living
         self._tell_who_is_killed(members)
+        self.named.look(member.pid for member in members)
         for member in members:
             self._flush(member)
         self.stacks = {}
@@ -373,8 +405,8 @@ class Cell:
             self.report.tell("stack", number=number, text=text.decode("utf-8", "replace"))
 
     def _collect_stacks(self, members: list[Member]) -> None:
-        deadline = time.monotonic() + _STACK_SECONDS
-        while self.census.living and time.monotonic() < deadline and self.why == "timeout":
+        deadline = time.monotonic() + _STACK_SECONDS[self.why]
+        while self.census.living and time.monotonic() < deadline and self.why in _STACK_SECONDS:
             for descriptor, _ in self.poll.poll(0.02):
                 if descriptor in self.streams:
                     self._read_output(descriptor)
@@ -391,16 +423,9 @@ def _go_first() -> None:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
-def _receive(stream: socket.socket) -> tuple[bytes, int, int]:
-    """The next bytes, the pid of the process that sent them, and a pidfd of it where the kernel gives one, else -1."""
-    data, ancillary, _, _ = stream.recvmsg(_READ, _ANCILLARY)
-    pid, pidfd = 0, -1
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-            pid = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[0]
-        elif (level, kind) == (socket.SOL_SOCKET, _SCM_PIDFD):
-            pidfd = struct.unpack("i", content[:4])[0]
-    return data, pid, pidfd
+def _readable(descriptor: int) -> int:
+    """How many bytes can be read from a socket now: unix(7), SIOCINQ."""
+    return struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
 
 
 def _is_over(pid: int) -> bool:
@@ -424,6 +449,20 @@ def _limit_tasks(more: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if tasks and (soft == resource.RLIM_INFINITY or tasks + more < soft):
         resource.setrlimit(resource.RLIMIT_NPROC, (tasks + more, hard))
+
+
+def _allow_descriptors(processes: int) -> tuple[int, int]:
+    """A pidfd for each process that there may be, and some to spare, as far as the hard limit goes; the limits before.
+
+    Python sets close-on-exec on what it opens: the script's own limits are to be set again before it starts.
+    """
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * processes + 256
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return before
 
 
 def _become(command: list[str], supervisor: int, out: int, err: int, tasks: int) -> None:

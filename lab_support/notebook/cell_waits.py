@@ -45,7 +45,7 @@ def waits(pids: Iterable[int]) -> dict[int, dict[str, Any]]:
 def _wait(pid: int) -> dict[str, Any] | None:
     folder = Path(f"/proc/{pid}")
     try:
-        state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0].decode()
         threads = len(os.listdir(folder / "task"))
     except _GONE:
         return None
@@ -91,13 +91,13 @@ def _opened(pid: int, descriptor: str) -> int:
 def _text(path: Path) -> str:
     """ "" where this user may not look, or the process has ended."""
     try:
-        return path.read_text()
+        return path.read_text("utf-8", "replace")
     except OSError:
         return ""
 
 
 def _link(path: Path) -> str:
     try:
-        return os.readlink(path)
+        return os.fsencode(os.readlink(path)).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -1,7 +1,9 @@
 """How a cell's processes appear in the notebook: who wrote which line, and why a deadlock is one. Words, not data."""
 
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lab_support.notebook.cell_result import CellProcess, Frame, ProcessResult, Wait, stacks
 from lab_support.signal_names import signal_name
@@ -27,37 +29,88 @@ class Limits:
     most_output: int
 
 
+Key = tuple[int, str]
+"""Of a line that is being written: the number of its process, and the stream."""
+
+
 @dataclass(slots=True, eq=False)
 class Page:
     """Writes lines into the notebook as they come, each with the name of its process; runs in the kernel.
 
-    After `most_lines` it says so and counts on: a page that takes a minute to draw teaches nothing. A quiet one
-    shows nothing.
+    Pieces of a line follow one another, unless another process has written meanwhile: then the rest has a line of its
+    own, after "…". After `most_lines`, or `most_letters`, it says so and counts on: a page that takes a minute to draw
+    teaches nothing. A quiet one shows nothing.
     """
 
     most_lines: int
+    most_letters: int
     quiet: bool = False
     written: int = 0
+    letters: int = 0
     width: int = 2
     untold: int = 0
+    untold_letters: int = 0
+    open: Key | None = None
+    hidden: bool = False
+    begun: set[Key] = field(default_factory=set)
+    returned: set[Key] = field(default_factory=set)
 
     def write(self, number: int, name: str, stream: str, text: str) -> None:
         if self.quiet:
             return
         self.width = max(self.width, len(name))
-        sign = _SIGNS[stream]
-        lines = text.rstrip("\n").split("\n")
-        shown = lines[: max(0, self.most_lines - self.written)]
-        self.written += len(shown)
-        self.untold += len(lines) - len(shown)
-        if shown:
-            label = _bold(name.ljust(self.width), colour_of(number))
-            sys.stdout.write("".join(f"{label} {sign} {line}\n" for line in shown))
-            sys.stdout.flush()
+        key, label = (number, stream), f"{_bold(name.ljust(self.width), colour_of(number))} {_SIGNS[stream]} "
+        ends = text.endswith("\n")
+        *whole, last = self._with_returns(key, text.rstrip("\n"), ends).split("\n")
+        shown = [self._piece(key, label, line) + self._end(key) for line in whole]
+        shown.append(self._piece(key, label, last))
+        if ends:
+            shown.append(self._end(key))
+        sys.stdout.write("".join(shown))
+        sys.stdout.flush()
+
+    def _with_returns(self, key: Key, text: str, ends: bool) -> str:
+        """A carriage return at the end of a piece belongs to the next one, which begins anew with the name."""
+        if key in self.returned:
+            self.returned.discard(key)
+            text = "\r" + text
+        if text.endswith("\r") and not ends:
+            self.returned.add(key)
+            text = text[:-1]
+        return text
+
+    def _piece(self, key: Key, label: str, line: str) -> str:
+        beginning = "" if self.open == key else self._begin(key, label)
+        if self.hidden:
+            return beginning
+        fitting = line[: max(0, self.most_letters - self.letters)]
+        self.letters += len(fitting)
+        self.untold_letters += len(line) - len(fitting)
+        return beginning + re.sub(r"\r(?=.)", lambda _: "\r" + label, fitting)
+
+    def _begin(self, key: Key, label: str) -> str:
+        before = "\n" if self.open and not self.hidden else ""
+        self.open, self.hidden = key, self.written >= self.most_lines
+        if self.hidden:
+            self.untold += 1
+            return before
+        self.written += 1
+        rest = "… " if key in self.begun else ""
+        self.begun.add(key)
+        return before + label + rest
+
+    def _end(self, key: Key) -> str:
+        hidden, self.open, self.hidden = self.hidden, None, False
+        self.begun.discard(key)
+        return "" if hidden else "\n"
 
     def finish(self) -> None:
+        if self.open and not self.hidden:
+            print()
         if self.untold:
             print(f"… and {self.untold} more lines, which are in the result (`.output`)")
+        if self.untold_letters:
+            print(f"… and {self.untold_letters:,} more characters, which are in the result (`.output`)")
 
 
 def _bold(text: str, colour: str) -> str:
@@ -78,7 +131,7 @@ def ending(result: ProcessResult, limits: Limits) -> str:
         "processes": f"it made more than {limits.most_processes} processes at once",
         "output": f"it wrote more than {limits.most_output:,} bytes",
         "supervisor": "its supervisor was killed",
-        "interrupt": "it was interrupted",
+        "interrupt": f"it was interrupted while {who} still ran",
     }
     if result.ended == "finished":
         return f"the script ended with {_code_in_words(result.exit_code)}"
@@ -89,20 +142,24 @@ def _code_in_words(code: int | None) -> str:
     return f"exit code {code}" if code is None or code >= 0 else f"signal {signal_name(code)} (exit code {code})"
 
 
-def explanation(result: ProcessResult) -> str:
-    """Of each process that had to be ended: what it was waiting for, and where in its program."""
-    parts = [_explain(number, process) for number, process in enumerate(result.processes) if process.killed]
+def explanation(result: ProcessResult, sources: Mapping[str, str] | None = None) -> str:
+    """Of each process that had to be ended: what it was waiting for, and where in its program.
+
+    sources: by name, the texts of files whose lines are quoted; by default the script's own.
+    """
+    sources = sources or {f"{result.name}.py": result.source}
+    parts = [_explain(number, process, sources) for number, process in enumerate(result.processes) if process.killed]
     return "\n".join(parts)
 
 
-def _explain(number: int, process: CellProcess) -> str:
+def _explain(number: int, process: CellProcess, sources: Mapping[str, str]) -> str:
     words = in_words(process.wait, process.name) if process.wait else "had just ended"
     lines = [f"{_bold(process.name, colour_of(number))} {words}"]
     threads = stacks(process.stack)
     for index, frames in enumerate(threads):
         if index:
             lines.append("   another thread:")
-        lines += [f"      {_place(frame)}" for frame in _telling(frames)]
+        lines += [f"      {_place(frame, sources)}" for frame in _telling(frames)]
     if not threads:
         program = process.execs[-1].command if process.execs else process.command
         lines.append(f"      it gave no Python stack; its command is {program!r}")
@@ -117,8 +174,15 @@ def _telling(frames: list[Frame]) -> list[Frame]:
     return [frames[0], *own[: _MOST_FRAMES - 1]]
 
 
-def _place(frame: Frame) -> str:
-    return f"{frame.file}, line {frame.line}, in {frame.function}"
+def _place(frame: Frame, sources: Mapping[str, str]) -> str:
+    quoted = line_of(sources.get(frame.file.removeprefix("tmp/"), ""), frame.line)
+    return f"{frame.file}, line {frame.line}, in {frame.function}" + (f": {quoted}" if quoted else "")
+
+
+def line_of(source: str, number: int) -> str:
+    """The text of a line, without its indentation; "" where there is none, or its number is none of `source`."""
+    lines = source.splitlines()
+    return lines[number - 1].strip() if 0 < number <= len(lines) else ""
 
 
 _ON_DESCRIPTOR = {

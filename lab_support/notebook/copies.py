@@ -144,7 +144,7 @@ def _write_settings(workspace: Path) -> Path:
     folder = workspace / ".jupyter"
     place = folder / "labconfig" / "default_setting_overrides.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(_SETTINGS, indent=2) + "\n")
+    place.write_text(json.dumps(_SETTINGS, indent=2) + "\n", encoding="utf-8")
     return folder
 
 

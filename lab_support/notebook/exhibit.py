@@ -62,7 +62,7 @@ def save(name: str, run: ProcessResult) -> Path:
         "lines": [tuple(asdict(line).values()) for line in _lines(run)],
     }
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -71,7 +71,7 @@ def _read(name: str) -> dict[str, str]:
     if not path.exists():
         there = ", ".join(sorted(each.stem for each in FOLDER.glob("*.json"))) or "none"
         raise LookupError(f"got exhibit {name!r}, expected one of: {there}")
-    recorded: dict[str, str] = json.loads(path.read_text())
+    recorded: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return recorded
 
 

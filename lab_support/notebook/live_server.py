@@ -1,17 +1,20 @@
 """A real server for some cells: `server = lab.live_server(api_server_count=3)` … `server.stop()`.
 
 It is started as any user would start it, `python -m lab_support serve`, and seen as any operator could see
-it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel.
+it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel. The same cell run again
+stops the server that it has started before, and starts another.
 """
 
 import atexit
 import dataclasses
+import dis
 import json
 import os
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Self
 
 from lab_support.config import ServerConfig, words_for
@@ -21,6 +24,7 @@ from lab_support.notebook.supervised import SupervisedProcess
 
 START_SECONDS = 120.0
 _GRACE_BEYOND_DRAIN = 5.0
+_ASSIGNS = ("STORE_NAME", "STORE_FAST")  # in a cell or a script, and in a function
 
 
 class ServerNotReady(RuntimeError):
@@ -121,10 +125,13 @@ def live_server(**choices: Any) -> Server:
     """Start a server in processes of its own and wait until it is ready.
 
     choices: `lab serve`'s flags with underscores, such as `api_server_count=3`; the port is free by default.
+    A server that still runs under the name to which this one is assigned is stopped first: `server = live_server()`
+    run again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
     """
     wanted = {"port": 0, **choices}
     config = ServerConfig(**wanted)
+    _stop_predecessor(sys._getframe(1))
     began = time.monotonic()
     with ExitStack() as until_ready:  # an interrupt while it starts must not leave it behind either
         read_end, write_end = os.pipe()
@@ -146,6 +153,22 @@ def live_server(**choices: Any) -> Server:
 def cleanup() -> list[Leftovers]:
     """Stop every live server of this notebook; what each left."""
     return [server.stop() for server in list(_live)]
+
+
+def _stop_predecessor(caller: FrameType) -> None:
+    """Before the new one starts, which may want the same port; once it is assigned, nobody can name the old one."""
+    name = _assigned_to(caller)
+    old = caller.f_locals.get(name)
+    if isinstance(old, Server) and old in _live:
+        print(f"the server at {old.url} is stopped: another one becomes `{name}`")
+        old.stop()
+
+
+def _assigned_to(caller: FrameType) -> str:
+    """The variable that gets what the call under way returns, as the next instruction says; "" if it is none."""
+    later = (each for each in dis.get_instructions(caller.f_code) if each.offset > caller.f_lasti)
+    following = next(later, None)
+    return str(following.argval) if following and following.opname in _ASSIGNS else ""
 
 
 def _flags(choices: dict[str, Any]) -> list[str]:

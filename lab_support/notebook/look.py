@@ -124,7 +124,7 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     told, telling = os.pipe()
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
     picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items() if name != "api_key") or "a load")
-    with open(told) as lines, SupervisedProcess(command, grace=1.0, ready_fd=telling) as running:
+    with open(told, encoding="utf-8") as lines, SupervisedProcess(command, grace=1.0, ready_fd=telling) as running:
         _follow(lines, picture, live)
         running.wait(_PATIENCE)
         *people, program = running.output.splitlines() or [""]

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import re
-import select
 import shlex
 import shutil
 import signal
@@ -20,7 +19,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,18 @@ from lab_support.instruments import proc, strace
 from lab_support.instruments.strace import Trace
 from lab_support.notebook.cell_result import ProcessResult, Reading, cleaner
 from lab_support.notebook.cell_words import Limits, Page, ending, explanation
+from lab_support.notebook.left_over import end_what_nobody_watches, marked
+from lab_support.notebook.named_memory import NamedMemory
 from lab_support.notebook.supervised import SupervisedProcess, temporary_folder
 
 TIMEOUT = 30.0
 LEFTOVER_GRACE = 1.0
 """Seconds for which what the script started may outlive it."""
-MOST_PROCESSES, MOST_OUTPUT, MOST_LINES_SHOWN = 64, 16_000_000, 1000
-_STUCK = 10.0  # seconds beyond the deadline after which the supervisor itself must be stuck
+MOST_PROCESSES, MOST_OUTPUT, MOST_LINES_SHOWN, MOST_LETTERS_SHOWN = 64, 16_000_000, 1000, 200_000
+_SLOW, _STUCK = 4.0, 8.0
+"""Seconds beyond the deadline, or an interrupt, after which the supervisor may have been stopped; after which it is
+killed."""
+_TICK = 1.0  # seconds between two looks at the clock
 _HERE = Path(__file__).parent
 _WORDS = ("timeout", "leftover", "processes", "output", "any")
 
@@ -79,7 +83,7 @@ def run_process(
     buffered: Python's own buffers stay, as they would without us. quiet: show nothing. files: by name, the texts of
     files that are to lie beside the script, which can import them.
     Raises `CellFailed` if it ends otherwise than expected, and `KeyboardInterrupt` after an interrupt. When this
-    returns or raises, nothing of the cell runs, and its files are gone.
+    returns or raises, nothing of the cell runs, and its files are gone: `supervisor.py` says how far that goes.
     """
     wanted = _outcome(expect)
     limits = Limits(timeout, LEFTOVER_GRACE, most_processes, most_output)
@@ -91,14 +95,16 @@ def run_process(
         _tracer() if strace else "",
         _environment(env, buffered),
         json.dumps({**asdict(limits), "merge": merge}),
-        timeout + _STUCK,
+        timeout,
         {_plain(name): text for name, text in (files or {}).items()},
     )
-    result, interrupted = _run(order, Page(MOST_LINES_SHOWN, quiet))
-    if interrupted:
-        raise KeyboardInterrupt
+    end_what_nobody_watches()
+    result, besides, interrupted = _run(order, Page(MOST_LINES_SHOWN, MOST_LETTERS_SHOWN, quiet))
     if not quiet:
-        _show_end(result, limits, wanted)
+        print("".join(f"── {line}\n" for line in besides), end="")
+        _show_end(result, limits, wanted, {f"{name}.py": source, **order.files})
+    if interrupted:
+        raise _interruption(ending(result, limits))
     if wanted not in ("any", result.outcome):
         raise CellFailed(_unexpected(result, limits, wanted), result)
     return result
@@ -108,7 +114,7 @@ def run_process(
 class _Order:
     """What is to be run, and how.
 
-    inputs, plan: as JSON; tracer: the path of strace, or "". patience: seconds.
+    inputs, plan: as JSON; tracer: the path of strace, or "". timeout: seconds.
     files: by name, what lies beside it.
     """
 
@@ -119,29 +125,49 @@ class _Order:
     tracer: str
     environment: dict[str, str]
     plan: str
-    patience: float
+    timeout: float
     files: dict[str, str]
 
 
-def _run(order: _Order, page: Page) -> tuple[ProcessResult, bool]:
-    """The result, and whether an interrupt came. Nothing of it runs any more then."""
+def _run(order: _Order, page: Page) -> tuple[ProcessResult, list[str], bool]:
+    """The result, what is to be said besides, and whether an interrupt came. Nothing of it runs any more then."""
     with _folder_with(_file_name(order.name), order) as script, _interrupts() as interrupts:
         reading = Reading(cleaner(str(script.parent), str(script), _places()), page.write)
+        named = NamedMemory()
         read_end, write_end = os.pipe()
         with open(read_end, "rb", buffering=0):
             running = _start(order, script, write_end)
             try:
                 interrupts.pass_on_to(running)
-                _follow(read_end, reading, order.patience)
+                _follow(read_end, reading, running, _Patience(order.timeout, interrupts))
                 trace = _trace(script.parent) if order.tracer and not interrupts.came else None
                 running.stop()
-                _sweep(reading, script.parent)
+                _sweep(reading, script.parent, named)
                 said = running.errors
             finally:
                 running.close()
     page.finish()
-    assert not said, f"the supervisor of a cell failed:\n{said}"
-    return replace(reading.result(order.name, trace), source=order.source), interrupts.came
+    result = replace(reading.result(order.name, trace), source=order.source)
+    return result, _besides(result, said, reading.odd), interrupts.came
+
+
+def _besides(result: ProcessResult, said: str, odd: int) -> list[str]:
+    """What the supervisor has to say, and what was said in its name: by the loader, say, about LD_PRELOAD."""
+    if result.ended == "supervisor" and "Traceback" in said:
+        what = f"the supervisor of this cell failed ({said.splitlines()[-1]}), which is a fault of the lab"
+        raise CellFailed(f"{what}; all was ended. Run the cell again, and report it if it happens again", result)
+    ours = [line for line in said.splitlines() if line not in result.output]  # the loader says the same of the script
+    lines = [f"beside this cell, on its supervisor's stderr: {line}" for line in ours]
+    if odd:
+        lines.append(f"{odd:,} message{'s' * (odd != 1)} to LAB_CELL/events that `emit` did not send: left out")
+    return lines
+
+
+def _interruption(said: str) -> KeyboardInterrupt:
+    """IPython shows `said` in place of a traceback through our own files, which tells the reader nothing."""
+    interruption = KeyboardInterrupt(said)
+    setattr(interruption, "_render_traceback_", lambda: [f"KeyboardInterrupt: {said}"])  # noqa: B010
+    return interruption
 
 
 def _start(order: _Order, script: Path, report: int) -> SupervisedProcess:
@@ -162,7 +188,7 @@ def _folder_with(file_name: str, order: _Order) -> Iterator[Path]:
     folder = temporary_folder()
     try:
         for name, text in (order.files | {file_name: order.source, "inputs.json": order.inputs}).items():
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
         yield folder / file_name
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing left of it where the process ran
@@ -213,14 +239,34 @@ def _interrupts() -> Iterator[_Interrupts]:
         signal.signal(signal.SIGINT, before)
 
 
-def _follow(read_end: int, reading: Reading, patience: float) -> None:
-    """Read the report until it ends, which is when the supervisor does. A supervisor that is stuck is killed."""
-    pending, deadline = b"", time.monotonic() + patience
+class _Patience:
+    """How long the kernel waits for its supervisor: until some seconds after the deadline, or after an interrupt."""
+
+    def __init__(self, timeout: float, interrupts: _Interrupts) -> None:
+        self._interrupts = interrupts
+        self._end = time.monotonic() + timeout
+        self._interrupted = False
+
+    def beyond(self) -> float:
+        """Seconds since the supervisor was to end everything; negative before."""
+        if self._interrupts.came and not self._interrupted:
+            self._interrupted, self._end = True, min(self._end, time.monotonic())
+        return time.monotonic() - self._end
+
+
+def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patience: _Patience) -> None:
+    """Read the report until it ends, which is when the supervisor does.
+
+    A supervisor that is late and says nothing is continued, in case that somebody has stopped it; then `stop` kills it.
+    """
+    pending = b""
     while True:
-        if not select.select([read_end], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            if reading.supervisor:
-                os.kill(reading.supervisor, signal.SIGKILL)  # its guard ends the rest
-            return
+        if not running.readable(read_end, _TICK):
+            if patience.beyond() > _STUCK:
+                return
+            if patience.beyond() > _SLOW:
+                running.proceed()
+            continue
         data = os.read(read_end, 1 << 20)
         if not data:
             return
@@ -229,36 +275,28 @@ def _follow(read_end: int, reading: Reading, patience: float) -> None:
             reading.take(json.loads(line))
 
 
-def _sweep(reading: Reading, folder: Path) -> None:
-    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark."""
-    if reading.ended:
-        return
-    while left := [*filter(proc.is_running, reading.identities), *_marked(folder)]:
+def _sweep(reading: Reading, folder: Path, named: NamedMemory) -> None:
+    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark.
+
+    One that the kernel of Linux does not let end yet is left to it after some seconds.
+    """
+    deadline = time.monotonic() + _SLOW
+    while not reading.ended and time.monotonic() < deadline:
+        left = [*filter(proc.is_running, reading.identities), *marked(folder)]
+        named.look(identity.pid for identity in left)
         for identity in left:
-            try:
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(identity.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def _marked(folder: Path) -> list[proc.Identity]:
-    mark = f"LAB_CELL={folder}".encode()
-    found = []
-    for process in proc.all_processes():
-        try:
-            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-        except OSError:
-            continue  # ended, or another user's
-        if mark in environment.split(b"\0") and not process.ended:
-            found.append(process.identity)
-    return found
+        if not left:
+            break
+    named.remove()
 
 
 def _trace(folder: Path) -> Trace:
     calls = [
         call
         for path in folder.glob("strace.*")
-        for call in strace.parse(path.read_text(errors="replace"), int(path.suffix.removeprefix(".")))
+        for call in strace.parse(path.read_text("utf-8", "replace"), int(path.suffix.removeprefix(".")))
     ]
     return Trace(tuple(sorted(calls, key=lambda call: call.at)))
 
@@ -286,15 +324,26 @@ def _tracer() -> str:
 
 def _environment(env: Mapping[str, str] | None, buffered: bool) -> dict[str, str]:
     root = str(_HERE.parents[1])
-    path = [str(_HERE / "inside_cells"), os.getcwd(), os.environ.get("PYTHONPATH", ""), root]
+    path = [str(_HERE / "inside_cells"), os.environ.get("PYTHONPATH", ""), root]
     chosen = {
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "LAB_CELL_NEIGHBOURS": _working_folder(),
         "PYTHONFAULTHANDLER": "1",
         "PYTHONUNBUFFERED": "" if buffered else "1",
         "PYTHON_COLORS": "0",  # ipykernel sets FORCE_COLOR, and tracebacks would follow
         "MPLBACKEND": "agg",  # the kernel's own draws into the notebook
     }
     return chosen | dict(env or {})
+
+
+def _working_folder() -> str:
+    """The notebook's, whose neighbours a cell may import; "" where it is gone, which is said."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        gone = os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
+        print(f"── the folder of this notebook is gone, {gone}: the cell can import nothing from there")
+        return ""
 
 
 def _places() -> list[tuple[str, str]]:
@@ -326,10 +375,10 @@ def _outcome(expect: int | str) -> str:
     raise ValueError(f"expect: got {expect!r}, expected an exit code, -N or SIGNAME, or one of {', '.join(_WORDS)}")
 
 
-def _show_end(result: ProcessResult, limits: Limits, wanted: str) -> None:
-    if result.ended in ("timeout", "leftover"):
+def _show_end(result: ProcessResult, limits: Limits, wanted: str, sources: Mapping[str, str]) -> None:
+    if result.ended in ("timeout", "leftover", "interrupt"):
         print(f"── {ending(result, limits)}")
-        print(explanation(result))
+        print(explanation(result, sources))
     elif wanted == result.outcome != "0":
         print(f"── {ending(result, limits)}, as expected")
 

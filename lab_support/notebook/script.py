@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from lab_support.notebook.cell_messages import DEEPEST, is_too_deep
 from lab_support.signal_names import signal_name
 
 Take = Callable[[socket.socket], bool]
@@ -27,7 +28,7 @@ _MOST = 100_000  # bytes in one message; a datagram socket takes about twice tha
 def emit(fields: dict[str, Any] | None = None, /, **more: Any) -> None:
     """Send an event to the notebook: `emit(step=3)`. Values as JSON takes them. It is in the result's `events`.
 
-    Raises `ValueError` if it is too long, `RuntimeError` outside a cell.
+    Raises `ValueError` if it is too long or too deep, `RuntimeError` outside a cell.
     """
     _send({"event": {**(fields or {}), **more}})
 
@@ -39,7 +40,7 @@ def announce(name: str) -> None:
 
 def inputs() -> dict[str, Any]:
     """The variables that the cell's `--inputs` named."""
-    with open(f"{_folder()}/inputs.json") as file:
+    with open(f"{_folder()}/inputs.json", encoding="utf-8") as file:
         values: dict[str, Any] = json.load(file)
     return values
 
@@ -99,9 +100,12 @@ def _until(answer: Any, deadline: float) -> Iterator[bytes]:
 
 
 def _send(message: dict[str, Any]) -> None:
-    data = json.dumps({**message, "at": time.monotonic()}).encode()
+    message = {**message, "at": time.monotonic()}
+    data = json.dumps(message).encode()
     if len(data) > _MOST:
         raise ValueError(f"emit: got {len(data)} bytes, expected at most {_MOST}; send it in parts")
+    if is_too_deep(data, message):
+        raise ValueError(f"emit: got lists more than {DEEPEST} deep in one another, expected no more; send them flat")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(data, f"{_folder()}/events")
 
@@ -225,7 +229,7 @@ def _sleeps(pid: int) -> bool:
 def _stat(path: str) -> str:
     """The state of a thread, a letter; "S" of one that has ended meanwhile, which wakes no more."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "S"
@@ -234,6 +238,6 @@ def _stat(path: str) -> str:
 def _voluntary_switches(pid: int) -> int:
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status") as file:
+        with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8", errors="replace") as file:
             total += int(file.read().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
     return total

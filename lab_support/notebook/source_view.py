@@ -27,7 +27,7 @@ def source(module: str, name: str = "") -> View:
     the names that there are.
     """
     path = _file_of(module)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     if not name:
         words = ast.get_docstring(tree) or ""

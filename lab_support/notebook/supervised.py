@@ -6,6 +6,7 @@ called, or with the kernel, however the kernel ends. What a command means is not
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from lab_support.notebook.supervisor import children, kill_family
+
 _HERE = Path(__file__).parent
+PATIENCE = 5.0
+"""Seconds beyond its grace after which a supervisor that has not ended is killed from here."""
+_IN_UTF_8 = {"PYTHONUTF8": "1"}  # in any locale: what it prints is read so
 _LONGEST_PLACE = 40
 """A socket's name may have 107 bytes (unix(7)), and commands make sockets in temporary folders of their own."""
 
@@ -46,7 +52,7 @@ class SupervisedProcess:
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,
-            env=os.environ | (environment or {}) | {"TMPDIR": str(self.folder)},
+            env=os.environ | _IN_UTF_8 | (environment or {}) | {"TMPDIR": str(self.folder)},
             pass_fds=(ready_fd,) if ready_fd >= 0 else (),
             start_new_session=True,
         )
@@ -75,11 +81,11 @@ class SupervisedProcess:
 
     def wait(self, seconds: float) -> bool:
         """Wait for it to end by itself; False if it still runs after `seconds`."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        ended = os.pidfd_open(self._process.pid) if self.running else -1  # Popen.wait looks at the clock, and sleeps
+        if ended >= 0:
+            self.readable(ended, seconds)
+            os.close(ended)
+        return not self.running
 
     def readable(self, descriptor: int, seconds: float) -> bool:
         """Wait until `descriptor` has something to read or has ended; False after `seconds`."""
@@ -91,15 +97,26 @@ class SupervisedProcess:
             with suppress(BrokenPipeError):  # it has already ended
                 os.write(self._process.stdin.fileno(), b"s")
 
+    def proceed(self) -> None:
+        """Continue supervisor and guard if somebody has stopped them, or do nothing."""
+        for pid in [self._process.pid, *children(self._process.pid)] if self.running else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
     def stop(self) -> int:
-        """Ask it to end; its exit code. Worst case `grace` seconds, then it is killed.
+        """Ask it to end; its exit code. Worst case `grace` seconds, then its supervisor kills it.
 
         When this returns, it and all that it started have been waited for. Files that it left are in `folder`
-        until `close`.
+        until `close`. A supervisor or a guard that does not act, because somebody has stopped it, is killed
+        `PATIENCE` seconds later, with all below it.
         """
         self.interrupt()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        if not self.wait(self.grace):
+            self.proceed()
+        if not self.wait(PATIENCE):
+            kill_family(self._process.pid)
         return self._process.wait()
 
     def files_left(self) -> list[str]:

@@ -8,6 +8,20 @@ It is two processes, so that whichever is killed, the other remains to clear up.
 nothing but wait. The inner one, the supervisor, starts the command. Both are subreapers: whatever the command
 leaves behind becomes the supervisor's child, and the guard's if the supervisor is gone, and is killed.
 
+What is promised of a command and of all that descends from it, where this user may kill it:
+
+- It ends when the kernel says so or is gone, however it ends, and when the supervisor or the guard is killed.
+- One of the two that is stopped (SIGSTOP) is continued: the supervisor by the guard, the guard by the supervisor, and
+  both together by the kernel, which kills them, and all below them, when that does not help. The kernel waits no
+  longer than 15 s beyond a cell's deadline, or beyond an interrupt.
+- Where supervisor and guard are killed, the kernel ends a cell's processes: those it was told of, and those that have
+  the cell's name in their environment. One that it was not told of, and that has cleared its environment, goes on.
+- Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but Linux, which kills the command
+  itself (PR_SET_PDEATHSIG; its children do not inherit that). What a cell had forked goes on until the next notebook
+  of this user runs its first cell, which ends it by its environment. Only a PID namespace would end it at once, and
+  in one a cell would see other pids than everybody else; a control group needs somebody alive to write `cgroup.kill`.
+- What they had named in shared memory is removed, as far as `named_memory.py` can know it.
+
 When the kernel was there to the end, the files in FOLDER are the kernel's to look at and to remove; when it
 was not, they are removed here. It does not restart anything and reads no output; `cell_supervisor.py` does.
 """
@@ -19,14 +33,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_WITHOUT_KERNEL = 2.0
 """Seconds from SIGTERM to SIGKILL when nobody is left to wait for an orderly end."""
+_LOOK = 1.0  # seconds between two looks of the guard whether its supervisor was stopped
 PATIENCE = 0.5
 """Seconds for what is about to happen: a kernel's end after its lifeline's, a supervisor's after all it started."""
 
@@ -39,6 +55,16 @@ class Watched:
     guard: int
 
 
+class Named(Protocol):
+    """What processes have named in shared memory: `named_memory.py`."""
+
+    def look(self, pids: Iterable[int]) -> None:
+        """Remember what `pids` hold."""
+
+    def remove(self) -> None:
+        """Remove it, when none of them runs any more."""
+
+
 def main(words: list[str]) -> int:
     """Returns the command's exit code; 128 + N if signal N ended it. Nothing that it started runs then."""
     kernel_pid, grace, folder, ready_fd, *command = words
@@ -48,7 +74,7 @@ def main(words: list[str]) -> int:
 # ---- the guard -------------------------------------------------------------------------------------------------------
 
 
-def guarded(kernel_pid: int, folder: str, work: Callable[[Watched], int]) -> int:
+def guarded(kernel_pid: int, folder: str, work: Callable[[Watched], int], named: Named | None = None) -> int:
     """Fork; do `work` in the child, the supervisor, and wait for it in the parent, the guard. Both return its code."""
     ignore_signals()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -63,21 +89,35 @@ def guarded(kernel_pid: int, folder: str, work: Callable[[Watched], int]) -> int
     if supervisor == 0:
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # fork does not pass it on: prctl(2)
         code = work(Watched(kernel, guard))
-        _clear_up(kernel, folder)
+        _clear_up(kernel, folder, named)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(guard, signal.SIGCONT)
         return code
     os.close(guard)
-    return _stand_guard(supervisor, kernel, folder)
+    return _stand_guard(supervisor, kernel, folder, named)
 
 
-def _stand_guard(supervisor: int, kernel: int, folder: str) -> int:
+def _stand_guard(supervisor: int, kernel: int, folder: str, named: Named | None) -> int:
     _close_all_but(kernel)
     ended = os.pidfd_open(supervisor)
-    if ended not in select.select([ended, kernel], [], [])[0]:
+    if not _await_end(supervisor, ended, kernel):
         wait_for(ended, GRACE_WITHOUT_KERNEL + PATIENCE)
         os.kill(supervisor, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
-    _clear_up(kernel, folder)
+    _clear_up(kernel, folder, named)
     return code if code >= 0 else 128 - code
+
+
+def _await_end(supervisor: int, ended: int, kernel: int) -> bool:
+    """Wait for the supervisor's end, and continue it when it was stopped; False if the kernel has ended instead."""
+    was_stopped = False
+    while True:
+        if readable := select.select([ended, kernel], [], [], _LOOK)[0]:
+            return ended in readable
+        is_stopped = stat_fields(supervisor)[0] == "T"
+        if was_stopped and is_stopped:  # for a second: one who lets it go on in a moment is not in a hurry
+            os.kill(supervisor, signal.SIGCONT)
+        was_stopped = is_stopped
 
 
 def _close_all_but(kept: int) -> None:
@@ -88,8 +128,8 @@ def _close_all_but(kept: int) -> None:
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _clear_up(kernel: int, folder: str) -> None:
-    kill_descendants()
+def _clear_up(kernel: int, folder: str, named: Named | None) -> None:
+    kill_descendants(named)
     if wait_for(kernel, 0):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -161,14 +201,31 @@ def _watch(child: subprocess.Popen[bytes], watched: Watched, grace: float) -> No
 # ---- the end of everything -------------------------------------------------------------------------------------------
 
 
-def kill_descendants() -> None:
+def kill_descendants(named: Named | None = None) -> None:
     """SIGKILL to all that descend from this process, adopted ones too; when it returns all were waited for.
 
     They are stopped first, because who runs may fork faster than anybody can kill. One that this user may not
-    kill (it runs as another user) is left.
+    kill (it runs as another user) is left. named: what they have named, which is removed, too.
     """
     refused: set[int] = set()
     stop_descendants(refused)
+    if named:
+        named.look(descendants(os.getpid()))
+    _kill_and_wait(refused)
+    if named:
+        named.remove()
+
+
+def kill_family(root: int) -> None:
+    """SIGKILL to `root` and all that descend from it, which are not this process's to wait for. Runs in the kernel."""
+    refused: set[int] = set()
+    _send(root, signal.SIGSTOP, refused)
+    stop_descendants(refused, root)
+    for pid in [*descendants(root), root]:
+        _send(pid, signal.SIGKILL, refused)
+
+
+def _kill_and_wait(refused: set[int]) -> None:
     while True:
         for pid in descendants(os.getpid()):
             _send(pid, signal.SIGKILL, refused)
@@ -182,14 +239,18 @@ def kill_descendants() -> None:
             return
 
 
-def stop_descendants(refused: set[int]) -> None:
-    """SIGSTOP to all that descend from this process; when it returns none of them can fork. See `kill_descendants`."""
+def stop_descendants(refused: set[int], root: int = 0) -> None:
+    """SIGSTOP to all that descend from `root`, by default this process; when it returns none of them can fork.
+
+    See `kill_descendants`.
+    """
+    root = root or os.getpid()
     stopped: set[int] = set()
     groups = {os.getpgrp()}
     count = -1
     while count < len(stopped):
         count = len(stopped)
-        for pid in descendants(os.getpid()):
+        for pid in descendants(root):
             if pid not in stopped:
                 stopped.add(pid)
                 _stop_group(pid, groups)
@@ -252,7 +313,7 @@ def _children_by_search(parent: int) -> list[int]:
 
 def stat_fields(pid: int) -> list[str]:
     """/proc/PID/stat from the state on: [0] state, [1] parent, [19] start time in ticks, [49] exit status."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()  # a name may be any bytes
 
 
 if __name__ == "__main__":

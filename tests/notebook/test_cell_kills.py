@@ -13,6 +13,7 @@ import pytest
 
 from lab_support.instruments import proc
 from tests.notebook.kernels import LOAD, Kernel, running_kernel
+from tests.notebook.test_supervised import await_end, reaping
 
 PROMISED, POLITELY = 1.0, 3.0  # seconds
 ROUNDS = 5 if os.environ.get("LAB_PROVE") else 1
@@ -205,3 +206,28 @@ def recover(kernel: Kernel, action: Action) -> None:
         kernel.reconnect()
     kernel.run(LOAD)
     assert "42" in kernel.run("%%python_process\nprint(6 * 7)")[0]
+
+
+DAEMON = "daemonised grandchild"
+
+
+def left_alone(tree: list[proc.Identity], number: int, kernel: Kernel) -> list[proc.Identity]:
+    """Kernel, guard and supervisor get the signal; the script and the rest, and who of them still runs then."""
+    watchers = [kernel.pid, *(identity.pid for identity in tree[:2])]
+    for pid in watchers:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in watchers:
+        os.kill(pid, number)
+    return tree[2:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_what_lost_all_its_watchers_at_one_stroke_ends_with_the_next_notebooks_first_cell(number, tmp_path):
+    """Stopped ones, whose kernel is killed then, are continued by it, and do their work."""
+    with running_kernel() as kernel, running_kernel() as next_one, reaping():
+        tree = start(kernel, DAEMON, tmp_path / "pids")
+        family = left_alone(tree, number, kernel)
+        os.kill(kernel.pid, signal.SIGKILL)
+        assert any(proc.is_running(identity) for identity in family)
+        assert "42" in next_one.run("%%python_process\nprint(6 * 7)")[0]
+        assert await_end(tree) == []

@@ -68,7 +68,9 @@ def test_a_program_that_hangs_is_told_what_it_waits_for():
     verdict = ADDING.mark("import threading\ndef add(a, b):\n    threading.Semaphore(0).acquire()")
     assert verdict.state == "failed"
     assert "the deadline of 2 s passed" in verdict.measured
-    assert verdict.cause == "P0 waits for a lock or condition in memory (futex), in line 3 of your program"
+    assert verdict.cause == "P0 waits for a lock or condition in memory (futex), in line 3 of your program" + (
+        ": `threading.Semaphore(0).acquire()`"
+    )
 
 
 def test_an_error_is_told_even_if_the_program_left_something_running():

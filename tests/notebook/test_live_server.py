@@ -61,6 +61,17 @@ def test_a_choice_that_cannot_work_is_refused_before_anything_starts():
         lab.live_server(no_such_flag=1)
 
 
+def test_a_cell_run_again_replaces_its_server_and_no_other(live, capsys):
+    notebook = {"lab": lab, "other": live}
+    for _ in range(2):
+        before = notebook.get("server")
+        exec("server = lab.live_server(api_server_count=1)", notebook)
+    with notebook["server"] as server:
+        assert before.survivors() == [] and server.survivors() == list(server.pids)
+        assert f"the server at {before.url} is stopped: another one becomes `server`" in capsys.readouterr().out
+        assert live.survivors() == list(live.pids)
+
+
 def test_a_server_that_does_not_come_up_is_an_error_with_what_it_said(tmp_path):
     with pytest.raises(ServerNotReady, match="lab serve: "):
         lab.live_server(model=tmp_path)

@@ -168,7 +168,7 @@ os.waitpid(child, 0)
     shown = COLOURS.sub("", capsys.readouterr().out)
     assert "the deadline of 1 s passed while P0, P1, P2 still ran" in shown
     assert "P0 waits for its child P1 to end" in shown
-    assert "P1 waits for a lock or condition in memory (futex)\n      deadlock.py, line 5, in take" in shown
+    assert "P1 waits for a lock or condition in memory (futex)\n      deadlock.py, line 5, in take: with lock:" in shown
     assert "P2 waits to read from a pipe" in shown
     assert "the write end is held by P0 and itself" in shown
     assert result.output == ""
@@ -189,7 +189,7 @@ while True:
     assert "P0 is computing, and waits for nothing\n      stuck.py, line" in shown
     assert re.search(r"P1 waits for a signal \((pause|rt_sigsuspend|ppoll)\)\n      stuck.py, line 3", shown)
     assert "P2 is stopped (SIGSTOP)" in shown
-    assert "stuck.py, line 5, in <module>" in shown
+    assert "stuck.py, line 5, in <module>: os.kill(os.getpid(), signal.SIGSTOP)" in shown
 
 
 def test_limits_on_processes_and_output_say_so():

@@ -14,6 +14,7 @@ import pytest
 
 from lab_support.instruments import proc
 from lab_support.notebook.supervised import SupervisedProcess
+from lab_support.notebook.supervisor import kill_family
 
 # A command with a child of its own in another session, the hardest to find, and a file in its temporary folder.
 FAMILY = """
@@ -154,7 +155,8 @@ def test_when_the_supervisor_or_its_guard_is_killed_the_other_ends_everything(wh
         assert await_end([*members, supervisor, guard]) == []
 
 
-def test_a_supervisor_that_was_stopped_does_not_outlive_the_kernel():
+@pytest.mark.parametrize("who", ["supervisor", "guard"])
+def test_a_supervisor_or_a_guard_that_was_stopped_does_not_outlive_the_kernel(who):
     with reaping():
         kernel = subprocess.Popen(
             [sys.executable, "-c", KERNEL, "plain"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -164,11 +166,36 @@ def test_a_supervisor_that_was_stopped_does_not_outlive_the_kernel():
             members = [identity(int(parent)), identity(int(child))]
             supervisor = identity(proc.read_process(int(parent)).parent_pid)
             guard = identity(proc.read_process(supervisor.pid).parent_pid)
-            os.kill(supervisor.pid, signal.SIGSTOP)
+            os.kill({"supervisor": supervisor, "guard": guard}[who].pid, signal.SIGSTOP)
             kernel.kill()
             kernel.wait()
             assert await_end([*members, supervisor, guard]) == []
             assert not Path(folder).exists()
+
+
+def watchers_of(members: list[proc.Identity]) -> list[proc.Identity]:
+    """The supervisor and its guard."""
+    supervisor = identity(proc.read_process(members[0].pid).parent_pid)
+    return [supervisor, identity(proc.read_process(supervisor.pid).parent_pid)]
+
+
+@pytest.mark.parametrize("stopped", [(0,), (1,), (0, 1)], ids=["supervisor", "guard", "both"])
+def test_supervisor_and_guard_that_were_stopped_end_all_the_same_when_they_are_told_to(stopped):
+    with family() as (running, members):
+        watchers = watchers_of(members)
+        for index in stopped:
+            os.kill(watchers[index].pid, signal.SIGSTOP)
+        assert running.stop() == 128 + signal.SIGTERM
+        assert await_end([*members, *watchers]) == []
+
+
+def test_a_family_can_be_ended_from_outside_when_its_supervisor_does_nothing_any_more():
+    with reaping(), family() as (running, members):
+        watchers = watchers_of(members)
+        os.kill(watchers[0].pid, signal.SIGSTOP)
+        kill_family(watchers[1].pid)
+        assert running.stop() == -signal.SIGKILL
+        assert await_end([*members, *watchers]) == []
 
 
 def test_an_interrupt_of_the_kernels_group_does_not_reach_the_command():

@@ -42,12 +42,14 @@ def overhead_row(rounds: int) -> Row:
 
 def prove(rounds: int = ROUNDS) -> list[Row]:
     kills = "8 ways to end a cell × 6 families of processes, 5 times: 0 left, in 1 s (politely 3)"
+    hostile = "200 hostile cells: nothing left, no hang over 15 s, shown what was printed until the limit"
     bombs = "fork bombs, endless and in sessions of their own: ended in 1.5 s, under 1,500 processes made"
     return [
         overhead_row(rounds),
         *run(bombs, "tests/notebook/test_python_process.py", "-k", "fork_bomb_ends_long"),
         *run(kills, "tests/notebook/test_cell_kills.py"),
         *run("1,000 random cells: no line lost, nothing left", "tests/notebook/test_random_cells.py"),
+        *run(hostile, "tests/notebook/test_hostile_cells.py"),
     ]
 
 

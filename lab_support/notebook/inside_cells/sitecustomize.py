@@ -28,9 +28,13 @@ def _tell(what: str, command: str = "") -> None:
 
 
 def _give_way() -> None:
-    """To the next module of this name, the machine's own, if there is one."""
+    """To the next module of this name, the machine's own, if there is one; and to the notebook's neighbours.
+
+    Their folder is in a variable of its own, because PYTHONPATH is split at colons.
+    """
     here = os.path.dirname(__file__)
-    sys.path[:] = [place for place in sys.path if place != here]
+    neighbours = os.environ.get("LAB_CELL_NEIGHBOURS", "")
+    sys.path[:] = [place if place != here else neighbours for place in sys.path if place != here or neighbours]
     mine = sys.modules.pop(__name__)
     try:
         __import__(__name__)

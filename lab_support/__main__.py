@@ -22,6 +22,13 @@ def main() -> int:
         from lab_support.boundary.signals import end_by_ctrl_c_without_a_word
 
         end_by_ctrl_c_without_a_word()
+        return _main()
+    from lab_support.command_line import run_command
+
+    return run_command(_main)
+
+
+def _main() -> int:
     import argparse
 
     from lab_support import __version__

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from lab_support.command_line import run_command
 from lab_support.config import as_flag, flag
 from lab_support.instruments import http_stream, load_progress, report, workload
 from lab_support.instruments.latency import COMPLETED, HUNG_UP, RequestRecord
@@ -422,7 +423,7 @@ def main() -> int:
     """`python -m lab_support.instruments.load URL …`, the same as `lab load URL …`."""
     parser = argparse.ArgumentParser(prog="lab load", description="ask a server on this machine and measure it")
     add_load_flags(parser)
-    return run_load_command(parser.parse_args())
+    return run_command(lambda: run_load_command(parser.parse_args()))
 
 
 if __name__ == "__main__":

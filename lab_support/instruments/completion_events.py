@@ -1,0 +1,65 @@
+"""What one event of a streamed completion says: a piece of text, an error, the count of tokens, the end.
+
+Most events are a piece of text, and a look at their bytes tells; the few others are parsed as JSON. The load generator
+must cost far less than the server that it measures.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_TEXT_KEYS = ("text", "content", "reasoning_content", "reasoning", "refusal", "tool_calls")
+# A quote within a string is escaped, so in JSON these bytes are a key and the first character of its value.
+_PIECE_OF_TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)"\s*:\s*"[^"]')
+_MORE_THAN_TEXT = re.compile(rb'"(?:error"|usage"\s*:\s*\{)')
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """text: whether a token's text came. tokens: the server's own count so far, 0 if not told. error: "" if none."""
+
+    text: bool = False
+    tokens: int = 0
+    error: str = ""
+    done: bool = False
+
+
+_TEXT, _DONE, _NOTHING = Said(text=True), Said(done=True), Said()
+
+
+def read_event(kind: bytes, data: bytes) -> Said:
+    """kind: the event's type, as its `event:` line says, or b"". Events of unknown shape say nothing."""
+    if _PIECE_OF_TEXT.search(data) and not _MORE_THAN_TEXT.search(data) and kind != b"error":
+        return _TEXT
+    if data.strip() == b"[DONE]":
+        return _DONE
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        event = None
+    if kind == b"error" or (isinstance(event, dict) and (event.get("error") or event.get("object") == "error")):
+        return Said(error=data.decode("utf-8", "replace"))
+    if not isinstance(event, dict):
+        return _NOTHING
+    return Said(text=any(_has_text(choice) for choice in _choices(event)), tokens=completion_tokens(event))
+
+
+def completion_tokens(answer: Any) -> int:
+    """The server's own count in an answer, or in the event that ends a stream; 0 where it gave none."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _choices(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            yield choice
+
+
+def _has_text(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    return any(place.get(key) for place in (choice, delta) if isinstance(place, dict) for key in _TEXT_KEYS)

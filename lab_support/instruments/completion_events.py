@@ -13,7 +13,7 @@ from typing import Any
 _TEXT_KEYS = ("text", "content", "reasoning_content", "reasoning", "refusal", "tool_calls")
 # A quote within a string is escaped, so in JSON these bytes are a key and the first character of its value.
 _PIECE_OF_TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)"\s*:\s*"[^"]')
-_MORE_THAN_TEXT = re.compile(rb'"(?:error"|usage"\s*:\s*\{)')
+_COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ _TEXT, _DONE, _NOTHING = Said(text=True), Said(done=True), Said()
 
 def read_event(kind: bytes, data: bytes) -> Said:
     """kind: the event's type, as its `event:` line says, or b"". Events of unknown shape say nothing."""
-    if _PIECE_OF_TEXT.search(data) and not _MORE_THAN_TEXT.search(data) and kind != b"error":
+    if _PIECE_OF_TEXT.search(data) and not _says_more(kind, data):
         return _TEXT
     if data.strip() == b"[DONE]":
         return _DONE
@@ -44,6 +44,10 @@ def read_event(kind: bytes, data: bytes) -> Said:
     if not isinstance(event, dict):
         return _NOTHING
     return Said(text=any(_has_text(choice) for choice in _choices(event)), tokens=completion_tokens(event))
+
+
+def _says_more(kind: bytes, data: bytes) -> bool:
+    return b'"error"' in data or kind == b"error" or (b'"usage"' in data and bool(_COUNTS.search(data)))
 
 
 def completion_tokens(answer: Any) -> int:

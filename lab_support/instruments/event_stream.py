@@ -32,7 +32,11 @@ class EventReader:
             piece = self._rest + piece
         start = 0
         while (end := piece.find(b"\n\n", start)) >= 0:
-            yield from _events(piece[start:end])
+            text = piece[start:end]
+            if text.startswith(b"data: ") and b"\n" not in text:  # as most servers write all of theirs
+                yield b"", text[6:]
+            else:
+                yield from _events(text)
             start = end + 2
         self._rest = piece[start:]
         if len(self._rest) > LONGEST_EVENT:
@@ -46,9 +50,6 @@ class EventReader:
 
 def _events(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """One event; none if it has no data."""
-    if text.startswith(b"data: ") and b"\n" not in text:  # as most servers write all of theirs
-        yield b"", text[6:]
-        return
     kind, data = b"", []
     for line in text.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
         name, _, value = line.partition(b":")

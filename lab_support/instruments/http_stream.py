@@ -61,7 +61,7 @@ class Connection(asyncio.BufferedProtocol):
         self._events = EventReader()
         self._body_mode = ""
         self._missing = 0
-        self._closes = False
+        self._closes = self._streamed = False
         self._hang_up_after: int | None = None
         self.answers = 0
 
@@ -174,6 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         pairs = (line.partition(b":") for line in lines)
         headers = self._answer.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         self._closes = _closes(headers, old=status[1] == b"0")
+        self._streamed = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         self._begin_body(headers)
 
     def _begin_body(self, headers: Mapping[bytes, bytes]) -> None:
@@ -235,15 +236,11 @@ class Connection(asyncio.BufferedProtocol):
     def _read_piece(self, piece: bytes, now: float) -> None:
         answer = self._answer
         assert answer is not None
-        if not self._streamed():
+        if not self._streamed:
             answer.body += piece
             return
         for kind, data in self._events.feed(piece):
             self._read_event(kind, data, now)
-
-    def _streamed(self) -> bool:
-        assert self._answer is not None
-        return self._answer.headers.get(b"content-type", b"")[:17].lower() == b"text/event-stream"
 
     def _read_event(self, kind: bytes, data: bytes, now: float) -> None:
         answer = self._answer
@@ -277,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         if answer.status != 200:
             answer.error = answer.body[:500].decode("utf-8", "replace")
             return f"status {answer.status}"
-        if self._streamed():
+        if self._streamed:
             return "error event" if answer.error else "completed" if answer.done_event else "no [DONE]"
         whole = _json(answer.body)
         answer.tokens = completion_tokens(whole)

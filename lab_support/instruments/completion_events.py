@@ -18,11 +18,15 @@ _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """text: whether a token's text came. tokens: the server's own count so far, 0 if not told. error: "" if none."""
+    """text: whether a token's text came. tokens: the server's own count so far, 0 if not told. error: "" if none.
+
+    finished: it gives the reason why the text ends; not told of an event with text (`is_last` tells). done: [DONE].
+    """
 
     text: bool = False
     tokens: int = 0
     error: str = ""
+    finished: bool = False
     done: bool = False
 
 
@@ -35,15 +39,30 @@ def read_event(kind: bytes, data: bytes) -> Said:
         return _TEXT
     if data.strip() == b"[DONE]":
         return _DONE
-    try:
-        event = json.loads(data)
-    except (ValueError, RecursionError):
-        event = None
+    event = parsed(data)
     if kind == b"error" or (isinstance(event, dict) and (event.get("error") or event.get("object") == "error")):
         return Said(error=data.decode("utf-8", "replace"))
     if not isinstance(event, dict):
         return _NOTHING
-    return Said(text=any(_has_text(choice) for choice in _choices(event)), tokens=completion_tokens(event))
+    return Said(
+        text=any(_has_text(choice) for choice in _choices(event)),
+        tokens=completion_tokens(event),
+        finished=_finishes(event),
+    )
+
+
+def is_last(data: bytes) -> bool:
+    """Whether an event with text also gives the reason why the text ends."""
+    event = parsed(data)
+    return isinstance(event, dict) and _finishes(event)
+
+
+def parsed(data: bytes | bytearray) -> Any:
+    """The JSON in `data`; None if there is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _says_more(kind: bytes, data: bytes) -> bool:
@@ -62,6 +81,10 @@ def _choices(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             yield choice
+
+
+def _finishes(event: dict[str, Any]) -> bool:
+    return any(choice.get("finish_reason") for choice in _choices(event))
 
 
 def _has_text(choice: dict[str, Any]) -> bool:

@@ -6,13 +6,12 @@ head without an end, is "not HTTP".
 """
 
 import asyncio
-import json
 import re
 import time
 from array import array
 from collections.abc import Mapping
 
-from lab_support.instruments.completion_events import completion_tokens, read_event
+from lab_support.instruments.completion_events import completion_tokens, is_last, parsed, read_event
 from lab_support.instruments.event_stream import EventReader
 from lab_support.instruments.foreign_text import visible_bytes
 
@@ -31,7 +30,10 @@ _LENGTH = re.compile(rb"\d{1,18}")
 class Answer:
     """The answer to one request while it arrives. Times are `time.monotonic()` seconds."""
 
-    __slots__ = ("body", "done_event", "ended_at", "error", "headers", "outcome", "status", "token_times", "tokens")
+    __slots__ = (
+        *("body", "done_event", "ended_at", "error", "finished", "headers", "outcome", "status", "token_times"),
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.outcome = ASKED
@@ -40,7 +42,7 @@ class Answer:
         self.token_times: array[float] = array("d")
         self.tokens = 0
         self.body = bytearray()
-        self.done_event = False
+        self.done_event = self.finished = False
         self.error = ""
         self.ended_at = 0.0
 
@@ -58,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
         self._rest = b""
+        self._last_text = b""
         self._events = EventReader()
         self._body_mode = ""
         self._missing = 0
@@ -85,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
 
         hang_up_after: close the connection once so many pieces of text have come; 0 is right after sending.
         outcome: "completed", "hung up", "status 503", "error event", "error answer" (200, and an error in its JSON),
-        "timeout", "cut off" (the connection ended first), "no [DONE]" (the stream's last event is missing),
+        "timeout", "cut off" (the connection ended first), "no [DONE]" (nor a reason why the text ends),
         "not HTTP", or "stale" (a kept connection ended before a byte of the answer came).
         """
         assert self.usable and self._transport is not None, "ask() on a connection that is closed or busy"
@@ -93,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         answer = self._answer = Answer()
         self._done = loop.create_future()
         self._body_mode = "head"
-        self._rest, self._events = b"", EventReader()
+        self._rest, self._last_text, self._events = b"", b"", EventReader()
         self._hang_up_after = hang_up_after
         timer = loop.call_later(timeout, self._give_up, "timeout")
         self._transport.write(request)
@@ -250,7 +253,9 @@ class Connection(asyncio.BufferedProtocol):
         answer.done_event |= said.done
         answer.error = answer.error or said.error
         answer.tokens = said.tokens or answer.tokens
+        answer.finished |= said.finished
         if said.text:
+            self._last_text = data
             answer.token_times.append(now)
             if self._hang_up_after is not None and len(answer.token_times) >= self._hang_up_after:
                 self._give_up("hung up")
@@ -275,10 +280,14 @@ class Connection(asyncio.BufferedProtocol):
             answer.error = answer.body[:500].decode("utf-8", "replace")
             return f"status {answer.status}"
         if self._streamed:
-            return "error event" if answer.error else "completed" if answer.done_event else "no [DONE]"
-        whole = _json(answer.body)
+            return "error event" if answer.error else "completed" if self._ended_well(answer) else "no [DONE]"
+        whole = parsed(answer.body)
         answer.tokens = completion_tokens(whole)
         return "error answer" if isinstance(whole, dict) and whole.get("error") else "completed"
+
+    def _ended_well(self, answer: Answer) -> bool:
+        """By [DONE], or as transformers ends its streams, by the reason why the text ends."""
+        return answer.done_event or answer.finished or is_last(self._last_text)
 
     def _give_up(self, outcome: str) -> None:
         self._end(outcome)
@@ -313,10 +322,3 @@ def _number(pattern: re.Pattern[bytes], text: bytes, base: int) -> int:
     if not found:
         raise ValueError(f"got {text[:40]!r}, expected a number of bytes")
     return int(found[found.re.groups], base)
-
-
-def _json(body: bytes | bytearray) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None

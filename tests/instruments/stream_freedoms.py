@@ -121,10 +121,14 @@ class FreeServer:
             self.pieces += count
             self.tokens += count
             self.errors += failed
+        done = [("", "[DONE]")]
+        if chance.random() < 0.2:  # the reason why it ends is enough; the last piece of text may give it, too
+            payloads[-2 if not payloads[-1]["choices"] else -1]["choices"][0]["finish_reason"] = "stop"
+            done = []
         way = chance.choice(JSON_WAYS)
         kind = chance.choice(("", "message", "completion"))
         events = [(kind, json.dumps(payload, **way)) for payload in payloads]
-        return [*events, ("", "[DONE]")], chance.choice((b"", b"\n"))
+        return [*events, *done], chance.choice((b"", b"\n"))
 
     @staticmethod
     def _piece(chat: bool, text: str | None, chance: random.Random | None, finish: str | None = None) -> dict:

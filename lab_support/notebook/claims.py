@@ -10,6 +10,7 @@ from IPython import get_ipython
 from IPython.display import display
 
 from lab_support.notebook import record
+from lab_support.notebook.plain import plain
 
 STRICT = "LAB_STRICT"
 _ADVICE = (
@@ -47,9 +48,7 @@ def claim(words: str, condition: bool | None = None, *, got: object = None, unte
 
 
 def _figure(got: object) -> str:
-    if got is None:
-        return ""
-    return f"{got:.2f}" if isinstance(got, float) else str(got)
+    return "" if got is None else plain(got)
 
 
 def _line(words: str, outcome: bool | None, figure: str, reason: str) -> tuple[str, str]:

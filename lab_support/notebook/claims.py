@@ -11,6 +11,7 @@ from IPython.display import display
 
 from lab_support.notebook import record
 from lab_support.notebook.plain import plain
+from lab_support.notebook.views import NEITHER, RIGHT, WRONG
 
 STRICT = "LAB_STRICT"
 _ADVICE = (
@@ -63,7 +64,7 @@ def _show(sign: str, line: str, advice: str) -> None:
     if get_ipython() is None:
         print(plain)
         return
-    colour = {"✔": "#00795a", "✘": "#c04000"}.get(sign, "#555555")
+    colour = {"✔": RIGHT, "✘": WRONG}.get(sign, NEITHER)
     more = f'<div style="margin-left:1.6em;max-width:46em">{html.escape(advice)}</div>' if advice else ""
     mark = f'<b style="color:{colour}">{sign}</b>'
     display({"text/plain": plain, "text/html": f"<div>{mark} {html.escape(line)}{more}</div>"}, raw=True)

@@ -25,6 +25,7 @@ from lab_support.notebook.workspace import WORKSPACE, add_workspace_flag, in_a_s
 
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # else widgets are "not found" the next day
     "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
 

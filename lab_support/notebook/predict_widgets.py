@@ -20,7 +20,9 @@ _STYLE = """<style>
 .lab-options label { white-space: normal; height: auto; line-height: 1.45; padding: 3px 0; display: flex; gap: 8px;
   flex-direction: row-reverse; justify-content: flex-end; }
 .lab-options label input { flex: none; margin-top: 0; }
+.lab-row { line-height: 1.3; padding: 5px 0; white-space: normal; }
 </style>"""
+_GROWS = widgets.Layout(height="auto")  # of a label: as many lines as its words need
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
 
 
@@ -81,7 +83,7 @@ class _Rows:
         cells = [
             each
             for row, chosen in zip(asked.rows, self._chosen, strict=True)
-            for each in (widgets.HTML(escaped(row)), chosen)
+            for each in (widgets.HTML(f'<div class="lab-row">{escaped(row)}</div>', layout=_GROWS), chosen)
         ]
         layout = widgets.Layout(grid_template_columns="minmax(18em, 26em) 16em", grid_gap="0 1em", width="auto")
         self.box = widgets.VBox([widgets.GridBox(cells, layout=layout), self._keep])

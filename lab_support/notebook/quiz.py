@@ -13,9 +13,7 @@ from IPython.display import display
 from lab_support.notebook import quiz_data, record
 from lab_support.notebook.build import WIDGET_VIEW
 from lab_support.notebook.quiz_data import Mark, Multiple, Numeric, Question
-from lab_support.notebook.views import View, escaped
-
-_RIGHT, _WRONG = "#00694b", "#a63c00"
+from lab_support.notebook.views import RIGHT, WRONG, View, escaped
 
 
 def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
@@ -159,7 +157,7 @@ class _Card:
     def _show(self, answer: object) -> None:
         marked = quiz_data.mark(self._question, answer)
         _keep(*self._place, marked)
-        colour = _RIGHT if marked.right else _WRONG
+        colour = RIGHT if marked.right else WRONG
         self._feedback.value = (
             f'<div style="border-left:4px solid {colour};padding:.1em .8em;line-height:1.4">'
             f'<b style="color:{colour}">{_sign(marked)} {marked.answer}</b> {escaped(marked.feedback)}</div>'

@@ -415,6 +415,24 @@ def test_nothing_in_the_picture_overlaps_or_leaves_it(children):
             assert apart or below, (one, other)
 
 
+def test_words_below_a_mark_stay_in_their_row():
+    """As of nginx: many listening sockets, each in several epoll sets, `exclusive` on a line of its own."""
+    graph = a_server(3)
+    sets = {"epoll_sets": (12, 13, 14), "exclusive": (12,)}
+    holds = [replace(hold, **sets) if hold.object_id == "socket:1" else hold for hold in graph.holds]
+    more = [replace(hold, object_id=f"socket:{n}") for n in (2, 3) for hold in holds if hold.object_id == "socket:1"]
+    ports = [KernelObject(f"socket:{n}", "listening socket", f"127.0.0.1:{n}", (n,), n, limit=5) for n in (2, 3)]
+    root = ElementTree.fromstring(xray.svg(replace(graph, objects=(*graph.objects, *ports), holds=(*holds, *more))))
+    captions = [one for one in root.iter(f"{SVG}text") if one.text in ("epoll 12 13 14", "exclusive")]
+    pills = [one for one in root.iter(f"{SVG}rect") if one.get("rx") == "10"]
+    assert len(captions) == 3 * 4 * 2
+    for caption in captions:
+        top, bottom = float(caption.get("y")) - 8, float(caption.get("y")) + 3
+        for pill in pills:
+            above, below = float(pill.get("y")) + float(pill.get("height")), float(pill.get("y"))
+            assert above <= top or below >= bottom, (caption.text, caption.get("y"), pill.get("y"))
+
+
 def two_ports(children: int, name: str = "launcher") -> Graph:
     """`a_server`, of which the launcher listens on a second port, so that there is more to be said in the title."""
     graph = a_server(children)

@@ -1,6 +1,7 @@
 """The reader's copies: without outputs, never overwritten once edited, fresh on demand."""
 
 import argparse
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -217,3 +218,9 @@ def test_a_workspace_may_be_named_from_home(tmp_path, lab_command, monkeypatch):
     done = lab_command("open", "--copy-only", "--workspace", "~/my lab")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my lab" / "00_start_here.ipynb").exists()
+
+
+def test_widgets_are_kept_in_the_notebook_for_the_next_day(tmp_path, lab_command):
+    assert lab_command("open", "--copy-only", "--workspace", tmp_path).returncode == 0
+    settings = json.loads(next(tmp_path.rglob("default_setting_overrides.json")).read_text())
+    assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}

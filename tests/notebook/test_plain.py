@@ -2,6 +2,7 @@
 
 import pytest
 
+from lab_support.notebook.cuda_after_fork import short
 from lab_support.notebook.plain import plain
 
 
@@ -21,3 +22,15 @@ from lab_support.notebook.plain import plain
 )
 def test_a_value_is_said_without_python(value, words):
     assert plain(value) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use …\nmore", 0),
+        ("one line", "one line"),
+        ("word " * 30, "word word word word word word word word word word word word …"),
+    ],
+)
+def test_an_error_is_cut_where_a_sentence_or_a_word_ends(text, shown):
+    assert short(text) == (shown or "Cannot re-initialize CUDA in forked subprocess.")

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from lab_support.notebook import predictions
 from lab_support.notebook.cell_words import colour_of
+from lab_support.notebook.kept_widgets import kept
 from lab_support.notebook.predict import status
 from lab_support.notebook.predictions import SKETCH_BUTTON, TABLE_BUTTON, Question
 from lab_support.notebook.views import escaped
@@ -23,6 +24,8 @@ _STYLE = """<style>
 .lab-row { line-height: 1.3; padding: 5px 0; white-space: normal; }
 </style>"""
 _GROWS = widgets.Layout(height="auto")  # of a label: as many lines as its words need
+# A page that was loaded again no longer knows which output a result was to replace, and a kernel can't ask it.
+_AFTER_A_RELOAD = " Where “Predict first” still stands in its place, run that cell again."
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
 
 
@@ -36,13 +39,13 @@ def panel(asked: Question) -> widgets.VBox:
         if predictions.question(asked.number) is not asked:  # the cell ran again, and has a newer panel
             return False
         now = predictions.standing(asked.number)
-        state.value = f"<i>{escaped(status(asked, now))}</i>"
+        state.value = f"<i>{escaped(status(asked, now))}{_AFTER_A_RELOAD if now.seen else ''}</i>"
         inputs.show(now.latest)
         return True
 
     refresh()
     predictions.watch(asked.number, refresh)
-    return widgets.VBox([heading, inputs.box, state], layout=widgets.Layout(**_FRAME))
+    return kept(widgets.VBox([heading, inputs.box, state], layout=widgets.Layout(**_FRAME)))
 
 
 def _give(number: str, answer: Any, state: widgets.HTML) -> None:

@@ -12,6 +12,7 @@ from IPython.display import display
 
 from lab_support.notebook import quiz_data, record
 from lab_support.notebook.build import WIDGET_VIEW
+from lab_support.notebook.kept_widgets import kept
 from lab_support.notebook.quiz_data import Mark, Multiple, Numeric, Question
 from lab_support.notebook.views import RIGHT, WRONG, View, escaped
 
@@ -106,7 +107,7 @@ def _choices_html(question: Question) -> str:
 
 def _widget(number: str, questions: list[Question]) -> ipywidgets.Widget:
     cards = [_Card(number, index, question).box for index, question in enumerate(questions, 1)]
-    return ipywidgets.VBox([ipywidgets.HTML(_STYLE, layout={"height": "0", "margin": "0"}), *cards])
+    return kept(ipywidgets.VBox([ipywidgets.HTML(_STYLE, layout={"height": "0", "margin": "0"}), *cards]))
 
 
 class _Card:

@@ -26,7 +26,7 @@ from lab_support.boundary.handoff import LAUNCHER, receive
 from lab_support.boundary.inheritance import Entrance
 from lab_support.boundary.listening_entry import ExclusiveEntry, ServerEntry
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.boundary.room import BREATHER, NoRoom, Room, accept
+from lab_support.boundary.room import BREATHER, NoRoom, Room, accept, port_of
 
 log = logging.getLogger("lab.accept")
 
@@ -81,7 +81,9 @@ class SharedAccept:
         self._loop = asyncio.get_running_loop()
         descriptor = self._socket.fileno()
         self._entry = ServerEntry(self._loop, descriptor)
-        self._room = Room(descriptor, self._connections.accepting, self._entry.take_out, self._entry.put_in)
+        self._room = Room(
+            descriptor, self._connections, self._entry.take_out, self._entry.put_in, port=port_of(self._socket)
+        )
         self._connections.on_closed = self._room.on_closed
         self._server = await self._loop.create_server(self._make_counted, sock=self._socket, backlog=self._backlog)  # type: ignore[arg-type]
         self._connections.accepting(True)
@@ -137,7 +139,7 @@ class ExclusiveAccept:
         descriptor = self._socket.fileno()
         self._queue = select.poll()  # select(2) knows no descriptor above 1023
         self._queue.register(descriptor, select.POLLIN)
-        self._room = Room(descriptor, self._connections.accepting, self._leave, self._return)
+        self._room = Room(descriptor, self._connections, self._leave, self._return, port=port_of(self._socket))
         self._entry = ExclusiveEntry(self._loop, descriptor, self._on_readable)
         await self._entry.make()
         self._loop.add_reader(self._pokes.descriptor(self._slot), self._on_poke)
@@ -287,7 +289,7 @@ class HandedAccept:
     async def start(self, make_protocol: MakeProtocol) -> None:
         self._openings = Openings(self._connections, make_protocol)
         self._loop = asyncio.get_running_loop()
-        self._room = Room(self._channel.fileno(), self._connections.accepting, self._leave, self._return)
+        self._room = Room(self._channel.fileno(), self._connections, self._leave, self._return, handed=True)
         self._connections.on_closed = self._room.on_closed
         self._loop.add_reader(self._channel, self._on_readable)
         self._connections.accepting(True)
@@ -309,6 +311,7 @@ class HandedAccept:
             except BlockingIOError:
                 return
             if accepted:
+                self._room.port = port_of(accepted)  # it never saw the listening socket
                 self._openings.add(accepted)
             else:
                 self._connections.lost()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from operator import itemgetter
 
 from lab_support.boundary.counters import TAKES_NONE, Counters
+from lab_support.boundary.waiting_clients import Waiting
 
 
 class OpenConnections:
@@ -14,6 +15,8 @@ class OpenConnections:
         self._accepting = False
         self._open: set[object] = set()
         self.on_closed: Callable[[], None] = lambda: None
+        # Ends some that ask for nothing, for those that wait; None: nobody can tell how many these are.
+        self.make_room: Callable[[Waiting | None], None] = lambda waiting: None
 
     @property
     def count(self) -> int:

@@ -3,6 +3,9 @@
 Whoever takes a connection without room for it loses it: a descriptor that was passed is gone if it can't be installed
 (recvmsg(2), MSG_CTRUNC), and libuv accepts and closes all that wait. So one looks first, and what finds no room stays
 in the kernel's queue. A few descriptors are never used for connections: the rest of the process needs some too.
+
+Where clients wait although there is no room, connections that are idle make some, as in nginx. For a client that has
+sent something while it waits, a few of the spare descriptors are used too (`VISITORS`).
 """
 
 import asyncio
@@ -11,13 +14,20 @@ import logging
 import os
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable
+
+from lab_support.boundary.open_connections import OpenConnections
+from lab_support.boundary.waiting_clients import Waiting, waiting_clients
 
 log = logging.getLogger("lab.room")
 
 RESERVE = 8  # descriptors of an API server that no connection gets: its metrics and its log have files to open
+VISITORS = 4  # of these, for clients that ask while there is no room: the reserve lasts for /health, say
 BREATHER = 1.0  # seconds until the next look, as in asyncio
+COUNT_EVERY = 0.25  # seconds between two counts of those that wait while there is no room, …
+COUNT_SHARE = 9  # … and this times as long as a count took, so that it never takes more than a tenth of a core
 QUIET = 60.0  # seconds in which a shortage is not told again
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOBODY = {
@@ -68,6 +78,17 @@ def has_room(descriptor: int, reserve: int = RESERVE) -> bool:
     return limit == resource.RLIM_INFINITY or lowest < limit - reserve
 
 
+class Places:
+    """How many connections this process has descriptors for, counted from those in use when this is made."""
+
+    def __init__(self) -> None:
+        self._used = len(os.listdir("/dev/fd"))
+
+    def count(self) -> int:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit - self._used - RESERVE)
+
+
 def demand_room(descriptor: int) -> None:
     """Raises `NoRoom` where an API server could not take even its first connection."""
     if not has_room(descriptor):
@@ -106,21 +127,30 @@ class Shortage:
 class Room:
     """An API server's look before each connection. While there is no room the way in is shut, and siblings see it.
 
-    `shut` and `reopen` are called once each, in turns. Made in the event loop.
+    `shut` and `reopen` are called once each, in turns. While clients wait, `connections.make_room` is called with their
+    count, and has to choose among the open connections. `port`: the TCP port that clients connect to; None for a Unix
+    socket, where nobody can tell who waits; `handed`: the launcher accepts them. Made in the event loop.
     """
 
     def __init__(
         self,
         descriptor: int,
-        accepting: Callable[[bool], None],
+        connections: OpenConnections,
         shut: Callable[[], None],
         reopen: Callable[[], None],
+        *,
+        port: int | None = None,
+        handed: bool = False,
     ) -> None:
         demand_room(descriptor)
         self._descriptor = descriptor
-        self._accepting = accepting
+        self._connections = connections
         self._shut = shut
         self._reopen = reopen
+        self.port = port
+        self._handed = handed
+        self._waiting: Waiting | None = None
+        self._next_count = 0.0
         self._shortage = Shortage()
         self._loop = asyncio.get_running_loop()
         self._next_look: asyncio.TimerHandle | None = None  # while the way in is shut
@@ -140,9 +170,10 @@ class Room:
         """There is none, as the kernel has just said."""
         if not self.is_shut:
             self._shortage.tell(why)
-            self._look_later()
-            self._accepting(False)
+            self._connections.accepting(False)
             self._shut()
+            self._look_later()
+            self._make_room()
 
     def on_closed(self) -> None:
         """A connection has ended; the event loop closes its descriptor after it has said so."""
@@ -158,14 +189,38 @@ class Room:
     def _look_later(self) -> None:
         if self._next_look:
             self._next_look.cancel()
-        self._next_look = self._loop.call_later(BREATHER, self._look_again)
+        self._next_look = self._loop.call_later(COUNT_EVERY, self._look_again)
 
     def _look_again(self) -> None:
-        if not self.is_shut:
-            return
-        if has_room(self._descriptor):
-            self.close()
-            self._accepting(True)
-            self._reopen()
-        else:
+        if self.is_shut and not self._let_in(RESERVE):
             self._look_later()
+            self._make_room()
+
+    def _let_in(self, reserve: int) -> bool:
+        if not has_room(self._descriptor, reserve):
+            return False
+        self.close()
+        self._connections.accepting(True)
+        self._reopen()
+        return True
+
+    def _make_room(self) -> None:
+        self._count()
+        if self._waiting is None or self._waiting.clients:
+            self._connections.make_room(self._waiting)
+        if self._waiting and self._waiting.asking:
+            self._let_in(RESERVE - VISITORS)
+
+    def _count(self) -> None:
+        """A count holds for a moment: what it has found makes room at full speed until the next."""
+        now = self._loop.time()
+        if self.port is not None and now >= self._next_count:
+            self._waiting = waiting_clients(self.port, handed=self._handed)
+            done = self._loop.time()
+            self._next_count = done + max(COUNT_EVERY, COUNT_SHARE * (done - now))
+
+
+def port_of(connection: socket.socket) -> int | None:
+    """The TCP port of its own end; None for a Unix socket."""
+    address = connection.getsockname()
+    return address[1] if isinstance(address, tuple) else None

@@ -14,6 +14,7 @@ from typing import Protocol
 from starlette.types import Receive, Scope, Send
 
 from lab_support.boundary.messages import EngineCoreGone
+from lab_support.boundary.room import Places
 from lab_support.frontend.answer_format import AnswerFormat, ChatFormat, CompletionFormat, Heading
 from lab_support.frontend.body import BodyReader
 from lab_support.frontend.choice import Choice
@@ -31,6 +32,8 @@ from lab_support.frontend.streaming import EventStream
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.frontend.whole_answer import WholeAnswer
 from lab_support.generation import SamplingParams
+
+KEPT = 4  # one of so many connections is kept for requests that are not for text
 
 
 class InFlight(Protocol):
@@ -50,6 +53,9 @@ class Admission:
     A request is for its prompts times n sequences, and these are what an engine core has to make: `limit` (0: none)
     is on them. The sum is read and the own count raised without a lock, so that API servers which admit at the same
     instant may go over the limit by what the others admit then.
+
+    Of the connections that this API server has descriptors for, a quarter are kept for other requests: `/health` is
+    answered however many streams run.
     """
 
     def __init__(self, limit: int, counters: InFlight, engine_client: EngineClient, metrics: Metrics) -> None:
@@ -57,6 +63,7 @@ class Admission:
         self._counters = counters
         self._engine_client = engine_client
         self._metrics = metrics
+        self._places = Places()
 
     def check_open(self) -> None:
         """Could a request for one sequence be admitted? Raises `ApiError` (503)."""
@@ -85,12 +92,24 @@ class Admission:
             self._counters.sequences_in_flight -= sequences
 
     def _check_room(self, sequences: int) -> None:
+        self._check_descriptors()
         in_flight = self._counters.total_sequences()
         if self._limit and in_flight + sequences > self._limit:
             self._metrics.server.rejected()
             raise unavailable(
                 f"too many sequences: got {sequences} more with {in_flight} in flight, allowed are {self._limit} "
                 "at once; try again",
+                "overloaded",
+            )
+
+    def _check_descriptors(self) -> None:
+        places = self._places.count()
+        most = places - places // KEPT
+        if self._counters.requests_in_flight >= most:
+            self._metrics.server.rejected()
+            raise unavailable(
+                f"too many requests: got one more with {most} in flight, and the others of {places} descriptors for "
+                "connections are kept for requests that take no time; try again, or raise `ulimit -n`",
                 "overloaded",
             )
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FIN = "FIN: closed or half closed"
 RESET = "connection reset"
 TAKES_NOTHING = "it took nothing of its answer"
+MADE_WAY = "others had no room"
+IDLE, UNFINISHED, TAKING_NOTHING = range(3)  # how little a connection loses that makes room for others
+STUCK = 2.0  # seconds without progress, from which on one of the last kind is expendable
 
 
 class HttpConnection(GuardedProtocol):
@@ -119,6 +122,19 @@ class HttpConnection(GuardedProtocol):
         if unsent is None or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         return now - self._unsent_since
+
+    def expendable_since(self, now: float) -> tuple[int, float] | None:
+        """Its place among those that may end so that others have room, first those who lose least; None: it may not.
+
+        0: idle after its last answer; 1: silent, or its request is not whole; 2: it takes nothing of its answer. And
+        since when, as loop.time().
+        """
+        if self.transport.get_write_buffer_size():
+            stuck = self.seconds_without_progress(now)
+            return (TAKING_NOTHING, now - stuck) if stuck > STUCK else None
+        if (since := self.idle_since) is not None:
+            return IDLE, since
+        return None if (since := self.unfinished_since) is None else (UNFINISHED, since)
 
     def _unanswered(self) -> "list[RequestResponseCycle]":
         """Oldest first: the one that is being answered, and those that wait behind it."""

@@ -52,6 +52,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _head_since: float | None = None  # loop.time() at which the head began that is not whole yet
     _head_bytes = 0  # of that head, or of the trailers, as far as they were understood
+    _body_since: float | None = None  # … and of the request whose head was whole last
+    _answered_at: float | None = None  # when the last answer was whole
     _idle_bytes = 0  # that came since the parser last understood something
     _in_head = True
     _waiting_bytes = 0  # of bodies behind the request that is being answered
@@ -155,9 +157,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
         self._check(version)
+        self.url = _with_path(self.url)
         if self.parser.should_upgrade():
             return  # `HttpParserUpgrade` comes next
         super().on_headers_complete()
+        self._body_since = self._head_since
         self._in_head, self._head_since, self._idle_bytes = False, None, 0
         if version == "1.0":
             self.cycle.transport = cast(asyncio.Transport, Unchunked(self.transport))
@@ -174,6 +178,8 @@ class GuardedProtocol(HttpToolsProtocol):
             got = b", ".join(codings).decode("latin-1")
             message = f"transfer-encoding: got {got!r:.80} in HTTP/{version}, allowed is chunked in HTTP/1.1"
             raise Refused(ApiError(501, message, "transfer-encoding", "not_implemented"))
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # RFC 9112, 3.2; a proxy may have believed the other
+            raise Refused(ApiError(400, "got more than one Host field, allowed is one", "host", "invalid_http"))
         if len(self.pipeline) >= PIPELINED:
             raise Refused(ApiError(400, _TOO_MUCH_WAITS, None, "too_many_pipelined"))
 
@@ -210,6 +216,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._say_last()
 
     def on_response_complete(self) -> None:
+        self._answered_at = self.loop.time()
         if not self.pipeline:
             self._waiting_bytes = 0
         super().on_response_complete()
@@ -218,7 +225,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._ending and not self._unanswered():
             self._say_last()
         elif not self._in_head and self.cycle.response_complete:
-            self._unasked_since = self.loop.time()
+            self._unasked_since = self._answered_at
 
     def _say_last(self) -> None:
         self._unset_keepalive_if_required()
@@ -245,6 +252,19 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(ApiError(408, message, None, "head_timeout"))
         else:
             self.transport.close()  # it never said a word, so there is nothing to answer
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last request was answered, where no byte of another has come; loop.time()."""
+        return self._answered_at if self._head_since is None and not self._unanswered() else None
+
+    @property
+    def unfinished_since(self) -> float | None:
+        """When the request began that is not whole, or the connection on which nothing was ever said; loop.time()."""
+        unanswered = self._unanswered()
+        if not unanswered:
+            return self._head_since
+        return self._body_since if len(unanswered) == 1 and self.cycle.more_body else None
 
     def _unanswered(self) -> list[Any]:
         """Requests on this connection whose answers are not whole, oldest first."""
@@ -292,6 +312,15 @@ class Unchunked:
 def _too_large() -> ApiError:
     message = f"the head of the request is too large: allowed are {HEAD_BYTES} bytes in {HEAD_FIELDS} fields"
     return ApiError(431, message, None, "head_too_large")
+
+
+def _with_path(url: bytes) -> bytes:
+    """A target may be `http://host`, without the slash that uvicorn looks for (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = url.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https") and b"/" not in rest:
+        host, question, query = rest.partition(b"?")
+        return b"%s://%s/%s%s" % (scheme, host, question, query)
+    return url
 
 
 def _without_offer(headers: list[tuple[bytes, bytes]]) -> list[bytes]:

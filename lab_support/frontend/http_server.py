@@ -21,19 +21,24 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import cast
 
 import uvicorn
 
 from lab_support.boundary.accept import Acceptor
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.frontend.http_connection import TAKES_NOTHING, HttpConnection
+from lab_support.boundary.room import VISITORS
+from lab_support.boundary.waiting_clients import Waiting
+from lab_support.frontend.http_connection import IDLE, MADE_WAY, TAKES_NOTHING, HttpConnection
 from lab_support.frontend.middleware import Served
 
 log = logging.getLogger("lab.api")
 
 KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
 PATIENCE = 10.0  # seconds that an ending connection waits for a client that takes nothing of its answer
+MANY = 2 * VISITORS  # clients that wait
+GRACE = 3.0  # seconds that a client has for its request where others may be waiting for the descriptor
 SEND_TIMEOUT = 60.0  # seconds that any other one waits, as in nginx
 
 
@@ -67,6 +72,7 @@ class HttpServer(uvicorn.Server):
         self._on_started = on_started
         self.patience = PATIENCE
         self._retiring = False
+        connections.make_room = self._make_room
 
     async def run_to_end(self) -> None:
         """Returns when the last connection is closed, after `should_exit` was set or `retire` called."""
@@ -112,6 +118,20 @@ class HttpServer(uvicorn.Server):
             if not connection.answering:
                 connection.transport.close()
 
+    def _make_room(self, waiting: Waiting | None) -> None:
+        """Connections wait for which there is no descriptor: a quarter of those that ask for nothing make way.
+
+        One that is idle after its answer does so for anybody, as in nginx. One that has not finished its request, or
+        never began one, is cut off for a client that has sent something, because a silent one has no haste. It has
+        some seconds, but none once more clients wait than the reserve could serve.
+        """
+        now = asyncio.get_running_loop().time()
+        found = [(place, connection) for connection in self._open() if (place := connection.expendable_since(now))]
+        found = [each for each in found if _makes_way(*each[0], waiting, now)]
+        found.sort(key=itemgetter(0))
+        for _, connection in found[: max(1, len(found) // 4)]:
+            connection.cut_off(MADE_WAY)
+
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, ten times a second. True: end."""
         if counter % 10 == 0:
@@ -145,3 +165,11 @@ class HttpServer(uvicorn.Server):
         connection.memory = self._app.memory
         connection.on_lost = on_lost
         return connection
+
+
+def _makes_way(kind: int, since: float, waiting: Waiting | None, now: float) -> bool:
+    if kind == IDLE:
+        return True
+    if waiting is None:  # nobody can tell whether somebody waits
+        return now - since >= GRACE
+    return waiting.asking > 0 and (waiting.clients > MANY or now - since >= GRACE)

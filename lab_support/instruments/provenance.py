@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_support.instruments.fingerprint import fingerprint
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVER_PARTS = ("config.py", "generation.py", "model_folder.py", "processes", "boundary", "frontend", "engine")
 GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"  # what gVisor reports as `uname -v`, whatever its release
@@ -146,21 +148,13 @@ def _kernel_log() -> str:
 # ---- the code --------------------------------------------------------------------------------------------------------
 
 
-def hash_of(files: Iterable[Path]) -> str:
-    """sha256 over the files' contents, in their order."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(file.read_bytes())
-    return whole.hexdigest()
-
-
 def server_hash() -> str:
-    """sha256 over the server's source files."""
+    """sha256 over the fingerprints of the server's source files, whatever these are called."""
     house = ROOT / "lab_support"
     files = [
         path for part in SERVER_PARTS for path in ([house / part] if part.endswith(".py") else _below(house / part))
     ]
-    return hash_of(sorted(files))
+    return hashlib.sha256("".join(sorted(map(fingerprint, files))).encode()).hexdigest()
 
 
 def _below(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab_support.instruments import provenance, recordings
+from lab_support.instruments.fingerprint import fingerprint
 from lab_support.instruments.provenance import ROOT, Machine
 from lab_support.instruments.recordings import Recording
 from lab_support.instruments.trial import Ended, run_trial
@@ -251,13 +252,13 @@ def without_paths(text: str, folder: str) -> str:
 
 
 def sources_of(file: Path) -> dict[str, str]:
-    """sha256 of `file` and of every file of ours that it imports, directly or not, by path in the repository."""
+    """The fingerprints of `file` and of all our files that it imports, directly or not, by path in the repository."""
     found: dict[Path, str] = {}
     waiting = [file]
     while waiting:
         path = waiting.pop()
         if path not in found:
-            found[path] = provenance.hash_of([path])
+            found[path] = fingerprint(path)
             waiting += _imported_files(path)
     return {str(path.relative_to(ROOT)): found[path] for path in sorted(found)}
 

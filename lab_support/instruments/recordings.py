@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_support.instruments import provenance
+from lab_support.instruments.fingerprint import file_now, fingerprint
 from lab_support.instruments.provenance import ROOT, Machine
 
 FOLDER = ROOT / "data" / "recordings"
@@ -28,10 +29,10 @@ class NoRecording(LookupError):
 class Recording:
     """One experiment's run.
 
-    machine: where. command, date (UTC, ISO 8601), seconds, exit_code, signal, timed_out: how it ran. sha256: of the
-    experiment's own file; sources: of every file of ours that it is made of, by path. server_commit, server_sha256:
-    of the server where it took part, else "". samples: what it saw, as written. hung, left: processes at its
-    deadline, and left behind. refused: claims that this machine's kernel can't support.
+    machine: where. command, date (UTC, ISO 8601), seconds, exit_code, signal, timed_out: how it ran. sha256: the
+    fingerprint of the experiment's own file; sources: of every file of ours that it is made of, by path then.
+    server_commit, server_sha256: of the server where it took part, else "". samples: what it saw, as written. hung,
+    left: processes at its deadline, and left behind. refused: claims that this machine's kernel can't support.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Recording:
 
     @property
     def is_stale(self) -> bool:
-        """Whether a file that the experiment is made of has changed since."""
+        """Whether the code of a file that the experiment is made of has changed since: not its comments or its name."""
         return any(_hash_now(path) != sha256 for path, sha256 in self.sources.items())
 
     @property
@@ -98,8 +99,8 @@ class Recording:
 
 
 def _hash_now(path: str) -> str:
-    file = ROOT / path
-    return provenance.hash_of([file]) if file.is_file() else ""
+    file = ROOT / file_now(path)
+    return fingerprint(file) if file.is_file() else ""
 
 
 # ---- reading and writing ---------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_whoever_has_no_descriptor_left_cuts_nobody_and_the_sibling_takes_over(s
             return
         assert greeted[b"0"] <= ROOM
         # The last numbers are no connection's.
-        assert all(number < made.limit(0) - RESERVE for number in made.descriptors(0) - held)
+        assert all(number < made.limit(0) - RESERVE for number in made.sockets(0) - held)
         # Once its clients have gone there is room again, without a change of the limit.
         for client in clients:
             client.close()

@@ -210,6 +210,16 @@ def test_a_target_that_is_no_path_is_no_defect(fake: FakeServer, target: str) ->
     assert statuses(answer)[0] in (200, 400, 404)
 
 
+@pytest.mark.parametrize("target", ["http://x/ping", "HTTP://x:1/ping?a=b", "http://x", "https://x?a"])
+def test_a_target_may_name_the_host(fake: FakeServer, target: str) -> None:
+    answer = talk(fake, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert statuses(answer) == [200]
+
+
+def test_two_hosts_are_refused(fake: FakeServer) -> None:
+    assert statuses(talk(fake, b"GET /ping HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n" + LAST)) == [400]
+
+
 def test_a_chunk_found_bad_while_its_body_is_awaited_is_its_one_answer(fake: FakeServer) -> None:
     fields = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     head_and_body = b"POST /v1/completions HTTP/1.1\r\n%s\r\n%x\r\n%s\r\n" % (fields, len(BODY), BODY)

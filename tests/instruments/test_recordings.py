@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.instruments import proc, provenance, recorder, recordings
+from lab_support.instruments.fingerprint import RENAMED, fingerprint
 from lab_support.instruments.provenance import ROOT, Machine
 from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE, Experiment, run_experiment
 from lab_support.instruments.recordings import Recording
@@ -64,7 +65,7 @@ def test_a_recording_says_what_was_seen_and_where_it_comes_from():
     assert began <= datetime.fromisoformat(found.date) <= datetime.now(UTC)
     assert found.command == "python -m tests.experiments.programs.well_behaved --seconds 27"
     own = "tests/experiments/programs/well_behaved.py"
-    assert found.sha256 == found.sources[own] == provenance.hash_of([ROOT / own])
+    assert found.sha256 == found.sources[own] == fingerprint(ROOT / own)
     assert "lab_support/experiments/program.py" in found.sources
     assert not found.server_commit and not found.server_sha256
 
@@ -148,7 +149,7 @@ def test_a_sandboxed_kernel_is_known_by_its_signs():
 
 def a_recording(**changes) -> Recording:
     file = "tests/experiments/programs/fails.py"
-    sha256 = provenance.hash_of([ROOT / file])
+    sha256 = fingerprint(ROOT / file)
     made = Recording(
         name="fork_after_cuda",
         number=1,
@@ -189,6 +190,22 @@ def test_a_recording_is_stale_when_a_file_of_its_experiment_has_changed_and_only
     changed = {path: "0" * 64 for path in fresh.sources}
     assert dataclasses.replace(fresh, sources=changed).is_stale
     assert not dataclasses.replace(fresh, server_sha256="0" * 64).is_stale, "an older server is no staleness"
+
+
+def test_words_and_names_leave_it_fresh_and_a_constant_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "ROOT", tmp_path)
+    file = tmp_path / "room" / "trial.py"
+    file.parent.mkdir()
+    file.write_text("SECONDS = 3  # as long as a lesson takes\n")
+    fresh = a_recording(sources={"room/trial.py": fingerprint(file)})
+    file.write_text('"""One trial."""\n\nSECONDS = 3\n')
+    assert not fresh.is_stale
+    file = file.rename(tmp_path / "experiment.py")
+    assert fresh.is_stale, "nobody knows where it is"
+    monkeypatch.setitem(RENAMED, "experiment.py", "room/trial.py")
+    assert not fresh.is_stale
+    file.write_text("SECONDS = 4\n")
+    assert fresh.is_stale
 
 
 def test_the_list_has_every_experiment_and_what_is_known_of_its_recording(tmp_path):

@@ -1,6 +1,7 @@
 """How fast and how big, as ratios within one run: `python -m tests.proofs.ratios`.
 
 - start: from `lab serve` to the first token that a client sees, over `python -c "import torch"`, alternating.
+- an API server by itself: the CPU time of its start, over that of `import torch`, and its memory.
 - throughput: tokens/s through HTTP over transformers' own `generate` in process, on the same prompts and lengths.
 - an API server's CPU time per streamed token, and everybody's proportional memory, under that load.
 
@@ -62,6 +63,30 @@ def start_row(rounds: int) -> Row:
     ratio = statistics.median(server for server, _ in pairs) / statistics.median(bare for _, bare in pairs)
     spread = ", ".join(f"{server:.2f}/{bare:.2f}" for server, bare in pairs)
     return Row("start to first token over `import torch`: ≤ 1.2", f"{ratio:.2f} (s/s: {spread})", ratio <= 1.2)
+
+
+# ---- what an API server's start costs --------------------------------------------------------------------------------
+
+
+def cpu_seconds_to_import_torch() -> float:
+    before = os.times()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def api_server_row(rounds: int) -> Row:
+    """CPU time and memory of one API server that has just become ready, beside the CPU time of `import torch`."""
+    shares, seconds, memory = [], [], []
+    for _ in range(rounds):
+        torch = cpu_seconds_to_import_torch()
+        with running_server(api_server_count=1, load_format="dummy") as server:
+            seconds.append(cpu_seconds(api_servers(server)))
+            memory.append(sum(found.rss for found in map(proc.read_memory, api_servers(server)) if found) / 1e6)
+            shares.append(seconds[-1] / torch)
+    share = statistics.median(shares)
+    told = f"{share:.2f}; {statistics.median(seconds):.2f} s of CPU time, {statistics.median(memory):.0f} MB resident"
+    return Row("CPU time of an API server's start over that of `import torch`: ≤ 0.25", told, share <= 0.25)
 
 
 # ---- throughput ------------------------------------------------------------------------------------------------------
@@ -212,7 +237,7 @@ def throughput_rows(rounds: int) -> list[Row]:
 
 
 def prove(start_rounds: int = START_ROUNDS, throughput_rounds: int = THROUGHPUT_ROUNDS) -> list[Row]:
-    return [start_row(start_rounds), *throughput_rows(throughput_rounds)]
+    return [start_row(start_rounds), api_server_row(start_rounds), *throughput_rows(throughput_rounds)]
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def run_class_command(arguments: argparse.Namespace) -> int:
     numbers = [arguments.prediction] if arguments.prediction else numbers_in(arguments.places)
     found = [collect(arguments.places, number) for number in numbers or [""]]
     if not found[0].readers:
-        print("\n".join(found[0].skipped), file=sys.stderr)
+        print(*map(visible, found[0].skipped), sep="\n", end="\n" * bool(found[0].skipped), file=sys.stderr)
         print("lab class: got no record, expected files or folders with record.jsonl", file=sys.stderr)
         return 2
     for sentence in found[0].skipped:

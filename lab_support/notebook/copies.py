@@ -28,6 +28,8 @@ _SETTINGS = {
     "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # else widgets are "not found" the next day
     "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
+# Figures are made for a page of about 840 pixels. In a narrow window they would shrink until nobody can read them.
+_STYLE = ".jp-RenderedImage img { min-width: 560px; }\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,9 @@ def _write_settings(workspace: Path) -> Path:
     place = folder / "labconfig" / "default_setting_overrides.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(_SETTINGS, indent=2) + "\n")
+    style = folder / "custom" / "custom.css"
+    style.parent.mkdir(exist_ok=True)
+    style.write_text(_STYLE)
     return folder
 
 
@@ -175,6 +180,7 @@ def jupyter_command(workspace: Path, notebook: str, port: int, *, browser: bool)
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={workspace}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
+        "--LabApp.custom_css=True",
     ]
     if not browser:
         command.append("--no-browser")

@@ -14,6 +14,7 @@ CELLS = [
     "lab.predict('04.1', 'wake-ups per connection', options={'a': 'about 1', 'b': 'about 4'})",
     "lab.shares({'P1': 30, 'P2': 10}, prediction='04.1', right='b')",
     "lab.predict('04.7', 'what becomes of it', options={'a': 'kept', 'b': 'lost'}, rows=['one', 'another ' * 9])",
+    "lab.shares({'P1': 30, 'P2': 10})",
 ]
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -40,3 +41,6 @@ def test_reloaded_and_on_another_day_nothing_is_broken_and_it_says_what_to_do(tm
         before = "elements => elements.map(element => getComputedStyle(element, '::before').content)"
         parts = page.locator(".lab-kept .jupyter-widgets-disconnected").evaluate_all(before)
         assert len(parts) > 5 and set(parts) == {"none"}
+        page.set_viewport_size({"width": 640, "height": 1000})
+        figure = page.locator(".jp-RenderedImage img").last
+        assert figure.bounding_box()["width"] >= 560, "a figure keeps a size that can be read, and the page scrolls"

@@ -82,5 +82,15 @@ def test_in_a_container_the_mounts_root_is_its_own_group(tmp_path, path, root):
     assert group_limits(proc).memory == 5_000_000
 
 
+def test_a_group_within_a_container_is_looked_for_below_the_mount(tmp_path):
+    proc = tree(
+        tmp_path,
+        groups="0::/docker/abc/in/it\n",
+        mounts={"": ("/docker/abc", "cgroup2 none rw")},
+        files={"memory.max": "9000000", "in/it/memory.max": "5000000"},
+    )
+    assert group_limits(proc).memory == 5_000_000
+
+
 def test_where_nothing_can_be_read_nothing_limits(tmp_path):
     assert group_limits(tmp_path / "nowhere") == GroupLimits(None, None, None)

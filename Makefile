@@ -2,20 +2,27 @@
 # make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
 # make test-quick  without the slow ones, two to three minutes         make notebooks  run all notebooks again
 #
-# Each does its own set-up in .venv first, and again only when the requirements have changed.
+# Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
+# TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
 
 PYTHON ?= python3
+TORCH ?=
+WORKSPACE ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.test-ready
+TORCH_READY := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
+ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
+$(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
+endif
 # Tests wait for processes most of the time. More than two at once would need a core each.
 TWO_AT_ONCE := -n 2 --dist worksteal
 
 .PHONY: lab serve test test-quick prove notebooks clean
 
 lab: $(READY)
-	$(RUN) -m lab_support open
+	$(RUN) -m lab_support open $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
 
 serve: $(READY)
 	$(RUN) -m lab_support serve $(FLAGS)
@@ -43,14 +50,21 @@ $(VENV)/bin/python:
 	  echo "This needs Python's venv module. Install it (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# A torch that is already in .venv is kept: so you can put the build of your choice there first (README).
-$(READY): requirements.txt pyproject.toml | $(VENV)/bin/python
+# PyTorch's own index has each build in a folder of its own. The name of the build is part of the version, so that pip
+# takes it even where another one is installed.
+$(VENV)/.torch-%: requirements.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet "$$(grep '^torch==' requirements.txt)+$*" --index-url https://download.pytorch.org/whl/$*
+	@rm -f $(VENV)/.torch-*
+	@touch $@
+
+# A torch that is already in .venv is kept. Our own package comes as `.`, the folder where make runs: a path that holds
+# a space or a sign would be taken apart in a file of requirements.
+$(READY): requirements.txt pyproject.toml | $(VENV)/bin/python $(TORCH_READY)
 	$(RUN) -m pip install --quiet --upgrade pip
 	@if $(RUN) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; \
-	then grep -v '^torch==' requirements.txt > $(VENV)/requirements.txt; \
-	else cp requirements.txt $(VENV)/requirements.txt; fi
-	@sed -i.bak 's|^-e \.$$|-e $(CURDIR)|' $(VENV)/requirements.txt
-	$(RUN) -m pip install --quiet --requirement $(VENV)/requirements.txt
+	then grep -v -e '^torch==' -e '^-e ' requirements.txt > $(VENV)/requirements.txt; \
+	else grep -v '^-e ' requirements.txt > $(VENV)/requirements.txt; fi
+	$(RUN) -m pip install --quiet --requirement $(VENV)/requirements.txt --editable .
 	@touch $@
 
 $(TEST_READY): $(READY) tests/requirements.txt

@@ -7,13 +7,14 @@ lab record    run the GPU experiments and keep what they saw
 lab doctor    what this machine can show
 lab open      the notebooks, in a copy of your own
 lab reset     a fresh copy of one notebook
+lab skip      for a demo: no result waits for a prediction
 lab class     a class's predictions as one histogram
 """
 
 import io
 import sys
 
-COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "class")
+COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "skip", "class")
 
 
 def main() -> int:
@@ -22,6 +23,13 @@ def main() -> int:
         from lab_support.boundary.signals import end_by_ctrl_c_without_a_word
 
         end_by_ctrl_c_without_a_word()
+        return _main()
+    from lab_support.command_line import run_command
+
+    return run_command(_main)
+
+
+def _main() -> int:
     import argparse
 
     from lab_support import __version__
@@ -62,10 +70,15 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
 
         class_votes.add_class_flags(parser)
         return class_votes.run_class_command(parser.parse_args(words))
+    if command == "skip":
+        from lab_support.notebook import answers
+
+        answers.add_skip_flags(parser)
+        return answers.run_skip_command(parser.parse_args(words))
     from lab_support.notebook import copies
 
     if command == "reset":
-        parser.add_argument("number", help="of the notebook: 00, 01, …")
+        copies.add_reset_flags(parser)
         return copies.run_reset_command(parser.parse_args(words))
     copies.add_open_flags(parser)
     return copies.run_open_command(parser.parse_args(words))

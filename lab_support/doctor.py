@@ -1,8 +1,9 @@
 """What this machine is, whether the server can run here, and what each notebook loses here.
 
 `lab doctor` prints it; `lab.start()` prints one line of it. Everything is found by looking: no package is
-imported (torch's version is read from its metadata) and nothing is started, so it takes a fraction of a
-second and changes nothing. It repairs nothing either: each loss comes with the sentence that helps.
+imported (torch's version is read from its metadata) and no process is started, so it takes a fraction of a
+second and changes nothing. It repairs nothing either: each loss comes with the sentence that helps. A thing
+that can't be looked at counts as missing.
 """
 
 import argparse
@@ -18,26 +19,31 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from lab_support.config import MODEL_IN_THE_BOX
+from lab_support.boundary.limits import shortfalls
+from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
+from lab_support.control_groups import GroupLimits, group_limits
+from lab_support.instruments.foreign_text import visible
+from lab_support.mounts import mount_of
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 _GIB = 1 << 30
 _LEAST_MEMORY = 1 * _GIB
 _LEAST_TEMPORARY = 64 << 20
-_LEAST_DESCRIPTORS = 256
 _SERVER_NEEDS = (
     "torch", "uvicorn", "uvloop", "httptools", "starlette", "zmq", "msgspec", "tokenizers",
     "safetensors", "prometheus_client", "setproctitle", "jinja2",
 )  # fmt: skip
 _KCMP = {"x86_64": 312, "aarch64": 272}
+_SOFT, _HARD = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What was found. Bytes and counts; None where it does not exist here, "" where a package is not installed.
 
-    cores: that this process may use, by affinity and by its control group. kernel_views: which ways of
-    looking into processes are open to this user, by name.
+    cores, memory: that this process may use, by affinity and by its control groups. kernel_views: which ways of
+    looking into processes are open to this user, by name. descriptors: as far as a process may raise its limit.
+    shortfalls: what a server would refuse to start for, in its own sentences.
     """
 
     system: str
@@ -51,9 +57,10 @@ class Machine:
     missing_packages: tuple[str, ...]
     kernel_views: dict[str, bool]
     strace: str
-    descriptors: int
+    descriptors: int | None
     processes: int | None
     pids_max: int | None
+    shortfalls: tuple[str, ...]
     temporary_folder: str
     temporary_kind: str
     temporary_free: int
@@ -68,27 +75,28 @@ class Machine:
 
 def examine() -> Machine:
     """Look at this machine, from this process."""
-    folder = tempfile.gettempdir()
+    folder, groups = _temporary_folder(), group_limits()
     driver = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     return Machine(
         system=platform.system(),
         kernel=platform.release(),
         python=platform.python_version(),
-        cores=_usable_cores(),
-        memory=_usable_memory(),
+        cores=_usable_cores(groups),
+        memory=_usable_memory(groups),
         torch=_version("torch"),
         gpus=len(driver) or len(list(Path("/dev").glob("nvidia[0-9]*"))),
         gpu_driver=_first_line("/proc/driver/nvidia/version"),
         missing_packages=tuple(name for name in _SERVER_NEEDS if util.find_spec(name) is None),
         kernel_views=_kernel_views(),
         strace=shutil.which("strace") or "",
-        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        processes=_limit(resource.RLIMIT_NPROC),
-        pids_max=_control_group_limit("pids.max"),
+        descriptors=_limit(resource.RLIMIT_NOFILE, which=_HARD),
+        processes=_limit(resource.RLIMIT_NPROC, which=_SOFT),
+        pids_max=groups.processes,
+        shortfalls=_shortfalls(),
         temporary_folder=folder,
         temporary_kind=_file_system(folder),
-        temporary_free=shutil.disk_usage(folder).free,
-        temporary_writable=os.access(folder, os.W_OK),
+        temporary_free=shutil.disk_usage(folder).free if folder else 0,
+        temporary_writable=bool(folder) and os.access(folder, os.W_OK),
         jupyterlab=_version("jupyterlab"),
         widgets=_version("ipywidgets"),
         lab_widgets=_version("jupyterlab_widgets"),
@@ -109,53 +117,49 @@ def _version(package: str) -> str:
 
 
 def _first_line(path: str) -> str:
+    return _text(path).partition("\n")[0].strip()
+
+
+def _limit(kind: int, *, which: int) -> int | None:
+    found = resource.getrlimit(kind)[which]
+    return None if found == resource.RLIM_INFINITY else found
+
+
+def _shortfalls() -> tuple[str, ...]:
     try:
-        return Path(path).read_text().partition("\n")[0].strip()
+        return tuple(shortfalls(ServerConfig()))
+    except ConfigError as error:  # what stands in the environment counts, too
+        return (str(error),)
+
+
+def _usable_cores(groups: GroupLimits) -> int:
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(mine, groups.cores or mine))
+
+
+def _usable_memory(groups: GroupLimits) -> int:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(physical, groups.memory or physical)
+
+
+def _temporary_folder() -> str:
+    """The one that programs use here; "" where none can be written."""
+    try:
+        return tempfile.gettempdir()
     except OSError:
         return ""
-
-
-def _limit(which: int) -> int | None:
-    soft = resource.getrlimit(which)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
-def _control_group_limit(name: str) -> int | None:
-    """The tightest value of a control-group file on the way from this process to the root; None if unlimited."""
-    folder = Path("/sys/fs/cgroup") / _first_line("/proc/self/cgroup").rpartition(":")[2].lstrip("/")
-    values = []
-    for place in (folder, *folder.parents):
-        text = _first_line(str(place / name)).split()
-        if text and text[0].isdigit():
-            # cpu.max is two numbers: so many microseconds in each period.
-            values.append(int(text[0]) if len(text) == 1 else -(-int(text[0]) // int(text[1])))
-    return min(values, default=None)
-
-
-def _usable_cores() -> int:
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(mine, _control_group_limit("cpu.max") or mine))
-
-
-def _usable_memory() -> int:
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(physical, _control_group_limit("memory.max") or physical)
 
 
 def _file_system(folder: str) -> str:
     """The kind of file system that holds `folder`, such as ext4 or tmpfs; "" where the kernel does not say."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    inside = [(place, kind) for place, kind in mounts if Path(folder).is_relative_to(place)]
-    return max(inside, key=lambda mount: len(mount[0]), default=("", ""))[1]
+    mount = mount_of(folder) if folder else None
+    return visible(mount.kind) if mount else ""
 
 
 def _kernel_views() -> dict[str, bool]:
     return {
         "/proc": os.access("/proc/self/stat", os.R_OK),
-        "proportional memory (smaps_rollup)": _works(lambda: Path("/proc/self/smaps_rollup").read_text()),
+        "proportional memory (smaps_rollup)": _works(lambda: Path("/proc/self/smaps_rollup").read_bytes()),
         "context-switch counters": "voluntary_ctxt" in _text("/proc/self/status"),
         "kcmp": _kcmp_works(),
         "memfd": _works(lambda: os.close(os.memfd_create("doctor"))),
@@ -166,7 +170,7 @@ def _kernel_views() -> dict[str, bool]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text()
+        return Path(path).read_bytes().decode(errors="replace")
     except OSError:
         return ""
 
@@ -196,20 +200,22 @@ def obstacles(machine: Machine) -> list[str]:
     found = []
     if machine.system != "Linux":
         found.append(f"got {machine.system}, expected Linux: use Linux, WSL2 on Windows, or a container")
+    if machine.system == "Linux" and not machine.kernel_views["/proc"]:
+        found.append("/proc can't be read, expected the kernel's: mount it there (`mount -t proc proc /proc`)")
     if machine.missing_packages:
         found.append(f"not installed: {', '.join(machine.missing_packages)}: run `pip install -r requirements.txt`")
     if not (MODEL_IN_THE_BOX / "config.json").exists():
         found.append("data/model has no config.json: get the whole repository, or pass --model FOLDER to `lab serve`")
     if machine.memory < _LEAST_MEMORY:
         found.append(f"got {_size(machine.memory)} of memory, expected 1 GB: give the machine or container more")
-    if not machine.temporary_writable or machine.temporary_free < _LEAST_TEMPORARY:
+    if not machine.temporary_folder:
+        found.append("got no temporary folder that can be written, expected /tmp or another one: set TMPDIR")
+    elif not machine.temporary_writable or machine.temporary_free < _LEAST_TEMPORARY:
         found.append(
             f"the temporary folder has {_size(machine.temporary_free)} free or can't be written, expected 64 MB: "
             "make room or set TMPDIR to another folder"
         )
-    if machine.descriptors < _LEAST_DESCRIPTORS:
-        found.append(f"got a limit of {machine.descriptors} descriptors, expected 256: run `ulimit -n 1024`")
-    return found
+    return [*found, *machine.shortfalls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +323,7 @@ def _details(machine: Machine) -> list[tuple[str, str]]:
         ("GPU", f"{machine.gpus} ({machine.gpu_driver or 'driver not read'})" if machine.gpus else "none found"),
         *views,
         ("strace", "found" if machine.strace else "not found"),
-        ("open descriptors a process", str(machine.descriptors)),
+        ("open descriptors a process", str(machine.descriptors or "no limit")),
         ("processes of this user", str(machine.processes or "no limit")),
         ("processes of this control group", str(machine.pids_max or "no limit")),
         ("temporary folder", f"{machine.temporary_kind or 'unknown kind'}, {_size(machine.temporary_free)} free"),

@@ -60,6 +60,16 @@ def after_run_all(folder: Path, name: str, number: str = "00", height: int = 100
         yield page
 
 
+def open_again(page: Any, *, another_day: bool = False) -> None:
+    """Save, and load the page again. another_day: the kernel has ended meanwhile, and a new one runs."""
+    page.evaluate("async () => await window.jupyterapp.shell.currentWidget.context.save()")
+    if another_day:
+        page.evaluate("async () => await window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.goto(page.url, wait_until="domcontentloaded")
+    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
+    page.evaluate(_KERNEL_READY)
+
+
 def scroll_to(page: Any, index: int) -> None:
     """Cell `index` to the top: what is off the screen can't be clicked."""
     page.evaluate(f"async () => await window.jupyterapp.shell.currentWidget.content.scrollToItem({index}, 'start')")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lab_support import doctor
+from tests.instruments.as_nobody import needs_root
 
 WELL = doctor.Machine(
     system="Linux",
@@ -24,6 +25,7 @@ WELL = doctor.Machine(
     descriptors=1024,
     processes=None,
     pids_max=None,
+    shortfalls=(),
     temporary_folder="tmp",
     temporary_kind="tmpfs",
     temporary_free=1 << 30,
@@ -69,7 +71,9 @@ def test_the_command_says_that_the_server_can_run_and_imports_nothing_heavy():
         ({"memory": 512 << 20}, "got 512 MB of memory"),
         ({"temporary_free": 1 << 20}, "1 MB free"),
         ({"temporary_writable": False}, "can't be written"),
-        ({"descriptors": 64}, "ulimit -n 1024"),
+        ({"shortfalls": ("open files: got a limit of 64",)}, "open files: got a limit of 64"),
+        ({"kernel_views": {**WELL.kernel_views, "/proc": False}}, "mount -t proc"),
+        ({"temporary_folder": ""}, "got no temporary folder"),
     ],
 )
 def test_what_keeps_the_server_from_running_is_said_with_what_to_do(change, sentence):
@@ -105,3 +109,22 @@ def test_notebooks_that_are_not_there_yet_are_named_as_planned(tmp_path, monkeyp
     text = doctor.describe(WELL)
     assert "00_start_here" in text
     assert "01, 02, 03, 04, 05, 06, 07, 08, 09, 10, 11" in text
+
+
+def test_without_any_temporary_folder_it_says_so(monkeypatch):
+    monkeypatch.setattr(doctor.tempfile, "gettempdir", raise_as_python_does)
+    assert "got no temporary folder that can be written" in doctor.describe(doctor.examine())
+
+
+def raise_as_python_does() -> str:
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+
+@needs_root
+def test_without_proc_it_says_that_the_server_cannot_run():
+    script = f'mount -t tmpfs none /proc || exit 77; exec "{sys.executable}" -m lab_support doctor'
+    done = subprocess.run(["unshare", "--mount", "bash", "-c", script], capture_output=True, text=True, timeout=60)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"mounts can't be made here: {done.stderr}")
+    assert done.returncode == 1, done.stderr
+    assert "✘ /proc can't be read" in done.stdout and "The server can't run here." in done.stdout

@@ -98,14 +98,28 @@ def test_files_that_may_not_be_large_enough_are_refused() -> None:
     assert said.startswith("lab serve: file size: got a limit of 4096 bytes, expected at least")
 
 
-def as_other_user() -> list[str]:
+@pytest.mark.parametrize("program", [descriptors(60), limited(resource.RLIMIT_FSIZE, 4096)])
+def test_the_doctor_says_beforehand_what_the_server_would_say(program: tuple[str, ...]) -> None:
+    said = refusal(program=program).removeprefix("lab serve: ")
+    done = subprocess.run([sys.executable, *program, "doctor"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"✘ {said}\n" in done.stdout
+    assert "The server can't run here." in done.stdout
+
+
+def test_the_doctor_knows_a_low_soft_limit_that_a_server_raises() -> None:
+    program = limited(resource.RLIMIT_NOFILE, 40, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    done = subprocess.run([sys.executable, *program, "doctor"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def as_other_user(user: int = OTHER_USER) -> list[str]:
     """root is exempt from limits on processes. The other user may still read what the interpreter needs."""
     if os.getuid() != 0:
         return []
     if not shutil.which("setpriv"):
         pytest.skip("needs setpriv(1), to run as another user than root")
     may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    return ["setpriv", f"--reuid={OTHER_USER}", "--clear-groups", *may_read]
+    return ["setpriv", f"--reuid={user}", "--clear-groups", *may_read]
 
 
 @pytest.mark.parametrize("room", ["none", "a thread too few"])
@@ -127,6 +141,14 @@ def test_too_few_processes_are_refused(tmp_path: Path, room: str) -> None:
         "raise the limit (`ulimit -u`, or pids.max of the control group)"
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_says_when_there_is_room_for_too_few_processes() -> None:
+    user = as_other_user(OTHER_USER + 1)  # another test may count the processes of the first one meanwhile
+    command = [*user, sys.executable, "-B", *limited(resource.RLIMIT_NPROC, 1), "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "✘ processes and threads: got room for 0 more, expected at least" in done.stdout
 
 
 @pytest.mark.slow

@@ -231,6 +231,6 @@ def _names(folder: str) -> list[str]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(errors="replace")  # paths in it may be any bytes
     except OSError:
         return ""

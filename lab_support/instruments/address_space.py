@@ -7,13 +7,15 @@ them, execve(2) draws anew. So a child with its parent's addresses is a copy, an
 import re
 from pathlib import Path
 
+from lab_support.instruments.foreign_text import read_text
+
 _STACK = re.compile(r"-([0-9a-f]+) .*\[stack\]$", re.MULTILINE)
 
 
 def stack_top(pid: int) -> int | None:
     """The highest address of the main stack, which does not grow; None where the kernel does not tell."""
     try:
-        found = _STACK.search(Path(f"/proc/{pid}/maps").read_text())
+        found = _STACK.search(read_text(Path(f"/proc/{pid}/maps")))
     except OSError:
         return None
     return int(found[1], 16) if found else None

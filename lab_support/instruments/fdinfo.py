@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lab_support.instruments.foreign_text import read_text, visible, visible_bytes
 from lab_support.instruments.proc import PROC
 
 READ, WRITE, READ_AND_WRITE, PATH_ONLY = "read", "write", "read and write", "path only"
@@ -72,7 +73,7 @@ class SharedMapping:
 def read_fdinfo(pid: int, number: int) -> DescriptorInfo | None:
     """Descriptor `number` of process `pid`."""
     try:
-        text = (PROC / str(pid) / "fdinfo" / str(number)).read_text()
+        text = read_text(PROC / str(pid) / "fdinfo" / str(number))
     except _GONE:
         return None
     flags = re.search(r"^flags:\s+([0-7]+)", text, re.MULTILINE)
@@ -90,9 +91,9 @@ def _watched(text: str) -> Iterator[Watched]:
 
 
 def link_of(pid: int, number: int) -> str | None:
-    """What /proc calls the target of a descriptor: `socket:[1234]`, `anon_inode:[eventpoll]`, a path."""
+    """What /proc calls the target of a descriptor: `socket:[1234]`, `anon_inode:[eventpoll]`, a path made visible."""
     try:
-        return os.readlink(PROC / str(pid) / "fd" / str(number))
+        return visible_bytes(os.readlink(os.fsencode(PROC / str(pid) / "fd" / str(number))))
     except _GONE:
         return None
 
@@ -116,7 +117,7 @@ def socket_protocol(pid: int, number: int) -> str:
 def shared_mappings(pid: int) -> list[SharedMapping]:
     """Mappings made with MAP_SHARED: memory and files, one entry for each file with its pages summed."""
     try:
-        text = (PROC / str(pid) / "maps").read_text()
+        text = read_text(PROC / str(pid) / "maps")
     except _GONE:
         return []
     found: dict[tuple[tuple[int, int], int], SharedMapping] = {}
@@ -126,5 +127,7 @@ def shared_mappings(pid: int) -> list[SharedMapping]:
         key = (int(major, 16), int(minor, 16)), int(inode)
         before = found.get(key)
         size = int(end, 16) - int(start, 16) + (before.size if before else 0)
+        # The kernel writes a line feed in a path as \\012 here, and as itself in the link of a descriptor: proc(5).
+        path = visible(path.replace("\\012", "\n"))
         found[key] = SharedMapping(path, *key, write == "w" or bool(before and before.writable), size)
     return list(found.values())

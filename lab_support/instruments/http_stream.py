@@ -1,15 +1,19 @@
 """One HTTP/1.1 connection that asks and notes when each piece of the answer arrives: raw bytes, no copies to spare.
 
 It knows keep-alive, bodies with a length, in chunks or until close, and server-sent events. It knows no
-TLS, redirects, compression or pipelining. No event is parsed as JSON but the one with the token count,
-because the load generator must cost far less than the server that it measures.
+TLS, redirects, compression or pipelining. Nothing that a server sends is believed: a number that is none, or a
+head without an end, is "not HTTP".
 """
 
 import asyncio
-import json
+import re
 import time
 from array import array
 from collections.abc import Mapping
+
+from lab_support.instruments.completion_events import completion_tokens, is_last, parsed, read_event
+from lab_support.instruments.event_stream import EventReader
+from lab_support.instruments.foreign_text import visible_bytes
 
 ASKED = "asked"
 """What `Answer.outcome` says until the answer has ended."""
@@ -17,13 +21,19 @@ ASKED = "asked"
 _READ_BYTES = 16 * 1024
 """One read of a socket at most. asyncio's plain Protocol allocates 256 KiB for each read of some 200 bytes."""
 
-_NO_TEXT = (b'"text":""', b'"content":""', b'"delta":{}', b'"choices":[]')
+_LONGEST_HEAD = 64 * 1024
+_STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_LENGTH = re.compile(rb"\d{1,18}")
 
 
 class Answer:
     """The answer to one request while it arrives. Times are `time.monotonic()` seconds."""
 
-    __slots__ = ("body", "done_event", "ended_at", "error", "headers", "outcome", "status", "token_times", "tokens")
+    __slots__ = (
+        *("body", "done_event", "ended_at", "error", "finished", "headers", "outcome", "status", "token_times"),
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.outcome = ASKED
@@ -31,13 +41,14 @@ class Answer:
         self.headers: Mapping[bytes, bytes] = {}
         self.token_times: array[float] = array("d")
         self.tokens = 0
-        self.body = b""
-        self.done_event = False
+        self.body = bytearray()
+        self.done_event = self.finished = False
         self.error = ""
         self.ended_at = 0.0
 
     def header(self, name: bytes) -> str:
-        return self.headers.get(name, b"").decode("latin-1")
+        """As the server sent it, escaped where a terminal would obey it; "" if it sent none."""
+        return visible_bytes(self.headers.get(name, b""))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -49,9 +60,11 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
         self._rest = b""
-        self._event_rest = b""
+        self._last_text = b""
+        self._events = EventReader()
         self._body_mode = ""
         self._missing = 0
+        self._closes = self._streamed = False
         self._hang_up_after: int | None = None
         self.answers = 0
 
@@ -74,16 +87,16 @@ class Connection(asyncio.BufferedProtocol):
         """Send `request` and wait for its answer to end. Never raises for what the server does: see `outcome`.
 
         hang_up_after: close the connection once so many pieces of text have come; 0 is right after sending.
-        outcome: "completed", "hung up", "status 503", "error event", "timeout", "cut off" (the connection
-        ended first), "no [DONE]" (the stream's last event is missing), "not HTTP", or "stale" (a kept
-        connection ended before a byte of the answer came).
+        outcome: "completed", "hung up", "status 503", "error event", "error answer" (200, and an error in its JSON),
+        "timeout", "cut off" (the connection ended first), "no [DONE]" (nor a reason why the text ends),
+        "not HTTP", or "stale" (a kept connection ended before a byte of the answer came).
         """
         assert self.usable and self._transport is not None, "ask() on a connection that is closed or busy"
         loop = asyncio.get_running_loop()
         answer = self._answer = Answer()
         self._done = loop.create_future()
         self._body_mode = "head"
-        self._rest = self._event_rest = b""
+        self._rest, self._last_text, self._events = b"", b"", EventReader()
         self._hang_up_after = hang_up_after
         timer = loop.call_later(timeout, self._give_up, "timeout")
         self._transport.write(request)
@@ -133,6 +146,8 @@ class Connection(asyncio.BufferedProtocol):
                 data = self._read_head(data)
             if self._body_mode == "chunked":
                 self._read_chunks(data, now)
+            elif self._body_mode == "trailer":
+                self._read_trailer(data, now)
             elif self._body_mode != "head":
                 self._read_plain(data, now)
         except ValueError as error:
@@ -143,39 +158,78 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_head(self, data: bytes) -> bytes:
         """Take status and headers off `data`; what is left of it, or nothing while the head is incomplete."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._rest = data
-            return b""
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            first, *lines = data[:end].split(b"\r\n")
+            status = _STATUS.match(first)
+            if not status:
+                raise ValueError(f"got {first[:40]!r}, expected HTTP/1.1 and a status")
+            data = data[end + 4 :]
+            if status[2].startswith(b"1"):  # such as 100 Continue or 103 Early Hints: the answer's own head follows
+                continue
+            self._take_head(status, lines)
+            return data
+        self._keep(data)
+        return b""
+
+    def _take_head(self, status: re.Match[bytes], lines: list[bytes]) -> None:
         assert self._answer is not None
-        first, *lines = data[:end].split(b"\r\n")
-        if not first.startswith(b"HTTP/1.1 "):
-            raise ValueError(f"got {first[:40]!r}, expected HTTP/1.1 and a status")
-        self._answer.status = int(first[9:12])
+        self._answer.status = int(status[2])
         pairs = (line.partition(b":") for line in lines)
-        headers = self._answer.headers = {name.lower(): value.strip() for name, _, value in pairs}
-        self._missing = int(headers.get(b"content-length", b"0"))
+        headers = self._answer.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self._closes = _closes(headers, old=status[1] == b"0")
+        self._streamed = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        self._begin_body(headers)
+
+    def _begin_body(self, headers: Mapping[bytes, bytes]) -> None:
+        self._missing = 0
         if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             self._body_mode = "chunked"
+        elif b"content-length" in headers:
+            self._body_mode, self._missing = "length", _number(_LENGTH, headers[b"content-length"], 10)
         else:
-            self._body_mode = "length" if b"content-length" in headers else "until close"
-        return data[end + 4 :]
+            self._body_mode = "until close"
 
     def _read_chunks(self, data: bytes, now: float) -> None:
+        """Each chunk as far as it has come. `_missing`: bytes of the present one, with the line feed behind it."""
         position = 0
-        while (end := data.find(b"\r\n", position)) >= 0:
-            size = int(data[position:end].partition(b";")[0], 16)
-            following = end + 2 + size + 2
-            if following > len(data):
-                break
-            if size == 0:
-                self._finish(now)
-                return
-            self._read_piece(data[end + 2 : end + 2 + size], now)
-            position = following
-        self._rest = data[position:]
+        while position < len(data):
+            if self._missing == 0:
+                end = data.find(b"\r\n", position)
+                if end < 0:
+                    self._keep(data[position:])
+                    return
+                size = _number(_CHUNK_SIZE, data[position:end], 16)
+                position = end + 2
+                if size == 0:
+                    self._body_mode = "trailer"
+                    self._read_trailer(data[position:], now)
+                    return
+                self._missing = size + 2
+            if self._missing > 2:
+                piece = data[position : position + self._missing - 2]
+                self._read_piece(piece, now)
+                position += len(piece)
+                self._missing -= len(piece)
+            if self._missing <= 2:
+                skipped = data[position : position + self._missing]
+                position += len(skipped)
+                self._missing -= len(skipped)
+
+    def _read_trailer(self, data: bytes, now: float) -> None:
+        """Lines of headers after the last chunk, mostly none; an empty one ends the answer."""
+        if data.startswith(b"\r\n") or b"\r\n\r\n" in data:
+            self._finish(now)
+        else:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) > _LONGEST_HEAD:
+            raise ValueError(f"got {len(data)} bytes and no end of them, expected a head or the size of a chunk")
+        self._rest = data
 
     def _read_plain(self, data: bytes, now: float) -> None:
+        if self._body_mode == "length":
+            data = data[: self._missing]
         if data:
             self._read_piece(data, now)
         self._missing -= len(data)
@@ -185,42 +239,26 @@ class Connection(asyncio.BufferedProtocol):
     def _read_piece(self, piece: bytes, now: float) -> None:
         answer = self._answer
         assert answer is not None
-        if self._streamed():
-            self._read_events(self._event_rest + piece if self._event_rest else piece, now)
-        else:
+        if not self._streamed:
             answer.body += piece
+            return
+        for kind, data in self._events.feed(piece):
+            self._read_event(kind, data, now)
 
-    def _streamed(self) -> bool:
-        assert self._answer is not None
-        return self._answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
-
-    def _read_events(self, piece: bytes, now: float) -> None:
-        if b"\r" in piece:
-            piece = piece.replace(b"\r\n", b"\n")
-        start = 0
-        while (end := piece.find(b"\n\n", start)) >= 0:
-            self._read_event(piece[start:end], now)
-            start = end + 2
-        self._event_rest = piece[start:]
-
-    def _read_event(self, event: bytes, now: float) -> None:
+    def _read_event(self, kind: bytes, data: bytes, now: float) -> None:
         answer = self._answer
         if answer is None or answer.outcome != ASKED:
             return
-        if not event.startswith(b"data: {"):
-            answer.done_event |= event == b"data: [DONE]"
-            return
-        if event.startswith(b'data: {"error"'):
-            answer.error = event[6:].decode("utf-8", "replace")
-            return
-        if b'"usage":{' in event:
-            answer.tokens = _completion_tokens(event[6:])
-        for mark in _NO_TEXT:
-            if mark in event:
-                return
-        answer.token_times.append(now)
-        if self._hang_up_after is not None and len(answer.token_times) >= self._hang_up_after:
-            self._give_up("hung up")
+        said = read_event(kind, data)
+        answer.done_event |= said.done
+        answer.error = answer.error or said.error
+        answer.tokens = said.tokens or answer.tokens
+        answer.finished |= said.finished
+        if said.text:
+            self._last_text = data
+            answer.token_times.append(now)
+            if self._hang_up_after is not None and len(answer.token_times) >= self._hang_up_after:
+                self._give_up("hung up")
 
     # ---- ending ----------------------------------------------------------------------------------------------------
 
@@ -228,20 +266,28 @@ class Connection(asyncio.BufferedProtocol):
         """The answer is complete as far as HTTP goes."""
         answer = self._answer
         assert answer is not None and self._transport is not None
+        for kind, data in self._events.end():
+            self._read_event(kind, data, now)
         if answer.outcome != ASKED:
             return
-        if answer.headers.get(b"connection", b"").lower() == b"close" or self._body_mode == "until close":
+        if self._closes or self._body_mode == "until close":
             self._transport.close()
-        answer.tokens = answer.tokens or _completion_tokens(answer.body) or len(answer.token_times)
+        self._end(self._outcome(answer), now)
+
+    def _outcome(self, answer: Answer) -> str:
+        """Of an answer that came whole."""
         if answer.status != 200:
             answer.error = answer.body[:500].decode("utf-8", "replace")
-            self._end(f"status {answer.status}", now)
-        elif answer.error:
-            self._end("error event", now)
-        elif self._streamed() and not answer.done_event:
-            self._end("no [DONE]", now)
-        else:
-            self._end("completed", now)
+            return f"status {answer.status}"
+        if self._streamed:
+            return "error event" if answer.error else "completed" if self._ended_well(answer) else "no [DONE]"
+        whole = parsed(answer.body)
+        answer.tokens = completion_tokens(whole)
+        return "error answer" if isinstance(whole, dict) and whole.get("error") else "completed"
+
+    def _ended_well(self, answer: Answer) -> bool:
+        """By [DONE], or as transformers ends its streams, by the reason why the text ends."""
+        return answer.done_event or answer.finished or is_last(self._last_text)
 
     def _give_up(self, outcome: str) -> None:
         self._end(outcome)
@@ -264,10 +310,15 @@ async def connect(host: str, port: int) -> Connection:
     return connection
 
 
-def _completion_tokens(body: bytes) -> int:
-    """The server's own count in an answer or in the event that ends a stream; 0 where it gave none."""
-    try:
-        usage = json.loads(body).get("usage") or {}
-        return int(usage.get("completion_tokens", 0))
-    except (ValueError, AttributeError, TypeError):
-        return 0  # not JSON, or JSON of another shape: then pieces of text are counted
+def _closes(headers: Mapping[bytes, bytes], *, old: bool) -> bool:
+    """Whether the server closes the connection after this answer. old: HTTP/1.0, which closes unless it says not to."""
+    words = {word.strip() for word in headers.get(b"connection", b"").lower().split(b",")}
+    return b"close" in words or (old and b"keep-alive" not in words)
+
+
+def _number(pattern: re.Pattern[bytes], text: bytes, base: int) -> int:
+    """Digits and nothing else: `int` would take -1f, 5_0 and spaces too."""
+    found = pattern.fullmatch(text)
+    if not found:
+        raise ValueError(f"got {text[:40]!r}, expected a number of bytes")
+    return int(found[found.re.groups], base)

@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -29,12 +30,14 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from lab_support.command_line import run_command
 from lab_support.config import as_flag, flag
 from lab_support.instruments import http_stream, load_progress, report, workload
 from lab_support.instruments.latency import COMPLETED, HUNG_UP, RequestRecord
 from lab_support.instruments.report import Report
 from lab_support.instruments.workload import LengthRange, Question, WorkloadError, length_range
 
+STOPPED = "stopped by Ctrl-C"
 MOST_OPEN_CONNECTIONS = 512
 """An open loop waits for a free one beyond this; it shows as lateness. Below the usual 1,024 descriptors."""
 
@@ -81,6 +84,8 @@ class Load:
 
     def __post_init__(self) -> None:
         address_of(self.url)
+        if not (self.api_key or "").isascii() or not (self.api_key or "").isprintable():
+            raise WorkloadError("--api-key: got characters that no header can carry, expected printable ASCII")
         for name in ("clients", "rate", "requests", "duration", "timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -106,7 +111,10 @@ class Load:
 
 def address_of(url: str) -> tuple[str, int]:
     """(host, port) of `url`. Raises `WorkloadError` for anything but plain HTTP on this machine's loopback."""
-    parts = urlsplit(url if "//" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+    except ValueError as error:
+        raise WorkloadError(f"{url}: {error}, expected such as http://127.0.0.1:8000") from error
     host = parts.hostname or ""
     if parts.scheme != "http":
         raise WorkloadError(f"{url}: got {parts.scheme}, expected http:// and a loopback address")
@@ -126,14 +134,23 @@ def address_of(url: str) -> tuple[str, int]:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
+class NoServer(Exception):
+    """Nobody listens at the load's address. The text names what was got, what is expected and what to do."""
+
+
 @dataclass(slots=True)
 class _Run:
-    """One load while it runs: its idle connections and what came so far."""
+    """One load while it runs: its idle connections and what came so far.
+
+    needs_server: nothing else is worth asking where the first connection can't be made.
+    """
 
     load: Load
     host: str
     port: int
     progress: Any
+    needs_server: bool = False
+    stopped: bool = False
     started_at: float = 0.0
     idle: list[http_stream.Connection] = field(default_factory=list)
     busy: dict[http_stream.Connection, float] = field(default_factory=dict)
@@ -146,25 +163,29 @@ class _Run:
         return time.monotonic() - self.started_at >= self.load.duration
 
 
-async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1) -> Report:
+async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1, as_command: bool = False) -> Report:
     """Run `load` in this process and event loop, to its end. At most `duration + timeout` seconds.
 
-    progress: draw a bar on stderr. progress_fd: write lines of `load_progress.Progress` there.
+    progress: draw a bar on stderr. progress_fd: write lines of `load_progress.Progress` there. as_command: Ctrl-C
+    ends it with the report so far, without the requests under way; raises `NoServer` where nobody listens.
     Raises `WorkloadError` for prompts or a trace that can't be read.
     """
     host, port = address_of(load.url)
     asked = prepare(load)
     arrivals = _arrivals(load, len(asked))
     with report.GeneratorMeter() as meter, tqdm(total=len(asked), unit="req", disable=not progress) as bar:
-        run = _Run(load, host, port, bar, started_at=time.monotonic())
+        run = _Run(load, host, port, bar, needs_server=as_command, started_at=time.monotonic())
         async with _told_on(progress_fd, run, len(asked)):
-            await (_open_loop(run, asked, arrivals) if load.open_loop else _closed_loop(run, asked))
+            work = asyncio.ensure_future(
+                _open_loop(run, asked, arrivals) if load.open_loop else _closed_loop(run, asked)
+            )
+            await (_until_ctrl_c(run, work) if as_command else work)
         ended_at = time.monotonic()
-    for connection in run.idle:
+    for connection in (*run.idle, *run.busy):
         connection.close()
     return report.summarise(
         run.records,
-        description=load.description,
+        description=load.description + (f", {STOPPED} after {len(run.records)} of {len(asked)}" if run.stopped else ""),
         url=load.url,
         seconds=ended_at - run.started_at,
         open_loop=load.open_loop,
@@ -172,6 +193,27 @@ async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1)
         stale_connections=run.stale_connections,
         seed=load.seed,
     )
+
+
+async def _until_ctrl_c(run: _Run, work: asyncio.Future[None]) -> None:
+    """Wait for `work`, or end it at SIGINT. Raises the `NoServer` that one of its requests met."""
+
+    def stop() -> None:
+        run.stopped = True
+        work.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not run.stopped:
+            raise
+    except BaseExceptionGroup as group:
+        nobody = group.subgroup(NoServer)
+        raise nobody.exceptions[0] if nobody else group from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 @asynccontextmanager
@@ -197,9 +239,9 @@ async def _told_on(descriptor: int, run: _Run, asked: int) -> AsyncIterator[None
         await asyncio.wait([telling])
 
 
-def measure(load: Load, *, progress: bool = False, progress_fd: int = -1) -> Report:
+def measure(load: Load, *, progress: bool = False, progress_fd: int = -1, as_command: bool = False) -> Report:
     """`run_load` from a program without an event loop. Not from a notebook's kernel: there, run `lab load`."""
-    return asyncio.run(run_load(load, progress=progress, progress_fd=progress_fd))
+    return asyncio.run(run_load(load, progress=progress, progress_fd=progress_fd, as_command=as_command))
 
 
 def prepare(load: Load) -> list[Question]:
@@ -300,7 +342,13 @@ async def _ask(run: _Run, message: bytes, hang_up_after: int | None, due_at: flo
             async with asyncio.timeout(run.load.timeout):
                 connection = await _connection(run)
         except OSError as error:
-            return _unanswered(f"connect: {os.strerror(error.errno) if error.errno else 'timeout'}")
+            reason = os.strerror(error.errno) if error.errno else "timeout"
+            if run.needs_server and error.errno:
+                raise NoServer(
+                    f"{run.load.url}: got {reason}, expected a server; start one (`lab serve`) or give another address"
+                ) from error
+            return _unanswered(f"connect: {reason}")
+        run.needs_server = False
         run.busy[connection] = due_at
         answer = await connection.ask(message, timeout=run.load.timeout, hang_up_after=hang_up_after)
         del run.busy[connection]
@@ -399,22 +447,52 @@ def load_from_flags(arguments: argparse.Namespace) -> Load:
 def run_load_command(arguments: argparse.Namespace) -> int:
     """`lab load`: a table for people; then one JSON line for programs, unless a terminal reads it.
 
-    0: every request got its answer (or was meant to hang up); 1: some did not; 2: the flags make no sense.
+    0: every request got its answer (or was meant to hang up); 1: some did not, or nobody listens there; 2: the flags
+    make no sense; 130: Ctrl-C ended it, and the report says how far it came.
     """
+    draw = sys.stderr.isatty()
     try:
-        result = measure(load_from_flags(arguments), progress=sys.stderr.isatty(), progress_fd=arguments.progress_fd)
-    except (WorkloadError, FileNotFoundError) as error:
+        load = load_from_flags(arguments)
+        _demand_open(arguments.progress_fd)
+        result = measure(load, progress=draw, progress_fd=arguments.progress_fd, as_command=True)
+    except (WorkloadError, OSError) as error:
         print(f"lab load: {error}", file=sys.stderr)
         return 2
+    except NoServer as error:
+        print(f"lab load: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("lab load: stopped by Ctrl-C; nothing to report", file=sys.stderr)
         return 130
+    return max(_print_report(result, arguments.json), _exit_code(result))
+
+
+def _demand_open(progress_fd: int) -> None:
+    try:
+        if progress_fd >= 0:
+            os.fstat(progress_fd)
+    except OSError as error:
+        raise WorkloadError(f"--progress-fd: got {progress_fd}, expected a descriptor that is open") from error
+
+
+def _print_report(result: Report, file: Path | None) -> int:
+    """The exit code: 1 where `file` can't be written."""
     print(report.table(result))
     line = report.to_json(result)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
     if not sys.stdout.isatty():  # thousands of characters: on a screen they would push the table away
         print(line)
+    try:
+        if file:
+            file.write_text(line + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"lab load: --json {file}: {error.strerror}; the report was not kept there", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _exit_code(result: Report) -> int:
+    if STOPPED in result.description:
+        return 130
     return 1 if result.errors else 0
 
 
@@ -422,7 +500,7 @@ def main() -> int:
     """`python -m lab_support.instruments.load URL …`, the same as `lab load URL …`."""
     parser = argparse.ArgumentParser(prog="lab load", description="ask a server on this machine and measure it")
     add_load_flags(parser)
-    return run_load_command(parser.parse_args())
+    return run_command(lambda: run_load_command(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab_support.instruments.foreign_text import read_text, visible, visible_bytes
+from lab_support.instruments.net_tables import tcp_records, unix_records
+
 PROC = Path("/proc")
 
 _GONE = (FileNotFoundError, ProcessLookupError)
@@ -39,7 +42,8 @@ class Identity:
 class Process:
     """One process at the moment it was read.
 
-    title: its command line, or what it wrote over it, or its short name in brackets if it has none.
+    name, title: with what no terminal should get escaped. title: its command line, or what it wrote over it, or its
+    short name in brackets if it has none.
     state: the kernel's letter: R running, S sleeping, D in the kernel, T stopped, Z ended but not waited for.
     """
 
@@ -119,19 +123,19 @@ def read_process(pid: int) -> Process | None:
     """The process `pid`, or None if there is none (any more)."""
     _require_linux()
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
+        stat = read_text(PROC / str(pid) / "stat")
         command = (PROC / str(pid) / "cmdline").read_bytes()
     except _GONE:
         return None
     # The name may hold spaces and parentheses: it ends at the last one.
-    name = stat[stat.index("(") + 1 : stat.rindex(")")]
+    name = visible(stat[stat.index("(") + 1 : stat.rindex(")")])
     fields = stat[stat.rindex(")") + 2 :].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return Process(
         identity=Identity(pid, int(fields[19])),
         parent_pid=int(fields[1]),
         name=name,
-        title=command.rstrip(b"\0 ").replace(b"\0", b" ").decode("utf-8", "replace") or f"[{name}]",
+        title=visible_bytes(command.rstrip(b"\0 ").replace(b"\0", b" ")) or f"[{name}]",
         state=fields[0],
         threads=int(fields[17]),
         cpu_seconds=(int(fields[11]) + int(fields[12])) / ticks,
@@ -148,7 +152,7 @@ def read_memory(pid: int) -> Memory | None:
     """Memory from /proc/PID/smaps_rollup, or None if the process has ended."""
     _require_linux()
     try:
-        text = (PROC / str(pid) / "smaps_rollup").read_text()
+        text = read_text(PROC / str(pid) / "smaps_rollup")
     except _GONE:
         return None
     sizes = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
@@ -171,7 +175,7 @@ def read_thread_switches(pid: int) -> dict[int, ContextSwitches]:
     switches = {}
     for thread in _numbers_in(PROC / str(pid) / "task"):
         try:
-            status = (PROC / str(pid) / "task" / str(thread) / "status").read_text()
+            status = read_text(PROC / str(pid) / "task" / str(thread) / "status")
         except _GONE:
             continue
         counts = dict(re.findall(r"^((?:non)?voluntary)_ctxt_switches:\s+(\d+)", status, re.MULTILINE))
@@ -185,7 +189,7 @@ def read_thread_states(pid: int) -> dict[int, str]:
     states = {}
     for thread in _numbers_in(PROC / str(pid) / "task"):
         try:
-            stat = (PROC / str(pid) / "task" / str(thread) / "stat").read_text()
+            stat = read_text(PROC / str(pid) / "task" / str(thread) / "stat")
         except _GONE:
             continue
         states[thread] = stat[stat.rindex(")") + 2]
@@ -196,7 +200,7 @@ def mapped_libraries(pid: int) -> frozenset[str]:
     """File names (`libtorch_cpu.so`, without folders) of the shared libraries that `pid` has mapped."""
     _require_linux()
     try:
-        maps = (PROC / str(pid) / "maps").read_text()
+        maps = read_text(PROC / str(pid) / "maps")
     except _GONE:
         return frozenset()
     return frozenset(os.path.basename(path) for path in re.findall(r"(/\S+\.so[\w.-]*)", maps))
@@ -254,10 +258,10 @@ def _descriptor_table(pid: int, listening: dict[int, ListeningSocket]) -> list[D
     found = []
     for number in sorted(_numbers_in(folder)):
         try:
-            target = os.readlink(folder / str(number))
+            target = os.readlink(os.fsencode(folder / str(number)))
         except _GONE:
             continue
-        found.append(_descriptor(number, target, listening))
+        found.append(_descriptor(number, visible_bytes(target), listening))
     return found
 
 
@@ -283,8 +287,7 @@ def listening_sockets() -> dict[int, ListeningSocket]:
 
 
 def _listening_tcp(table: str, family: int) -> Iterator[ListeningSocket]:
-    for line in _net_lines(table):
-        fields = line.split()
+    for fields in tcp_records(PROC / "net", table):
         if fields[3] != "0A":  # TCP_LISTEN
             continue
         host, _, port = fields[1].partition(":")
@@ -303,18 +306,9 @@ def _address_text(host: str, family: int) -> str:
 
 
 def _listening_unix() -> Iterator[ListeningSocket]:
-    for line in _net_lines("unix"):
-        fields = line.split(maxsplit=7)
+    for fields in unix_records(PROC / "net"):
         if int(fields[3], 16) & 0x10000:  # SO_ACCEPTCON
-            path = fields[7].strip() if len(fields) > 7 else "(no name)"
-            yield ListeningSocket(int(fields[6]), path, 0, 0)
-
-
-def _net_lines(table: str) -> list[str]:
-    try:
-        return (PROC / "net" / table).read_text().splitlines()[1:]
-    except FileNotFoundError:
-        return []  # a kernel without IPv6 has no tcp6
+            yield ListeningSocket(int(fields[6]), fields[7] or "(no name)", 0, 0)
 
 
 def holders_of_listening_socket(port: int, pids: Iterable[int] | None = None) -> list[Holder]:

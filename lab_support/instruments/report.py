@@ -18,6 +18,8 @@ from lab_support.instruments.latency import COMPLETED, HUNG_UP, Distribution, Re
 BOTTLENECK = "the load generator itself is the bottleneck"
 _BUSY_SHARE = 0.85
 """Of one core, running or waiting for one: asyncio runs in one thread, so 1.0 is the ceiling."""
+_LONGEST_NAME = 40
+"""Of a server's own names, which it may choose at any length."""
 _LATE_SECONDS = 0.010
 """A tenth of the sends later than this is no longer the timer (about 1 ms) nor a hiccup."""
 
@@ -213,10 +215,14 @@ def _share_lines(title: str, shares: dict[str, Share]) -> list[str]:
         return []
     head = f"  {title:22}{'requests':>10}{'tokens':>10}{'first token p50':>18}{'inter-token p50':>18}"
     return ["", head] + [
-        f"  {name:22}{share.requests:>10}{share.tokens:>10}"
+        f"  {_short(name):22}{share.requests:>10}{share.tokens:>10}"
         f"{_median(share.first_token):>18}{_median(share.inter_token):>18}"
         for name, share in shares.items()
     ]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _median(values: Distribution) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lab_support.instruments import sock_diag
+from lab_support.instruments.foreign_text import visible_bytes
+from lab_support.instruments.net_tables import tcp_records, unix_records
 from lab_support.instruments.proc import PROC, NotLinux
 
 SOCK_DIAG, PROC_NET = "sock_diag", "/proc/net"
@@ -131,8 +133,7 @@ def _state(listens: bool, connected: bool) -> str:
 
 
 def _unix_name(name: bytes) -> str:
-    text = name.decode("utf-8", "backslashreplace")
-    return "@" + text[1:] if text.startswith("\0") else text.rstrip("\0")
+    return "@" + visible_bytes(name[1:]) if name.startswith(b"\0") else visible_bytes(name.rstrip(b"\0"))
 
 
 def address_text(family: int, host: bytes, port: int) -> str:
@@ -147,26 +148,19 @@ def address_text(family: int, host: bytes, port: int) -> str:
 
 
 def _from_proc(pid: int | None) -> Iterator[Socket]:
-    folder = "self" if pid is None else str(pid)
+    folder = PROC / ("self" if pid is None else str(pid)) / "net"
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in _lines(folder, table):
-            found = _tcp_from_line(line.split(), family)
+        for fields in tcp_records(folder, table):
+            found = _tcp_from_fields(fields, family)
             if found.inode:
                 yield found
-    for line in _lines(folder, "unix"):
-        of_unix = _unix_from_line(line.split(maxsplit=7))
+    for fields in unix_records(folder):
+        of_unix = _unix_from_fields(fields)
         if of_unix.inode:
             yield of_unix
 
 
-def _lines(folder: str, table: str) -> list[str]:
-    try:
-        return (PROC / folder / "net" / table).read_text(errors="backslashreplace").splitlines()[1:]
-    except (FileNotFoundError, ProcessLookupError):
-        return []  # no IPv6 in this kernel, or the process has ended
-
-
-def _tcp_from_line(fields: list[str], family: int) -> Socket:
+def _tcp_from_fields(fields: list[str], family: int) -> Socket:
     state = int(fields[3], 16)
     listens = state == sock_diag.LISTEN
     address, port = _address_from_hex(fields[1], family)
@@ -189,11 +183,11 @@ def _address_from_hex(text: str, family: int) -> tuple[str, int]:
     return address_text(family, packed, int(port, 16)), int(port, 16)
 
 
-def _unix_from_line(fields: list[str]) -> Socket:
+def _unix_from_fields(fields: list[str]) -> Socket:
     listens = bool(int(fields[3], 16) & _UNIX_LISTENS)
     return Socket(
         inode=int(fields[6]),
         family="Unix",
         state=_state(listens, int(fields[5], 16) == _UNIX_CONNECTED),
-        address=fields[7].strip() if len(fields) > 7 else "",
+        address=fields[7],
     )

@@ -5,6 +5,7 @@ sent here.
 """
 
 import json
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,10 +70,19 @@ class Question:
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """The lines `{"prompt" or "messages": …, "max_tokens": …}` of a file, or of all `*.jsonl` in a folder."""
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    prompts = [_read_prompt(line, file) for file in files for line in file.read_text().splitlines() if line.strip()]
+    prompts = [_read_prompt(line, file) for file in files for line in _text(file).split("\n") if line.strip()]
     if not prompts:
         raise WorkloadError(f'{path}: got no prompts, expected lines of JSON such as {{"prompt": …, "max_tokens": 16}}')
     return prompts
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WorkloadError(
+            f"{file.name}: got text that is not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from error
 
 
 def _read_prompt(line: str, file: Path) -> dict[str, Any]:
@@ -83,7 +93,10 @@ def _read_prompt(line: str, file: Path) -> dict[str, Any]:
     if not isinstance(prompt, dict) or ("prompt" in prompt) == ("messages" in prompt):
         raise WorkloadError(f"{file.name}: got {line[:60]!r}, expected either `prompt` or `messages` in each line")
     wanted = {key: prompt[key] for key in ("prompt", "messages") if key in prompt}
-    return {**wanted, "max_tokens": int(prompt.get("max_tokens", 16))}
+    most = prompt.get("max_tokens", 16)
+    if not isinstance(most, int) or most < 1:
+        raise WorkloadError(f"{file.name}: got max_tokens {most!r}, expected a whole number from 1")
+    return {**wanted, "max_tokens": most}
 
 
 def made_up_prompts(words: LengthRange, chance: random.Random) -> Iterator[dict[str, Any]]:
@@ -108,13 +121,14 @@ def poisson_arrivals(rate: float, chance: random.Random) -> Iterator[float]:
 
 def read_trace(path: Path) -> list[float]:
     """Arrival times in seconds from the start, one a line; `#` begins a comment."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    lines = (line.partition("#")[0].strip() for line in _text(path).split("\n"))
     try:
         times = sorted(float(line) for line in lines if line)
     except ValueError as error:
         raise WorkloadError(f"{path.name}: {error}; expected one arrival time in seconds a line") from error
-    if not times or times[0] < 0:
-        raise WorkloadError(f"{path.name}: got {times[:1] or 'nothing'}, expected arrival times from 0 seconds")
+    odd = [time for time in times if not 0 <= time < math.inf]
+    if odd or not times:
+        raise WorkloadError(f"{path.name}: got {odd[:1] or 'nothing'}, expected arrival times from 0 seconds")
     return times
 
 

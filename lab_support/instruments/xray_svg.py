@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 
 from lab_support.instruments import xray_graph
 from lab_support.instruments.xray_graph import Difference, Graph, ProcessNode
@@ -38,7 +39,7 @@ _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
 _TITLE, _TITLE_LINE, _LINE, _NOTE_CHARACTER = 44, 20, 17, 6.6
-_DETAIL_CHARACTERS, _CAPTION_CHARACTERS, PAGE_WIDTH = 38, 16, 840
+_DETAIL_CHARACTERS, _CAPTION_CHARACTERS, _CAPTION_LINE, PAGE_WIDTH = 38, 16, 11, 840
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ class _Places:
     boxes: dict[int, float]
     kernel: float
     """Top of the first row."""
+    tops: tuple[float, ...]
+    """Of each row, and last the end of all."""
 
     def row(self, index: int) -> float:
-        """Middle of a row's bar."""
-        return self.kernel + 18 + _ROW * (index + 0.5)
+        """Middle of a row's bar: words below it make the row higher, and the bar stays where it is."""
+        return self.tops[index] + _ROW / 2
 
 
 def svg(graph: Graph, before: Graph | None = None) -> str:
@@ -62,7 +65,7 @@ def svg(graph: Graph, before: Graph | None = None) -> str:
     change = xray_graph.compare(before, graph) if before else None
     places = _places(graph, arranged)
     notes = _notes(arranged, graph, change)
-    bottom = places.row(len(arranged.rows)) + 4
+    bottom = places.tops[-1] + _ROW / 2 + 4
     height = bottom + _LINE * len(notes) + _MARGIN
     names = {process.pid: label(graph, process) for process in arranged.processes}
     parts = [
@@ -89,7 +92,14 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     top = _TITLE + _TITLE_LINE * (len(_title_lines(graph)) - 1)
     boxes: dict[int, float] = {pid: top + _LEVEL * level for pid, level in levels.items()}
     width = max(PAGE_WIDTH, left + _COLUMN * len(columns) + _MARGIN)
-    return _Places(width, columns, boxes, top + _LEVEL * deepest + _BOX_HEIGHT + 22)
+    kernel = top + _LEVEL * deepest + _BOX_HEIGHT + 22
+    tops = accumulate((_row_height(row) for row in arranged.rows), initial=kernel + 18)
+    return _Places(width, columns, boxes, kernel, tuple(tops))
+
+
+def _row_height(row: Row) -> float:
+    lines = max((len(_caption(row, one)) for one in row.terminals), default=0)
+    return _ROW + _CAPTION_LINE * max(0, lines - 1)
 
 
 # ---- frame -----------------------------------------------------------------------------------------------------------
@@ -159,8 +169,8 @@ def _change_words(change: Difference) -> str:
 def _bands(arranged: Rows, places: _Places) -> Iterator[str]:
     """Every second row on a pale ground, so that the eye keeps its line."""
     for index in range(0, len(arranged.rows), 2):
-        top = places.row(index) - _ROW / 2
-        yield f'<rect x="0" y="{top:.1f}" width="{places.width}" height="{_ROW}" fill="#f5f5f5"/>'
+        top, end = places.tops[index : index + 2]
+        yield f'<rect x="0" y="{top:.1f}" width="{places.width}" height="{end - top:g}" fill="#f5f5f5"/>'
 
 
 def _kernel_line(places: _Places) -> Iterator[str]:
@@ -284,9 +294,14 @@ def _pill(row: Row, one: Terminal, x: float, y: float, colour: str) -> Iterator[
         f'rx="{_PILL / 2:g}" fill="{colour if filled else "white"}" stroke="{colour}" stroke-width="2"/>'
     )
     yield _text(x, y + 4, text, 11, _on(colour) if filled else INK, anchor="middle")
-    below = epoll_words(row, one) or ("mapped" if one.mapped and text != "mapped" else "")
-    for index, line in enumerate(textwrap.wrap(below, _CAPTION_CHARACTERS)):
-        yield _text(x, y + 21 + 11 * index, line, 10, GREY, anchor="middle", halo=True)
+    for index, line in enumerate(_caption(row, one)):
+        yield _text(x, y + 21 + _CAPTION_LINE * index, line, 10, GREY, anchor="middle", halo=True)
+
+
+def _caption(row: Row, one: Terminal) -> list[str]:
+    """The lines below a pill."""
+    below = epoll_words(row, one) or ("mapped" if one.mapped and _pill_text(one) != "mapped" else "")
+    return textwrap.wrap(below, _CAPTION_CHARACTERS)
 
 
 def _pill_text(one: Terminal) -> str:

@@ -19,14 +19,13 @@ from lab_support.notebook.attempt import UNTRIED, Verdict, could_not_be_measured
 from lab_support.notebook.cell_result import ProcessResult
 from lab_support.notebook.exercises import Exercise, exercise
 from lab_support.notebook.function_source import own_source, standalone
-from lab_support.notebook.views import View, aligned, escaped, highlighted, two_columns
+from lab_support.notebook.views import NEITHER, RIGHT, WRONG, View, aligned, escaped, highlighted, two_columns
 
-_GREEN, _RED, _GREY = "#00694b", "#a63c00", "#5a5a5a"
 _LOOKS = {
-    "passed": ("✔", _GREEN, "passed"),
-    "failed": ("✘", _RED, "not yet"),
-    "unmeasured": ("?", _GREY, "could not be measured"),
-    "untried": ("○", _GREY, "not attempted yet"),
+    "passed": ("✔", RIGHT, "passed"),
+    "failed": ("✘", WRONG, "not yet"),
+    "unmeasured": ("?", NEITHER, "could not be measured"),
+    "untried": ("○", NEITHER, "not attempted yet"),
 }
 _OUTCOMES = {"passed": True, "failed": False}
 

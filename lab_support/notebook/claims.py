@@ -10,6 +10,8 @@ from IPython import get_ipython
 from IPython.display import display
 
 from lab_support.notebook import record
+from lab_support.notebook.plain import plain
+from lab_support.notebook.views import NEITHER, RIGHT, WRONG
 
 STRICT = "LAB_STRICT"
 _ADVICE = (
@@ -47,9 +49,7 @@ def claim(words: str, condition: bool | None = None, *, got: object = None, unte
 
 
 def _figure(got: object) -> str:
-    if got is None:
-        return ""
-    return f"{got:.2f}" if isinstance(got, float) else str(got)
+    return "" if got is None else plain(got)
 
 
 def _line(words: str, outcome: bool | None, figure: str, reason: str) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def _show(sign: str, line: str, advice: str) -> None:
     if get_ipython() is None:
         print(plain)
         return
-    colour = {"✔": "#00795a", "✘": "#c04000"}.get(sign, "#555555")
+    colour = {"✔": RIGHT, "✘": WRONG}.get(sign, NEITHER)
     more = f'<div style="margin-left:1.6em;max-width:46em">{html.escape(advice)}</div>' if advice else ""
     mark = f'<b style="color:{colour}">{sign}</b>'
     display({"text/plain": plain, "text/html": f"<div>{mark} {html.escape(line)}{more}</div>"}, raw=True)

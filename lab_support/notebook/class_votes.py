@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lab_support.instruments.foreign_text import visible
 from lab_support.notebook import record
 from lab_support.notebook.cell_words import colour_of
 from lab_support.notebook.plots import HATCHES, INK, Picture, quiet, title
@@ -84,13 +85,18 @@ class Votes:
         return ", ".join(f"{label} {part:.0%}" for label, part in zip(self.sketch, self.averages, strict=True))
 
     def __str__(self) -> str:
+        return "\n".join([*self.skipped, self.histogram])
+
+    @property
+    def histogram(self) -> str:
+        """In lines of text. Other people wrote what is in it, so nothing of it is left for a terminal to obey."""
         most = max(self.counts.values(), default=0)
-        lines = [f"{self.number} {self.words}".rstrip(), *self.skipped, self.finding]
+        lines = [f"{self.number} {self.words}".rstrip(), self.finding]
         for letter, count in self.counts.items():
             bar = "█" * round(40 * count / max(1, most))
             sign = " ✔" if letter == self.right else ""
             lines.append(f"  {letter} {bar} {count}{sign}  {self.options.get(letter, '')}".rstrip())
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 def class_histogram(places: Place | Sequence[Place], number: str) -> Picture:
@@ -106,6 +112,13 @@ def class_histogram(places: Place | Sequence[Place], number: str) -> Picture:
 
 def collect(places: Sequence[Place], number: str) -> Votes:
     """Read the records and count each reader once."""
+    readers, skipped = _readers(places)
+    mine = [[entry for entry in each if (entry.kind, entry.name) == ("prediction", number)] for each in readers]
+    return _votes(number, mine, skipped)
+
+
+def _readers(places: Sequence[Place]) -> tuple[list[list[Entry]], tuple[str, ...]]:
+    """What each reader noted, and a sentence for each file that is left out."""
     readers, skipped = [], []
     for file in _files(places):
         try:
@@ -116,8 +129,22 @@ def collect(places: Sequence[Place], number: str) -> Votes:
         if not entries:
             skipped.append(f"{file} is left out: got no line of a record, expected a reader's record.jsonl.")
             continue
-        readers.append([entry for entry in entries if (entry.kind, entry.name) == ("prediction", number)])
-    return _votes(number, readers, tuple(skipped))
+        readers.append([entry for entry in entries if _is_whole(entry)])
+    return readers, tuple(skipped)
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether it has the shape of what a kernel notes; a file may have been edited."""
+    fields = entry.fields
+    answer, options = fields.get("answer", ""), fields.get("options", {})
+    texts = [entry.name, fields.get("words", ""), fields.get("supported", ""), *fields.get("rows", ())]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(options, dict):
+        return False
+    if fields.get("event") == "answer" and "answer" not in fields:
+        return False
+    return isinstance(answer, str) or (
+        isinstance(answer, list) and all(isinstance(share, int | float) for share in answer)
+    )
 
 
 def _files(places: Sequence[Place]) -> Iterator[Path]:
@@ -197,22 +224,48 @@ def _in_words(votes: Votes) -> str:
 
 def add_class_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab class`."""
-    parser.description = "One histogram of a prediction from the files of all readers."
+    parser.description = "A histogram of each prediction, or of one, from the files of all readers."
     parser.add_argument("places", nargs="+", metavar="FOLDER_OR_FILE", help="readers' record.jsonl, or folders of them")
-    parser.add_argument("--prediction", required=True, metavar="NUMBER", help="such as 04.1")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figure: .svg or .png")
+    parser.add_argument("--prediction", metavar="NUMBER", help="such as 04.1; all that were answered without it")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the figure: .svg or .png, of one prediction"
+    )
 
 
 def run_class_command(arguments: argparse.Namespace) -> int:
-    """`lab class`: 0; 2 if no file could be used, or the figure's name has another ending."""
-    if arguments.out and arguments.out.suffix not in (".svg", ".png"):
-        print(f"lab class: got --out {arguments.out}, expected a name that ends in .svg or .png", file=sys.stderr)
+    """`lab class`: 0; 2 if no file could be used, or the figure can't be written."""
+    if arguments.out and (refused := _no_figure(arguments.out, arguments.prediction)):
+        print(f"lab class: {refused}", file=sys.stderr)
         return 2
-    votes = collect(arguments.places, arguments.prediction)
-    print(votes)
-    if not votes.readers:
+    numbers = [arguments.prediction] if arguments.prediction else numbers_in(arguments.places)
+    found = [collect(arguments.places, number) for number in numbers or [""]]
+    if not found[0].readers:
+        print(*map(visible, found[0].skipped), sep="\n", end="\n" * bool(found[0].skipped), file=sys.stderr)
         print("lab class: got no record, expected files or folders with record.jsonl", file=sys.stderr)
         return 2
-    if arguments.out:
-        draw(votes).figure.savefig(arguments.out, bbox_inches="tight", facecolor="white")
+    for sentence in found[0].skipped:
+        print(visible(sentence))
+    print("\n\n".join(votes.histogram for votes in found) if numbers else "Nobody has answered a prediction yet.")
+    return _write(found[0], arguments.out) if arguments.out else 0
+
+
+def numbers_in(places: Sequence[Place]) -> list[str]:
+    """Of all predictions that some reader has answered or seen, in order."""
+    readers, _ = _readers(places)
+    return sorted({entry.name for reader in readers for entry in reader if entry.kind == "prediction"})
+
+
+def _no_figure(out: Path, prediction: str | None) -> str:
+    """Why no figure can be written there, or ""."""
+    if out.suffix not in (".svg", ".png"):
+        return f"got --out {out}, expected a name that ends in .svg or .png"
+    return "" if prediction else "got --out without --prediction, expected the number of one prediction, such as 04.1"
+
+
+def _write(votes: Votes, out: Path) -> int:
+    try:
+        draw(votes).figure.savefig(out, bbox_inches="tight", facecolor="white")
+    except OSError as error:
+        print(f"lab class: --out {out}: {error.strerror}; name a file that can be written", file=sys.stderr)
+        return 2
     return 0

@@ -2,7 +2,8 @@
 
 Copies have no outputs, so that predictions come first, and the cells that ask for one are folded: their options
 stand in the question that they show. A copy that was edited is never overwritten; one
-that was not follows its original. `lab reset NN` makes a fresh copy and keeps the old one beside it.
+that was not follows its original. `lab reset NN` makes a fresh copy and keeps the old one beside it. Many users can
+share one clone of the repository, each with a workspace of their own (`--workspace`).
 """
 
 import argparse
@@ -17,13 +18,18 @@ import nbformat
 from nbformat import NotebookNode, ValidationError
 from nbformat.reader import NotJSONError
 
-from lab_support.notebook.build import NOTEBOOKS, clear, find
+from lab_support.notebook import answers
+from lab_support.notebook.asked import number_of
+from lab_support.notebook.build import clear, find
+from lab_support.notebook.workspace import WORKSPACE, add_workspace_flag, in_a_sentence, no_such_notebook
 
-WORKSPACE = NOTEBOOKS.parent / "workspace"
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # else widgets are "not found" the next day
     "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
+# Figures are made for a page of about 840 pixels. In a narrow window they would shrink until nobody can read them.
+_STYLE = ".jp-RenderedImage img { min-width: 560px; }\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,9 @@ def _bring(original: Path, path: Path) -> Copy:
 
 def reset(number: str, workspace: Path = WORKSPACE) -> list[tuple[Path, Path | None]]:
     """A fresh copy of each notebook that begins with `number`, and where the old copy went, if there was one."""
-    workspace.mkdir(parents=True, exist_ok=True)
     done = []
     for original in find([number]):
+        workspace.mkdir(parents=True, exist_ok=True)
         path = workspace / original.name
         kept = _set_aside(path) if path.exists() else None
         nbformat.write(_fresh(original), path)
@@ -106,20 +112,33 @@ def add_open_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
     parser.add_argument("--port", type=int, default=8888, help="of JupyterLab; the next free one is taken")
     parser.add_argument("--copy-only", action="store_true", help="make the copies and do not start JupyterLab")
-    parser.add_argument("--workspace", type=Path, default=WORKSPACE, help="folder of your copies (default: workspace)")
+    add_workspace_flag(parser)
+
+
+def add_reset_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `lab reset`."""
+    parser.description = "A fresh copy of a notebook; the old one is kept beside it."
+    parser.add_argument("number", help="of the notebook: 00, 01, 01a, …; 01 stands for its appendix 01a, too")
+    parser.add_argument("--answers", action="store_true", help="forget your answers in it too, so that it asks again")
+    add_workspace_flag(parser)
 
 
 def run_open_command(arguments: argparse.Namespace) -> int:
     """`lab open`: make the copies, then become JupyterLab. 2 if there is no such notebook; else it does not return."""
     chosen = find([arguments.number])
     if not chosen:
-        return _no_such_notebook("open", arguments.number)
-    for copy in copy_all(arguments.workspace):
-        print(_in_words(copy))
+        return no_such_notebook("open", arguments.number)
+    workspace = arguments.workspace.resolve()
+    try:
+        for copy in copy_all(workspace):
+            print(_in_words(copy))
+        settings = _write_settings(workspace)
+    except OSError as error:
+        print(f"lab open: {in_a_sentence(error)}", file=sys.stderr)
+        return 2
     if arguments.copy_only:
         return 0
-    workspace = arguments.workspace.resolve()
-    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(_write_settings(workspace))}
+    environment = os.environ | {"JUPYTER_CONFIG_DIR": str(settings)}
     command = jupyter_command(workspace, chosen[0].name, arguments.port, browser=not arguments.no_browser)
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)
@@ -144,7 +163,11 @@ def _write_settings(workspace: Path) -> Path:
     folder = workspace / ".jupyter"
     place = folder / "labconfig" / "default_setting_overrides.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(_SETTINGS, indent=2) + "\n", encoding="utf-8")
+    place.write_text(json.dumps(_SETTINGS, indent=2) + "
+", encoding="utf-8")
+    style = folder / "custom" / "custom.css"
+    style.parent.mkdir(exist_ok=True)
+    style.write_text(_STYLE, encoding="utf-8")
     return folder
 
 
@@ -158,6 +181,7 @@ def jupyter_command(workspace: Path, notebook: str, port: int, *, browser: bool)
         f"--ServerApp.port={port}",
         f"--ServerApp.root_dir={workspace}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
+        "--LabApp.custom_css=True",
     ]
     if not browser:
         command.append("--no-browser")
@@ -167,16 +191,24 @@ def jupyter_command(workspace: Path, notebook: str, port: int, *, browser: bool)
 
 
 def run_reset_command(arguments: argparse.Namespace) -> int:
-    """`lab reset NN`: a fresh copy; the old one is kept beside it. 2 if there is no such notebook."""
-    done = reset(arguments.number, getattr(arguments, "workspace", WORKSPACE))
+    """`lab reset NN`: a fresh copy; the old one is kept. 2 if there is no such notebook, or it can't be written."""
+    try:
+        done = reset(arguments.number, arguments.workspace)
+        aside = _forget(done, arguments.workspace) if arguments.answers else None
+    except OSError as error:
+        print(f"lab reset: {in_a_sentence(error)}", file=sys.stderr)
+        return 2
     if not done:
-        return _no_such_notebook("reset", arguments.number)
+        return no_such_notebook("reset", arguments.number)
     for path, kept in done:
         print(f"{path.stem}: a fresh copy" + (f"; the old one is {kept.name}" if kept else ""))
+    if arguments.answers:
+        print(
+            f"Your answers are forgotten; they are kept in {aside.name}" if aside else "There were no answers to forget"
+        )
     return 0
 
 
-def _no_such_notebook(command: str, number: str) -> int:
-    known = ", ".join(path.name[:2] for path in find([]))
-    print(f"lab {command}: got {number!r}, expected the number of a notebook: {known}", file=sys.stderr)
-    return 2
+def _forget(done: list[tuple[Path, Path | None]], workspace: Path) -> Path | None:
+    answers.use_record_of(workspace)
+    return answers.forget(number_of(path) for path, _ in done)

@@ -186,6 +186,9 @@ def of_the_server(run: Recording) -> Table:
 
 
 def short(text: str) -> str:
-    """The first line of an error's text, or as much of it as a table has room for."""
+    """The first line of an error's text, or as many of its sentences, or words, as a table has room for."""
     line = text.partition("\n")[0]
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    if len(line) <= _LONGEST:
+        return line
+    sentences = line[:_LONGEST].rpartition(". ")[0]
+    return f"{sentences}." if sentences else f"{line[: _LONGEST - 2].rpartition(' ')[0]} …"

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from lab_support.notebook import predictions
 from lab_support.notebook.cell_words import colour_of
+from lab_support.notebook.kept_widgets import kept
 from lab_support.notebook.predict import status
 from lab_support.notebook.predictions import SKETCH_BUTTON, TABLE_BUTTON, Question
 from lab_support.notebook.views import escaped
@@ -20,7 +21,11 @@ _STYLE = """<style>
 .lab-options label { white-space: normal; height: auto; line-height: 1.45; padding: 3px 0; display: flex; gap: 8px;
   flex-direction: row-reverse; justify-content: flex-end; }
 .lab-options label input { flex: none; margin-top: 0; }
+.lab-row { line-height: 1.3; padding: 5px 0; white-space: normal; }
 </style>"""
+_GROWS = widgets.Layout(height="auto")  # of a label: as many lines as its words need
+# A page that was loaded again no longer knows which output a result was to replace, and a kernel can't ask it.
+_AFTER_A_RELOAD = " Where “Predict first” still stands in its place, run that cell again."
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
 
 
@@ -34,13 +39,13 @@ def panel(asked: Question) -> widgets.VBox:
         if predictions.question(asked.number) is not asked:  # the cell ran again, and has a newer panel
             return False
         now = predictions.standing(asked.number)
-        state.value = f"<i>{escaped(status(asked, now))}</i>"
+        state.value = f"<i>{escaped(status(asked, now))}{_AFTER_A_RELOAD if now.seen else ''}</i>"
         inputs.show(now.latest)
         return True
 
     refresh()
     predictions.watch(asked.number, refresh)
-    return widgets.VBox([heading, inputs.box, state], layout=widgets.Layout(**_FRAME))
+    return kept(widgets.VBox([heading, inputs.box, state], layout=widgets.Layout(**_FRAME)))
 
 
 def _give(number: str, answer: Any, state: widgets.HTML) -> None:
@@ -81,7 +86,7 @@ class _Rows:
         cells = [
             each
             for row, chosen in zip(asked.rows, self._chosen, strict=True)
-            for each in (widgets.HTML(escaped(row)), chosen)
+            for each in (widgets.HTML(f'<div class="lab-row">{escaped(row)}</div>', layout=_GROWS), chosen)
         ]
         layout = widgets.Layout(grid_template_columns="minmax(18em, 26em) 16em", grid_gap="0 1em", width="auto")
         self.box = widgets.VBox([widgets.GridBox(cells, layout=layout), self._keep])

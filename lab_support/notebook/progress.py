@@ -4,6 +4,8 @@ import os
 from typing import Any
 
 from lab_support.notebook import predictions, record
+from lab_support.notebook.asked import Asked, asked_in
+from lab_support.notebook.plain import plain
 from lab_support.notebook.record import NOTEBOOK, Entry
 from lab_support.notebook.tables import Table
 
@@ -15,7 +17,8 @@ def progress(number: str | None = None) -> Table:
     """Predictions, claims, checks and quiz answers of the notebook `number`; by default, of the one that was started.
 
     The last row of each counts; of a prediction, the last answer before the result was seen. Claims that held are
-    counted below the table, and have no row of their own: a notebook has dozens.
+    counted below the table, and have no row of their own: a notebook has dozens. What was not tried is counted there
+    too, by what the notebook asks.
     """
     number = number or os.environ.get(NOTEBOOK, "")
     mine = [entry for entry in record.entries() if _belongs(entry, number)]
@@ -24,7 +27,7 @@ def progress(number: str | None = None) -> Table:
         for name in dict.fromkeys(entry.name for entry in mine if entry.kind == kind):
             rows.append(_row(kind, name, [entry for entry in mine if (entry.kind, entry.name) == (kind, name)]))
     shown = [row for row in rows if row[0] != "claim" or row[3] != _SIGNS[True]]
-    return Table(_COLUMNS if shown else (), tuple(shown), _summary(rows))
+    return Table(_COLUMNS if shown else (), tuple(shown), _summary(rows, asked_in(number)))
 
 
 def _belongs(entry: Entry, number: str) -> bool:
@@ -54,7 +57,7 @@ def _short(answer: predictions.Answer) -> str:
 
 
 def _said(fields: dict[str, Any]) -> str:
-    return str(next((fields[key] for key in ("got", "answer", "measured", "reason") if fields.get(key)), "–"))
+    return plain(next((fields[key] for key in ("got", "answer", "measured", "reason") if fields.get(key)), None))
 
 
 def _outcome(fields: dict[str, Any]) -> str:
@@ -63,13 +66,18 @@ def _outcome(fields: dict[str, Any]) -> str:
     return _SIGNS[found] if found is None or isinstance(found, bool) else str(found)
 
 
-def _summary(rows: list[tuple[str, str, str, str]]) -> str:
-    if not rows:
-        return "Nothing is recorded yet."
-    parts = []
-    for kind in record.KINDS:
-        outcomes = [row[3] for row in rows if row[0] == kind]
-        if outcomes:
-            parts.append(f"{kind}: {sum(outcome.startswith('✔') for outcome in outcomes)} ✔ of {len(outcomes)}")
+def _summary(rows: list[tuple[str, str, str, str]], asked: Asked) -> str:
+    parts = [part for kind in record.KINDS if (part := _standing(kind, rows, asked.names(kind)))]
     where = "" if record.in_batch() else " This is kept in .lab/record.jsonl, on this machine alone."
-    return " · ".join(parts) + "." + where
+    nothing = "" if rows else "Nothing is recorded yet. "
+    return (nothing + " · ".join(parts) + ("." + where if parts else "")).strip()
+
+
+def _standing(kind: str, rows: list[tuple[str, str, str, str]], asked: tuple[str, ...]) -> str:
+    """Of one kind: how many are right, of how many, and how many of these have no row; "" of a kind without any."""
+    outcomes = {name: outcome for row_kind, name, _, outcome in rows if row_kind == kind}
+    untried = [name for name in asked if name not in outcomes]
+    count = len(outcomes) + len(untried)
+    right = sum(outcome.startswith("✔") for outcome in outcomes.values())
+    more = f", {len(untried)} not tried" if untried else ""
+    return f"{kind}: {right} ✔ of {count}{more}" if count else ""

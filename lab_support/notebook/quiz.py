@@ -12,10 +12,9 @@ from IPython.display import display
 
 from lab_support.notebook import quiz_data, record
 from lab_support.notebook.build import WIDGET_VIEW
+from lab_support.notebook.kept_widgets import kept
 from lab_support.notebook.quiz_data import Mark, Multiple, Numeric, Question
-from lab_support.notebook.views import View, escaped
-
-_RIGHT, _WRONG = "#00694b", "#a63c00"
+from lab_support.notebook.views import RIGHT, WRONG, View, escaped
 
 
 def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
@@ -108,7 +107,7 @@ def _choices_html(question: Question) -> str:
 
 def _widget(number: str, questions: list[Question]) -> ipywidgets.Widget:
     cards = [_Card(number, index, question).box for index, question in enumerate(questions, 1)]
-    return ipywidgets.VBox([ipywidgets.HTML(_STYLE, layout={"height": "0", "margin": "0"}), *cards])
+    return kept(ipywidgets.VBox([ipywidgets.HTML(_STYLE, layout={"height": "0", "margin": "0"}), *cards]))
 
 
 class _Card:
@@ -159,7 +158,7 @@ class _Card:
     def _show(self, answer: object) -> None:
         marked = quiz_data.mark(self._question, answer)
         _keep(*self._place, marked)
-        colour = _RIGHT if marked.right else _WRONG
+        colour = RIGHT if marked.right else WRONG
         self._feedback.value = (
             f'<div style="border-left:4px solid {colour};padding:.1em .8em;line-height:1.4">'
             f'<b style="color:{colour}">{_sign(marked)} {marked.answer}</b> {escaped(marked.feedback)}</div>'

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lab_support.notebook.gate import takes_prediction
 from lab_support.notebook.look import RoleView
+from lab_support.notebook.plain import plain
 from lab_support.notebook.record import STABLE
 
 _HEADS = {
@@ -70,10 +71,6 @@ def _cell(value: object, column: str, labels: dict[int, str]) -> str:
         return labels[value]  # type: ignore[index]
     if column == "socket_inode":
         return str(value) if value else "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "–"
-    return str(value) or "–"
+    if value in ("", (), [], {}):
+        return "–"
+    return plain(value, digits=1)

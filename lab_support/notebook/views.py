@@ -9,6 +9,9 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+RIGHT, WRONG, NEITHER = "#00845f", "#cc4a10", "#767676"
+"""Ink for signs and words that can be read on white and on the ground of a dark theme: at least 4 to 1 on either."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:

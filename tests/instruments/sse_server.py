@@ -88,9 +88,10 @@ class SseServer:
                 await asyncio.sleep(0)
         if how == "error":
             self._send(writer, {"error": {"message": "the engine is gone"}})
-        self._send(writer, {"choices": [{"index": 0, "text": "", "finish_reason": "length"}]})
+        if how != "no end":
+            self._send(writer, {"choices": [{"index": 0, "text": "", "finish_reason": "length"}]})
         self._send(writer, {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": body["max_tokens"]}})
-        if how != "no done":
+        if how not in ("no done", "no end"):
             writer.write(b"e\r\ndata: [DONE]\n\n\r\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -179,12 +179,19 @@ def test_one_that_hangs_up_at_once_is_still_asked():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "kind"), [("503", "status 503"), ("cut", "cut off"), ("error", "error event"), ("no done", "no [DONE]")]
+    ("prompt", "kind"), [("503", "status 503"), ("cut", "cut off"), ("error", "error event"), ("no end", "no [DONE]")]
 )
 def test_errors_are_counted_by_kind(tmp_path, prompt, kind):
     path = prompts_file(tmp_path, {"prompt": prompt, "max_tokens": 4})
     result = drive(SseServer(), clients=2, requests=6, prompts=path, prompt_words=None, output_tokens=None)
     assert (result.errors, result.completed) == ({kind: 6}, 0)
+
+
+def test_a_stream_may_end_with_its_reason_and_without_done(tmp_path):
+    """As that of `transformers serve` does."""
+    path = prompts_file(tmp_path, {"prompt": "no done", "max_tokens": 4})
+    result = drive(SseServer(), clients=2, requests=6, prompts=path, prompt_words=None, output_tokens=None)
+    assert (result.errors, result.completed, result.tokens) == ({}, 6, 24)
 
 
 def test_nobody_there_is_an_error_of_each_request():

@@ -415,6 +415,23 @@ def test_nothing_in_the_picture_overlaps_or_leaves_it(children):
             assert apart or below, (one, other)
 
 
+def test_words_below_a_mark_stay_in_their_row():
+    """As of nginx: many listening sockets, each in several epoll sets, `exclusive` on a line of its own."""
+    graph = a_server(3)
+    sets = {"epoll_sets": (12, 13, 14), "exclusive": (12,)}
+    holds = [replace(hold, **sets) if hold.object_id == "socket:1" else hold for hold in graph.holds]
+    more = [replace(hold, object_id=f"socket:{n}") for n in (2, 3) for hold in holds if hold.object_id == "socket:1"]
+    ports = [KernelObject(f"socket:{n}", "listening socket", f"127.0.0.1:{n}", (n,), n, limit=5) for n in (2, 3)]
+    root = ElementTree.fromstring(xray.svg(replace(graph, objects=(*graph.objects, *ports), holds=(*holds, *more))))
+    captions = [one for one in root.iter(f"{SVG}text") if one.text in ("epoll 12 13 14", "exclusive")]
+    marks = [float(one.get("y")) for one in root.iter(f"{SVG}rect") if one.get("height") == "26"]  # one begins each row
+    assert len(captions) == 3 * 4 * 2
+    for caption in captions:
+        end = float(caption.get("y")) + 3
+        own = max(mark for mark in marks if mark < float(caption.get("y")) - 20)
+        assert [mark for mark in marks if own < mark < end] == [], (caption.text, caption.get("y"))
+
+
 def two_ports(children: int, name: str = "launcher") -> Graph:
     """`a_server`, of which the launcher listens on a second port, so that there is more to be said in the title."""
     graph = a_server(children)

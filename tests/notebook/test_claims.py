@@ -4,6 +4,7 @@ import pytest
 
 import lab_support.notebook as lab
 from lab_support.notebook import record
+from lab_support.notebook.asked import asked_in
 from tests.notebook.kernels import running_kernel
 
 WORDS = "one wakes"
@@ -65,3 +66,18 @@ def test_progress_counts_what_held_and_shows_what_did_not():
     shown = lab.progress()
     assert shown.rows == (("claim", "two wake", "1", "✘"),)
     assert "claim: 1 ✔ of 2" in shown.note
+
+
+def test_a_figure_is_said_without_python(capsys):
+    lab.claim("all are answered", True, got={"answered": 100})
+    assert "all are answered (answered: 100)" in capsys.readouterr().out
+
+
+def test_progress_counts_what_was_not_tried():
+    lab.claim(WORDS, True)
+    asked = asked_in("00")
+    assert len(asked.prediction) == 5 and len(asked.check) == 3 and len(asked.quiz) >= 3
+    lab.skip("00.1")
+    note = lab.progress("00").note
+    assert "prediction: 0 ✔ of 5, 4 not tried" in note and "check: 0 ✔ of 3, 3 not tried" in note
+    assert f"quiz: 0 ✔ of {len(asked.quiz)}, {len(asked.quiz)} not tried" in note

@@ -1,8 +1,10 @@
 """A class's predictions from the files of its readers: each counts once, with the first answer in time."""
 
+import argparse
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -76,3 +78,57 @@ def test_of_a_table_each_row_counts_those_who_had_it_right(tmp_path):
     assert votes.finding == "The row that fewest had right, 1 of 3: a thread"
     assert "a variable 2; a thread 1" in class_votes.draw(votes).alt
     assert "a thread" in str(votes)
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lab_class(capsys):
+    """Runs `lab class` in this process."""
+
+    def run(*words: str) -> Ended:
+        parser = argparse.ArgumentParser()
+        class_votes.add_class_flags(parser)
+        return Ended(class_votes.run_class_command(parser.parse_args(words)), *capsys.readouterr())
+
+    return run
+
+
+def test_without_a_number_each_prediction_gets_its_histogram(folder, lab_class):
+    file = folder / "ann" / "record.jsonl"
+    file.write_text(file.read_text() + answer("a").replace("04.1", "04.2") + "\n")
+    done = lab_class(str(folder))
+    assert done.code == 0, done.err
+    assert done.out.index("04.1 wake-ups\n3 of 4 chose a") < done.out.index("04.2 wake-ups\n1 of 1 chose a")
+
+
+def test_lines_that_no_kernel_wrote_do_no_harm(folder, lab_class):
+    odd = [
+        line("answer", late=False),
+        line("answer", answer=5, late=False),
+        line("answer", answer="a", options=["x"], late=False),
+        line("answer", answer="b", options={"b": "\x1b[2J"}, words="\x1b]0;t\x07", late=False),
+    ]
+    (folder / "odd").mkdir()
+    (folder / "odd" / "record.jsonl").write_text("\n".join(odd) + "\n")
+    done = lab_class(str(folder))
+    assert done.code == 0 and "\x1b" not in done.out, done.err
+    assert class_votes.collect([folder], "04.1").counts == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "x.svg"], "got --out without --prediction"),
+        (["--prediction", "04.1", "--out", "x.pdf"], "expected a name that ends in .svg or .png"),
+        (["--prediction", "04.1", "--out", "/proc/x.svg"], "name a file that can be written"),
+    ],
+)
+def test_a_figure_that_cannot_be_written_is_a_sentence(folder, words, sentence, lab_class):
+    done = lab_class(str(folder), *words)
+    assert done.code == 2 and sentence in done.err and "Traceback" not in done.err

@@ -1,13 +1,16 @@
 """The reader's copies: without outputs, never overwritten once edited, fresh on demand."""
 
 import argparse
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lab_support.__main__ import main
 from lab_support.notebook import build, copies
 
 
@@ -106,8 +109,8 @@ def test_reset_makes_a_fresh_copy_and_keeps_the_old_one(original, tmp_path):
 
 
 def test_a_number_without_a_notebook_is_refused_with_those_there_are(original, tmp_path, capsys):
-    assert copies.run_reset_command(argparse.Namespace(number="77", workspace=tmp_path / "w")) == 2
-    assert "got '77', expected the number of a notebook: 00" in capsys.readouterr().err
+    assert copies.run_reset_command(argparse.Namespace(number="77", workspace=tmp_path / "w", answers=False)) == 2
+    assert "got '77', expected the number of a notebook:\n  00   00_start\n" in capsys.readouterr().err
 
 
 def test_jupyterlab_is_started_on_the_loopback_in_the_workspace(tmp_path):
@@ -124,3 +127,100 @@ def test_the_command_makes_the_copies_of_the_real_notebooks(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "00_start_here: your copy is new" in done.stdout
     assert (tmp_path / "w" / "00_start_here.ipynb").exists()
+
+
+# ---- answers, and folders that can't be written ----------------------------------------------------------------------
+
+
+@dataclass
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def lab_command(monkeypatch, capsys):
+    """Runs the `lab` command in this process, as a process of its own takes seconds to import what it needs."""
+
+    def run(*words) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["lab", *map(str, words)])
+        monkeypatch.setenv("LAB_RECORD", "")
+        return Ended(main(), *capsys.readouterr())
+
+    return run
+
+
+def record_in(workspace, *lines):
+    file = workspace / ".lab" / "record.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+ANSWERS = (
+    '{"kind": "prediction", "name": "00.1", "at": 1, "notebook": "00", "event": "skip"}',
+    '{"kind": "claim", "name": "some words", "at": 2, "notebook": "00", "outcome": true}',
+    '{"kind": "check", "name": "01.1", "at": 3, "notebook": "01", "outcome": true}',
+    '{"kind": "prediction", "name": "01a.1", "at": 4, "event": "skip"}',
+    "torn {",
+)
+
+
+def test_reset_keeps_answers_unless_it_is_asked_to_forget_them(tmp_path, lab_command):
+    file = record_in(tmp_path, *ANSWERS)
+    assert lab_command("reset", "00", "--workspace", tmp_path).returncode == 0
+    assert file.read_text().splitlines() == list(ANSWERS)
+    done = lab_command("reset", "00", "--answers", "--workspace", tmp_path)
+    assert "they are kept in record.jsonl.before-reset-1" in done.stdout, done.stderr
+    assert file.read_text().splitlines() == list(ANSWERS[2:])
+    assert (file.parent / "record.jsonl.before-reset-1").read_text().splitlines() == list(ANSWERS)
+    assert "no answers to forget" in lab_command("reset", "00", "--answers", "--workspace", tmp_path).stdout
+
+
+def test_an_appendix_is_forgotten_with_its_notebook(tmp_path, lab_command):
+    file = record_in(tmp_path, *ANSWERS)
+    assert lab_command("reset", "01", "--answers", "--workspace", tmp_path).returncode == 0
+    assert file.read_text().splitlines() == [*ANSWERS[:2], ANSWERS[4]]
+
+
+def test_skip_settles_every_prediction_of_a_notebook(tmp_path, lab_command):
+    done = lab_command("skip", "00", "--workspace", tmp_path)
+    assert done.returncode == 0 and "Skipped: 00.1, 00.2, 00.3" in done.stdout, done.stderr
+    lines = (tmp_path / ".lab" / "record.jsonl").read_text().splitlines()
+    assert lines and all('"event": "skip"' in line and '"name": "00.' in line for line in lines)
+    assert "nothing, as all were settled before" in lab_command("skip", "00", "--workspace", tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", ["reset", "open", "skip"])
+def test_a_number_that_is_none_brings_the_list_of_notebooks(command, tmp_path, lab_command):
+    done = lab_command(command, "4", "--workspace", tmp_path / "w")
+    assert done.returncode == 2 and done.stderr.startswith(
+        f"lab {command}: got '4', expected the number of a notebook:"
+    )
+    assert "\n  04   04_who_gets_the_next_connection\n  04a  04a_" in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("open", "--copy-only"), ("reset", "00"), ("reset", "00", "--answers"), ("skip", "00")]
+)
+def test_a_folder_that_cannot_be_written_is_a_sentence(words, tmp_path, lab_command):
+    """As another user's clone is. Root could write everywhere, but not below a file."""
+    (tmp_path / "file").touch()
+    done = lab_command(*words, "--workspace", tmp_path / "file" / "w")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"lab {words[0]}: ") and "give a folder of your own: --workspace ~/lab" in done.stderr
+
+
+def test_a_workspace_may_be_named_from_home(tmp_path, lab_command, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = lab_command("open", "--copy-only", "--workspace", "~/my lab")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my lab" / "00_start_here.ipynb").exists()
+
+
+def test_widgets_are_kept_in_the_notebook_for_the_next_day(tmp_path, lab_command):
+    assert lab_command("open", "--copy-only", "--workspace", tmp_path).returncode == 0
+    settings = json.loads(next(tmp_path.rglob("default_setting_overrides.json")).read_text())
+    assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}

@@ -1,0 +1,105 @@
+"""What the control groups of this process leave it: cores, memory, processes. Versions 1 and 2, or both at once.
+
+A group's limit holds for the groups below it too, so the tightest on the way up counts. /proc/self/mountinfo says where
+each hierarchy is mounted, and which of its groups is at the mount's root: in a container that is often its own group,
+and the names that lead there from the machine's root do not exist. None, where nothing limits, or nothing can be read.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab_support.mounts import Mount, read_mounts
+
+_PROC = Path("/proc/self")
+
+Limit = Callable[[Path], int | None]
+"""What one group's own files say."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """cores: rounded up. memory: bytes. processes: threads count too."""
+
+    cores: int | None
+    memory: int | None
+    processes: int | None
+
+
+def group_limits(proc: Path = _PROC) -> GroupLimits:
+    """Of the process whose folder in /proc is `proc`. Reads and changes nothing."""
+    return GroupLimits(
+        cores=_tightest(proc, "cpu", {"cgroup": _quota_1, "cgroup2": _quota_2}),
+        memory=_tightest(proc, "memory", {"cgroup": _in("memory.limit_in_bytes"), "cgroup2": _in("memory.max")}),
+        processes=_tightest(proc, "pids", {"cgroup": _in("pids.max"), "cgroup2": _in("pids.max")}),
+    )
+
+
+def _tightest(proc: Path, controller: str, limits: dict[str, Limit]) -> int | None:
+    found = [limits[mount.kind](group) for mount, group in _groups(proc, controller)]
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def _groups(proc: Path, controller: str) -> Iterator[tuple[Mount, Path]]:
+    """Every group that this process is in, from its own to the top, of version 2 and of the controller's version 1."""
+    paths = _paths(proc)
+    for mount in read_mounts(proc):
+        if mount.kind == "cgroup2":
+            path = paths.get("")
+        elif mount.kind == "cgroup" and controller in mount.options:
+            path = paths.get(controller)
+        else:
+            continue
+        for group in _upwards(path, mount) if path is not None else ():
+            yield mount, group
+
+
+def _upwards(path: str, mount: Mount) -> Iterator[Path]:
+    top = Path(mount.place)
+    below = Path(path).relative_to(mount.root) if Path(path).is_relative_to(mount.root) else Path()
+    group = top if ".." in below.parts else top / below
+    yield group
+    while group != top:
+        group = group.parent
+        yield group
+
+
+def _paths(proc: Path) -> dict[str, str]:
+    """By controller, and by "" of version 2: cgroups(7)."""
+    paths: dict[str, str] = {}
+    for line in _text(proc / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path)
+    return paths
+
+
+def _in(name: str) -> Limit:
+    def limit(group: Path) -> int | None:
+        text = _text(group / name).strip()
+        return int(text) if text.isdecimal() else None
+
+    return limit
+
+
+def _quota_2(group: Path) -> int | None:
+    """cpu.max: so many microseconds in each period, or "max"."""
+    quota, _, period = _text(group / "cpu.max").strip().partition(" ")
+    return _cores(quota, period)
+
+
+def _quota_1(group: Path) -> int | None:
+    """The quota is -1 where there is none."""
+    return _cores(_text(group / "cpu.cfs_quota_us").strip(), _text(group / "cpu.cfs_period_us").strip())
+
+
+def _cores(quota: str, period: str) -> int | None:
+    if not (quota.isdecimal() and period.isdecimal() and int(period)):
+        return None
+    return max(1, -(-int(quota) // int(period)))
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_bytes().decode(errors="surrogateescape")
+    return ""

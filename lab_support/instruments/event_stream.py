@@ -1,0 +1,62 @@
+"""Server-sent events as WHATWG's HTML standard has them, in pieces as they arrive: bytes in, whole events out.
+
+A line may end in LF, CR or CRLF; a space after the colon, comments, `event:` and `id:` lines and several `data:` lines
+in one event are all allowed, and servers differ in every one of them. An event's end may come in one read with the next
+event, or its middle in a read of its own.
+"""
+
+from collections.abc import Iterator
+
+LONGEST_EVENT = 1 << 20  # bytes that are kept while an event's end has not come
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventReader:
+    """What has come of one stream and is no whole event yet."""
+
+    __slots__ = ("_after_cr", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._after_cr = False
+
+    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The type and data of each event that `piece` ends. Raises ValueError for an event without an end."""
+        if self._after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]
+        self._after_cr = piece.endswith(b"\r")
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._rest:
+            piece = self._rest + piece
+        start = 0
+        while (end := piece.find(b"\n\n", start)) >= 0:
+            text = piece[start:end]
+            if text.startswith(b"data: ") and b"\n" not in text:  # as most servers write all of theirs
+                yield b"", text[6:]
+            else:
+                yield from _events(text)
+            start = end + 2
+        self._rest = piece[start:]
+        if len(self._rest) > LONGEST_EVENT:
+            raise ValueError(f"got {len(self._rest)} bytes of one event, expected an empty line at its end")
+
+    def end(self) -> Iterator[tuple[bytes, bytes]]:
+        """The event that the stream's end cut short, if there is one. A browser drops it; its tokens did arrive."""
+        rest, self._rest = self._rest, b""
+        return _events(rest.strip(b"\n"))
+
+
+def _events(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """One event; none if it has no data."""
+    kind, data = b"", []
+    for line in text.removeprefix(_BYTE_ORDER_MARK).split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            kind = value
+    if data:
+        yield kind, b"\n".join(data)

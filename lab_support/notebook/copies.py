@@ -163,8 +163,7 @@ def _write_settings(workspace: Path) -> Path:
     folder = workspace / ".jupyter"
     place = folder / "labconfig" / "default_setting_overrides.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(_SETTINGS, indent=2) + "
-", encoding="utf-8")
+    place.write_text(json.dumps(_SETTINGS, indent=2) + "\n", encoding="utf-8")
     style = folder / "custom" / "custom.css"
     style.parent.mkdir(exist_ok=True)
     style.write_text(_STYLE, encoding="utf-8")

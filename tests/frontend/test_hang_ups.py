@@ -270,13 +270,17 @@ def read_slowly(connection: socket.socket) -> bytes:
 def test_retiring_waits_for_a_slow_reader_and_not_for_one_that_reads_nothing() -> None:
     with serving() as fake:
         big: dict[str, Any] = {"stream": True, "logprobs": 20, "n": 8, "receive_buffer": 65536}
-        with ask(fake, **big) as slow, ask(fake, **big) as unread, fake.connect() as begun, fake.connect() as silent:
+        with contextlib.ExitStack() as stack:
+            slow, unread = (stack.enter_context(ask(fake, **big)) for _ in range(2))
+            fake.until(lambda: len(fake.engine.generated) == 16 and not fake.engine.sequences)
+            # Only now, because both have no more than `HEAD_SECONDS`.
+            begun, silent = (stack.enter_context(fake.connect()) for _ in range(2))
             begun.sendall(HEALTH)
             assert begun.recv(1000)
             begun.sendall(HEALTH[:20])  # the next request is never finished
-            fake.until(lambda: len(fake.engine.generated) == 16 and not fake.engine.sequences)
-            http = fake.http
-            assert http and fake.connections and fake.connections.count == 4
+            http, connections = fake.http, fake.connections
+            assert http and connections
+            fake.until(lambda: connections.count == 4)
             http.patience = 1.0
             fake.call(http.retire)
             answer = read_slowly(slow)

@@ -87,7 +87,7 @@ def test_rows_or_options_that_were_not_asked_are_refused():
 
 
 def test_the_widget_has_a_choice_for_each_row_and_gives_the_table_at_once():
-    box = panel(predictions.question("01.5")).children[1]
+    box = panel(predictions.question("01.5")).children[-2]
     grid, button = box.children
     choices = grid.children[1::2]
     assert button.disabled

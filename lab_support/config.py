@@ -290,6 +290,11 @@ class ServerConfig:
                 )
 
     @property
+    def processes(self) -> str:
+        """For messages: "2 API servers and 1 engine core"."""
+        return f"{_counted(self.api_server_count, 'API server')} and {_counted(self.data_parallel_size, 'engine core')}"
+
+    @property
     def model_name(self) -> str:
         """The name of the model in answers."""
         return self.model_names[0]
@@ -298,6 +303,10 @@ class ServerConfig:
     def model_names(self) -> tuple[str, ...]:
         """All under which clients may ask for it."""
         return self.served_model_name or (in_utf8(_folder_name(self.model)),)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _folder_name(folder: Path) -> str:

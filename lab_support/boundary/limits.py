@@ -82,7 +82,7 @@ def _raise_descriptors() -> None:
 def _too_few_descriptors(got: int, least: int, config: ServerConfig) -> Iterator[str]:
     if got != resource.RLIM_INFINITY and got < least:
         yield (
-            f"open files: got a limit of {got} for each process, expected at least {least} for {_size(config)}; "
+            f"open files: got a limit of {got} for each process, expected at least {least} for {config.processes}; "
             f"raise the hard limit to that or more (`ulimit -n {least}`)"
         )
 
@@ -121,7 +121,3 @@ def _room_for_threads(most: int) -> int:
         for thread in made:
             thread.join()
     return len(made)
-
-
-def _size(config: ServerConfig) -> str:
-    return f"{config.api_server_count} API servers and {config.data_parallel_size} engine core(s)"

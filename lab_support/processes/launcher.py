@@ -261,8 +261,8 @@ class Launcher:
         url, config = url_of(self.entrances.bound), self.config
         engine = self.details["engine-0"]
         line = (
-            f"Ready: {url} serves {config.model_name!r} with {config.api_server_count} API servers and "
-            f"{config.data_parallel_size} engine core(s) on {engine['device']} in {engine['dtype']}. Ctrl-C stops it.\n"
+            f"Ready: {url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "
+            f"{engine['dtype']}. Ctrl-C stops it.\n"
         )
         _tell("standard output", 1, line)
         if config.ready_fd is not None:

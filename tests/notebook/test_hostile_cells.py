@@ -52,8 +52,9 @@ def check(program: Hostile, place: Path, told: str) -> float:
     print(told)
     text = COLOURS.sub("", shown.getvalue())
     assert result.outcome in program.outcomes, told
-    assert result.output.startswith("first\n") and "│ first\n" in text, told
-    assert len(result.output) >= program.letters and len(text) >= program.letters, told
+    if not (program.may_lose_text and result.outcome == "supervisor"):
+        assert result.output.startswith("first\n") and "│ first\n" in text, told
+        assert len(result.output) >= program.letters and len(text) >= program.letters, told
     assert len(result.events) >= program.events, told
     assert "held False" not in result.output, told
     assert "Traceback" not in text, told + text[-2000:]

@@ -14,7 +14,7 @@ What is promised of a command and of all that descends from it, where this user 
 - One of the two that is stopped (SIGSTOP) is continued: the supervisor by the guard, the guard by the supervisor, and
   both together by the kernel, which kills them, and all below them, when that does not help. The kernel waits no
   longer than 15 s beyond a cell's deadline, or beyond an interrupt.
-- What a command printed is shown up to its end, unless it never lets the supervisor run: then that is lost with it.
+- What a command printed is shown, unless it never lets the supervisor run: then that is lost.
 - Where supervisor and guard are killed, the kernel ends a cell's processes: those it was told of, and those that have
   the cell's name in their environment. One that it was not told of, and that has cleared its environment, goes on.
 - Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but Linux, which kills the command

@@ -19,8 +19,8 @@ SUPERVISED = ("0", "timeout", "supervisor")
 class Hostile:
     """outcomes: how it may end. letters, events: how many of its output and of its events there must be at least.
 
-    The first line is always "first", and "made NAME" tells of something that it has named in /dev/shm. may_lose_text: it
-    may keep its supervisor from ever reading what it printed, and then that is lost.
+    The first line is always "first", and "made NAME" tells of something that it has named in /dev/shm. may_lose_text:
+    it may keep its supervisor from ever reading what it printed, and then that is lost.
     """
 
     kind: str

@@ -57,7 +57,9 @@ def check(program: Hostile, place: Path, told: str) -> float:
         assert len(result.output) >= program.letters and len(text) >= program.letters, told
     assert len(result.events) >= program.events, told
     assert "held False" not in result.output, told
-    assert "Traceback" not in text, told + text[-2000:]
+    # Python's own tracker of resources says one, where the program has killed the one before it.
+    tracebacks = [line for line in text.splitlines() if "Traceback" in line and "resource tracker" not in line]
+    assert not tracebacks, told + text[-2000:]
     assert not [each for each in result.processes if proc.is_running(each.identity)], told
     assert not of_cells_in(place), told
     assert not list(place.iterdir()), told

@@ -77,6 +77,7 @@ class Admission:
         check_alive(self._engine_client)
         if not self._engine_client.ready:
             raise unavailable("the engine cores are still starting", "not_ready")
+        self._check_descriptors()
         self._check_room(1)
 
     @contextmanager
@@ -99,7 +100,6 @@ class Admission:
             self._counters.sequences_in_flight -= sequences
 
     def _check_room(self, sequences: int) -> None:
-        self._check_descriptors()
         in_flight = self._counters.total_sequences()
         if self._limit and in_flight + sequences > self._limit:
             self._metrics.server.rejected()

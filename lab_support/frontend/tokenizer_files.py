@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from tokenizers import AddedToken
 
 from lab_support.config import ConfigError, in_utf8, is_utf8
+from lab_support.model_folder.json_object import ModelFolderError, read_object_if_there
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -150,17 +151,10 @@ def _named_templates(path: Path, given: Any) -> Iterator[tuple[str, str]]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """An empty object where there is no such file."""
-    if not path.exists():
-        return {}
     try:
-        parsed = json.loads(path.read_bytes())
-    except OSError as error:
-        raise TokenizerError(f"{path}: can't be read ({error.strerror}); mend its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise TokenizerError(f"{path}: got JSON that is not an object, expected an object; download the file again")
-    return parsed
+        return read_object_if_there(path)
+    except ModelFolderError as error:
+        raise TokenizerError(str(error)) from error
 
 
 def _read_text(path: Path) -> str:

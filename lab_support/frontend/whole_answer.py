@@ -25,10 +25,10 @@ _PIECE = 60  # bytes that a piece of text takes beside its own
 
 @dataclass(slots=True)
 class _Collected:
-    """cursor: in the choice's prompt, where its log-probabilities are told."""
+    """speller: where log-probabilities are told. cursor: in the choice's prompt, where those of the prompt are."""
 
     pieces: list[str]
-    speller: Speller
+    speller: Speller | None
     cursor: PromptCursor | None
     logprobs: CollectedLogprobs = field(default_factory=CollectedLogprobs)
     prompt: CollectedPrompt = field(default_factory=CollectedPrompt)
@@ -71,7 +71,7 @@ class WholeAnswer:
         ids, entries = collected.cursor.take(logprobs)
         if asked.echoed is not None:
             size += self._add_logprobs(collected, ids, cut(entries, asked.echoed), collected.cursor.at_end)
-            if collected.cursor.at_end:
+            if collected.cursor.at_end and collected.speller:
                 collected.speller.offset = len(collected.pieces[0])
         if asked.prompt is not None:
             size += collected.prompt.add(ids, entries, asked.prompt, self._tokenizer)
@@ -106,9 +106,11 @@ class WholeAnswer:
     def _collected(self, prompt: Prompt) -> _Collected:
         asked = self._asked
         cursor = PromptCursor(prompt.token_ids) if asked.of_prompt is not None else None
-        return _Collected([prompt.echo], speller_of(self._tokenizer, prompt, asked), cursor)
+        speller = speller_of(self._tokenizer, prompt, asked) if asked.tokens else None
+        return _Collected([prompt.echo], speller, cursor)
 
     def _add_logprobs(self, collected: _Collected, ids: list[int], entries: Entries, last: bool) -> int:
+        assert collected.speller is not None
         return collected.logprobs.add(self._format.logprobs(ids, entries, collected.speller, last))
 
     def _body(self) -> bytes:

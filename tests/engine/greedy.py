@@ -41,20 +41,21 @@ def generate_with_logprobs(
     return _outputs(runner, questions, sampling, sizes)
 
 
-def _outputs(runner: Runner, questions: list[list[int]], sampling: SamplingParams, sizes: dict) -> list[list]:
-    scheduler = Scheduler(
-        **(
-            dict(
-                block_size=16,
-                num_blocks=runner.num_blocks,
-                max_num_seqs=64,
-                max_num_batched_tokens=512,
-                max_model_len=runner.max_model_len,
-                end_token_ids=runner.end_token_ids,
-            )
-            | sizes
-        )
+def scheduler_for(runner: Runner, **sizes) -> Scheduler:
+    """One that asks for as much as the runner has, but for `sizes`."""
+    usual = dict(
+        block_size=16,
+        num_blocks=runner.num_blocks,
+        max_num_seqs=64,
+        max_num_batched_tokens=512,
+        max_model_len=runner.max_model_len,
+        end_token_ids=runner.end_token_ids,
     )
+    return Scheduler(**usual | sizes)
+
+
+def _outputs(runner: Runner, questions: list[list[int]], sampling: SamplingParams, sizes: dict) -> list[list]:
+    scheduler = scheduler_for(runner, **sizes)
     for number, tokens in enumerate(questions):
         scheduler.add(Request(number, tokens, sampling))
     answers: list[list] = [[] for _ in questions]

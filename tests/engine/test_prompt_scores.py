@@ -13,7 +13,7 @@ from lab_support.engine.step import ROWS_AT_ONCE, Logprobs, Sampled, Scored
 from lab_support.generation import FinishReason, SamplingParams
 from tests.engine.devices import ON_ALL, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
-from tests.engine.greedy import config, prompts
+from tests.engine.greedy import config, prompts, scheduler_for
 
 BATCHES = {
     "all at once": {},
@@ -30,17 +30,7 @@ def folder(tmp_path_factory) -> Path:
 
 def told(runner: Runner, questions: list[list[int]], max_tokens: int, **sizes) -> tuple[list[list[Output]], Scheduler]:
     """All outputs by question. Every second one asks for its prompt's log-probabilities."""
-    scheduler = Scheduler(
-        **dict(
-            block_size=16,
-            num_blocks=runner.num_blocks,
-            max_num_seqs=64,
-            max_num_batched_tokens=512,
-            max_model_len=runner.max_model_len,
-            end_token_ids=runner.end_token_ids,
-        )
-        | sizes
-    )
+    scheduler = scheduler_for(runner, **sizes)
     for number, tokens in enumerate(questions):
         asked = TOP if number % 2 == 0 else None
         sampling = SamplingParams(max_tokens, temperature=0.0, ignore_eos=True, prompt_logprobs=asked)

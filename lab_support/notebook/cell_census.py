@@ -25,6 +25,7 @@ class Member:
 
     image: the address of its stack, which is another after each exec. became: the images that exec gave it.
     command: its words.
+    code: how it ended, see `Census.end`.
     traced: it is still strace, and about to become the script. unnamed: it was in the midst of an exec, and had no
     command line yet.
     """
@@ -36,6 +37,7 @@ class Member:
     image: int
     command: list[str] = field(default_factory=list)
     ended: bool = False
+    code: int | None = None
     unnamed: bool = False
     traced: bool = False
     became: list[int] = field(default_factory=list)
@@ -145,7 +147,7 @@ class Census:
         """Code as `subprocess` gives it, negative for a signal; None where nobody can know it any more."""
         if member.ended:
             return
-        member.ended = True
+        member.ended, member.code = True, code
         self.count -= 1
         if member.pidfd >= 0:
             self._unwatch(member.pidfd)

@@ -210,6 +210,9 @@ class Cell:
             return
         if not some_left:
             self.why = "finished"
+            if self._was_killed_late():
+                self.why = "timeout"
+                self.report.tell("killed", numbers=[self.script.number], waits=[])
         elif self.census.count > self.plan.most_processes and self._crowded():
             stop_descendants(set())
             self.why = "processes"
@@ -219,6 +222,10 @@ class Cell:
             self.why = "timeout"
         elif self.script_ended and self.now() > self.script_ended + self.plan.leftover_grace:
             self.why = "leftover"
+
+    def _was_killed_late(self) -> bool:
+        """Whether the kernel has ended the script, which kept this process from doing so at the deadline."""
+        return self.now() >= self.plan.timeout and self.script.code == -signal.SIGKILL
 
     def _crowded(self) -> bool:
         """Whether more of its processes run than may; some that the census counts have just ended."""

@@ -39,9 +39,9 @@ TIMEOUT = 30.0
 LEFTOVER_GRACE = 1.0
 """Seconds for which what the script started may outlive it."""
 MOST_PROCESSES, MOST_OUTPUT, MOST_LINES_SHOWN, MOST_LETTERS_SHOWN = 64, 16_000_000, 1000, 200_000
-_SLOW, _STUCK = 4.0, 8.0
-"""Seconds beyond the deadline, or an interrupt, after which the supervisor may have been stopped; after which it is
-killed."""
+_SLOW, _STUCK, _HOPELESS = 3.0, 5.0, 10.0
+"""Seconds beyond the deadline, or an interrupt, after which the supervisor is continued, because somebody may have
+stopped it; the cell is killed, because it may stop the supervisor again and again; a silent supervisor is killed."""
 _TICK = 1.0  # seconds between two looks at the clock
 _HERE = Path(__file__).parent
 _WORDS = ("timeout", "leftover", "processes", "output", "any")
@@ -246,6 +246,14 @@ class _Patience:
         self._interrupts = interrupts
         self._end = time.monotonic() + timeout
         self._interrupted = False
+        self._looked = 0.0
+
+    def look_due(self) -> bool:
+        """Whether the supervisor is late, and `_TICK` has passed since this was last true."""
+        due = self.beyond() > _SLOW and time.monotonic() > self._looked + _TICK
+        if due:
+            self._looked = time.monotonic()
+        return due
 
     def beyond(self) -> float:
         """Seconds since the supervisor was to end everything; negative before."""
@@ -257,15 +265,17 @@ class _Patience:
 def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patience: _Patience) -> None:
     """Read the report until it ends, which is when the supervisor does.
 
-    A supervisor that is late and says nothing is continued, in case that somebody has stopped it; then `stop` kills it.
+    A supervisor that is late is continued, in case that somebody has stopped it; one that stays silent is killed.
     """
     pending = b""
     while True:
-        if not running.readable(read_end, _TICK):
-            if patience.beyond() > _STUCK:
-                return
-            if patience.beyond() > _SLOW:
-                running.proceed()
+        something = running.readable(read_end, _TICK)
+        if patience.look_due():
+            _help(running, patience.beyond())
+        if not something and patience.beyond() > _HOPELESS:
+            running.kill()
+            return
+        if not something:
             continue
         data = os.read(read_end, 1 << 20)
         if not data:
@@ -273,6 +283,13 @@ def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patienc
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
             reading.take(json.loads(line))
+
+
+def _help(running: SupervisedProcess, beyond: float) -> None:
+    if beyond > _STUCK:
+        running.end_command()
+    elif beyond > _SLOW:
+        running.proceed()
 
 
 def _sweep(reading: Reading, folder: Path, named: NamedMemory) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lab_support.notebook.supervisor import children, kill_family
+from lab_support.notebook.supervisor import children, kill_below, kill_family
 
 _HERE = Path(__file__).parent
 PATIENCE = 5.0
@@ -103,6 +103,21 @@ class SupervisedProcess:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
+    def end_command(self) -> None:
+        """Kill all that the supervisor has started, and continue supervisor and guard, who can tell of it then.
+
+        For a command that stops them again and again: once it is dead, nobody does.
+        """
+        for supervisor in children(self._process.pid) if self.running else []:
+            kill_below(supervisor)
+        self.proceed()
+
+    def kill(self) -> None:
+        """Kill supervisor, guard and all below them, and wait for them."""
+        if self.running:
+            kill_family(self._process.pid)
+        self._process.wait()
+
     def stop(self) -> int:
         """Ask it to end; its exit code. Worst case `grace` seconds, then its supervisor kills it.
 
@@ -116,7 +131,7 @@ class SupervisedProcess:
         if not self.wait(self.grace):
             self.proceed()
         if not self.wait(PATIENCE):
-            kill_family(self._process.pid)
+            self.kill()
         return self._process.wait()
 
     def files_left(self) -> list[str]:

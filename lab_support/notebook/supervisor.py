@@ -12,9 +12,10 @@ What is promised of a command and of all that descends from it, where this user 
 
 - It ends when the kernel says so or is gone, however it ends, and when the supervisor or the guard is killed.
 - One of the two that is stopped (SIGSTOP) is continued: the supervisor by the guard, the guard by the supervisor, and
-  both together by the kernel, which kills them, and all below them, when that does not help. The kernel waits no
-  longer than 15 s beyond a cell's deadline, or beyond an interrupt.
-- What a command printed is shown, unless it never lets the supervisor run: then that is lost.
+  both together by the kernel. Where a cell stops them again and again, the kernel kills the cell's processes first and
+  continues both then; where that does not help either, it kills them, too. It waits no longer than 15 s beyond a
+  cell's deadline, or beyond an interrupt.
+- What a cell printed is shown. One that kills its supervisor may lose what it printed in the moment before.
 - Where supervisor and guard are killed, the kernel ends a cell's processes: those it was told of, and those that have
   the cell's name in their environment. One that it was not told of, and that has cleared its environment, goes on.
 - Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but Linux, which kills the command
@@ -219,10 +220,16 @@ def kill_descendants(named: Named | None = None) -> None:
 
 def kill_family(root: int) -> None:
     """SIGKILL to `root` and all that descend from it, which are not this process's to wait for. Runs in the kernel."""
+    _send(root, signal.SIGSTOP, set())
+    kill_below(root)
+    _send(root, signal.SIGKILL, set())
+
+
+def kill_below(root: int) -> None:
+    """SIGKILL to all that descend from `root`, but not to `root`. Runs in the kernel, which can't wait for them."""
     refused: set[int] = set()
-    _send(root, signal.SIGSTOP, refused)
     stop_descendants(refused, root)
-    for pid in [*descendants(root), root]:
+    for pid in descendants(root):
         _send(pid, signal.SIGKILL, refused)
 
 

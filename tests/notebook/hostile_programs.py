@@ -19,8 +19,7 @@ SUPERVISED = ("0", "timeout", "supervisor")
 class Hostile:
     """outcomes: how it may end. letters, events: how many of its output and of its events there must be at least.
 
-    The first line is always "first", and "made NAME" tells of something that it has named in /dev/shm. may_lose_text:
-    it may keep its supervisor from ever reading what it printed, and then that is lost.
+    The first line is always "first", and "made NAME" tells of something that it has named in /dev/shm.
     """
 
     kind: str
@@ -29,7 +28,6 @@ class Hostile:
     timeout: float = 3.0
     letters: int = 6
     events: int = 0
-    may_lose_text: bool = False
 
 
 Maker = Callable[[random.Random, bool], Hostile]
@@ -120,7 +118,7 @@ def stopped(chance: random.Random, _: bool) -> Hostile:
 
 def stopped_for_ever(chance: random.Random, _: bool) -> Hostile:
     source = f"{PARENTS}\nwhile True:\n    for pid in (supervisor, guard): os.kill(pid, signal.SIGSTOP)"
-    return Hostile("stopped again and again", source, SUPERVISED, may_lose_text=True)
+    return Hostile("stopped again and again", source, SUPERVISED)
 
 
 def killed(chance: random.Random, _: bool) -> Hostile:

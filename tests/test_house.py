@@ -21,6 +21,21 @@ MAY_IMPORT = {
     "notebook": {"notebook", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
+# What each room within a room may import of its neighbours. Every one may import the files of the room around it, but
+# for notebook/, whose two files stand above.
+NEIGHBOURS = {
+    "instruments/load": set(),
+    "instruments/record": set(),
+    "instruments/xray": set(),
+    "notebook/page": set(),
+    "notebook/cells": {"page"},
+    "notebook/stages": set(),
+    "notebook/servers": {"cells", "page"},
+    "notebook/figures": {"servers", "cells", "page"},
+    "notebook/recordings": {"figures", "page"},
+    "notebook/moves": {"figures", "cells", "page"},
+    "notebook/publishing": {"moves", "page"},
+}
 LIVES_IN = {
     "torch": {"engine", "experiments"},
     "triton": {"engine"},
@@ -63,6 +78,21 @@ def test_imports_point_down(path: Path) -> None:
         return  # the top: `__main__` may start anything
     rooms = {name.split(".")[1] for name in imported(path) if name.startswith("lab_support.")}
     assert rooms & set(MAY_IMPORT) <= allowed
+
+
+@pytest.mark.parametrize("room", NEIGHBOURS)
+def test_rooms_within_a_room_have_an_order(room: str) -> None:
+    within = f"lab_support.{room.split('/')[0]}."
+    own = room.split("/")[1]
+    imports = {name for path in (HOUSE / room).rglob("*.py") for name in imported(path) if name.startswith(within)}
+    neighbours = {name.removeprefix(within).split(".")[0] for name in imports} - {own}
+    rooms = {each.name for each in (HOUSE / room).parent.iterdir() if (each / "__init__.py").exists()}
+    assert neighbours & rooms <= NEIGHBOURS[room]
+
+
+def test_every_room_within_a_room_is_named_here() -> None:
+    rooms = {str(path.parent.relative_to(HOUSE)) for path in HOUSE.glob("*/*/__init__.py")}
+    assert {room for room in rooms if not room.startswith("old_paths/")} == set(NEIGHBOURS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))

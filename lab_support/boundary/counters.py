@@ -9,9 +9,9 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from multiprocessing import reduction
 from typing import Self
+
+from lab_support.boundary.passed_descriptor import PassedDescriptor
 
 _SLOT_BYTES = 64
 _WORD_BYTES = 8
@@ -39,8 +39,8 @@ class Counters:
         for slot in range(slots) if fresh else ():
             self.clear(slot)
 
-    def __reduce__(self) -> tuple[Callable[..., "Counters"], tuple[int, object]]:
-        return _rebuild, (self.slots, reduction.DupFd(self._descriptor))
+    def __reduce__(self) -> tuple[type["Counters"], tuple[int, int]]:
+        return Counters, (self.slots, PassedDescriptor(self._descriptor))
 
     def __enter__(self) -> Self:
         return self
@@ -124,8 +124,3 @@ def _nameless_file() -> int:
         return os.memfd_create("lab-counters")
     with tempfile.TemporaryFile() as file:  # a name for an instant: the best that other systems offer
         return os.dup(file.fileno())
-
-
-def _rebuild(slots: int, passed: object) -> Counters:
-    descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    return Counters(slots, descriptor)

@@ -17,11 +17,10 @@ from lab_support.boundary.messages import (
     PromptLogprobs,
     SequenceTokens,
     ToEngineCore,
-    TokenLogprobs,
     Tokens,
 )
 from lab_support.frontend.engine_client import EngineClient
-from lab_support.generation import FinishReason
+from lab_support.generation import FinishReason, TokenLogprobs
 
 BLOCKS = 1000
 TOLD_AT_ONCE = 3  # tokens of a prompt

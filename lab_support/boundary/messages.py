@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lab_support.generation import FinishReason, SamplingParams
+from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 
 
 class EngineCoreGone(Exception):
@@ -33,7 +33,6 @@ class Generate(Message):
     request_id: int
     prompt_token_ids: list[int]
     sampling: SamplingParams
-    sent_at: float
     parent_id: int
 
 
@@ -47,16 +46,10 @@ class Abort(Message):
 # ---- received by an API server, from engine cores -------------------------------------------------------------------
 
 
-class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Log-probability of one chosen token, its rank (1 is best), and the best alternatives, best first."""
-
-    logprob: float
-    rank: int
-    top: list[tuple[int, float]]
-
-
 class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
     """What one step made of one sequence: usually one token; none where it was aborted."""
+
+    # Not the scheduler's Output: a request has a name of its own in each API server, and another in an engine core.
 
     request_id: int
     token_ids: list[int]

@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from lab_support.engine.kv_cache import BlockPool
 from lab_support.engine.request import Request, Sequence
-from lab_support.engine.step import Chunk, Logprobs, Sampled, Step
+from lab_support.engine.step import Chunk, Sampled, Step
 from lab_support.engine.turns import Parent, Turns
-from lab_support.generation import FinishReason
+from lab_support.generation import FinishReason, TokenLogprobs
 
 MOST_TOLD = 1024
 """Log-probabilities of prompts that a step makes, about as many as 64 sequences make of their tokens with 16 each: an
@@ -41,8 +41,8 @@ class Output(NamedTuple):
     request_id: Hashable
     token_ids: list[int]
     finish_reason: FinishReason | None
-    logprobs: list[Logprobs] | None
-    prompt_logprobs: list[Logprobs] | None = None
+    logprobs: list[TokenLogprobs] | None
+    prompt_logprobs: list[TokenLogprobs] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +288,11 @@ class Scheduler:
         return outputs
 
     @staticmethod
-    def _tell(sequence: Sequence, logprobs: list[Logprobs]) -> Output:
+    def _tell(sequence: Sequence, logprobs: list[TokenLogprobs]) -> Output:
         sequence.num_scored += len(logprobs)
         return Output(sequence.request_id, [], None, None, logprobs)
 
-    def _take(self, sequence: Sequence, token: int, logprobs: Logprobs | None) -> Output:
+    def _take(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None) -> Output:
         if not sequence.sampling.max_tokens:
             self._prompt_tokens += sequence.num_prompt
             self._end(sequence)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from lab_support.boundary.messages import TokenLogprobs
 from lab_support.frontend.openai_api import (
     AssistantMessage,
     ChatChoice,
@@ -28,6 +27,7 @@ from lab_support.frontend.openai_api import (
 )
 from lab_support.frontend.speller import Spelled, Speller
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"

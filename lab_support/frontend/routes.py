@@ -46,14 +46,13 @@ OPEN_PATHS = frozenset({"/health", "/ping", "/", "/docs"})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answers. `started_at`: seconds since 1970; `pids`: process ids by title, where known."""
+    """Who answers. `started_at`: seconds since 1970; `pids`: process ids by title."""
 
     api_server_index: int
     run_id: str
     version: str
     started_at: int
     pids: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
     engine_cores_started_by: Choice = field(default_factory=Choice)
 
     @property
@@ -207,7 +206,6 @@ class About:
             own.run_id,
             own.api_server_index,
             own.pids,
-            own.versions,
             self._config.accept,
             method,
             SamplingFrom(self._config.generation_config, self._limits().sampling.given),

@@ -6,7 +6,7 @@ with an error object, and then the stream ends without `[DONE]`.
 
 import msgspec
 
-from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import DONE, AnswerFormat, Entries, EventParts
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
@@ -15,6 +15,7 @@ from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, speller_of
 from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import EVENT_STREAM, JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 _encode_text = msgspec.json.encode
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import (
     AnswerFormat,
     CollectedLogprobs,
@@ -19,6 +19,7 @@ from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 _PIECE = 60  # bytes that a piece of text takes beside its own
 

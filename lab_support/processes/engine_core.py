@@ -34,7 +34,6 @@ from lab_support.boundary.messages import (
     PromptLogprobs,
     Ready,
     SequenceTokens,
-    TokenLogprobs,
     Tokens,
     decoder,
     encode,
@@ -43,7 +42,6 @@ from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
-from lab_support.engine.step import Logprobs
 from lab_support.log import set_up_log
 
 log = logging.getLogger("lab.engine")
@@ -177,11 +175,10 @@ class EngineCore:
             client_index, request_id = key
             sequences = by_client.setdefault(client_index, [])
             if output.prompt_logprobs is not None:
-                told = PromptLogprobs(request_id, for_the_wire(output.prompt_logprobs))
+                told = PromptLogprobs(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            logprobs = for_the_wire(output.logprobs) if output.logprobs else None
-            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs))
+            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
         return [
             (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
             for client_index, sequences in by_client.items()
@@ -223,10 +220,6 @@ class EngineCore:
             abort_steps_max=self.abort_steps_max,
             stage_seconds=dict(self.clock.seconds),
         )
-
-
-def for_the_wire(logprobs: list[Logprobs]) -> list[TokenLogprobs]:
-    return [TokenLogprobs(one.logprob, one.rank, one.top) for one in logprobs]
 
 
 class StageClock:

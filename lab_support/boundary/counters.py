@@ -23,7 +23,7 @@ TAKES_NONE = 1 << 62
 
 
 class Counters:
-    """Made by the launcher with `slots` for its API servers, then given to each, which calls `own`.
+    """Made by the launcher with `slots` for its API servers, then given to each, which calls `claim`.
 
     A context manager: leaving it unmaps the page in this process; the memory goes with its last holder.
     """
@@ -53,7 +53,7 @@ class Counters:
         self._map.close()
         os.close(self._descriptor)
 
-    def own(self, slot: int) -> Self:
+    def claim(self, slot: int) -> Self:
         """From now on this process writes to `slot`, and nobody else does. A predecessor's numbers are cleared."""
         self._own = slot * _WORDS
         self.clear(slot)

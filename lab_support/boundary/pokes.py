@@ -51,7 +51,7 @@ class Pokes:
         """Readable once `slot` has been poked."""
         return self._descriptors[slot]
 
-    def take(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Forget the pokes of `slot` so far."""
         try:
             os.eventfd_read(self._descriptors[slot])

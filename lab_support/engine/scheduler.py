@@ -61,7 +61,8 @@ class SchedulerStats:
 
 
 class Scheduler:
-    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` fit anywhere.
+    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be
+    called at any time, also between the two.
 
     max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
     """

@@ -134,10 +134,10 @@ class EngineCore:
                 wait = False
             if message is None:
                 return False
-            self.take_in(message, at)
+            self.on_message(message, at)
 
-    def take_in(self, message: Asked, at: int) -> None:
-        """One message, which came when `at` steps had ended."""
+    def on_message(self, message: Asked, at: int) -> None:
+        """Do what one message asks, which came when `at` steps had ended."""
         match message:
             case Generate():
                 key = (message.client_index, message.request_id)
@@ -152,7 +152,7 @@ class EngineCore:
                 self.abort([key for key in self.request_keys() if key[0] == client_index], at)
 
     def request_keys(self) -> list[tuple[int, int]]:
-        """(API server, its request) of all requests that are here, as `take_in` made them."""
+        """(API server, its request) of all requests that are here, as `on_message` made them."""
         keys: Any = self.scheduler.request_ids
         return keys
 
@@ -171,7 +171,7 @@ class EngineCore:
         by_client: dict[int, list[SequenceTokens]] = {}
         prompts: dict[int, list[PromptLogprobs]] = {}
         for output in outputs:
-            key: Any = output.request_id  # as `take_in` made it
+            key: Any = output.request_id  # as `on_message` made it
             client_index, request_id = key
             sequences = by_client.setdefault(client_index, [])
             if output.prompt_logprobs is not None:

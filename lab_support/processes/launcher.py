@@ -27,13 +27,14 @@ from setproctitle import setproctitle
 
 from lab_support import __version__
 from lab_support.boundary import python_processes
+from lab_support.boundary.api_server_slots import ApiServerSlots
 from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.entrances import make_entrances
-from lab_support.boundary.inheritance import LOADS, ChannelListeners
+from lab_support.boundary.inheritance import LOADS, ChannelSockets, Run
 from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.limits import demand_limits
+from lab_support.boundary.limits import raise_limits
 from lab_support.boundary.listen_socket import url_of
+from lab_support.boundary.listener import make_listener
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.metric_files import metric_files
 from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
@@ -95,7 +96,7 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
-        demand_limits(config)
+        raise_limits(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         _demand_open(config.ready_fd)
@@ -104,11 +105,11 @@ class Launcher:
             check_no_code(config.model)
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
-        self.entrances = stack.enter_context(make_entrances(config, self.counters))
+        self.listener = stack.enter_context(make_listener(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
-        self.listeners = stack.enter_context(
-            ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
+        self.channel_sockets = stack.enter_context(
+            ChannelSockets(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
         self.lifeline = stack.enter_context(Lifeline())
         if self.start_choice.method == "forkserver":
@@ -117,17 +118,9 @@ class Launcher:
         self.children = stack.enter_context(
             Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
         )
-        self.api_servers = ApiServers(
-            config,
-            self.children,
-            self.entrances,
-            self.listeners,
-            self.counters,
-            self.run_id,
-            str(self.directory.metrics),
-            self.directory.mend,
-            self.start_choice,
-        )
+        run = Run(self.run_id, str(self.directory.metrics), self.counters, self.start_choice)
+        slots = ApiServerSlots(config, self.children, run, self.listener, self.channel_sockets)
+        self.api_servers = ApiServers(config, self.children, slots, self.directory.mend)
 
     def unlink_sockets(self) -> None:
         self.directory.unlink_sockets(but=LOADS)
@@ -137,8 +130,8 @@ class Launcher:
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
-        self.entrances.close_after_fork()
-        self.listeners.close()
+        self.listener.close_after_fork()
+        self.channel_sockets.close()
         self.counters.close()
 
     def run(self) -> None:
@@ -162,8 +155,8 @@ class Launcher:
 
     def wait_for_something(self) -> None:
         """One event, or the time at which something is due."""
-        due = [at for at in (self.api_servers.due, self.entrances.due) if at is not None]
-        event = next(self.children.events(self.signals, min(due, default=None), self.entrances.waitables), None)
+        due = [at for at in (self.api_servers.due, self.listener.due) if at is not None]
+        event = next(self.children.events(self.signals, min(due, default=None), self.listener.waitables), None)
         if event is not None:
             self.on_event(event)
         self.on_due()
@@ -173,7 +166,7 @@ class Launcher:
             self.api_servers.on_due()
         except GivenUp as given_up:
             raise Ended(given_up.code, str(given_up)) from given_up
-        self.entrances.on_due()
+        self.listener.on_due()
 
     def start_or_say_why(self) -> None:
         """All children. Raises `Ended` where there is no room for one."""
@@ -193,10 +186,12 @@ class Launcher:
             module = "lab_support.processes.engine_core"
             self.children.start(choice.method, f"engine-{i}", module, config, i)
         self.api_servers.start_all()
-        if self.listeners.stats and self.listeners.loads:
+        if self.channel_sockets.stats and self.channel_sockets.loads:
             module = "lab_support.processes.coordinator"
-            self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
-        self.listeners.close()
+            self.children.start(
+                "spawn", "coordinator", module, config, self.channel_sockets.stats, self.channel_sockets.loads
+            )
+        self.channel_sockets.close()
 
     def await_ready(self) -> None:
         """Hello, addresses, ready: by name, and a child that ends instead ends the server."""
@@ -223,7 +218,7 @@ class Launcher:
         """What holds at any time. Raises `Ended` where the server can't go on."""
         match event:
             case Said(name, Hello()):
-                self.children.tell(name, self.listeners.addresses)
+                self.children.tell(name, self.channel_sockets.addresses)
             case Said(name, Ready(details)):
                 self.details[name] = details
                 log.info("%s is ready %s", name, details or "")
@@ -239,9 +234,9 @@ class Launcher:
             case Exited(name, code):
                 raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
             case Readable():
-                self.entrances.on_readable()
+                self.listener.on_readable()
             case Signalled(signal.SIGUSR1):
-                self.api_servers.roll()
+                self.api_servers.rolling_restart()
             case Signalled(number):
                 log.info("%s: stopping", signal_name(number))
                 raise Ended(ExitCode.STOPPED, signal_name(number))
@@ -258,7 +253,7 @@ class Launcher:
 
         Where they can't be written the server serves all the same: they are for information.
         """
-        url, config = url_of(self.entrances.bound), self.config
+        url, config = url_of(self.listener.bound), self.config
         engine = self.details["engine-0"]
         line = (
             f"Ready: {url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "

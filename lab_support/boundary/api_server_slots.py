@@ -20,7 +20,7 @@ MODULE = "lab_support.processes.api_server"
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class ChannelAddresses:
     """Where an API server waits for engine cores, as ZeroMQ names it, and in the file system."""
 
     inputs: str
@@ -48,14 +48,16 @@ class ApiServerSlots:
         """The slot of `place` that nobody has."""
         return next(slot for slot in (place, place + self.config.api_server_count) if slot not in used)
 
-    def start(self, place: int, slot: int) -> Channels:
+    def start(self, place: int, slot: int) -> ChannelAddresses:
         """Start the child api-PLACE, which owns `slot` from now on.
 
         Raises `OSError` where there is no room for it, and has left nothing then.
         """
         inputs, outputs = self.sockets.bind_for(slot)
         with inputs, outputs:
-            channels = Channels(endpoint(inputs), endpoint(outputs), (inputs.getsockname(), outputs.getsockname()))
+            channels = ChannelAddresses(
+                endpoint(inputs), endpoint(outputs), (inputs.getsockname(), outputs.getsockname())
+            )
             try:
                 self._start_with(place, slot, inputs, outputs)
             except OSError:

@@ -126,7 +126,7 @@ class ReuseportListener:
         self._group.__exit__()
 
     def open_for(self, slot: int) -> AcceptSource:
-        made = self._group.make()
+        made = self._group.bind_another()
         try:
             guarded = self._group.is_guarded()
         except OSError:  # no descriptor left to try it with

@@ -57,7 +57,7 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
     logprobs: list[TokenLogprobs] | None = None
 
 
-class PromptLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of one sequence's prompt, the log-probabilities of its next tokens. All come before the sequence's first token.
 
     There is none for the very first token, before which there is nothing.
@@ -72,7 +72,7 @@ class Tokens(Message):
 
     engine_index: int
     sequences: list[SequenceTokens]
-    prompts: list[PromptLogprobs] = []
+    prompts: list[PromptScores] = []
 
 
 class EngineStats(Message):

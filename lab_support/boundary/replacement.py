@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab_support.boundary.api_server_slots import ApiServerSlots, Channels
+from lab_support.boundary.api_server_slots import ApiServerSlots, ChannelAddresses
 from lab_support.boundary.children import Children
 from lab_support.boundary.lifeline import ExitCode, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
@@ -43,7 +43,7 @@ class _ApiServer:
     """One that lives."""
 
     slot: int
-    channels: Channels
+    channels: ChannelAddresses
     deadline: float  # by which it has to be ready
     ready: bool = False
     told_to_retire: bool = False
@@ -256,7 +256,7 @@ class ApiServers:
         channels = self._start(place, slot)
         self._tell_engine_cores(ApiServerJoined(slot, channels.inputs, channels.outputs))
 
-    def _start(self, place: int, slot: int) -> Channels:
+    def _start(self, place: int, slot: int) -> ChannelAddresses:
         channels = self._slots.start(place, slot)
         self._living[f"api-{place}"] = _ApiServer(slot, channels, time.monotonic() + self._ready_within)
         return channels

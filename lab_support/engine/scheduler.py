@@ -221,7 +221,7 @@ class Scheduler:
         step by the very sequences that it joined, and its prefill lost.
         """
         chunks: list[Chunk] = []
-        while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.next()):
+        while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.peek()):
             needed = self._pool.blocks_for(len(sequence.token_ids))
             if needed + len(self._running) > self._pool.num_free:
                 break

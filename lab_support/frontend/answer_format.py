@@ -16,12 +16,12 @@ from lab_support.frontend.openai_api import (
     ChatChoice,
     ChatCompletion,
     ChatLogprobs,
+    ChatTokenLogprob,
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     Finish,
     PromptLogprob,
-    TokenLogprob,
     TopLogprob,
     Usage,
 )
@@ -234,7 +234,7 @@ class ChatFormat:
     def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> ChatLogprobs:
         return ChatLogprobs(
             [
-                TokenLogprob(
+                ChatTokenLogprob(
                     token.text,
                     _finite(entry.logprob),
                     list(token.data),

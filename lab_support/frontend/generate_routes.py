@@ -79,7 +79,7 @@ class Generate:
         self._state.check_alive()  # again: its text took time to be tokenized, and nobody would answer it now
         request = asyncio.current_task()
         assert request
-        lease.hold(job.cost)
+        lease.set_held(job.cost)
         writer = CallbackWriter(send, record_of(scope).send_body, lease, on_broken=request.cancel)
         answer = self._answer(job, writer, lease)
         choices: list[Choice] = []

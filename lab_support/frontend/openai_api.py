@@ -201,7 +201,7 @@ class TopLogprob(Struct):
     bytes: list[int]
 
 
-class TokenLogprob(Struct):
+class ChatTokenLogprob(Struct):
     token: str
     logprob: float
     bytes: list[int]
@@ -209,7 +209,7 @@ class TokenLogprob(Struct):
 
 
 class ChatLogprobs(Struct):
-    content: list[TokenLogprob]
+    content: list[ChatTokenLogprob]
 
 
 class AssistantMessage(Struct):

@@ -110,7 +110,7 @@ class Texts:
             model = state.model
             model.check_name(request.model)
             tokens = await self._tokens(request, messages, model)
-            lease.hold((2 if request.return_token_strs else 1) * TOKEN_ID * len(tokens))
+            lease.set_held((2 if request.return_token_strs else 1) * TOKEN_ID * len(tokens))
             strings = await state.prompts.token_texts(tokens) if request.return_token_strs else None
             answer = msgspec.json.encode(Tokenized(len(tokens), model.max_model_len, tokens, strings))
             await respond_leased(scope, send, answer, lease)

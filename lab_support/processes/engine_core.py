@@ -31,7 +31,7 @@ from lab_support.boundary.messages import (
     Generate,
     Hello,
     Message,
-    PromptLogprobs,
+    PromptScores,
     Ready,
     SequenceTokens,
     Tokens,
@@ -115,8 +115,8 @@ class EngineCore:
                 self.clock.lap("run")
                 outputs = self.scheduler.update(step, sampled)
                 self.ended += 1
-                channels.outbox.put(self.address(outputs))
-            if news := self.news():
+                channels.outbox.put(self.messages_for_clients(outputs))
+            if news := self.take_due_stats():
                 channels.outbox.put(news)
             self.clock.lap("send")
 
@@ -166,16 +166,16 @@ class EngineCore:
         """Also called by the input thread, which marks each arrival with it."""
         return self.ended
 
-    def address(self, outputs: list[Output]) -> list[tuple[int, Message]]:
+    def messages_for_clients(self, outputs: list[Output]) -> list[tuple[int, Message]]:
         """What a step made, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
-        prompts: dict[int, list[PromptLogprobs]] = {}
+        prompts: dict[int, list[PromptScores]] = {}
         for output in outputs:
             key: Any = output.request_id  # as `on_message` made it
             client_index, request_id = key
             sequences = by_client.setdefault(client_index, [])
             if output.prompt_logprobs is not None:
-                told = PromptLogprobs(request_id, output.prompt_logprobs)
+                told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
             sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
@@ -184,7 +184,7 @@ class EngineCore:
             for client_index, sequences in by_client.items()
         ]
 
-    def news(self) -> list[tuple[int, Message]]:
+    def take_due_stats(self) -> list[tuple[int, Message]]:
         """EngineStats for whom they are due: the coordinator at a change, an API server now and then and when idle."""
         counts = self.scheduler.stats
         at, load = self._published
@@ -194,10 +194,10 @@ class EngineCore:
         if not changed and not due:
             return []
         self._published = (now if due else at, (counts.waiting, counts.running))
-        destinations = [COORDINATOR] * changed + self.stats_readers() * due
+        destinations = [COORDINATOR] * changed + self.choose_stats_readers() * due
         return [(destination, self.stats()) for destination in destinations]
 
-    def stats_readers(self) -> list[int]:
+    def choose_stats_readers(self) -> list[int]:
         """One API server, the same for as long as it lives; none where none lives."""
         if self._stats_reader not in self.clients:
             self._stats_reader = min(self.clients, default=None)

@@ -13,7 +13,6 @@ Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl
              that dies once the server is ready is replaced (not with --no-restart-api-servers, not without end)
 """
 
-import json
 import logging
 import os
 import signal
@@ -25,7 +24,6 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lab_support import __version__
 from lab_support.boundary import python_processes
 from lab_support.boundary.api_server_slots import ApiServerSlots
 from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled
@@ -37,13 +35,14 @@ from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.listener import make_listener
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.metric_files import metric_files
+from lab_support.boundary.ready_line import ReadyServer, announce, check_ready_fd
 from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_rule import Seen, asked_for, choose
 from lab_support.boundary.working_folder import anchored
 from lab_support.config import ConfigError, ServerConfig
-from lab_support.log import Outlet, never_wait, set_up_log
+from lab_support.log import never_wait, set_up_log
 from lab_support.model_folder import ModelFolder
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
@@ -99,7 +98,7 @@ class Launcher:
         raise_limits(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
-        _demand_open(config.ready_fd)
+        check_ready_fd(config.ready_fd)
         _tell_of(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if config.trust_remote_code:
             check_no_code(config.model)
@@ -249,29 +248,8 @@ class Launcher:
         raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 
     def announce(self) -> None:
-        """One line for people, and one JSON line for the program that asked for it by --ready-fd.
-
-        Where they can't be written the server serves all the same: they are for information.
-        """
-        url, config = url_of(self.listener.bound), self.config
-        engine = self.details["engine-0"]
-        line = (
-            f"Ready: {url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "
-            f"{engine['dtype']}. Ctrl-C stops it.\n"
-        )
-        _tell("standard output", 1, line)
-        if config.ready_fd is not None:
-            facts = {
-                "url": url,
-                "run_id": self.run_id,
-                "version": __version__,
-                "model": config.model_name,
-                "pids": {"launcher": os.getpid(), **self.children.pids},
-                "details": self.details,
-            }
-            _tell(f"--ready-fd {config.ready_fd}", config.ready_fd, json.dumps(facts) + "\n")
-            if config.ready_fd > 2:
-                os.close(config.ready_fd)
+        pids = {"launcher": os.getpid(), **self.children.pids}
+        announce(self.config, ReadyServer(url_of(self.listener.bound), self.run_id, pids, self.details))
 
     def stop(self, ended: Ended, drain: float) -> None:
         """API servers first, so that running requests can finish within `drain` seconds; then the rest.
@@ -301,12 +279,6 @@ class Launcher:
         return True
 
 
-def _tell(where: str, descriptor: int, line: str) -> None:
-    trouble = Outlet(descriptor).write(line.encode(errors="backslashreplace"))
-    if trouble:
-        log.warning("%s did not take the line that says that the server is ready: %s; it serves on", where, trouble)
-
-
 def _tell_of(folder: ModelFolder) -> None:
     """Say once what the folder brings that a user may not expect."""
     for notice in folder.notices():
@@ -314,12 +286,3 @@ def _tell_of(folder: ModelFolder) -> None:
     if given := folder.sampling.given:
         words = ", ".join(f"{name} {value:g}" for name, value in given.items())
         log.info("requests that do not say otherwise get %s: from %s", words, folder.sampling.source)
-
-
-def _demand_open(descriptor: int | None) -> None:
-    if descriptor is None:
-        return
-    try:
-        os.fstat(descriptor)
-    except OSError as error:
-        raise ConfigError(f"--ready-fd: got {descriptor}, which is not open here; pass an inherited one") from error

@@ -44,6 +44,14 @@ class ExitCode(IntEnum):
     LAUNCHER_GONE = 3  # the launcher ended first
 
 
+class ServerMustEnd(Exception):
+    """The server has to end. `code` is what the launcher will exit with; the text says why."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
 def describe_exit(code: int) -> str:
     """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
     if code == -signal.SIGBUS:

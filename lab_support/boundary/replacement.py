@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from lab_support.boundary.api_server_slots import ApiServerSlots, ChannelAddresses
 from lab_support.boundary.children import Children
-from lab_support.boundary.lifeline import ExitCode, describe_exit
+from lab_support.boundary.lifeline import ExitCode, ServerMustEnd, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
 from lab_support.boundary.restarts import WINDOW, Restarts
 from lab_support.boundary.start_method import RETIRING
@@ -28,14 +28,6 @@ from lab_support.config import ConfigError, ServerConfig
 log = logging.getLogger("lab.launcher")
 
 READY_WITHIN = 60.0  # seconds that a replacement has; it loads no model
-
-
-class GivenUp(Exception):
-    """An API server ended that will not be replaced. `code` is what the launcher should exit with."""
-
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 @dataclass
@@ -81,7 +73,7 @@ class ApiServers:
         return min([*self._to_start.values(), *(server.deadline for _, server in self._awaited())], default=None)
 
     def on_due(self) -> None:
-        """Start whoever is to start by now; kill who should have been ready by now. Raises `GivenUp`."""
+        """Start whoever is to start by now; kill who should have been ready by now. Raises `ServerMustEnd`."""
         now = time.monotonic()
         for name, server in self._awaited():
             if server.deadline <= now:
@@ -134,7 +126,7 @@ class ApiServers:
         self._living[name].cause = cause
 
     def on_exit(self, name: str, code: int) -> None:
-        """One has ended and has been waited for. Raises `GivenUp` where the server can't go on without it."""
+        """One has ended and has been waited for. Raises `ServerMustEnd` where the server can't go on without it."""
         server = self._living.pop(name)
         self._slots.clear(server.slot)
         self._tell_engine_cores(ApiServerLeft(server.slot))
@@ -158,11 +150,11 @@ class ApiServers:
     def _on_death(self, place: int, told: str) -> None:
         """One that had been ready is gone, and nobody asked it to go."""
         if not self.serving or not self._config.restart_api_servers:
-            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}, so the server ends")
         now = time.monotonic()
         at = self._restarts.died(place, now)
         if at is None:
-            raise GivenUp(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
         if f"api-{place}" in self._living:
             log.warning("%s; the one that is to replace it is starting already", told)
             return
@@ -172,14 +164,14 @@ class ApiServers:
     def _on_not_ready(self, place: int, code: int, told: str) -> None:
         before = self._living.get(f"api-{place}{RETIRING}")
         if not self.serving:
-            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}, so the server ends")
         if before and not before.told_to_retire:
             self._give_back(place, told)
         else:
             self._try_again(place, code, told)
 
     def _try_again(self, place: int, code: int, told: str) -> None:
-        """A replacement did not become ready. Raises `GivenUp` where that leaves nobody who serves."""
+        """A replacement did not become ready. Raises `ServerMustEnd` where that leaves nobody who serves."""
         now = time.monotonic()
         others = self._others_serve()
         at = self._restarts.failed(place, now) if others else self._last_hope(place, code, told, now)
@@ -189,12 +181,12 @@ class ApiServers:
             self._roll_next()  # whoever comes here is new anyway
 
     def _last_hope(self, place: int, code: int, told: str, now: float) -> float:
-        """None serves: when to try again, as after a death. Raises `GivenUp` where that is vain."""
+        """None serves: when to try again, as after a death. Raises `ServerMustEnd` where that is vain."""
         if code == ExitCode.REFUSED:
-            raise GivenUp(code, f"{told}; another one would be refused too, and none serves, so the server ends")
+            raise ServerMustEnd(code, f"{told}; another one would be refused too, and none serves, so the server ends")
         at = self._restarts.died(place, now)
         if at is None:
-            raise GivenUp(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
         return at
 
     def _others_serve(self) -> bool:

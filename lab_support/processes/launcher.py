@@ -29,14 +29,14 @@ from lab_support.boundary.api_server_slots import ApiServerSlots
 from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.inheritance import LOADS, ChannelSockets, Run
-from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
+from lab_support.boundary.lifeline import ExitCode, Lifeline, ServerMustEnd, describe_exit
 from lab_support.boundary.limits import raise_limits
 from lab_support.boundary.listen_socket import url_of
 from lab_support.boundary.listener import make_listener
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.metric_files import metric_files
 from lab_support.boundary.ready_line import ReadyServer, announce, check_ready_fd
-from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
+from lab_support.boundary.replacement import ApiServers, in_words
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_rule import Seen, asked_for, choose
@@ -50,14 +50,6 @@ from lab_support.signal_names import signal_name
 log = logging.getLogger("lab.launcher")
 
 GRACE = 0.8  # seconds beyond --shutdown-timeout after which whoever is left is killed
-
-
-class Ended(Exception):
-    """The server has to end. `code` is what the launcher will exit with; the text says why."""
-
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
@@ -78,7 +70,7 @@ def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
     except ConfigError as error:
         print(f"lab serve: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    except Ended as ended:
+    except ServerMustEnd as ended:
         if ended.code != ExitCode.STOPPED:
             print(f"lab serve: {ended}", file=sys.stderr)
         return ended.code
@@ -99,7 +91,7 @@ class Launcher:
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
         check_ready_fd(config.ready_fd)
-        _tell_of(ModelFolder.open(config.model, config.load_format, config.generation_config))
+        _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if config.trust_remote_code:
             check_no_code(config.model)
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
@@ -134,7 +126,7 @@ class Launcher:
         self.counters.close()
 
     def run(self) -> None:
-        """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
+        """Never returns: raises `ServerMustEnd`, with everything stopped that could be stopped in good order."""
         drain = 0.0  # nothing to finish yet
         try:
             self.start_or_say_why()
@@ -143,12 +135,12 @@ class Launcher:
             self.announce()
             while True:
                 self.wait_for_something()
-        except Ended as ended:
+        except ServerMustEnd as ended:
             self.stop(ended, drain)
             raise
         except Exception as error:  # a defect, or a machine in want: clients are to hear of it, and not of a SIGKILL
             log.exception("the launcher failed")
-            failed = Ended(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
+            failed = ServerMustEnd(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
             self.stop(failed, drain)
             raise failed from error
 
@@ -161,19 +153,16 @@ class Launcher:
         self.on_due()
 
     def on_due(self) -> None:
-        try:
-            self.api_servers.on_due()
-        except GivenUp as given_up:
-            raise Ended(given_up.code, str(given_up)) from given_up
+        self.api_servers.on_due()
         self.listener.on_due()
 
     def start_or_say_why(self) -> None:
-        """All children. Raises `Ended` where there is no room for one."""
+        """All children. Raises `ServerMustEnd` where there is no room for one."""
         try:
             self.start_children()
         except OSError as error:
             why = f"a process can't be started: {in_words(error)}, so the server ends"
-            raise Ended(ExitCode.FAILED, why) from error
+            raise ServerMustEnd(ExitCode.FAILED, why) from error
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -211,10 +200,10 @@ class Launcher:
             self.children.send_signal(name, signal.SIGKILL)
         late = sorted({name for name in awaited if name.startswith("engine-")} or awaited)
         limit = f"--ready-timeout {self.config.ready_timeout:g} s, so the server ends"
-        raise Ended(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
+        raise ServerMustEnd(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
 
     def on_event(self, event: Event) -> None:
-        """What holds at any time. Raises `Ended` where the server can't go on."""
+        """What holds at any time. Raises `ServerMustEnd` where the server can't go on."""
         match event:
             case Said(name, Hello()):
                 self.children.tell(name, self.channel_sockets.addresses)
@@ -226,32 +215,29 @@ class Launcher:
             case Said(name, Fatal(_, cause, code)):
                 self.on_fatal(name, cause, code)
             case Exited(name, code) if name.startswith("api-"):
-                try:
-                    self.api_servers.on_exit(name, code)
-                except GivenUp as given_up:
-                    raise Ended(given_up.code, str(given_up)) from given_up
+                self.api_servers.on_exit(name, code)
             case Exited(name, code):
-                raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+                raise ServerMustEnd(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
             case Readable():
                 self.listener.on_readable()
             case Signalled(signal.SIGUSR1):
                 self.api_servers.rolling_restart()
             case Signalled(number):
                 log.info("%s: stopping", signal_name(number))
-                raise Ended(ExitCode.STOPPED, signal_name(number))
+                raise ServerMustEnd(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
         """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
         if name.startswith("api-") and self.api_servers.serving:
             self.api_servers.on_fatal(name, cause)
             return
-        raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
+        raise ServerMustEnd(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 
     def announce(self) -> None:
         pids = {"launcher": os.getpid(), **self.children.pids}
         announce(self.config, ReadyServer(url_of(self.listener.bound), self.run_id, pids, self.details))
 
-    def stop(self, ended: Ended, drain: float) -> None:
+    def stop(self, ended: ServerMustEnd, drain: float) -> None:
         """API servers first, so that running requests can finish within `drain` seconds; then the rest.
 
         Whoever is late is killed, by `Children`. A further signal means: all are late.
@@ -279,7 +265,7 @@ class Launcher:
         return True
 
 
-def _tell_of(folder: ModelFolder) -> None:
+def _log_notices(folder: ModelFolder) -> None:
     """Say once what the folder brings that a user may not expect."""
     for notice in folder.notices():
         log.warning(notice)

@@ -248,7 +248,7 @@ def test_without_a_descriptor_the_launcher_lets_connections_wait(launcher, caplo
     assert (one.read(), other.read()) == (3, 3)
 
 
-@pytest.mark.parametrize("end", ["gone", "retire"])
+@pytest.mark.parametrize("end", ["on_ended", "retire"])
 def test_what_one_has_not_read_goes_to_the_other_even_after_a_time_without_descriptors(launcher, end: str) -> None:
     handoff, (one, other), stack = launcher
     clients(handoff, 10, stack)

@@ -1,4 +1,4 @@
-"""No file of the server's tower imports, by whatever way, a file that imports it. Imports within functions count."""
+"""No file imports, by whatever way, a file that imports it. Imports within functions count."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -9,15 +9,12 @@ import pytest
 import lab_support
 
 HOUSE = Path(lab_support.__file__).parent
-ROOMS = ("processes", "frontend", "boundary", "engine", "model_folder")
 
 
 def files() -> dict[str, Path]:
     """By their names as modules."""
-    found = [*HOUSE.glob("*.py"), *(path for room in ROOMS for path in (HOUSE / room).rglob("*.py"))]
-    return {
-        ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in found
-    }
+    names = {path: ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts) for path in HOUSE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
 
 
 def imported(path: Path) -> set[str]:

@@ -43,7 +43,7 @@ def test_an_unfinished_line_is_shown_while_the_cell_runs_and_an_interrupt_report
     assert "P0 waits for its child P1 to end" in COLOURS.sub("", report)
     assert "waits.py, line 7, in <module>: os.waitpid(child, 0)" in report
     assert "waits.py, line 6, in <module>: signal.pause()" in report
-    assert error == ["KeyboardInterrupt: it was interrupted while P0, P1 still ran; all was ended"]
+    assert error == ["KeyboardInterrupt: it was interrupted while P0, P1 still ran; all its processes were ended"]
 
 
 LINE_CUT_BY_ANOTHERS = """

@@ -102,8 +102,8 @@ def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = None, of: Any = None) -> Gated:
     """Show the result of `draw()` once prediction `number` is answered or skipped; at once in batch runs.
 
-    `draw` sees its cell's variables as they are at this call. right: the option that the measurement supports, or a function
-    that finds it from `of`.
+    `draw` sees its cell's variables as they are at this call. right: the option that the measurement supports, or a
+    function that finds it from `of`.
     """
     draw_then = _with_the_names_of_now(draw)
     return Gated(number, lambda comparison: with_note(draw_then(), comparison.words), supported(right, of))

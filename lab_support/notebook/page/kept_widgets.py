@@ -6,7 +6,7 @@ draws a broken chain before each part, which moves the parts of a grid; these st
 
 import ipywidgets
 
-_SENTENCE = "This stands here from an earlier kernel: run this cell again to choose."
+_SENTENCE = "This is left from an earlier kernel: run this cell again to choose."
 _STYLE = f"""<style>
 .lab-kept.jupyter-widgets-disconnected::before, .lab-kept .jupyter-widgets-disconnected::before {{ content: none; }}
 .lab-kept.jupyter-widgets-disconnected::after {{ content: "{_SENTENCE}"; font-style: italic; padding: 2px; }}

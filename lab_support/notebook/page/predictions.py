@@ -211,7 +211,7 @@ def unanswered() -> list[str]:
 
 
 def give(number: str, answer: str | Sequence[float]) -> Standing:
-    """Record an answer, and draw the results that wait for it. The same answer again changes nothing. Raises `PredictionError`."""
+    """Record an answer and draw what waits for it. The same answer again changes nothing. Raises `PredictionError`."""
     if number not in _questions:
         raise PredictionError(
             f"got no question {number!r}, expected one that was asked: run its lab.predict cell first"

@@ -145,7 +145,7 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
                 yield "a figure without alt text"
         for text in _texts(output):
             if "✘" in text and not expected_error:
-                yield f"a line with ✘: {_line_with('✘', text)}"
+                yield f"something that did not hold: {_line_with('✘', text)}"
                 break
         for text in _texts(output):
             if place := MACHINE_PATH.search(text):

@@ -28,7 +28,7 @@ TOUCHES = {
 def some(found: Any, run: Recording) -> Any:
     """Return `found`. Raises `LookupError` if it is empty."""
     if not found:
-        raise LookupError(f"got a recording of {run.name} without the samples for this, expected some")
+        raise LookupError(f"got a recording of {run.name} without these samples, expected some")
     return found
 
 

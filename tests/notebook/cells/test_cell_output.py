@@ -113,7 +113,7 @@ emit(deep=deep)
 """
     result = run_process(source, expect=1)
     assert [len(event.fields["long"]) for event in result.events] == [99_000]
-    assert "ValueError: emit: got lists more than 200 deep" in result.output
+    assert "ValueError: emit: got lists nested more than 200 deep" in result.output
     assert "4 messages to LAB_CELL/events that `emit` did not send: left out" in shown(capsys)
 
 

@@ -66,7 +66,7 @@ def test_without_importtime_there_is_nothing_to_draw(run):
 
 
 def test_the_magic_can_be_told_to_show_nothing(run, capsys):
-    from lab_support.notebook.cells.python_process import _parser
+    from lab_support.notebook.cells.magic import _parser
 
     assert vars(_parser().parse_args(["--quiet"]))["quiet"] is True
     assert "import time:" in run.output and "import time:" not in capsys.readouterr().out

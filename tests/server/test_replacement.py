@@ -389,7 +389,7 @@ def test_one_that_dies_while_another_is_to_take_its_place_has_its_successor_alre
         (starting,) = titled("lab:api-0", server) - {server.pids["api-0"]}
         stop(starting)
         os.kill(server.pids["api-0"], signal.SIGKILL)
-        until(lambda: "the one that is to replace it is starting already" in server.said())
+        until(lambda: "its replacement is already starting" in server.said())
         os.kill(starting, signal.SIGCONT)
         until(lambda: "all API servers have been replaced" in server.said())
         assert find("api-0", server.directory) == starting

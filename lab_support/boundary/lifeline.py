@@ -55,7 +55,9 @@ class ServerMustEnd(Exception):
 def describe_exit(code: int) -> str:
     """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
     if code == -signal.SIGBUS:
-        return "was killed by SIGBUS: a file that it has mapped lost its room (is the disk full, or was the file cut?)"
+        return (
+            "was killed by SIGBUS: a file that it has mapped lacks room (is the disk full, or was the file truncated?)"
+        )
     if code < 0:
         return f"was killed by {signal_name(code)}"
     return f"exited with code {code} ({ExitCode(code).name})" if code in set(ExitCode) else f"exited with code {code}"

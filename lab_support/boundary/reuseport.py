@@ -85,7 +85,7 @@ class ReuseportGroup:
         except OSError:
             migrates = False
         if migrates:
-            log.info("net.ipv4.tcp_migrate_req is 1: what waits for an API server that dies moves to a sibling")
+            log.info("net.ipv4.tcp_migrate_req is 1: connections that wait for an API server when it dies are moved")
         else:
             log.warning(
                 "net.ipv4.tcp_migrate_req is 0: connections that wait for an API server when it dies are reset; "

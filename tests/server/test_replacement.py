@@ -128,7 +128,7 @@ def test_under_reuseport_the_queue_of_a_dead_api_server_is_lost_but_where_the_ke
         migrates = Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() != "0"
         assert answers.failed == (0 if migrates else waiting)
         assert 0 < waiting < QUEUED
-        said = "tcp_migrate_req is 1: connections that wait" if migrates else "tcp_migrate_req is 0: connections that wait"
+        said = f"tcp_migrate_req is {int(migrates)}: connections that wait"
         assert said in server.said()
 
 

@@ -89,7 +89,7 @@ class Handoff:
         return AcceptSource(theirs, slot, self._pokes)
 
     def close_our_copy(self, source: AcceptSource) -> None:
-        """There is none: the launcher keeps both ends of the channel."""
+        """Do nothing: the launcher keeps both ends of the channel."""
 
     def retire(self, slot: int) -> None:
         """Pass no more to `slot`; connections that it has not read yet go to the others."""

@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
 
     STOPPED = 0  # it was asked to stop, and did
     FAILED = 1  # it, or a process that it needs, broke
-    REFUSED = 2  # what was asked for cannot be done: a flag, the port, the model folder, the device
+    REFUSED = 2  # it can't run as asked: a flag, the port, the model folder, the device
     LAUNCHER_GONE = 3  # the launcher ended first
 
 

@@ -88,7 +88,7 @@ class SharedListener:
         return AcceptSource(self.bound, slot, self._pokes)
 
     def retire(self, slot: int) -> None:
-        """Its own acceptor looks after what waits."""
+        """Do nothing: its own acceptor looks after waiting connections."""
 
     def close_our_copy(self, source: AcceptSource) -> None:
         """Do nothing: the launcher keeps the socket for the next API server."""
@@ -99,7 +99,7 @@ class SharedListener:
             self._pokes.poke_all()
 
     def on_readable(self) -> None:
-        """Never called: there is nothing to wait for."""
+        """Never called, because there is nothing to wait for."""
 
     on_due = on_readable
 
@@ -137,16 +137,16 @@ class ReuseportListener:
         return AcceptSource(made, slot, None)
 
     def retire(self, slot: int) -> None:
-        """Its own acceptor looks after what waits."""
+        """Do nothing: its own acceptor looks after waiting connections."""
 
     def close_our_copy(self, source: AcceptSource) -> None:
         source.socket.close()
 
     def on_ended(self, slot: int) -> None:
-        """The kernel has closed its socket."""
+        """Do nothing: the kernel has closed its socket."""
 
     def on_readable(self) -> None:
-        """Never called: there is nothing to wait for."""
+        """Never called, because there is nothing to wait for."""
 
     on_due = on_readable
 

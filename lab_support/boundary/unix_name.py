@@ -35,7 +35,7 @@ class UnixName:
         try:
             with _folder_of(path, _PATIENCE) as locked:
                 if not locked:
-                    raise OSError(errno.EAGAIN, f"somebody else has locked its folder for {_PATIENCE:g} s")
+                    raise OSError(errno.EAGAIN, f"another process has locked its folder for {_PATIENCE:g} s")
                 _remove_stale(path)
                 self.socket.bind(path)
                 self.socket.listen(backlog)
@@ -102,7 +102,7 @@ def _remove_stale(path: str) -> None:
     if found.st_uid != os.geteuid():
         raise ConfigError(f"--uds: {path} is another user's socket (uid {found.st_uid}); name another path")
     if _somebody_listens(path):
-        raise ConfigError(f"--uds: somebody listens on {path} already; name another path")
+        raise ConfigError(f"--uds: another process listens on {path} already; name another path")
     os.unlink(path)
 
 

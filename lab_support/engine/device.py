@@ -133,9 +133,7 @@ def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> i
     if asked > shape.context_length:
         raise ConfigError(f"--max-model-len: got {asked}, expected at most {shape.context_length}, the model's context")
     if asked > capacity:
-        raise ConfigError(
-            f"--max-model-len: got {asked}, expected at most {capacity}, which is what the KV cache holds"
-        )
+        raise ConfigError(f"--max-model-len: got {asked}, expected at most {capacity}, the capacity of the KV cache")
     return asked
 
 

@@ -5,9 +5,9 @@ share: the next sequence to start belongs to the request with the fewest running
 request with the most give way first (preemption.py). A preempted sequence is computed again, as in vLLM's
 v1/core/sched/scheduler.py.
 
-vLLM takes sequences only in the order of arrival (or by a priority that clients name), whoever sent them: there a
-request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither tensors
-nor sockets.
+vLLM takes sequences only in the order of arrival (or by a priority that clients name), whichever request they are of:
+there a request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither
+tensors nor sockets.
 """
 
 from bisect import insort

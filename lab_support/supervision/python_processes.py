@@ -67,7 +67,7 @@ def _stop(descriptor: int | None, pid: int | None) -> None:
     os.close(descriptor)
     if not _ends_within(pid, PATIENCE):
         os.kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):  # somebody has waited for it already
+    with suppress(ChildProcessError):  # it has been waited for already
         os.waitpid(pid, 0)
 
 

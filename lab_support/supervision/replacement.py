@@ -64,7 +64,7 @@ class ApiServers:
         for place in range(self._config.api_server_count):
             self._start(place, place)
 
-    # ---- what is due ------------------------------------------------------------------------------------------------
+    # ---- deadlines --------------------------------------------------------------------------------------------------
 
     @property
     def due(self) -> float | None:
@@ -94,7 +94,7 @@ class ApiServers:
         except (OSError, ConfigError) as error:
             self._try_again(place, ExitCode.FAILED, f"api-{place} can't be started: {in_words(error)}")
 
-    # ---- what is heard ----------------------------------------------------------------------------------------------
+    # ---- events -----------------------------------------------------------------------------------------------------
 
     def on_ready(self, name: str) -> None:
         """An API server takes connections. If it replaces another, that one can go."""

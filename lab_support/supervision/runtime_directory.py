@@ -173,7 +173,7 @@ def _make_and_hold(parent: Path, prefix: str) -> tuple[Path, _Held]:
         except OSError:
             _undo(path)
             raise
-    raise OSError(0, f"{_TRIES} new folders in a row were removed by somebody")
+    raise OSError(0, f"{_TRIES} new folders in a row were removed by another process")
 
 
 def _hold_new(path: Path) -> _Held:

@@ -136,7 +136,7 @@ class BatchBuilder:
         )
 
     def _with_prompts(self, step: Step, positions: list[int]) -> torch.Tensor:
-        """The table, with rotations of long prompts' own appended; `positions` are changed to point to those."""
+        """The table, with long prompts' own rotations appended; their `positions` are changed to point there."""
         tables, length, row = [self.rotations], len(self.rotations), len(step.decodes)
         for sequence, count in step.chunks:
             start = sequence.num_computed

@@ -1,4 +1,4 @@
-"""Decode steps as CUDA graphs: each captured once for a few numbers of rows, and then launched as one.
+"""Decode steps as CUDA graphs: captured once for each of a few row counts, and then launched as one.
 
 A step of 32 layers is about 350 launches, which take the host longer than the GPU takes to compute (kernels.py). A
 graph repeats them with the same addresses, so everything that changes lies where decode_inputs.py puts it. A step with

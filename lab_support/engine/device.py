@@ -51,7 +51,7 @@ def choose_dtype(name: str, device: torch.device, shape: ModelShape) -> torch.dt
 
 
 def check_memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise `ConfigError` if the weights can't fit, before minutes of loading or a kill by the kernel say so."""
+    """Raise `ConfigError` if the weights can't fit, before loading takes minutes or the kernel kills the process."""
     needed = dtype.itemsize * sum(math.prod(size) for size in folder.shape.tensors().values())
     available = available_memory(device)
     if needed > available:

@@ -35,7 +35,7 @@ class Turns:
         self._queue(sequence)
 
     def peek(self) -> Sequence | None:
-        """The sequence whose turn it is, still waiting."""
+        """The sequence whose turn it is; it goes on waiting. None if none waits."""
         parent = min(self._queued, key=_turn, default=None)
         return parent.first() if parent else None
 

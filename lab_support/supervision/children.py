@@ -220,8 +220,8 @@ class Children:
 
 
 def _wait_for(child: _Child) -> None:
-    """Wait for the child to end. Only the fork server knows how a child of its own ended; if it does not report that in
-    `REPORT` seconds, because it is stopped, say, it is ended."""
+    """Wait for a child that has ended. Only the fork server knows how a child of its own ended. If it does not report
+    that within `REPORT` seconds (it may be stopped), end the fork server."""
     if child.by_fork_server:
         child.process.join(REPORT)
         if child.process.exitcode is None:

@@ -232,4 +232,4 @@ def test_a_report_that_cannot_be_kept_is_printed_all_the_same():
     with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}") as url:
         done = lab_load(url, "--json", "/dev/full")
     assert done.returncode == 1 and "4 completed" in done.stdout
-    assert "--json /dev/full: No space left on device; the report was not kept there" in done.stderr
+    assert "--json /dev/full: No space left on device; the report was not written there" in done.stderr

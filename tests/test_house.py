@@ -2,11 +2,13 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import lab_support
+from lab_support.server_packages import SERVER_PACKAGES
 
 HOUSE = Path(lab_support.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -136,3 +138,12 @@ def test_the_map_names_every_room_and_only_files_that_exist() -> None:
     assert rooms == {line.split("/")[0].strip() for line in text.splitlines() if line.startswith("    ")}
     for name in re.findall(r"[a-z_]+/[a-z_]+\.py", text):
         assert (HOUSE / name).exists(), name
+
+
+def test_the_packages_that_the_server_needs_are_listed_once_and_all() -> None:
+    rooms = {"processes", "frontend", "boundary", "supervision", "engine", "model_folder"}
+    files = [path for path in FILES if room_of(path) in rooms]
+    named = {name.split(".")[0] for path in files for name in imported(path)}
+    foreign = named - set(sys.stdlib_module_names) - {"lab_support", ""}
+    # uvicorn imports uvloop and httptools by itself. Triton comes with torch, where torch has CUDA.
+    assert foreign - {"triton"} | {"uvloop", "httptools"} == set(SERVER_PACKAGES)

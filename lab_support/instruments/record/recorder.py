@@ -25,15 +25,14 @@ from lab_support.instruments.record.fingerprint import fingerprint
 from lab_support.instruments.record.provenance import ROOT, Machine
 from lab_support.instruments.record.recordings import Recording
 from lab_support.instruments.record.trial import Ended, run_trial
+from lab_support.server_packages import SERVER_PACKAGES
 
 BUDGET_SECONDS = 480.0
 RESERVE_SECONDS = 12.0
 """For killing what hangs, and for writing."""
 FACTS_SECONDS = 90.0
-SERVER_NEEDS = (
-    "torch", "uvicorn", "uvloop", "httptools", "starlette", "zmq", "msgspec", "tokenizers", "safetensors",
-    "prometheus_client", "setproctitle", "jinja2", "tqdm",
-)  # fmt: skip
+SERVED = (*SERVER_PACKAGES, "tqdm")
+"""Packages of an experiment that starts a server and asks it by `lab load`, which draws with tqdm."""
 WAITS = "what a hanging process waits for"
 DESCRIPTORS = "which descriptors and mappings a process holds"
 ENDS = "when a process is gone, and what is left of it"
@@ -147,7 +146,7 @@ def _summary(chosen: list[Experiment], ends: list[str], seconds: float) -> str:
 
 def refusal(experiment: Experiment, machine: Machine) -> str:
     """Why this machine can't run it; "" if it can."""
-    missing = [name for name in SERVER_NEEDS if experiment.with_server and importlib.util.find_spec(name) is None]
+    missing = [name for name in SERVED if experiment.with_server and importlib.util.find_spec(name) is None]
     reasons = [machine.torch_problem] if experiment.with_torch and machine.torch_problem else []
     reasons += [f"the driver: {machine.driver_problem}"] if experiment.with_driver and machine.driver_problem else []
     reasons += [f"not installed: {', '.join(missing)}: pip install -r requirements.txt"] if missing else []

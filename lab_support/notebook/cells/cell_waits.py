@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from supervisor import stat_fields
+
 _CALLS: dict[str, dict[int, str]] = {
     "x86_64": {
         0: "read", 1: "write", 7: "poll", 20: "writev", 23: "select", 34: "pause", 35: "nanosleep", 42: "connect",
@@ -45,7 +47,7 @@ def waits(pids: Iterable[int]) -> dict[int, dict[str, Any]]:
 def _wait(pid: int) -> dict[str, Any] | None:
     folder = Path(f"/proc/{pid}")
     try:
-        state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+        state = stat_fields(pid)[0]
         threads = len(os.listdir(folder / "task"))
     except _GONE:
         return None

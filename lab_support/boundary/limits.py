@@ -4,9 +4,9 @@ A library that runs into one of these limits later ends its process in words of 
 "can't start new thread". So the launcher compares them with the least that a server needs, and refuses in a sentence;
 `lab doctor` says the same sentences beforehand.
 
-The figures are counted from servers that have just become ready (`tests/test_limits.py` counts again), and leave room
-for one replaced API server and for a few connections. With many clients more is needed. So a low soft limit on
-descriptors is raised as far as the hard one lets us, which any process may do; the children inherit it.
+The figures are counted from servers that have just become ready (`tests/server/test_limits.py` counts again), and
+leave room for one replaced API server and for a few connections. With many clients more is needed. So a low soft
+limit on descriptors is raised as far as the hard one lets us, which any process may do; the children inherit it.
 """
 
 import logging

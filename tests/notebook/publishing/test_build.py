@@ -94,8 +94,9 @@ def test_a_notebook_that_fails_is_not_written(tmp_path):
     path = written(tmp_path / "00_small.ipynb", "1 / 0")
     before = path.read_bytes()
     script = (
-        "import sys; from pathlib import Path; from lab_support.notebook.publishing import build;"
-        f"build.NOTEBOOKS = Path({str(tmp_path)!r}); sys.exit(build.main(['00']))"
+        "import sys; from pathlib import Path; from lab_support.notebook.page import committed;"
+        "from lab_support.notebook.publishing import build;"
+        f"committed.NOTEBOOKS = Path({str(tmp_path)!r}); sys.exit(build.main(['00']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The real command, whose launcher fails at SIGUSR1: `python -m tests.launcher_with_a_defect serve …`."""
+"""The real command, whose launcher fails at SIGUSR1: `python -m tests.server.launcher_with_a_defect serve …`."""
 
 import sys
 

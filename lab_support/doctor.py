@@ -205,7 +205,7 @@ def obstacles(machine: Machine) -> list[str]:
     if machine.memory < _LEAST_MEMORY:
         found.append(f"got {_size(machine.memory)} of memory, expected 1 GB: give the machine or container more")
     if not machine.temporary_folder:
-        found.append("got no writable temporary folder, expected /tmp or another one: set TMPDIR")
+        found.append("got no temporary folder that is writable, expected /tmp or another one: set TMPDIR")
     elif not machine.temporary_writable or machine.temporary_free < _LEAST_TEMPORARY:
         found.append(
             f"the temporary folder has {_size(machine.temporary_free)} free or can't be written, expected 64 MB: "

@@ -180,7 +180,7 @@ def test_ctrl_c_ends_it_with_the_report_so_far(arrivals):
             waiting = client if "--clients" in arrivals else listening.accept()[0]
             assert waiting.recv(65536)  # the next request is under way
             if "--clients" not in arrivals:
-                time.sleep(0.2)  # the first answer has been read by then, whoever came second
+                time.sleep(0.2)  # the first answer has been read by then
             process.send_signal(signal.SIGINT)
             said, errors = process.communicate(timeout=60)
             waiting.close()

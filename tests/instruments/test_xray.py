@@ -238,7 +238,7 @@ def test_a_client_outside_is_drawn_with_its_end_of_the_connection():
             other.kill()
         [connection] = graph.of_kind("TCP connection")
         outside = [process for process in graph.processes if process.outside]
-        assert other.pid in pids(outside) and os.getpid() not in pids(outside)  # who looks is not in the picture
+        assert other.pid in pids(outside) and os.getpid() not in pids(outside)  # we are not in the picture
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == running.process.pid} == {True}
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == other.pid} == {False}
         assert pids(graph.who_holds(port=running.numbers["port"])) == {running.process.pid, *running.children}
@@ -470,7 +470,7 @@ def test_no_line_of_words_is_cut_off_where_a_page_is_as_narrow_as_the_narrowest_
 
 
 def end_of(text: ElementTree.Element) -> float:
-    """Where a line of words ends, in the font that the picture asks for first, from its own metrics. In pixels."""
+    """The end of a line of words in the picture's first font, by the font's own metrics. In pixels."""
     font = FontProperties(family="DejaVu Sans", weight=text.get("font-weight") or "normal")
     words = TextPath((0, 0), text.text, size=float(text.get("font-size")), prop=font)
     return float(text.get("x")) + words.get_extents().x1

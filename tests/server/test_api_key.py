@@ -1,4 +1,4 @@
-"""Where the keys come from: a flag, a file, the environment; and what is no key."""
+"""The sources of keys: a flag, a file, the environment; and invalid keys."""
 
 from pathlib import Path
 

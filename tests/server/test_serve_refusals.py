@@ -1,4 +1,4 @@
-"""What cannot be done is refused in one clear sentence with exit code 2, and leaves nothing."""
+"""A start that can't work is refused in one clear sentence with exit code 2, and leaves nothing."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.running_server import launched, running_server
 
 
 def refusal(*words: str, env: dict[str, str] | None = None, **choices: object) -> str:
-    """What `lab serve` says when it refuses; it must be one line, and nothing may lie about afterwards."""
+    """The refusal of `lab serve`; it must be one line, and no file may be left afterwards."""
     with launched(*words, env=env, **choices) as (process, ready, log, directory):
         assert ready.read() == ""
         assert process.wait(30) == 2

@@ -28,7 +28,7 @@ _ON_A_GPU = 64  # descriptors that NVIDIA's driver opens in an engine core, by a
 _SMALL_STACK = 128 * 1024  # bytes; of threads that do nothing
 
 
-def demand_limits(config: ServerConfig) -> None:
+def raise_limits(config: ServerConfig) -> None:
     """Raise what may be raised. Raises `ConfigError` where that is less than this server needs."""
     _raise_descriptors()
     for shortfall in _shortfalls(config, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0]):

@@ -6,10 +6,10 @@ from lab_support.__main__ import main
 from lab_support.boundary.replacement import ApiServers
 
 
-def roll(servers: ApiServers) -> None:
+def rolling_restart(servers: ApiServers) -> None:
     servers.serving = 1 / 0  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
-    ApiServers.roll = roll  # type: ignore[method-assign]
+    ApiServers.rolling_restart = rolling_restart  # type: ignore[method-assign]
     sys.exit(main())

@@ -64,7 +64,7 @@ def output(**fields):
         (lambda notebook: notebook.metadata.update(widgets={"state": {}}), "keeps widget state"),
         (
             output(output_type="error", ename="KeyError", evalue="", traceback=[]),
-            "cell 3: an error that nobody expects",
+            "cell 3: an unexpected error",
         ),
         (output(output_type="stream", text="see /home/ann/lab/x"), "a path of one machine: /home/ann/lab/x"),
         (output(output_type="display_data", data={"text/html": "<b>/tmp/x</b>"}), "a path of one machine: /tmp/x"),

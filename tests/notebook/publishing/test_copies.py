@@ -190,7 +190,7 @@ def test_skip_settles_every_prediction_of_a_notebook(tmp_path, lab_command):
     assert done.returncode == 0 and "Skipped: 00.1, 00.2, 00.3" in done.stdout, done.stderr
     lines = (tmp_path / ".lab" / "record.jsonl").read_text().splitlines()
     assert lines and all('"event": "skip"' in line and '"name": "00.' in line for line in lines)
-    assert "nothing, as all were settled before" in lab_command("skip", "00", "--workspace", tmp_path).stdout
+    assert "nothing, because all were settled before" in lab_command("skip", "00", "--workspace", tmp_path).stdout
 
 
 @pytest.mark.parametrize("command", ["reset", "open", "skip"])

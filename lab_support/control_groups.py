@@ -37,9 +37,9 @@ def group_limits(proc: Path = _PROC) -> GroupLimits:
 
 
 def memory_left(proc: Path = _PROC) -> int | None:
-    """Bytes that the process may still take before one of its groups is full, whose OOM killer would come then.
+    """Bytes that the process may still allocate before one of its groups is full and its OOM killer acts.
 
-    As in MemAvailable of /proc/meminfo, what holds files that nobody has used lately counts as free.
+    As in MemAvailable of /proc/meminfo, inactive file pages count as free.
     """
     of_kind = {
         "cgroup": _left("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

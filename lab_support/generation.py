@@ -28,7 +28,7 @@ class SamplingParams:
     repetition_penalty: divides or multiplies logits, over prompt and generated tokens (Hugging Face's rule).
     seed: makes a sampled sequence repeatable whatever else is in its batch; None draws one.
     max_tokens: 0 computes the prompt alone, for its log-probabilities.
-    logprobs: how many alternatives to report beside each token; None reports nothing, 0 the token alone.
+    logprobs: how many alternatives to report for each token; None reports nothing, 0 the token alone.
     prompt_logprobs: the same for each token of the prompt but the first, before which there is nothing.
     stop_token_ids: end the sequence like the model's own end token does, even under `ignore_eos`.
     """

@@ -89,8 +89,8 @@ class Descriptor:
     """One entry of a process's descriptor table.
 
     kind: "listening socket", "socket", "pipe", "memfd", "epoll", "eventfd", "pidfd", another anonymous kind by the
-    kernel's name, or "file". inode: of the kernel object, 0 if it has none of its own. about: a listening socket's
-    address, or the kernel's name of the target.
+    kernel's name, or "file". inode: of the kernel object, 0 if it has none of its own.
+    about: a listening socket's address, or the kernel's name of the target.
     """
 
     number: int

@@ -1,6 +1,6 @@
 """The sockets of a network namespace: listening addresses, lengths of accept queues, the two ends of connections.
 
-The kernel is asked by sock_diag (`sock_diag.py`). Where that is refused, or the process lives in another namespace,
+The kernel is asked by sock_diag (`sock_diag.py`). If that is refused, or the process lives in another namespace,
 /proc/PID/net is read instead; then limits and Unix peers stay unknown, and `reason` says so. Nothing here knows
 processes: `proc.py` and `xray/read.py` find those that hold a socket, by their descriptors.
 """
@@ -29,10 +29,10 @@ _MISSING = "so the limits of accept queues and the other ends of Unix sockets ar
 class Socket:
     """One socket. family is "TCP" or "Unix"; state is "listening", "connected" or "" for any other.
 
-    address, peer_address: "127.0.0.1:8000", "[::1]:8000", a path, "@name" for an abstract one, or "". port: 0 for a
-    Unix socket. peer_inode: the other end of a connected Unix socket; 0 if unknown or none. waiting, limit: for a
-    listening socket, the connections in its accept queue and the queue's limit (a TCP queue takes one more); otherwise
-    0 and None. The limit is None if it is unknown, too.
+    address, peer_address: "127.0.0.1:8000", "[::1]:8000", a path, "@name" for an abstract one, or "".
+    port: 0 for a Unix socket. peer_inode: the other end of a connected Unix socket; 0 if unknown or none.
+    waiting, limit: for a listening socket, the connections in its accept queue and the queue's limit (a TCP queue
+    takes one more); otherwise 0 and None. The limit is also None if it is unknown.
     """
 
     inode: int

@@ -168,7 +168,7 @@ def _wait_until_stopped_twice(pids: Iterable[int], before: dict[int, int]) -> No
 
 
 def _stops(pids: Iterable[int]) -> dict[int, int]:
-    """How often each thread was taken off its processor so far."""
+    """The number of times each thread was taken off its processor so far."""
     switches = (proc.read_thread_switches(pid) for pid in pids)
     return {thread: one.voluntary + one.involuntary for threads in switches for thread, one in threads.items()}
 

@@ -125,7 +125,7 @@ def test_code_of_a_folder_is_never_run(model: Path) -> None:
 
 
 def test_a_flag_of_vllm_that_would_change_something_is_refused_with_the_reason(model: Path) -> None:
-    assert "--quantization: weights are computed with as they are here" in refusal("--quantization", "awq")
+    assert "--quantization: weights are used as they are here" in refusal("--quantization", "awq")
     assert "-tp: got 2, expected 1: each engine core has one GPU here" in refusal(str(model), "-tp", "2")
 
 

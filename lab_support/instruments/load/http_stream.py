@@ -86,10 +86,10 @@ class Connection(asyncio.BufferedProtocol):
     async def ask(self, request: bytes, *, timeout: float, hang_up_after: int | None = None) -> Answer:
         """Send `request` and wait for its answer to end. Never raises for what the server does: see `outcome`.
 
-        hang_up_after: close the connection once so many pieces of text have arrived; 0 is right after sending. outcome:
-        "completed", "hung up", "status 503", "error event", "error answer" (200, and an error in its JSON), "timeout",
-        "cut off" (the connection ended first), "no [DONE]" (and no finish_reason), "not HTTP", or "stale" (a reused
-        connection ended before the first byte of the answer).
+        hang_up_after: close the connection once so many pieces of text have arrived; 0 is right after sending.
+        outcome: "completed", "hung up", "status 503", "error event", "error answer" (200, and an error in its JSON),
+        "timeout", "cut off" (the connection ended first), "no [DONE]" (and no finish_reason), "not HTTP", or
+        "stale" (a reused connection ended before the first byte of the answer).
         """
         assert self.usable and self._transport is not None, "ask() on a connection that is closed or busy"
         loop = asyncio.get_running_loop()

@@ -69,7 +69,7 @@ class Load:
 
     @property
     def description(self) -> str:
-        """How requests arrive, in words."""
+        """The arrivals of requests, in words."""
         if self.rate is not None:
             return f"open loop, {self.rate:g} requests/s (Poisson)"
         if self.trace is not None:

@@ -21,7 +21,7 @@ class FinishReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Parameters for choosing one sequence's tokens. `frontend/openai_api.py` checks the ranges on arrival.
+    """Parameters for choosing one sequence's tokens. `frontend/request/openai_api.py` checks the ranges on arrival.
 
     temperature: 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are "off".
     presence_penalty, frequency_penalty: subtracted from logits, over generated tokens only (OpenAI's rule).

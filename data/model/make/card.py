@@ -84,7 +84,7 @@ python -m data.model.make --folder FOLDER
 from the root of the repository (with the packages of the `test` extra) trains, measures and writes the card. Training takes the {cpu_minutes:.0f} minutes of CPU time named above.
 Everything is seeded, but do not expect the same bits: arithmetic differs between CPUs and versions of torch. Besides, the
 first four courses of these weights were run by earlier versions of the script: with the same texts, steps and rates, but
-with another order of summation in the first, and in the next three about ten more words counted as told by the story.
+with another way of summing in the first, and in the next three about ten more words counted as told by the story.
 
 | file | what |
 | --- | --- |

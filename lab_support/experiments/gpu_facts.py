@@ -1,6 +1,6 @@
 """Not an experiment: asks torch and the driver about this machine, for a recording's provenance and for refusals.
 
-Its samples: `driver`, `torch`. It is a program of its own, because asking torch initialises CUDA.
+Samples: `driver`, `torch`. It is a program of its own, because asking torch initialises CUDA.
 """
 
 import importlib.util

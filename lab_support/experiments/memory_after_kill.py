@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def kill_a_server(victim: str, device: str, memory: GpuMemory, deadline: float) -> bool:
-    """Whether there was time for it."""
+    """Start a server and kill one of its processes. Returns whether there was time for it."""
     seconds = deadline - time.monotonic() - WAIT
     if seconds < WAIT:
         emit("not run", victim=victim, reason="out of time")

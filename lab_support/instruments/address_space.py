@@ -13,7 +13,7 @@ _STACK = re.compile(r"-([0-9a-f]+) .*\[stack\]$", re.MULTILINE)
 
 
 def stack_top(pid: int) -> int | None:
-    """The highest address of the main stack, which does not grow; None where the kernel does not tell."""
+    """The highest address of the main stack, which stays fixed; None if the kernel does not tell."""
     try:
         found = _STACK.search(read_text(Path(f"/proc/{pid}/maps")))
     except OSError:

@@ -127,7 +127,7 @@ def shared_mappings(pid: int) -> list[SharedMapping]:
         key = (int(major, 16), int(minor, 16)), int(inode)
         before = found.get(key)
         size = int(end, 16) - int(start, 16) + (before.size if before else 0)
-        # The kernel writes a line feed in a path as \\012 here, and as itself in the link of a descriptor: proc(5).
+        # The kernel escapes a line feed in a path as \\012 here, but not in the link of a descriptor: proc(5).
         path = visible(path.replace("\\012", "\n"))
         found[key] = SharedMapping(path, *key, write == "w" or bool(before and before.writable), size)
     return list(found.values())

@@ -61,7 +61,7 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Ended, though a parent has yet to wait for it."""
+        """A zombie: it has ended, but its parent has not waited for it yet."""
         return self.state in "ZX"
 
 
@@ -334,7 +334,7 @@ def _descriptors_if_allowed(pid: int, listening: dict[int, ListeningSocket]) -> 
     try:
         return _descriptor_table(pid, listening)
     except PermissionError:
-        return []  # another user's: left out of a search, as the module says
+        return []  # another user's, so left out of the search, as the module says
 
 
 def _numbers_in(folder: Path) -> Iterator[int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LISTEN = 10
-"""The kernel's number for the state of a socket that listens, TCP or Unix."""
+"""The kernel's number for the state of a listening socket, TCP or Unix."""
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -76,7 +76,7 @@ def tcp_sockets(family: int) -> list[TcpMessage]:
 
 
 def unix_sockets() -> list[UnixMessage]:
-    """Every Unix socket. Raises OSError where the kernel or a sandbox refuses."""
+    """Every Unix socket. Raises OSError if the kernel or a sandbox refuses."""
     request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, _ALL_STATES, 0, _SHOW_NAME_PEER_QUEUES, 0xFFFFFFFF, 0xFFFFFFFF)
     return [_unix_message(body) for body in _dump(request)]
 

@@ -1,4 +1,4 @@
-"""A folder's JSON files: read as UTF-8 objects, and typed values taken out of them."""
+"""Reads a folder's JSON files as UTF-8 objects, and typed values from them."""
 
 import json
 import math

@@ -33,7 +33,7 @@ class TokenIds:
         return self._own().get(text) if found is None else found
 
     def highest(self) -> tuple[int, str]:
-        """The highest id that a text can become, and its token; -1 where there is none."""
+        """The highest id that a text can become, and its token; -1 if there is none."""
         tokens = (*self._own().items(), *self._added())
         return max(((number, text) for text, number in tokens), default=(-1, ""))
 

@@ -97,5 +97,5 @@ def end_to_end_latencies(records: Iterable[RequestRecord]) -> list[float]:
 
 
 def latenesses(records: Iterable[RequestRecord]) -> list[float]:
-    """Seconds by which the generator got to each request after it was due."""
+    """Seconds from each request's due time until the generator got to it."""
     return [record.started_at - record.due_at for record in records]

@@ -29,7 +29,7 @@ from lab_support.server_packages import SERVER_PACKAGES
 
 BUDGET_SECONDS = 480.0
 RESERVE_SECONDS = 12.0
-"""For killing what hangs, and for writing."""
+"""Seconds for killing hanging processes and for writing."""
 FACTS_SECONDS = 90.0
 SERVED = (*SERVER_PACKAGES, "tqdm")
 """Packages of an experiment that starts a server and asks it by `lab load`, which draws with tqdm."""

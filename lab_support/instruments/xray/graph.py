@@ -185,7 +185,7 @@ class Graph:
 
 
 def from_json(text: str) -> Graph:
-    """The graph that `to_json` wrote. Raises ValueError for anything else."""
+    """The graph that `to_json` wrote. Raises ValueError for any other text."""
     try:
         data = json.loads(text)
         return Graph(

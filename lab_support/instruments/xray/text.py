@@ -8,7 +8,7 @@ from lab_support.instruments.xray.rows import Row, Terminal, arrange, counted, l
 
 
 def finding(graph: Graph) -> str:
-    """One sentence: how many processes, and who holds the listening socket."""
+    """One sentence with the number of processes and the holders of the listening socket."""
     root = graph.process(graph.root)
     count = counted(len(graph.inside), "process")
     ports = [thing for thing in graph.listening_sockets if thing.port]

@@ -16,7 +16,7 @@ _TAKES_A_WORD = frozenset({"-X", "-W"})
 
 
 def short_name(process: Process) -> str:
-    """`lab:api-0` stays; `/usr/bin/python3 -u /bin/gunicorn app:app` becomes `gunicorn`; a kernel thread is `[name]`."""
+    """`lab:api-0` stays; `/usr/bin/python3 -u /bin/gunicorn app:app` is `gunicorn`; a kernel thread is `[name]`."""
     words = process.title.split()
     if not words or process.title.startswith("[") or words[0].endswith(":") or _is_title(words[0]):
         return process.title.strip()

@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """processes: the columns, those outside the tree last. left_out: sentences about processes and objects not shown."""
+    """processes: the columns, those outside the tree last. left_out: sentences on processes and objects not shown."""
 
     processes: tuple[ProcessNode, ...]
     rows: tuple[Row, ...]

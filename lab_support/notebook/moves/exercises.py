@@ -157,7 +157,7 @@ def on_recording(words: str, experiment: str, finding: str, *edits: str, module:
 
 _ON_RECORDING = """\
 from lab_support.instruments.record import recordings
-from lab_support.notebook import {module}
+from lab_support.notebook.recordings import {module}
 from lab_support.notebook.script import emit
 text = (recordings.FOLDER / "{name}.json").read_text()
 for old, new in {edits!r}:

@@ -1,0 +1,46 @@
+"""More connections than descriptors, none of which asks for anything: `python -m tests.proofs.crowds` in small."""
+
+import contextlib
+import socket
+
+import pytest
+
+from lab_support.frontend.http.http_head import HEAD_SECONDS
+from tests.departures import completion
+from tests.running_server import running_server
+from tests.server.crowd import CLOSING, ask, crowd
+from tests.server.test_limits import address as address_of
+from tests.server.test_limits import descriptors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["shared", "least-loaded", "reuseport", "handoff"])
+def test_who_asks_for_nothing_makes_way_for_who_does(strategy: str) -> None:
+    """At once, and not only when its time is up; and nobody is answered less for having been there before it."""
+    with running_server(program=descriptors(128), accept=strategy, log_level="warning") as server:
+        address = address_of(server)
+        with crowd(address, {"slow": 100, "silent": 100, "idle": 100}):
+            asked = [CLOSING] * 10 + [completion("connection: close", max_tokens=1)] * 2
+            answers = [ask(address, request) for request in asked]
+        assert [answer[9:12] for answer, _ in answers] == [b"200"] * len(asked)
+        assert max(seconds for _, seconds in answers) < HEAD_SECONDS / 2
+        assert "Traceback" not in server.said()
+
+
+@pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
+def test_streams_leave_descriptors_for_health_and_for_the_end(strategy: str) -> None:
+    """More clients ask for long streams than there are descriptors. Those that are not let in are told so."""
+    long = completion(max_tokens=400, stream=True, ignore_eos=True, n=4)
+    program = descriptors(110)
+    with running_server(program=program, accept=strategy, api_server_count=1, log_level="warning") as server:
+        address = address_of(server)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(150)]
+            for client in clients:
+                client.sendall(long)
+            answers = [ask(address) for _ in range(10)]
+            statuses = {client.recv(12)[9:] for client in clients[:40]}
+            assert [answer[9:12] for answer, _ in answers] == [b"200"] * 10
+            assert b"200" in statuses <= {b"200", b"503"}
+            assert server.stop() == 0
+        assert "Traceback" not in server.said()

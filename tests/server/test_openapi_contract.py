@@ -1,0 +1,50 @@
+"""The server keeps its word: schemathesis, with all its checks, on every route, with and without a key.
+
+A few generated requests a route beside its fixed ones; 200 with LAB_PROVE set. The context is short, so that answers
+are: what is tested is the contract and not the model.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running_server import RunningServer, running_server
+
+EXAMPLES = 200 if os.environ.get("LAB_PROVE") else 10
+ROOT = Path(__file__).parents[2]
+
+
+CONTEXT = 128
+
+
+def contract_holds(server: RunningServer, directory: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "schemathesis.cli", "run", server.url + "/openapi.json", "--checks", "all"]
+    command += ["--max-examples", str(EXAMPLES), "--generation-database", "none", "--no-color"]
+    command += ["--request-timeout", "120", "--max-response-time", "100"]  # a busy machine breaks no contract
+    # How many made-up requests its generator throws away is a matter of its luck, and no answer of the server's.
+    command += ["--suppress-health-check", "filter_too_much"]
+    own = {"SCHEMATHESIS_HOOKS": "tests.server.openapi_hooks", "CONTEXT_LENGTH": str(CONTEXT), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *words], capture_output=True, text=True, cwd=directory, env=os.environ | own, check=False
+    )
+    shown = "\n".join(line[:500] for line in (done.stdout + done.stderr).splitlines())
+    assert done.returncode == 0, shown
+    assert "Tested: 14" in done.stdout
+    assert server.get("/health").status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_contract_without_a_key(tmp_path: Path) -> None:
+    with running_server(max_model_len=CONTEXT) as server:
+        contract_holds(server, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_contract_with_a_key(tmp_path: Path) -> None:
+    with running_server(max_model_len=CONTEXT, api_key="sesame") as server:
+        contract_holds(server, tmp_path, "--header", "Authorization: Bearer sesame")

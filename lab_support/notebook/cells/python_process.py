@@ -206,7 +206,7 @@ def _as_json(inputs: Mapping[str, Any]) -> str:
     return json.dumps(dict(inputs))
 
 
-# ---- following it ----------------------------------------------------------------------------------------------------
+# ---- following the report --------------------------------------------------------------------------------------------
 
 
 class _Interrupts:
@@ -320,7 +320,7 @@ def _trace(folder: Path) -> Trace:
     return Trace(tuple(sorted(calls, key=lambda call: call.at)))
 
 
-# ---- what it is started with -----------------------------------------------------------------------------------------
+# ---- the start -------------------------------------------------------------------------------------------------------
 
 
 # -D: strace becomes the grandchild, so that the script stays the supervisor's own child.
@@ -382,7 +382,7 @@ def _plain(name: str) -> str:
     return name
 
 
-# ---- what came of it -------------------------------------------------------------------------------------------------
+# ---- the end ---------------------------------------------------------------------------------------------------------
 
 
 def _outcome(expect: int | str) -> str:

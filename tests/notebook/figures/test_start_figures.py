@@ -124,7 +124,7 @@ def test_a_kernel_that_does_not_tell_memory_still_gets_the_times():
     assert "smaps_rollup" in costs.no_memory and not COSTS.no_memory
     assert costs.mb("fork", 4) != costs.mb("fork", 4), "not a number"
     picture = costs.figure()
-    assert "20 times" in picture.alt and "This kernel does not tell private memory" in picture.alt
+    assert "20 times" in picture.alt and "This kernel does not report private memory" in picture.alt
     assert picture.png()
 
 

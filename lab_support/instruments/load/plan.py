@@ -1,13 +1,22 @@
 # ruff: noqa: RUF009 (flag() makes dataclass fields)
 """What a load asks of a server: how often, how long, with which requests; checked before anything is sent."""
 
+import argparse
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lab_support.config import as_flag, flag
-from lab_support.instruments.load.workload import LengthRange, WorkloadError
+from lab_support.flags import as_flag, flag
+from lab_support.instruments.load.workload import LengthRange, WorkloadError, length_range
+
+
+def _lengths(text: str) -> LengthRange:
+    """Raises `ArgumentTypeError`, which argparse turns into a sentence about the flag."""
+    try:
+        return length_range(text)
+    except WorkloadError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +31,32 @@ class Load:
     clients: int = flag(8, "closed loop: how many clients, each with one request at a time", group="arrivals")
     rate: float | None = flag(None, "open loop: requests a second, at random (Poisson)", type=float, group="arrivals")
     trace: Path | None = flag(
-        None, "open loop: file of arrival times in seconds, one a line", type=Path, group="arrivals"
+        None, "open loop: file of arrival times in seconds, one a line", type=Path, metavar="FILE", group="arrivals"
     )
     requests: int = flag(100, "how many requests at most", group="arrivals")
     duration: float = flag(30.0, "seconds after which no new request is sent", group="arrivals")
     timeout: float = flag(30.0, "seconds that one request may take", group="arrivals")
 
     prompts: Path | None = flag(
-        None, "file or folder of prompts, JSON lines; data/prompts by default", type=Path, group="requests"
+        None,
+        "file or folder of prompts, JSON lines; data/prompts by default",
+        type=Path,
+        metavar="FILE",
+        group="requests",
     )
     prompt_words: LengthRange | None = flag(
-        None, "make prompts up instead, of so many words: 10 or 5-200", type=LengthRange, group="requests"
+        None,
+        "make prompts up instead, of so many words: 10 or 5-200",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
     output_tokens: LengthRange | None = flag(
-        None, "ask for so many tokens, 16 or 4-64, instead of what the prompts say", type=LengthRange, group="requests"
+        None,
+        "ask for so many tokens, 16 or 4-64, instead of what the prompts say",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
     ignore_eos: bool = flag(False, "ask the server to go on to the asked length", group="requests")
     temperature: float | None = flag(

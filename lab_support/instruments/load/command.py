@@ -22,10 +22,14 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the report there as well, as JSON; it is the last line, too, where no terminal reads",
+        help="also write the report there as JSON; without a terminal it is the last line of the output, too",
     )
     parser.add_argument(
-        "--progress-fd", type=int, metavar="N", default=-1, help="write a JSON line there now and then, for a picture"
+        "--progress-fd",
+        type=int,
+        metavar="N",
+        default=-1,
+        help="descriptor for lines of JSON, five a second, from which a picture can be drawn",
     )
 
 
@@ -35,10 +39,10 @@ def load_from_flags(arguments: argparse.Namespace) -> Load:
 
 
 def run_load_command(arguments: argparse.Namespace) -> int:
-    """`lab load`: a table for people; then one JSON line for programs, unless a terminal reads it.
+    """`lab load`: a table for people; then one JSON line for programs, unless stdout is a terminal. The exit code.
 
-    0: every request got its answer (or was meant to hang up); 1: some did not, or nobody listens there; 2: the flags
-    make no sense; 130: Ctrl-C ended it, and the report says how far it came.
+    0: every request was answered (or hung up on purpose); 1: some failed, or nobody listens there; 2: the flags
+    make no sense; 130: Ctrl-C ended it, and the report covers the requests before that.
     """
     draw = sys.stderr.isatty()
     try:
@@ -66,16 +70,16 @@ def _demand_open(progress_fd: int) -> None:
 
 
 def _print_report(result: Report, file: Path | None) -> int:
-    """The exit code: 1 where `file` can't be written."""
+    """The exit code: 1 if `file` can't be written."""
     print(report.table(result))
     line = report.to_json(result)
-    if not sys.stdout.isatty():  # thousands of characters: on a screen they would push the table away
+    if not sys.stdout.isatty():  # thousands of characters would push the table off the screen
         print(line)
     try:
         if file:
             file.write_text(line + "\n", encoding="utf-8")
     except OSError as error:
-        print(f"lab load: --json {file}: {error.strerror}; the report was not kept there", file=sys.stderr)
+        print(f"lab load: --json {file}: {error.strerror}; the report was not written there", file=sys.stderr)
         return 1
     return 0
 

@@ -29,6 +29,7 @@ from lab_support.instruments.xray import rows as xray_rows
 from lab_support.instruments.xray import svg as xray_svg
 from lab_support.instruments.xray import text as xray_text
 from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
+from lab_support.plural import counted
 from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
 from tests.running_server import RunningServer
 
@@ -647,4 +648,4 @@ def xray_of(pid: int, port: int, processes: int) -> Graph:
     ],
 )
 def test_a_number_of_things_is_said_as_one_says_it(number, noun, words):
-    assert xray_rows.counted(number, noun) == words
+    assert counted(number, noun) == words

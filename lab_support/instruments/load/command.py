@@ -1,37 +1,23 @@
 """`lab load URL …`: flags made from the fields of `Load`, a table for people, one line of JSON for programs."""
 
 import argparse
-import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from lab_support.command_line import run_command
-from lab_support.config import as_flag
+from lab_support.flags import add_flags, choices_of
 from lab_support.instruments.load import report
 from lab_support.instruments.load.generator import STOPPED, NoServer, measure
 from lab_support.instruments.load.plan import Load
 from lab_support.instruments.load.report import Report
-from lab_support.instruments.load.workload import LengthRange, WorkloadError, length_range
+from lab_support.instruments.load.workload import WorkloadError
 
 
 def add_load_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the URL and one flag for each field of `Load`."""
     parser.add_argument("url", metavar="URL", help="http://127.0.0.1:PORT of a server on this machine")
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for choice in dataclasses.fields(Load)[1:]:
-        details = choice.metadata
-        group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
-        text = details["help"] + ("" if choice.default in (None, True, False) else f" (default: {choice.default})")
-        if isinstance(choice.default, bool):
-            group.add_argument(
-                as_flag(choice.name), action=argparse.BooleanOptionalAction, default=choice.default, help=text
-            )
-        else:
-            group.add_argument(
-                as_flag(choice.name), type=_parser(details["type"]), default=choice.default, help=text, metavar="…"
-            )
+    add_flags(parser, Load)
     parser.add_argument(
         "--json",
         type=Path,
@@ -47,23 +33,9 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _parser(kind: type) -> Any:
-    """A function that turns a flag's text into `kind` and raises the errors that argparse expects."""
-    if kind is not LengthRange:
-        return kind
-
-    def parse(text: str) -> LengthRange:
-        try:
-            return length_range(text)
-        except WorkloadError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parse
-
-
 def load_from_flags(arguments: argparse.Namespace) -> Load:
     """The `Load` that the parsed flags describe. Raises `WorkloadError`."""
-    return Load(**{choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(Load)})
+    return Load(**choices_of(arguments, Load))
 
 
 def run_load_command(arguments: argparse.Namespace) -> int:

@@ -1,13 +1,22 @@
 # ruff: noqa: RUF009 (flag() makes dataclass fields)
 """The plan of a load: how often to ask, how long, with which requests. It is checked before anything is sent."""
 
+import argparse
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lab_support.config import as_flag, flag
-from lab_support.instruments.load.workload import LengthRange, WorkloadError
+from lab_support.flags import as_flag, flag
+from lab_support.instruments.load.workload import LengthRange, WorkloadError, length_range
+
+
+def _lengths(text: str) -> LengthRange:
+    """Raises `ArgumentTypeError`, which argparse turns into a sentence about the flag."""
+    try:
+        return length_range(text)
+    except WorkloadError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +31,32 @@ class Load:
     clients: int = flag(8, "closed loop: number of clients, each with one request at a time", group="arrivals")
     rate: float | None = flag(None, "open loop: requests a second, at random (Poisson)", type=float, group="arrivals")
     trace: Path | None = flag(
-        None, "open loop: file of arrival times in seconds, one a line", type=Path, group="arrivals"
+        None, "open loop: file of arrival times in seconds, one a line", type=Path, metavar="FILE", group="arrivals"
     )
     requests: int = flag(100, "most requests to send", group="arrivals")
     duration: float = flag(30.0, "seconds after which no new request is sent", group="arrivals")
     timeout: float = flag(30.0, "most seconds for one request", group="arrivals")
 
     prompts: Path | None = flag(
-        None, "file or folder of prompts in JSON lines; data/prompts by default", type=Path, group="requests"
+        None,
+        "file or folder of prompts in JSON lines; data/prompts by default",
+        type=Path,
+        metavar="FILE",
+        group="requests",
     )
     prompt_words: LengthRange | None = flag(
-        None, "make up prompts of so many words instead: 10 or 5-200", type=LengthRange, group="requests"
+        None,
+        "make up prompts of so many words instead: 10 or 5-200",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
     output_tokens: LengthRange | None = flag(
-        None, "max_tokens instead of the prompts' own: 16 or 4-64", type=LengthRange, group="requests"
+        None,
+        "max_tokens instead of the prompts' own: 16 or 4-64",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
     ignore_eos: bool = flag(False, "ask the server to generate the full length, past end tokens", group="requests")
     temperature: float | None = flag(

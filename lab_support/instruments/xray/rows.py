@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from lab_support.instruments.xray import graph as xray_graph
 from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
+from lab_support.plural import counted
 
 MOST_OUTSIDE = 3
 """At most so many processes outside the tree get a column; others are counted."""
@@ -76,17 +77,6 @@ def arrange(graph: Graph) -> Rows:
     )
     alone = _held_alone(graph, {thing.id for thing in shown})
     return Rows(processes, tuple(kept), tuple(sentence for sentence in (left_out, alone) if sentence))
-
-
-def counted(count: int, what: str) -> str:
-    """`1 pipe`, `3 processes`, `2 shared memories`."""
-    if count == 1:
-        return f"1 {what}"
-    if what.endswith(("s", "x", "ch", "sh")):
-        return f"{count} {what}es"
-    if what.endswith("y") and what[-2] not in "aeiou":
-        return f"{count} {what[:-1]}ies"
-    return f"{count} {what}s"
 
 
 def size_text(size: int) -> str:

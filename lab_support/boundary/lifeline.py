@@ -71,7 +71,7 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadEnd:
     """The end of the pipe that a child holds. It travels as a descriptor, in an argument of `Process`."""
 

@@ -1,11 +1,11 @@
-"""A request's body, whole, within a deadline and a size: 415, 408 and 413 are decided here.
+"""Reads a request's whole body within a deadline and a size limit: 415, 408 and 413 are decided here.
 
-Where the server's memory is full it is 503: for a body whose announced length does not fit, and for the one that is
-the largest (memory.py).
+When the server's memory is full the answer is 503, for a body whose announced length does not fit, and for the largest
+one (http/memory.py).
 
-A client that is still sending when it is refused gets its answer: what it sends is read and dropped, up to a bound,
-because closing a connection with unread bytes resets it and the answer may never be seen. One that waits for our word
-before it sends (`Expect`) is answered at once.
+A client that is still sending when it is refused gets its answer: the rest is read and dropped, up to a bound, because
+closing a connection with unread bytes resets it, and the client may never see the answer. A client that waits for
+`100 Continue` before it sends (`Expect`) is answered at once.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class BodyReader:
         self._timeout = timeout
 
     async def read(self, scope: Scope, receive: Receive, lease: Lease) -> bytes:
-        """The body; `lease` holds it, and what is made of it.
+        """The body; `lease` counts it, and everything made from it.
 
         Raises `ApiError` (408, 413, 415, 503), or `ClientGone`.
         """
@@ -62,7 +62,7 @@ class BodyReader:
             raise no_room()
 
     async def _collect(self, receive: Receive, lease: Lease, fits: bool) -> bytes:
-        """The body. One that does not fit, or has been given up, is dropped as it comes."""
+        """The body. A body that does not fit, or has been given up, is dropped as it arrives."""
         parts: list[bytes] = []
         lease.on_revoke = parts.clear
         if not fits:
@@ -97,7 +97,7 @@ class BodyReader:
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """What comes, to its end. Raises `ClientGone`."""
+    """The body's pieces as they arrive. Raises `ClientGone`."""
     more = True
     while more:
         message = await receive()
@@ -108,7 +108,7 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _check_content_type(content_type: bytes) -> None:
-    """None at all is refused too, as in vLLM: a web page can send that, or text, to any server without asking it."""
+    """Refuse a missing content type too, as vLLM does: a web page may send that, or text, to any server unasked."""
     kind = content_type.decode("latin-1").split(";")[0].strip().lower()
     if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
         return

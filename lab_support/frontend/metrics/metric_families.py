@@ -1,7 +1,7 @@
 """Every metric of an API server by name, with its help text, labels and buckets. Nothing is counted here.
 
-vLLM's names with its labels (`model_name`, `engine`), and our own `lab_…`. Several processes write each of them, so
-gauges show the value that was written last, by whichever process.
+The names and labels (`model_name`, `engine`) are vLLM's; those that vLLM lacks begin with `lab_`. Several processes
+write each metric, so gauges show the value written last by any of them.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000)
 
 
 class Families:
-    """All of them, before their labels are filled in."""
+    """All metrics, before their labels are filled in."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         of_engine = ("model_name", "engine")

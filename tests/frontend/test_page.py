@@ -317,7 +317,7 @@ class TestInChromium:
                 "string | string[] (1 to 64) | integer[] | integer[][] (1 to 64), required."
             )
             assert rows["guided_json"] == "null"
-            assert rows["415"] == "The body is not announced as JSON, or it is compressed."
+            assert rows["415"] == "The content type is not JSON, or the body is compressed."
 
 
 LOWEST_CONTRAST = """() => {

@@ -89,7 +89,7 @@ class CollectedPrompt:
         self._parts: list[bytes] = []
 
     def add(self, ids: list[int], entries: Entries, most: int, tokenizer: Tokenizer) -> int:
-        """Append entries; returns the bytes that they take. most: likeliest tokens to show besides each token."""
+        """Append entries; returns the bytes that they take. most: likeliest tokens to show with each token."""
         part = encode([_at_place(*each, most, tokenizer) for each in zip(ids, entries, strict=True)])[1:-1]
         self._parts.append(part)
         return len(part) + _PART

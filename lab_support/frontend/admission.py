@@ -69,7 +69,7 @@ class Admission:
         if self._counters.requests_in_flight >= most:
             self._rejected()
             raise unavailable(
-                f"too many requests: got one more with {most} in flight, and the others of {places} descriptors for "
-                "connections are kept for requests that take no time; try again, or raise `ulimit -n`",
+                f"too many requests: got one more with {most} in flight, and the rest of the {places} descriptors for "
+                "connections is kept for short requests; try again, or raise `ulimit -n`",
                 "overloaded",
             )

@@ -204,7 +204,7 @@ class TestInChromium:
             assert opened.focused() == "key"
             picture(opened, "key")
             opened.unlock("wrong")
-            opened.await_text("key-error", "401: authorization: got another one")
+            opened.await_text("key-error", "401: authorization: got another value")
             opened.unlock(" sésame ")
             opened.await_text("model", "2048 tokens")
             page.click("#tell")

@@ -85,7 +85,9 @@ class BodyReader:
         return b"".join(parts)
 
     def _too_slow(self) -> ApiError:
-        return ApiError(408, f"the body did not arrive whole within {self._timeout:g} seconds", code="body_timeout")
+        return ApiError(
+            408, f"the body did not arrive completely within {self._timeout:g} seconds", code="body_timeout"
+        )
 
     def _too_large(self, got: str, finished: bool) -> ApiError:
         return ApiError(
@@ -121,6 +123,6 @@ def _check_content_type(content_type: bytes) -> None:
 def _check_content_encoding(encoding: bytes) -> None:
     kind = encoding.decode("latin-1").strip().lower()
     if kind not in ("", "identity"):
-        message = f"content-encoding: got {kind!r:.80}, allowed is none: send the JSON as it is"
+        message = f"content-encoding: got {kind!r:.80}, allowed is none: send the JSON uncompressed"
         headers = [(b"accept-encoding", b"identity")]  # RFC 9110, 15.5.16
         raise ApiError(415, message, "content-encoding", "unsupported_content_encoding", headers=headers)

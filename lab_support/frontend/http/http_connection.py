@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 FIN = "FIN: closed or half closed"
 RESET = "connection reset"
-TAKES_NOTHING = "it took nothing of its answer"
-MADE_WAY = "others had no room"
+TAKES_NOTHING = "cut off: it took nothing of its answer"
+MADE_WAY = "cut off: other clients needed the room"
 IDLE, UNFINISHED, TAKING_NOTHING = range(3)  # expendable kinds of connection; the first kind loses least
 STUCK = 2.0  # seconds without progress after which a connection that takes nothing is expendable
 

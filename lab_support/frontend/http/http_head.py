@@ -33,8 +33,8 @@ DROPPED_BYTES = 16 * 1024 * 1024  # read and dropped after a refusal, before the
 UNASKED_BYTES, UNASKED_SECONDS = 1024 * 1024, 10.0  # of a body that still arrives after its request was answered
 LINGER_SECONDS = 2.0  # further input is read and dropped after a refusal, so that no reset destroys the refusal
 _TOO_MUCH_WAITS = (
-    f"got more behind a request that is being answered than {PIPELINED} requests with {PIPELINED_BYTES} bytes in their "
-    "bodies; wait for answers"
+    f"got too much behind a request that is being answered, allowed are {PIPELINED} requests with {PIPELINED_BYTES} "
+    "bytes in their bodies; wait for answers"
 )
 _OFFER = {b"upgrade", b"http2-settings"}
 
@@ -88,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as error:
             self._on_error_in_callback(error.__context__)
         except httptools.HttpParserError as error:
-            self._on_nonsense(ApiError(400, f"got bytes that are no HTTP request ({error})", None, "invalid_http"))
+            self._on_nonsense(ApiError(400, f"got bytes that are not an HTTP request ({error})", None, "invalid_http"))
         else:
             if self._idle_bytes > HEAD_BYTES + len(data):
                 self._on_nonsense(_too_large())
@@ -99,7 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if not isinstance(error, httptools.HttpParserInvalidURLError | UnicodeDecodeError):
             log.error("a request could not be read", exc_info=error)
-        self._on_nonsense(ApiError(400, "got a target that is no path", None, "invalid_http"))
+        self._on_nonsense(ApiError(400, "got a target that is not a path", None, "invalid_http"))
 
     def _drop(self, size: int) -> None:
         """Drop input, but read it: the client's FIN follows it, and a reset would destroy our last answer."""
@@ -123,7 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Read the same head again without the offer, by a new parser, and then what follows it."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            self.refuse(ApiError(501, "got CONNECT, which this server is no proxy for", None, "not_implemented"))
+            self.refuse(ApiError(501, "got CONNECT, but this server is not a proxy", None, "not_implemented"))
             return
         lines = [b"%s %s HTTP/%s" % (method, self.url, version), *_without_offer(self.headers), b"", b""]
         self.parser = httptools.HttpRequestParser(self)
@@ -250,7 +250,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _on_slow_head(self) -> None:
         if self._idle_bytes or self._head_bytes:
-            message = f"the head of a request did not arrive whole within {HEAD_SECONDS:g} seconds"
+            message = f"the head of a request did not arrive completely within {HEAD_SECONDS:g} seconds"
             self.refuse(ApiError(408, message, None, "head_timeout"))
         else:
             self.transport.close()  # its client never sent a byte, so there is nothing to answer

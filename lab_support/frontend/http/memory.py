@@ -118,7 +118,7 @@ class Lease:
 
 def no_room() -> ApiError:
     return unavailable(
-        "the server's memory for requests is full (--api-server-memory-mib), and this one held most of it; "
+        "the server's memory for requests is full (--api-server-memory-mib), and this request held most of it; "
         "send less at once, or try again",
         "out_of_memory",
     )

@@ -123,7 +123,7 @@ def _authorization(scope: Scope) -> bytes:
 
 
 def _unauthorized(scope: Scope) -> ApiError:
-    given = "another one" if _authorization(scope) else "none"
+    given = "another value" if _authorization(scope) else "none"
     return ApiError(
         401,
         f"authorization: got {given}, allowed is `Bearer` and this server's API key",
@@ -158,7 +158,7 @@ async def _respond_in_our_words(error: HTTPException, scope: Scope, send: Send) 
     if method == "OPTIONS" and path == "*":  # a question about the server as a whole
         return await respond(send, 200, b"", headers=[(b"allow", b"GET, HEAD, OPTIONS, POST")])
     if error.status_code != 405:
-        message = f"got {path!r:.200}, which is no route; /openapi.json names them"
+        message = f"got {path!r:.200}, which is not a route; /openapi.json lists all routes"
         return await respond_error(send, ApiError(error.status_code, message, None, "not_found"))
     allowed = _allowed_methods(error)
     headers = [(b"allow", allowed.encode())]

@@ -76,6 +76,6 @@ def _preflight_headers(wanted: bytes) -> Headers:
 
 
 def _refused(given: list[str], own: list[str]) -> ApiError:
-    allowed = f"{', '.join(own)} and what --allowed-origins names" if own else "what --allowed-origins names"
+    allowed = f"{', '.join(own)} and those of --allowed-origins" if own else "one of --allowed-origins"
     message = f"origin: got {', '.join(given)!r:.200}, allowed is {allowed}"
     return ApiError(403, message, "origin", "origin_not_allowed")

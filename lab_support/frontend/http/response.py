@@ -29,7 +29,7 @@ LEFT = "lab.left"
 """In a request's scope, once its client has left before the answer was complete: the sign of it, in words."""
 CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
-GIVEN_UP = "cut off: the server's memory was full, and it held most"
+GIVEN_UP = "cut off: the server's memory was full, and this request held most of it"
 PIECE = 65536  # bytes of an answer that are sent at once
 
 

@@ -27,7 +27,7 @@ ERRORS = {
     401: "The API key is missing or wrong.",
     403: "The request is from a web page of another origin, which is not allowed.",
     404: "There is no such model.",
-    408: "The body did not arrive whole in time.",
+    408: "The body did not arrive completely in time.",
     413: "The body is too large.",
     415: "The content type is not JSON, or the body is compressed.",
     503: "Too many requests, or an engine core is not available.",

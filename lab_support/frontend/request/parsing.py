@@ -145,7 +145,7 @@ def _check_harmless(name: str, value: msgspec.Raw, harmless: Sequence[object]) -
     if not any(_same(got, each) for each in harmless):
         allowed = " or ".join(_short(each) for each in harmless)
         raise bad_request(
-            f"{name}: got {_short(got)}, allowed is only {allowed}: this route does not have it, and leaving it out "
+            f"{name}: got {_short(got)}, allowed is only {allowed}, because this route lacks the field and ignoring it "
             "would change the answer",
             name,
             "unsupported_field",

@@ -18,7 +18,8 @@ def check_together(request: CompletionRequest | ChatCompletionRequest) -> None:
     """Raises `ApiError` (400) if two fields can't be combined, as in vLLM."""
     if request.prompt_logprobs is not None and request.stream:
         raise bad_request(
-            "prompt_logprobs: got some with `stream`, allowed is one of both: a stream has no place for them",
+            "prompt_logprobs: got it together with `stream`, allowed is only one of the two, because a stream has no "
+            "place for these log-probabilities",
             "prompt_logprobs",
         )
     if isinstance(request, ChatCompletionRequest):

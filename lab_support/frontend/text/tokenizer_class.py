@@ -23,7 +23,7 @@ _WRONGLY_DECLARED = {"qwen2"}  # model types whose folders often name another cl
 
 @dataclass(frozen=True, slots=True)
 class TokenizerClass:
-    """roles: the class's own, for roles that tokenizer_config.json does not mention. remake: builds all but the vocabulary."""
+    """roles: tokens for roles that tokenizer_config.json does not mention. remake: builds all but the vocabulary."""
 
     roles: dict[str, str] = field(default_factory=dict)
     remake: Callable[[Tokenizer, dict[str, Any]], None] = lambda tokenizer, config: None

@@ -1,7 +1,7 @@
 """Coordinator: collects how busy each engine core is and tells all API servers.
 
 Runs as:     lab:coordinator
-Started by:  launcher, where there is more than one engine core
+Started by:  launcher, if there is more than one engine core
 Receives:    EngineStats from every engine core
 Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
 Holds:       two listening sockets, adopted by ZeroMQ

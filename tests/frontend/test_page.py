@@ -269,13 +269,13 @@ class TestInChromium:
             opened.page.focus("nav >> text=Docs")
             keys.press("Enter")
             opened.page.wait_for_selector("#routes section")
-            assert opened.focused() == "What this server answers"
+            assert opened.focused() == "Routes of this server"
 
     def test_every_field_has_its_label(self, browser: Any) -> None:
         with shown(browser) as opened:
             for label, name in {
-                "How the story begins": "prompt",
-                "Tokens at most": "most",
+                "Beginning of the story": "prompt",
+                "Maximum tokens": "most",
                 "Temperature": "temperature",
             }.items():
                 assert opened.page.get_by_label(label, exact=True).get_attribute("id") == name

@@ -125,7 +125,7 @@ class AnswerFormat(Protocol):
 class EventParts:
     """The constant bytes of one choice's events: `first` or `next`, then the text, then `running`.
 
-    `after` closes the object that holds the text, `end` the event; between them stand logprobs and finish_reason.
+    `after` closes the object that holds the text, `end` the event; between them are logprobs and finish_reason.
     """
 
     first: bytes

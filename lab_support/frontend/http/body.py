@@ -22,7 +22,7 @@ _CLOSE = [(b"connection", b"close")]
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was whole: there is nobody to answer."""
+    """The client hung up before its request was complete, so there is no client to answer."""
 
 
 class BodyReader:

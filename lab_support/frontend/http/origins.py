@@ -62,7 +62,7 @@ class Origins:
 def own_origins(host: str, server: tuple[str, int | None] | None) -> list[str]:
     """The origins of this server's own page. server: the server's end of the connection, which has the bound port."""
     address, port = server or ("", None)
-    if port is None:  # a Unix socket: no browser comes through it
+    if port is None:  # a Unix socket, which browsers can't use
         return []
     names = dict.fromkeys((*LOOPBACK, host.lower(), address.removeprefix("::ffff:")))
     suffix = "" if port == 80 else f":{port}"

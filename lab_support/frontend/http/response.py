@@ -30,7 +30,7 @@ LEFT = "lab.left"
 CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
 GIVEN_UP = "cut off: the server's memory was full, and this request held most of it"
-PIECE = 65536  # bytes of an answer that are sent at once
+PIECE = 65536  # most bytes of an answer that are sent at once
 
 
 class RequestRecord:
@@ -116,7 +116,7 @@ class CallbackWriter:
         self._lease = lease
         self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
-        self._queue: deque[tuple[Send, Message]] = deque()  # the bodies in it are bytearrays
+        self._queue: deque[tuple[Send, Message]] = deque()  # its bodies are bytearrays, so that they can grow
         self._ending = False
         self.started = False
 

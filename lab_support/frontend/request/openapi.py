@@ -196,7 +196,7 @@ def _fill_in(properties: dict[str, Schema], request: type, model: ServedModel, s
     for name in DEFAULTS.keys() & properties.keys():
         properties[name]["default"] = model.sampling.given.get(name, DEFAULTS[name])
     for name, harmless in REFUSED.get(request, {}).items():
-        properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
+        properties[name] = {"enum": harmless, "description": "Not supported, except for values that change nothing."}
 
 
 # ---- operations -----------------------------------------------------------------------------------------------------

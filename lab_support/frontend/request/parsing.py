@@ -49,7 +49,7 @@ class RequestParser(Generic[R]):
         """
         request, messages = self._parse(body)
         if messages:
-            request.messages = []  # type: ignore[attr-defined]  # memory has room for their texts once
+            request.messages = []  # type: ignore[attr-defined]  # keep their texts in memory only once
         return request, messages
 
     def _parse(self, body: bytes) -> tuple[R, Messages]:
@@ -170,7 +170,7 @@ def _check_best_of(given: dict[str, msgspec.Raw]) -> None:
         )
 
 
-# ---- msgspec's words to ours ----------------------------------------------------------------------------------------
+# ---- msgspec's error texts to ours ----------------------------------------------------------------------------------
 
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _CHOICES = {"role": "system, developer, user or assistant", "type": "text"}

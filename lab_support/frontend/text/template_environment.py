@@ -20,7 +20,7 @@ from lab_support.frontend.text.template_limits import BoundedSandbox
 REFUSALS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 """Exceptions of a template that does not accept a conversation, in its own words or in Python's."""
 
-WIDEST = 100  # characters that a template's own choice may put between two values
+WIDEST = 100  # most characters of an indent or a separator that a template chooses
 
 
 def compiled(source: str) -> Template:

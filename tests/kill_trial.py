@@ -18,7 +18,7 @@ ROLES = ("launcher", "api-0", "api-1", "engine-0", "coordinator", "resource-trac
 
 @dataclass
 class Outcome:
-    """What one kill left. `seconds` is the time from the kill until the last process was gone."""
+    """The remains of one kill. `seconds` is the time from the kill until the last process was gone."""
 
     seconds: float
     left: list[str]
@@ -52,7 +52,7 @@ def find(role: str, directory: Path) -> int | None:
 
 
 def wait_until_gone(directory: Path, within: float) -> Outcome:
-    """Wait until nobody works in `directory`, at most `within` seconds. Who is left then is named, and killed."""
+    """Wait until nobody works in `directory`, at most `within` seconds. Processes left then are reported and killed."""
     begun = time.monotonic()
     while (pids := living(directory)) and time.monotonic() < begun + within:
         for pid in pids:

@@ -57,7 +57,7 @@ def talker(out: int, before: Callable[[], None] | None = None) -> Iterator[subpr
 
 
 def read_all(descriptor: int) -> bytes:
-    """What is there now."""
+    """The present content."""
     os.set_blocking(descriptor, False)
     said = b""
     with contextlib.suppress(BlockingIOError, OSError):

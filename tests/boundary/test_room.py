@@ -65,7 +65,7 @@ def test_each_that_comes_alone_is_taken_by_the_sibling_at_once(strategy: str) ->
         made.leave_room_for(0, 1, RESERVE)
         for _ in range(2 * ROOM):
             assert made.greeted([stack.enter_context(made.connect())])[b""] == 0
-        if strategy != "shared":  # there whoever wakes first takes each, and the one with room may take them all
+        if strategy != "shared":  # there the first to wake takes each, and the one with room may take them all
             assert made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1]
 
 
@@ -210,7 +210,7 @@ class Receiver:
         self._stack = stack
 
     def read(self) -> int:
-        """How many there were."""
+        """Returns their number."""
         found = 0
         with contextlib.suppress(BlockingIOError):
             while accepted := receive(self.channel):

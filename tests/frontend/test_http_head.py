@@ -1,4 +1,4 @@
-"""Bytes that clients send before an answer begins: one request has one answer, and nothing waits for ever."""
+"""Bytes that clients send before an answer begins: one request has one answer, and nothing waits indefinitely."""
 
 import contextlib
 import json

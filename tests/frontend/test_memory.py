@@ -1,4 +1,4 @@
-"""The memory that clients take: bounded whoever sends, paid by who holds most, and given back after every end."""
+"""The memory for clients is bounded, the request that holds most pays when it is full, and every end gives it back."""
 
 import contextlib
 import json

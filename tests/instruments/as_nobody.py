@@ -29,14 +29,14 @@ needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the fi
 
 
 def as_nobody(function: Callable[[], Any]) -> Any:
-    """What `function` returned, in a child that has given up root. Raises RuntimeError with its traceback."""
+    """The result of `function` in a child that has given up root. Raises RuntimeError with its traceback."""
     return _in_a_child(function, _become_nobody)
 
 
 def as_nobody_with_python(function: Callable[[], Any]) -> Any:
     """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is.
 
-    Who is an ordinary user already stays who they are.
+    An ordinary user stays the same user.
     """
 
     def prepare() -> None:

@@ -164,13 +164,13 @@ def test_a_child_that_outlives_the_launcher_removes_a_dead_directory_only(tmp_pa
     (dead,) = tmp_path.iterdir()
     remove(str(dead))
     assert list(tmp_path.iterdir()) == []
-    remove(str(dead))  # whoever comes too late
+    remove(str(dead))  # came too late
 
 
 def test_a_directory_that_a_cleaner_has_removed_is_no_error_at_the_end(tmp_path) -> None:
     with RuntimeDirectory.make("id") as directory:
         shutil.rmtree(directory.path)
-        directory.path.mkdir()  # by whoever it may be
+        directory.path.mkdir()  # by any process
     assert list(tmp_path.iterdir()) == [directory.path]
 
 

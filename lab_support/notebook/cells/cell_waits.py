@@ -1,6 +1,9 @@
 """The wait of a process that does not go on, as the Linux kernel sees it. Runs in the supervisor; stdlib only.
 
 It reports facts: the state, the system call, the object. `cell_words.py` says what they mean.
+
+`instruments/waiting.py` reports as much of each thread, but it looks twice, half a second apart. A supervisor has no
+time for that at a deadline, and can't import it, because Python starts it without this package on its path.
 """
 
 import os

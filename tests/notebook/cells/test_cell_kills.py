@@ -1,4 +1,4 @@
-"""Whatever ends a cell, or its kernel, or its supervisor: none of its processes is left, however hard to reach."""
+"""No process of a cell is left, however hard to reach, when the cell, its kernel or its supervisor ends in any way."""
 
 import os
 import select

@@ -50,8 +50,8 @@ class MemoryBudget:
 class Lease:
     """The memory that one request holds.
 
-    on_revoke: called when the request has to give up all of it. While it is None, the lease is not chosen for another's
-    sake, but may not get more either. revoked: it has given up; from then on it takes nothing and counts nothing.
+    on_revoke: called when the request has to give up all of it. While it is None, the lease is never revoked to make
+    room for others, but it may still be refused more. revoked: it has given up; from then on it holds nothing.
     """
 
     __slots__ = ("_budget", "held", "on_revoke", "revoked")

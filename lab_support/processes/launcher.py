@@ -228,7 +228,7 @@ class Launcher:
                 raise ServerMustEnd(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
-        """A child says why it is about to end. Once the server is ready, an API server's end is handled in `on_exit`."""
+        """A child says why it is about to end. Once the server is ready, `on_exit` decides about an API server."""
         if name.startswith("api-") and self.api_servers.serving:
             self.api_servers.on_fatal(name, cause)
             return

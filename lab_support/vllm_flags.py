@@ -132,7 +132,7 @@ FOREIGN: dict[str, Foreign] = {
     **_refused("logs and figures are in one place here: stderr and /metrics", "--log-config-file",
                "--otlp-traces-endpoint", "--collect-detailed-traces", "--enable-log-outputs"),
     **_refused("flags are given on the command line here", "--config"),
-    **_refused("limits on a head are fixed here", "--h11-max-incomplete-event-size", "--h11-max-header-count"),
+    **_refused("header limits are fixed here", "--h11-max-incomplete-event-size", "--h11-max-header-count"),
     **_refused("only a request's own fields change logits here", "--logits-processors",
                "--logits-processor-pattern"),
 }  # fmt: skip

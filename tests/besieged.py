@@ -1,6 +1,6 @@
 """A server under streaming clients whose API servers are killed, rolled and starved; used by test_deaths.py and proofs.
 
-Afterwards it is looked at as a whole: who lost a stream though its API server lived, what is still held, what is left.
+Afterwards the whole is checked: streams lost though their API server lived, resources still held, and remains.
 """
 
 import contextlib
@@ -162,7 +162,7 @@ class Besieged:
             select.select([], [], [], 0.05)
 
     def everybody_serves(self) -> bool:
-        """Each place has an API server that answers; nobody is still retiring."""
+        """Each slot has an API server that answers, and none is still retiring."""
         if any(title.endswith("retiring") for title in self.api_servers().values()):
             return False
         return set(self.served(10 * len(self.names))) == self.names

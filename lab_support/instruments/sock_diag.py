@@ -35,7 +35,7 @@ _SHOW_NAME_PEER_QUEUES = 0x1 | 0x4 | 0x10
 
 @dataclass(frozen=True, slots=True)
 class TcpMessage:
-    """One TCP socket. If it listens, read_queue is the number of connections to accept, and write_queue the limit.
+    """One TCP socket. If it listens, read_queue is the number of waiting connections, and write_queue the limit.
 
     Otherwise they are bytes: not yet read by its process, and not yet acknowledged by the peer.
     """

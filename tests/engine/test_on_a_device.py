@@ -203,7 +203,7 @@ def test_the_kv_cache_gets_what_is_free_less_what_a_step_and_others_need():
 
 @pytest.mark.parametrize("device", [REAL], indirect=True)
 def test_on_a_gpu_the_kv_cache_leaves_free_what_it_was_told_to(device):
-    """And it is smaller where somebody else has memory: here a tensor of this process's."""
+    """And it is smaller if other memory is in use: here by a tensor of this process."""
     choices = dict(device=device.flag, num_gpu_blocks_override=None, gpu_memory_utilization=0.5)
     total = torch.cuda.mem_get_info()[1]
     alone = Runner(config(MODEL_IN_THE_BOX, **choices))

@@ -82,7 +82,7 @@ def test_no_token_is_made_where_none_is_asked_for(folder: Path) -> None:
 
 
 def test_few_rows_of_logits_exist_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And none but the sampled ones where nobody asks."""
+    """And only the sampled ones if no request asks for them."""
     seen: list[int] = []
     report = prompt_scores.report
 

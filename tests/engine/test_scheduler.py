@@ -411,7 +411,7 @@ def test_an_abort_of_a_waiting_request():
 
 
 def test_an_abort_while_a_step_is_in_flight_frees_after_it():
-    """The step still writes into these blocks, so nobody else may get them before it has ended."""
+    """The step still writes into these blocks, so no other sequence may get them before it has ended."""
     scheduler, runner = make(), FakeRunner(4, 16)
     scheduler.add(request("a"))
     step = scheduler.schedule()

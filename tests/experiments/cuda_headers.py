@@ -1,7 +1,7 @@
 """Asks a C++ compiler what NVIDIA's headers declare, in the words in which `described` puts what ctypes was told.
 
-A parameter is i32, u64 and so on; `p` a pointer to what nobody may see into, `pu64` one to something; `s24` a structure
-of 24 bytes. An enumeration counts as the 32-bit integer that it is passed as.
+A parameter is i32, u64 and so on; `p` an opaque pointer, `pu64` a pointer to u64; `s24` a structure of 24 bytes. An
+enumeration counts as the 32-bit integer that it is passed as.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Runs a function in a forked child as the user nobody, with no privilege left, or in a sandbox as containers have it.
+"""Runs a function in a forked child as the user nobody, without privileges, or in a sandbox like a container's.
 
 Only root can become nobody; the sandbox needs no privilege, but its filter is written for x86-64.
 """
@@ -34,7 +34,7 @@ def as_nobody(function: Callable[[], Any]) -> Any:
 
 
 def as_nobody_with_python(function: Callable[[], Any]) -> Any:
-    """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is.
+    """The same for a `function` that starts Python processes: the user nobody can reach the interpreter.
 
     An ordinary user stays the same user.
     """

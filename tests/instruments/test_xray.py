@@ -1,4 +1,4 @@
-"""X-rays of real process trees: who holds what, checked against what the tree said of itself and what `ss` says."""
+"""X-rays of real process trees: their holders are checked against the tree's own reports and against `ss`."""
 
 import contextlib
 import glob

@@ -1,4 +1,4 @@
-"""The strategies of `--accept` as an operator meets them: what they have in common, and what each does alone."""
+"""The strategies of `--accept` as an operator sees them: their common behaviour, and that of each."""
 
 import contextlib
 import os

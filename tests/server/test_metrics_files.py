@@ -1,4 +1,4 @@
-"""The files of the metrics over an API server's lifetime: successors go on in them, and a full disk kills nobody."""
+"""The files of the metrics over an API server's lifetime: successors continue them, a full disk kills no process."""
 
 import contextlib
 import os

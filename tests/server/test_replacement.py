@@ -69,7 +69,7 @@ def metric(server: RunningServer, name: str) -> float:
 
 
 def queue_connections(server: RunningServer) -> dict[socket.socket, float]:
-    """`QUEUED` connections with their requests, while nobody accepts."""
+    """`QUEUED` connections with their requests, while no process accepts."""
     opened = open_at_once(server, QUEUED)
     for connection in opened:
         connection.setblocking(True)

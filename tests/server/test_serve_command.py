@@ -1,4 +1,4 @@
-"""The words after `lab serve`: what vLLM's command takes is taken, and what that means here is said."""
+"""The arguments of `lab serve`: those of vLLM's command are accepted, with a notice of what they mean here."""
 
 import os
 from pathlib import Path

@@ -82,7 +82,7 @@ def many_starts(folder: Path, count: int) -> subprocess.Popen[str]:
 
 
 def test_servers_that_start_at_once_leave_each_other_alone(tmp_path) -> None:
-    """Each start sweeps, and meets directories that the others have made and not locked yet."""
+    """Each start sweeps, and finds directories that the others have made and not locked yet."""
     starting = [many_starts(tmp_path, 150) for _ in range(4)]
     said = [process.communicate()[0].split("\n") for process in starting]
     assert said == [["whole"] * 150 + [""]] * 4

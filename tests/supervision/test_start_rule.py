@@ -80,7 +80,7 @@ def test_pytorch_that_has_initialised_cuda_forces_spawn() -> None:
 
 
 def test_to_ask_the_rule_initialises_nothing() -> None:
-    """With PyTorch loaded, and with its `is_available` gone: nobody may call that."""
+    """With PyTorch loaded, and its `is_available` removed, because nothing may call that."""
     pytest.importorskip("torch")
     assert "CUDA" not in warning_of("import torch; del torch.cuda.is_available")
 

@@ -1,9 +1,9 @@
 """A listening socket of its own for each API server, all on one port: SO_REUSEPORT, `--accept reuseport`.
 
-The kernel deals connections out by a hash of both sides' addresses and ports: evenly over many, and blind to who is busy. Each socket
-has an accept queue of its own, and it is held by one API server alone. So when that one dies, what waits in its queue
-is reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves it to a sibling (ip-sysctl; per network
-namespace, read when a listening socket closes, so it can be set while a server runs).
+The kernel deals connections out by a hash of both sides' addresses and ports: evenly over many, and blind to who is
+busy. Each socket has an accept queue of its own, and it is held by one API server alone. So when that one dies, what
+waits in its queue is reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves it to a sibling (ip-sysctl;
+per network namespace, read when a listening socket closes, so it can be set while a server runs).
 
 With the flag alone, any program of the same user may join and would get its part of the connections (vLLM met it:
 two servers on one port, each with half the traffic). So the launcher keeps a guard: a socket bound to the port that

@@ -1,9 +1,9 @@
 """A listening socket of its own for each API server, all on one port: SO_REUSEPORT, `--accept reuseport`.
 
-The kernel distributes connections by a hash of their addresses: evenly if there are many, and without regard to load.
-Each socket has an accept queue of its own, and only one API server holds it. So when that one dies, connections in its
-queue are reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves them to a sibling (ip-sysctl; per network
-namespace, read when a listening socket closes, so it can be set while a server runs).
+The kernel distributes connections by a hash of both sides' addresses and ports: evenly if there are many, and without
+regard to load. Each socket has an accept queue of its own, and only one API server holds it. So when that one dies,
+connections in its queue are reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves them to a sibling
+(ip-sysctl; per network namespace, read when a listening socket closes, so it can be set while a server runs).
 
 With the flag alone, any program of the same user may bind too and would get its share of the connections (it happened
 to vLLM: two servers on one port, each with half the traffic). So the launcher keeps a guard: a socket bound to the

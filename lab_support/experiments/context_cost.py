@@ -1,4 +1,4 @@
-"""9. What does one CUDA context per process cost? Memory on both sides, and the time to a first operation.
+"""9. What does CUDA cost each process? Memory on both sides after a first operation with torch, and the time to it.
 
 1, 2 and 4 processes at once, by spawn; one alone 5 times. Then bare contexts by the driver API, without torch. Samples:
 `process` (one each), `together` (the GPU's memory before, with all up, after), `bare context`.

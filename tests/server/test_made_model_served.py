@@ -119,7 +119,7 @@ def test_the_defaults_are_told(made: Made) -> None:
     sampling = made.server.get("/version").json()["sampling"]
     assert sampling == {"generation_config": "auto", "defaults": DEFAULTS}
     said = [line for line in made.server.said().splitlines() if "temperature 0.5, top_k 1" in line]
-    assert len(said) == 1 and said[0].endswith("generation_config.json")
+    assert len(said) == 1 and said[0].endswith("generation_config.json)")
     schema = made.server.get("/openapi.json").json()["components"]["schemas"]["ChatCompletionRequest"]["properties"]
     assert (schema["temperature"]["default"], schema["top_k"]["default"], schema["top_p"]["default"]) == (0.5, 1, 1.0)
 

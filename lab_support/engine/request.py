@@ -1,14 +1,14 @@
-"""A request as it arrives, and the sequence that it becomes inside an engine core. No torch, no text, no sockets."""
+"""A request as it arrives, the sequence that it becomes in an engine core, and the client's request that it came with.
 
+No torch, no text, no sockets.
+"""
+
+import heapq
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lab_support.generation import SamplingParams
-
-if TYPE_CHECKING:
-    from lab_support.engine.turns import Parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,25 @@ class Sequence:
     def num_uncomputed(self) -> int:
         """1 while decoding; more while its prompt, or after a preemption all of it, is still to be computed."""
         return len(self.token_ids) - self.num_computed
+
+
+class Parent:
+    """A client's request while any of its sequences is here. arrival: its place in the order of arrival."""
+
+    __slots__ = ("arrival", "key", "live", "running", "waiting")
+
+    def __init__(self, key: Hashable, arrival: int) -> None:
+        self.key = key
+        self.arrival = arrival
+        self.live = 0
+        self.running = 0
+        self.waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival; what was aborted leaves it when it is met
+
+    def first(self) -> Sequence | None:
+        """The oldest of its sequences that wait."""
+        while self.waiting and self.waiting[0][1].ended:
+            heapq.heappop(self.waiting)
+        return self.waiting[0][1] if self.waiting else None
 
 
 def _changes_logits(sampling: SamplingParams) -> bool:

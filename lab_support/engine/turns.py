@@ -8,26 +8,7 @@ sequence each are served in the order in which they came. Numbers only; blocks a
 import heapq
 from collections.abc import Hashable, Iterator
 
-from lab_support.engine.request import Sequence
-
-
-class Parent:
-    """A client's request while any of its sequences is here. arrival: its place in the order of arrival."""
-
-    __slots__ = ("arrival", "key", "live", "running", "waiting")
-
-    def __init__(self, key: Hashable, arrival: int) -> None:
-        self.key = key
-        self.arrival = arrival
-        self.live = 0
-        self.running = 0
-        self.waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival; what was aborted leaves it when it is met
-
-    def first(self) -> Sequence | None:
-        """The oldest of its sequences that wait."""
-        while self.waiting and self.waiting[0][1].ended:
-            heapq.heappop(self.waiting)
-        return self.waiting[0][1] if self.waiting else None
+from lab_support.engine.request import Parent, Sequence
 
 
 class Turns:

@@ -11,5 +11,5 @@ def roll(servers: ApiServers) -> None:
 
 
 if __name__ == "__main__":
-    ApiServers.roll = roll  # type: ignore[method-assign]
+    ApiServers.roll = roll  # type: ignore[method-assign, assignment]
     sys.exit(main())

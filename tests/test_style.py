@@ -1,22 +1,14 @@
-"""One look for all code, in notebooks too: ruff's rules, ruff's format, mypy's types."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""One look for all code, in notebooks too: ruff's rules, ruff's format, mypy's types. `make check` runs the same."""
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TOOLS = {
-    "rules": ["ruff", "check", "--no-cache", "lab_support", "tests", "notebooks", "data"],
-    "format": ["ruff", "format", "--check", "--no-cache", "lab_support", "tests", "data"],
-    "types": ["mypy"],
-}
+from tests.checks import CHECKS, started
+
 SLOW = {"types": pytest.mark.slow}
 
 
-@pytest.mark.parametrize("tool", [pytest.param(tool, marks=SLOW.get(tool, ())) for tool in TOOLS])
-def test_the_code_has_one_look(tool: str) -> None:
-    command = [sys.executable, "-m", *TOOLS[tool]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in CHECKS])
+def test_the_code_has_one_look(name: str) -> None:
+    with started(name) as run:
+        output = run.communicate()[0]
+    assert run.returncode == 0, output[-4000:]

@@ -395,7 +395,7 @@ def everything() -> dict[str, object]:
             with socket.create_connection(server.getsockname()) as client:
                 client.recv(1)
 
-        found = {
+        found: dict[str, object] = {
             "same": [kernel.same_open_file_description(*numbers, means=(means,)).same for means in kernel.MEANS],
             "limit": kernel.accept_queues(port).queues[0].limit,
             "waiting": kernel.accept_queues(port, means=(sockets.PROC_NET,)).waiting,

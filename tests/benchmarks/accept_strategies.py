@@ -161,7 +161,7 @@ def queued(server: RunningServer, pids: list[int]) -> Answers:
             os.kill(pid, signal.SIGSTOP)
         for pid in pids:
             while "State:\tT" not in Path(f"/proc/{pid}/status").read_text():
-                os.sched_yield()
+                time.sleep(0.001)
         opened = open_at_once(server, BURST)
         for connection in opened:
             connection.setblocking(True)

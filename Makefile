@@ -5,10 +5,12 @@
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
 # TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
+# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/test_accept.py runs one file.
 
 PYTHON ?= python3
 TORCH ?=
 WORKSPACE ?=
+ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -32,10 +34,10 @@ check: $(TEST_READY)
 	$(RUN) -m tests.checks
 
 test: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE)
+	$(RUN) -m pytest $(TWO_AT_ONCE) $(ARGS)
 
 test-quick: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow"
+	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow" $(ARGS)
 
 prove: $(TEST_READY)
 	$(RUN) -m tests.prove

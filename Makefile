@@ -1,7 +1,7 @@
 # make lab         JupyterLab on your own copy of the notebooks        make serve      the server, on port 8000
 # make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
 # make test-quick  without the slow ones, two to three minutes         make notebooks  run all notebooks again
-# make check       look and types of all code, in seconds
+# make check       look and types of all code, in seconds               make coverage   the tests again, and which lines ran
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
 # TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
@@ -22,7 +22,7 @@ endif
 # Tests wait for processes most of the time. More than two at once would need a core each.
 TWO_AT_ONCE := -n 2 --dist worksteal
 
-.PHONY: lab serve check test test-quick prove notebooks clean
+.PHONY: lab serve check test test-quick coverage prove notebooks clean
 
 lab: $(READY)
 	$(RUN) -m lab_support open $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
@@ -38,6 +38,12 @@ test: $(TEST_READY)
 
 test-quick: $(TEST_READY)
 	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow" $(ARGS)
+
+coverage: $(TEST_READY)
+	$(RUN) -m coverage erase
+	-$(RUN) -m coverage run -m pytest $(TWO_AT_ONCE) $(ARGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 prove: $(TEST_READY)
 	$(RUN) -m tests.prove

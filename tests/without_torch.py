@@ -1,0 +1,33 @@
+"""A pytest plugin for a Python without PyTorch: tests that need it are skipped. `make test-python` uses it.
+
+    python -m pytest -p tests.without_torch
+
+A test needs PyTorch if its failure says so, in the test itself or in the log of a server that it started. So there is
+no list to keep, and where PyTorch is installed nothing is skipped.
+"""
+
+from collections.abc import Generator
+
+import pytest
+
+MISSING = "No module named 'torch'"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.failed and MISSING in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, "Skipped: needs torch")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and MISSING in report.longreprtext + "".join(text for _, text in report.sections):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, "Skipped: needs torch")
+    return report

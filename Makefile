@@ -49,7 +49,7 @@ prove: $(TEST_READY)
 	$(RUN) -m tests.prove
 
 notebooks: $(READY)
-	$(RUN) -m lab_support.notebook.build
+	$(RUN) -m lab_support.notebook.publishing.build
 
 clean:
 	rm -rf $(VENV)

@@ -10,6 +10,7 @@ The server is several address spaces and a short list of ways to get from one in
     instruments/   look at running processes from outside, ours or anybody's
     experiments/   programs that put one claim on trial on a GPU machine; their runs are kept in data/recordings
     notebook/      what the notebooks import
+    old_paths/     modules where they were in version 0.1, for readers' own copies
 
 Imports point down: processes → frontend → boundary, and processes → engine. `engine/` and `boundary/` meet in
 `processes/engine_core.py` alone. `notebook/` → `instruments/` is a tower of its own: it starts the server as any user
@@ -23,4 +24,4 @@ engine/scheduler.py, engine/kv_cache.py → engine/runner.py, engine/model.py �
 frontend/router.py → the rest of boundary/.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -47,35 +47,35 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
     if command == "serve":
         return _serve(words)
     if command == "load":
-        from lab_support.instruments import load as chosen
+        from lab_support.instruments.load import command as load
 
-        chosen.add_load_flags(parser)
-        return chosen.run_load_command(parser.parse_args(words))
+        load.add_load_flags(parser)
+        return load.run_load_command(parser.parse_args(words))
     if command == "xray":
-        from lab_support.instruments import xray
+        from lab_support.instruments.xray import command as xray
 
         xray.add_xray_flags(parser)
         return xray.run_xray_command(parser.parse_args(words))
     if command == "record":
-        from lab_support.instruments import recordings
+        from lab_support.instruments.record import command as record
 
-        recordings.add_record_flags(parser)
-        return recordings.run_record_command(parser.parse_args(words))
+        record.add_record_flags(parser)
+        return record.run_record_command(parser.parse_args(words))
     if command == "doctor":
         from lab_support.doctor import run_doctor_command
 
         return run_doctor_command(parser.parse_args(words))
     if command == "class":
-        from lab_support.notebook import class_votes
+        from lab_support.notebook.moves import class_votes
 
         class_votes.add_class_flags(parser)
         return class_votes.run_class_command(parser.parse_args(words))
     if command == "skip":
-        from lab_support.notebook import answers
+        from lab_support.notebook.publishing import answers
 
         answers.add_skip_flags(parser)
         return answers.run_skip_command(parser.parse_args(words))
-    from lab_support.notebook import copies
+    from lab_support.notebook.publishing import copies
 
     if command == "reset":
         copies.add_reset_flags(parser)

@@ -24,15 +24,12 @@ from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
 from lab_support.control_groups import GroupLimits, group_limits
 from lab_support.instruments.foreign_text import visible
 from lab_support.mounts import mount_of
+from lab_support.server_packages import SERVER_PACKAGES
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 _GIB = 1 << 30
 _LEAST_MEMORY = 1 * _GIB
 _LEAST_TEMPORARY = 64 << 20
-_SERVER_NEEDS = (
-    "torch", "uvicorn", "uvloop", "httptools", "starlette", "zmq", "msgspec", "tokenizers",
-    "safetensors", "prometheus_client", "setproctitle", "jinja2",
-)  # fmt: skip
 _KCMP = {"x86_64": 312, "aarch64": 272}
 _SOFT, _HARD = 0, 1
 
@@ -86,7 +83,7 @@ def examine() -> Machine:
         torch=_version("torch"),
         gpus=len(driver) or len(list(Path("/dev").glob("nvidia[0-9]*"))),
         gpu_driver=_first_line("/proc/driver/nvidia/version"),
-        missing_packages=tuple(name for name in _SERVER_NEEDS if util.find_spec(name) is None),
+        missing_packages=tuple(name for name in SERVER_PACKAGES if util.find_spec(name) is None),
         kernel_views=_kernel_views(),
         strace=shutil.which("strace") or "",
         descriptors=_limit(resource.RLIMIT_NOFILE, which=_HARD),

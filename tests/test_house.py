@@ -2,11 +2,13 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import lab_support
+from lab_support.server_packages import SERVER_PACKAGES
 
 HOUSE = Path(lab_support.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -20,6 +22,21 @@ MAY_IMPORT = {
     "instruments": {"instruments"},
     "notebook": {"notebook", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
+}
+# What each room within a room may import of its neighbours. Every one may import the files of the room around it, but
+# for notebook/, whose two files stand above.
+NEIGHBOURS = {
+    "instruments/load": set(),
+    "instruments/record": set(),
+    "instruments/xray": set(),
+    "notebook/page": set(),
+    "notebook/cells": {"page"},
+    "notebook/stages": set(),
+    "notebook/servers": {"cells", "page"},
+    "notebook/figures": {"servers", "cells", "page"},
+    "notebook/recordings": {"figures", "page"},
+    "notebook/moves": {"figures", "cells", "page"},
+    "notebook/publishing": {"moves", "page"},
 }
 LIVES_IN = {
     "torch": {"engine", "experiments"},
@@ -65,6 +82,21 @@ def test_imports_point_down(path: Path) -> None:
     assert rooms & set(MAY_IMPORT) <= allowed
 
 
+@pytest.mark.parametrize("room", NEIGHBOURS)
+def test_rooms_within_a_room_have_an_order(room: str) -> None:
+    within = f"lab_support.{room.split('/')[0]}."
+    own = room.split("/")[1]
+    imports = {name for path in (HOUSE / room).rglob("*.py") for name in imported(path) if name.startswith(within)}
+    neighbours = {name.removeprefix(within).split(".")[0] for name in imports} - {own}
+    rooms = {each.name for each in (HOUSE / room).parent.iterdir() if (each / "__init__.py").exists()}
+    assert neighbours & rooms <= NEIGHBOURS[room]
+
+
+def test_every_room_within_a_room_is_named_here() -> None:
+    rooms = {str(path.parent.relative_to(HOUSE)) for path in HOUSE.glob("*/*/__init__.py")}
+    assert {room for room in rooms if not room.startswith("old_paths/")} == set(NEIGHBOURS)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
 def test_libraries_stay_in_their_rooms(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imported(path)} & set(LIVES_IN)
@@ -106,3 +138,12 @@ def test_the_map_names_every_room_and_only_files_that_exist() -> None:
     assert rooms == {line.split("/")[0].strip() for line in text.splitlines() if line.startswith("    ")}
     for name in re.findall(r"[a-z_]+/[a-z_]+\.py", text):
         assert (HOUSE / name).exists(), name
+
+
+def test_the_packages_that_the_server_needs_are_listed_once_and_all() -> None:
+    rooms = {"processes", "frontend", "boundary", "supervision", "engine", "model_folder"}
+    files = [path for path in FILES if room_of(path) in rooms]
+    named = {name.split(".")[0] for path in files for name in imported(path)}
+    foreign = named - set(sys.stdlib_module_names) - {"lab_support", ""}
+    # uvicorn imports uvloop and httptools by itself. Triton comes with torch, where torch has CUDA.
+    assert foreign - {"triton"} | {"uvloop", "httptools"} == set(SERVER_PACKAGES)

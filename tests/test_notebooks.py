@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from lab_support.instruments import proc
-from lab_support.notebook import build
+from lab_support.notebook.publishing import build
 from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium, scroll_to
 from tests.proofs.pytests import FULL
 
@@ -71,7 +71,7 @@ def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
     # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="lt-") as folder, adopting_orphans() as orphans:
         done = subprocess.run(
-            [sys.executable, "-m", "lab_support.notebook.build", "--try", number_of(path)],
+            [sys.executable, "-m", "lab_support.notebook.publishing.build", "--try", number_of(path)],
             env=os.environ | {"TMPDIR": folder},
             capture_output=True,
             text=True,

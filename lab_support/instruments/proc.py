@@ -129,7 +129,7 @@ def read_process(pid: int) -> Process | None:
         return None
     # The name may hold spaces and parentheses: it ends at the last one.
     name = visible(stat[stat.index("(") + 1 : stat.rindex(")")])
-    fields = stat[stat.rindex(")") + 2 :].split()
+    fields = _after_the_name(stat)
     ticks = os.sysconf("SC_CLK_TCK")
     return Process(
         identity=Identity(pid, int(fields[19])),
@@ -192,8 +192,13 @@ def read_thread_states(pid: int) -> dict[int, str]:
             stat = read_text(PROC / str(pid) / "task" / str(thread) / "stat")
         except _GONE:
             continue
-        states[thread] = stat[stat.rindex(")") + 2]
+        states[thread] = _after_the_name(stat)[0]
     return states
+
+
+def _after_the_name(stat: str) -> list[str]:
+    """The fields of /proc/PID/stat from the third on, proc_pid_stat(5). The name before them may hold parentheses."""
+    return stat[stat.rindex(")") + 2 :].split()
 
 
 def mapped_libraries(pid: int) -> frozenset[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from lab_support.instruments import proc
 from lab_support.instruments.kernel import accept_queues, wait_until_asleep
-from lab_support.notebook.clients import Clients
+from lab_support.notebook.stages.clients import Clients
 
 PING = b"GET /ping HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n"
 Serve = Callable[[socket.socket], object]

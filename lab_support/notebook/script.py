@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from lab_support.notebook.cell_messages import DEEPEST, is_too_deep
+from lab_support.notebook.cells.cell_messages import DEEPEST, is_too_deep
 from lab_support.signal_names import signal_name
 
 Take = Callable[[socket.socket], bool]
@@ -47,7 +47,7 @@ def inputs() -> dict[str, Any]:
 
 def xray(name: str) -> None:
     """Take an X-ray of this process and of all that descend from it; `lab.xray(run, name)` draws it in the notebook."""
-    from lab_support.instruments.xray import take_xray  # costs 20 ms, which most cells need not pay
+    from lab_support.instruments.xray.read import take_xray  # costs 20 ms, which most cells need not pay
 
     emit(xray=name, graph=json.loads(take_xray(os.getpid(), outside=False).to_json()))
 

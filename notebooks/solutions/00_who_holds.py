@@ -1,6 +1,6 @@
 """00.3, could: who holds a port, from /proc alone."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 WHO_HOLDS = '''\
 def who_holds(port):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 TWICE, ONE_FILE, OPENED_AGAIN = (cell("01", name) for name in ("twice", "one_file", "opened_again"))
 READING, FREEZING = cell("01", "reading"), cell("01", "freezing")

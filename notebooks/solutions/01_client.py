@@ -1,11 +1,11 @@
 """01.3, could: a client that can be used on both sides of a fork."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 CLIENT = '''\
 %%python_process --name client --timeout 4 --expect any --into client
 import os, socket
-from lab_support.notebook.line_server import line_server
+from lab_support.notebook.stages.line_server import line_server
 
 class Client:
     """Asks a server. A question is a line, and so is its answer. It keeps its connection from one to the next."""
@@ -136,7 +136,7 @@ CLIENT_WRONG = (
 
 MEASURE_CLIENT = """
 import json, os, signal
-from lab_support.notebook.line_server import line_server
+from lab_support.notebook.stages.line_server import line_server
 from lab_support.notebook.script import emit
 import answer
 

@@ -1,6 +1,6 @@
 """01.1, must: a table that a forked child can read without copying it."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 FRUGAL = '''\
 %%python_process --name frugal --timeout 20 --expect any --into frugal

@@ -3,8 +3,8 @@
 import mmap
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 THREADS, WARNED, DICE, BLAS, LEAK = (cell("01a", name) for name in ("threads", "warned", "dice", "blas", "leak"))
 MESSAGES, SESSION, DEAR, HUGE = (cell("01a", name) for name in ("messages", "session", "dear", "huge"))

@@ -3,10 +3,10 @@
 from typing import Any
 
 from lab_support.instruments import import_time
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.spans import spans_of
-from lab_support.notebook.start_costs import Costs, start_costs
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.figures.spans import spans_of
+from lab_support.notebook.figures.start_costs import Costs, start_costs
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 STEPS, IMPORTS, BARE, TORCH, ROLES, KERNEL_SIDE, PYTHON_SIDE, LATE = (
     cell("02", name)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 LOG = '''\
 %%python_process --name log --timeout 20 --expect any --into logged

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 WORKERS = '''\
 %%python_process --name workers --timeout 30 --expect any --into workers

@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 PARCELS, UNGUARDED, RELATIVES, FROM_CELL, POOL, EXECUTOR, AGAIN, MORE = (
     cell("02a", name)

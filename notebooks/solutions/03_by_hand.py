@@ -1,6 +1,6 @@
 """Notebook 03, second loop: a descriptor sent by hand, and its traps. The programs, and what breaks their claims."""
 
-from lab_support.notebook.exercises import BrokenClaim, changed
+from lab_support.notebook.moves.exercises import BrokenClaim, changed
 
 BY_HAND = """\
 %%python_process --name by_hand --timeout 20 --into by_hand

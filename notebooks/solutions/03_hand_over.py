@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 HAND_OVER = '''\
 %%python_process --name hand_over --timeout 10 --expect any --into handed_over

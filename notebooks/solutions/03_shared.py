@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, changed
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, changed
 
 SIBLING = '''\
 %%python_process --name sibling --timeout 8 --into sibling
@@ -64,7 +64,7 @@ row("shutdown()", lambda: bool(select.select([peer], [], [], 0)[0]),
 LEFT_RUNNING = """\
 import os
 from lab_support.instruments import proc
-from lab_support.notebook.python_process import run_process
+from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.script import emit
 
 run = run_process("import os; os.fork()", quiet=True)

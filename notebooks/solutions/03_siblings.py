@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 SIBLINGS = '''\
 %%python_process --name siblings --timeout 10 --expect any --into siblings

@@ -1,6 +1,6 @@
 """03.1, must: several descriptors in the place of one, and none that the next program has too."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 TWO = '''\
 %%python_process --name two --timeout 10 --expect any --into two

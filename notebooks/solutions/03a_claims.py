@@ -1,7 +1,7 @@
 """Appendix 03a: other roads of a descriptor. The programs of its cells, and what breaks their claims."""
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 IN_FLIGHT, PASS_FDS, ACTIVATION, PULLED, ADOPTED = (
     cell("03a", name) for name in ("in_flight", "pass_fds", "activation", "pulled", "adopted")

@@ -5,8 +5,8 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 WAITING, SLEEPING, EXCLUSIVE, IN_ORDER, REARMED = (
     cell("04", name) for name in ("waiting", "sleeping", "exclusive", "in_order", "rearmed")

@@ -1,6 +1,6 @@
 """04.2, should: a worker's own listen() cuts the accept queue of all."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 FEW = '''\
 %%python_process --name few --timeout 15 --expect any --into few

@@ -1,6 +1,6 @@
 """04.3, could: take a connection only if no sibling has fewer open ones, by counters in shared memory."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 FEWEST = '''\
 %%python_process --name fewest --timeout 20 --expect any --into fewest

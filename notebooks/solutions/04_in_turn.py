@@ -1,6 +1,6 @@
 """04.1, must: who took five connections goes to the back of the wait queue."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 IN_TURN = '''\
 %%python_process --name in_turn --timeout 20 --expect any --into in_turn

@@ -5,8 +5,8 @@ from random import choices
 from statistics import mean
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 FULL, SPOKEN, HASHED, NESTED = (cell("04a", name) for name in ("full", "spoken", "hashed", "nested"))
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
 
 GUARD, REFUSED, THREE_ENDS, MULTIPLY = (cell("05", name) for name in ("guard", "refused", "three_ends", "multiply"))
 ORPHAN = cell("05", "orphan")

@@ -1,6 +1,6 @@
 """05.3, could: the memory of an array for another process, without a copy of it."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 MEMORY = '''\
 %%python_process --name memory --timeout 10 --expect any --into memory

@@ -1,12 +1,12 @@
 """05.1, must: a launcher that has used the driver forks its workers, and they wait for ever."""
 
-from lab_support.instruments.xray_rows import counted
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.instruments.xray.rows import counted
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 ORDER = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers
 import multiprocessing
-from lab_support.notebook.pretend_driver import driver
+from lab_support.notebook.stages.pretend_driver import driver
 
 def worker(number, pipe):
     """Runs in a child: store a number on the device, and send what stands there."""

@@ -1,6 +1,6 @@
 """05.2, should: a runtime whose thread is gone after a fork, and whose queue is not."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 SENDER = '''\
 %%python_process --name sender --timeout 2 --expect any --into sender

@@ -1,7 +1,7 @@
 """The claims of appendix 05a, each with an experiment, or a recording, in which it is false."""
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
 
 TENSOR = cell("05a", "tensor")
 COPIED = changed(TENSOR, "ForkingPickler.dumps(here)  ", "ForkingPickler.dumps(here.numpy())  ")

@@ -1,6 +1,6 @@
 """06.3, could: a rule of one's own, judged by what becomes of the children."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 CHOOSE = '''\
 def choose_method(facts):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab_support.notebook.cell_result import ProcessResult
-from lab_support.notebook.exercises import BrokenClaim, cell, changed, on_recording
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, on_recording
 
 POOL, OBEYED, WHOM = cell("06", "pool"), cell("06", "obeyed"), cell("06", "whom")
 GHOST, ROWS = cell("06", "ghost"), cell("06", "rows")
@@ -54,8 +54,8 @@ SERVER = """\
 import json
 from urllib.request import urlopen
 from lab_support.instruments import address_space, proc
-from lab_support.notebook.live_server import live_server
-from lab_support.notebook.look import look
+from lab_support.notebook.servers.live_server import live_server
+from lab_support.notebook.servers.look import look
 from lab_support.notebook.script import emit
 
 for method in ("spawn", "forkserver", "fork"):
@@ -98,9 +98,9 @@ def _fork_to_spawn(result: ProcessResult, what: str) -> float:
 
 
 RECORDED = """\
-from lab_support.instruments import recordings
+from lab_support.instruments.record import recordings
 from lab_support.notebook.script import emit
-from lab_support.notebook.start_costs import start_costs
+from lab_support.notebook.figures.start_costs import start_costs
 
 costs = start_costs(recordings.load("start_methods"), "torch")
 emit(saved=costs.ms("fork", 1) / costs.ms("spawn", 1))

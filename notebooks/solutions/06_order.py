@@ -1,6 +1,6 @@
 """06.1, must: a program that could fork, had it tidied up before it asked."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 ORDER = '''\
 %%python_process --name order --timeout 10 --expect any --into order

@@ -1,11 +1,11 @@
 """06.2, should: a program that asks whether there is a device, and by asking spoils what it wanted to know."""
 
-from lab_support.notebook.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 PROBE = '''\
 %%python_process --name probe --timeout 3 --expect any --into probe
 import os
-from lab_support.notebook.pretend_driver import Driver
+from lab_support.notebook.stages.pretend_driver import Driver
 driver = Driver("/dev/zero")
 
 def is_available():
@@ -84,7 +84,7 @@ PROBE_WRONG = (
 # The driver's answers are one too high here, so that one can tell whether it was asked.
 WITH_AND_WITHOUT = """
 import os
-from lab_support.notebook.pretend_driver import Driver
+from lab_support.notebook.stages.pretend_driver import Driver
 from lab_support.notebook.script import emit, in_child
 
 run = Driver.run

@@ -16,7 +16,7 @@ import pytest
 
 from lab_support.boundary.start_rule import Seen, asked_for, choose, reasons
 from lab_support.config import ConfigError
-from lab_support.instruments import recordings
+from lab_support.instruments.record import recordings
 
 CAPTURED = Path(__file__).parent / "captured"
 PLAIN = Seen("linux", "Linux version 6.18.44", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)

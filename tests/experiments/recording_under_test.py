@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from lab_support.instruments.recorder import Experiment, record
+from lab_support.instruments.record.recorder import Experiment, record
 
 
 def experiment(number: int, words: str) -> Experiment:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lab_support.experiments import cuda_driver
-from lab_support.instruments.provenance import ROOT
-from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
+from lab_support.instruments.record.provenance import ROOT
+from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
 
 OWN = ("lab_support.experiments", "lab_support.instruments.waiting")
 

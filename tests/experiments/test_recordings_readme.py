@@ -2,9 +2,9 @@
 
 import re
 
-from lab_support.instruments import recordings
-from lab_support.instruments.provenance import ROOT
-from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE
+from lab_support.instruments.record import recordings
+from lab_support.instruments.record.provenance import ROOT
+from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE
 
 TEXT = (ROOT / "data" / "recordings" / "README.md").read_text()
 

@@ -11,7 +11,7 @@ import pytest
 
 from lab_support.experiments.started_child import FORK, FORKSERVER, METHODS, PRELOAD, SPAWN
 from lab_support.instruments import proc
-from lab_support.instruments.provenance import ROOT
+from lab_support.instruments.record.provenance import ROOT
 
 _COMPARE = """
 import json, sys

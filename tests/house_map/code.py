@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.test_house import HOUSE, MAY_IMPORT
+from tests.test_house import HOUSE, MAY_IMPORT, NEIGHBOURS
 
 ROOT = HOUSE.parent
 MOST_FILES = 25
@@ -99,6 +99,12 @@ def _reached(imports: dict[str, set[str]], start: str) -> set[str]:
     return seen
 
 
+def room_circles(package: Package) -> list[list[str]]:
+    """Rooms that import each other, by way of others perhaps; a room and the rooms within it are several."""
+    arrows = [(start, end) for start, end in package.arrows if TOP not in (start, end)]
+    return circles({room: {end for start, end in arrows if start == room} for room in {*sum(arrows, ())}})
+
+
 def arrows_up(package: Package) -> list[str]:
     """Imports that the rules (tests/test_house.py) don't allow, each as `file → file`."""
     return [
@@ -110,22 +116,25 @@ def arrows_up(package: Package) -> list[str]:
 
 
 def _allowed(package: Package, name: str, other: str) -> bool:
-    """The rules of a room hold in the rooms within it that have none of their own. All may import what is for all."""
+    """The rules of a room hold in the rooms within it, too. All may import what has no rules: it is for all."""
     start, end = package.room(name), package.room(other)
     if name in package.commands or other == package.folder.name:
         return True
     if end == TOP:
         return other not in package.commands
-    rules = next((MAY_IMPORT[room] for room in _outwards(start) if room in MAY_IMPORT), None)
-    if not any(room in MAY_IMPORT for room in _outwards(end)):
-        return True
-    return rules is not None and any(room in rules for room in _outwards(end))
+    outer, outer_end = start.split("/")[0], end.split("/")[0]
+    if outer == outer_end:
+        return end in (start, outer) or start == outer or _within(end) in NEIGHBOURS.get(_inner(start), set())
+    return outer_end not in MAY_IMPORT or outer_end in MAY_IMPORT.get(outer, set())
 
 
-def _outwards(room: str) -> list[str]:
-    """`notebook/figures`, `notebook`."""
-    parts = room.split("/")
-    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+def _inner(room: str) -> str:
+    """`notebook/cells`, also for a room within that."""
+    return "/".join(room.split("/")[:2])
+
+
+def _within(room: str) -> str:
+    return room.split("/")[1]
 
 
 def median_and_ninetieth(lengths: list[int]) -> tuple[float, float]:

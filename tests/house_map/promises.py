@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.house_map.code import MOST_FILES, ROOT, Package, arrows_up, circles, median_and_ninetieth
+from tests.house_map.code import MOST_FILES, ROOT, Package, arrows_up, circles, median_and_ninetieth, room_circles
 from tests.house_map.words import Sentence, sentences
 from tests.test_house import HOUSE
 
@@ -39,6 +39,7 @@ class House:
     def promises(self) -> list[Promise]:
         return [
             self._none("circles between files", [" ⇄ ".join(circle) for circle in circles(self.package.imports)]),
+            self._none("circles between rooms", [" ⇄ ".join(circle) for circle in room_circles(self.package)]),
             self._none("arrows up", arrows_up(self.package)),
             self._none(f"rooms of more than {MOST_FILES} files", _large(self.package)),
             self._none(f"rooms of tests of more than {MOST_FILES} files", _large(self.tests)),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.instruments.fingerprint import fingerprint
-from lab_support.instruments.provenance import ROOT
+from lab_support.instruments.record.fingerprint import fingerprint
+from lab_support.instruments.record.provenance import ROOT
 
 CODE = '''"""A module."""
 

@@ -10,9 +10,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lab_support.instruments import fdinfo, kernel, proc, sockets, xray
+from lab_support.instruments import fdinfo, kernel, proc, sockets
 from lab_support.instruments.address_space import stack_top
 from lab_support.instruments.foreign_text import visible
+from lab_support.instruments.xray import graph as xray_graph
+from lab_support.instruments.xray import read as xray_read
+from lab_support.instruments.xray import svg as xray_svg
+from lab_support.instruments.xray import text as xray_text
 
 ODD = b"\xe9\x1b[2J\r\nx) y"
 SHOWN = "\\xe9\\x1b[2J\\r\\nx) y"
@@ -100,16 +104,16 @@ def test_sockets_that_listen_are_found_by_whoever_asks(odd):
 
 
 def test_an_x_ray_of_it_can_be_printed_drawn_and_kept(odd):
-    graph = xray.take_xray(odd[0])
+    graph = xray_read.take_xray(odd[0])
     assert len(graph.inside) == 2
-    shown = xray.text(graph)
+    shown = xray_text.text(graph)
     assert harmless(shown) and f"memory{SHOWN}" in shown
-    assert ElementTree.fromstring(xray.svg(graph).encode())
-    assert xray.from_json(graph.to_json()) == graph
+    assert ElementTree.fromstring(xray_svg.svg(graph).encode())
+    assert xray_graph.from_json(graph.to_json()) == graph
 
 
 def test_mapped_memory_and_its_descriptor_are_one_object(odd):
-    graph = xray.take_xray(odd[0])
+    graph = xray_read.take_xray(odd[0])
     [memory] = [thing for thing in graph.objects if thing.address == f"memory{SHOWN}"]
     assert {hold.number is None for hold in graph.holds_on(memory) if hold.pid == odd[0]} == {True, False}
 
@@ -117,7 +121,7 @@ def test_mapped_memory_and_its_descriptor_are_one_object(odd):
 def test_another_process_is_x_rayed_beside_it(odd):
     other = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     try:
-        assert xray.take_xray(other.pid).process(other.pid).name == "cat"
+        assert xray_read.take_xray(other.pid).process(other.pid).name == "cat"
     finally:
         other.communicate()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab_support.instruments import latency
-from lab_support.instruments.latency import COMPLETED, HUNG_UP, RequestRecord, distribution, percentile
+from lab_support.instruments.load import latency
+from lab_support.instruments.load.latency import COMPLETED, HUNG_UP, RequestRecord, distribution, percentile
 
 
 def record(*token_times: float, due=10.0, started=10.0, ended=13.0, outcome=COMPLETED) -> RequestRecord:

@@ -12,12 +12,13 @@ import time
 import pytest
 from sse_server import SseServer
 
-from lab_support.instruments import report, workload
-from lab_support.instruments.latency import Distribution
-from lab_support.instruments.load import Load, address_of, prepare, run_load
-from lab_support.instruments.load_progress import Pace, Progress, read_progress
-from lab_support.instruments.report import BOTTLENECK, GeneratorCost
-from lab_support.instruments.workload import LengthRange, WorkloadError
+from lab_support.instruments.load import report, workload
+from lab_support.instruments.load.generator import prepare, run_load
+from lab_support.instruments.load.latency import Distribution
+from lab_support.instruments.load.plan import Load, address_of
+from lab_support.instruments.load.progress import Pace, Progress, read_progress
+from lab_support.instruments.load.report import BOTTLENECK, GeneratorCost
+from lab_support.instruments.load.workload import LengthRange, WorkloadError
 
 WORDS, TOKENS = LengthRange(3, 9), LengthRange(4, 12)
 
@@ -357,7 +358,7 @@ def asked():
     with server:
         address = f"127.0.0.1:{server.stdout.readline().strip()}"
         flags = "--requests 6 --clients 2 --prompt-words 4 --output-tokens 2-8 --no-keep-alive"
-        yield [sys.executable, "-m", "lab_support.instruments.load", address, *flags.split()]
+        yield [sys.executable, "-m", "lab_support.instruments.load.command", address, *flags.split()]
         server.terminate()
 
 
@@ -383,7 +384,7 @@ def test_on_a_terminal_the_command_prints_the_table_alone(asked):
 
 def test_the_command_refuses_a_stranger_with_a_sentence_and_2():
     done = subprocess.run(
-        [sys.executable, "-m", "lab_support.instruments.load", "http://example.org:80"],
+        [sys.executable, "-m", "lab_support.instruments.load.command", "http://example.org:80"],
         capture_output=True,
         text=True,
         timeout=60,

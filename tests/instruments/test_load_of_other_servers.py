@@ -13,8 +13,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from lab_support.instruments.load import Load, WorkloadError, measure
-from lab_support.instruments.workload import LengthRange
+from lab_support.instruments.load.generator import measure
+from lab_support.instruments.load.plan import Load
+from lab_support.instruments.load.workload import LengthRange, WorkloadError
 from tests.instruments.stream_freedoms import FreeServer
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.instruments import proc, provenance, recorder, recordings
-from lab_support.instruments.fingerprint import RENAMED, fingerprint
-from lab_support.instruments.provenance import ROOT, Machine
-from lab_support.instruments.recorder import EXPERIMENTS, ON_ANY_MACHINE, Experiment, run_experiment
-from lab_support.instruments.recordings import Recording
+from lab_support.instruments import proc
+from lab_support.instruments.record import command as record_command
+from lab_support.instruments.record import provenance, recorder, recordings
+from lab_support.instruments.record.fingerprint import RENAMED, fingerprint
+from lab_support.instruments.record.provenance import ROOT, Machine
+from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, Experiment, run_experiment
+from lab_support.instruments.record.recordings import Recording
 
 pytestmark = pytest.mark.slow
 
@@ -220,8 +222,8 @@ def test_the_list_has_every_experiment_and_what_is_known_of_its_recording(tmp_pa
     assert all("no recording" in line for line in lines[1:])
     file.write_text(recordings.to_json(a_recording(sources={"gone.py": "0"}, server_sha256="0")))
     [recording] = recordings.load_all(tmp_path)
-    assert "stale" in recordings.listing([recording], EXPERIMENTS)
-    assert "older server" in recordings.listing([recording], EXPERIMENTS)
+    assert "stale" in record_command.listing([recording], EXPERIMENTS)
+    assert "older server" in record_command.listing([recording], EXPERIMENTS)
 
 
 def test_a_recording_that_is_not_there_is_said_with_what_to_do(tmp_path):

@@ -22,8 +22,13 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from lab_support.instruments import proc, process_name, xray, xray_graph, xray_rows, xray_text
-from lab_support.instruments.xray_graph import Graph, Hold, KernelObject, ProcessNode
+from lab_support.instruments import proc, process_name
+from lab_support.instruments.xray import graph as xray_graph
+from lab_support.instruments.xray import read as xray_read
+from lab_support.instruments.xray import rows as xray_rows
+from lab_support.instruments.xray import svg as xray_svg
+from lab_support.instruments.xray import text as xray_text
+from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
 from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
 from tests.running_server import RunningServer
 
@@ -104,7 +109,7 @@ def tree() -> Iterator[Tree]:
 def seen() -> Iterator[tuple[Tree, Graph]]:
     """One tree and its X-ray, for all tests that change neither."""
     with tree() as running:
-        yield running, xray.take_xray(running.process.pid)
+        yield running, xray_read.take_xray(running.process.pid)
 
 
 def held_as(graph: Graph, pid: int, number: int) -> tuple[KernelObject, Hold]:
@@ -195,7 +200,7 @@ def test_what_an_epoll_set_watches_is_known_of_pipes_too():
     read, write = os.pipe()
     with select.epoll() as poll:
         poll.register(read, select.EPOLLIN)
-        _, hold = held_as(xray.take_xray(os.getpid(), outside=False), os.getpid(), read)
+        _, hold = held_as(xray_read.take_xray(os.getpid(), outside=False), os.getpid(), read)
         assert hold.epoll_sets == (poll.fileno(),)
     os.close(read)
     os.close(write)
@@ -229,7 +234,7 @@ def test_a_client_outside_is_drawn_with_its_end_of_the_connection():
         running.order("accept")
         code = "import time; time.sleep(600)"
         with subprocess.Popen([sys.executable, "-c", code], pass_fds=[client.fileno()]) as other:
-            graph = xray.take_xray(running.process.pid)
+            graph = xray_read.take_xray(running.process.pid)
             other.kill()
         [connection] = graph.of_kind("TCP connection")
         outside = [process for process in graph.processes if process.outside]
@@ -237,7 +242,7 @@ def test_a_client_outside_is_drawn_with_its_end_of_the_connection():
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == running.process.pid} == {True}
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == other.pid} == {False}
         assert pids(graph.who_holds(port=running.numbers["port"])) == {running.process.pid, *running.children}
-        alone = xray.take_xray(running.process.pid, outside=False)
+        alone = xray_read.take_xray(running.process.pid, outside=False)
         assert not any(process.outside for process in alone.processes)
 
 
@@ -248,7 +253,7 @@ def test_outside_the_other_end_of_a_pipe_is_drawn_and_a_copy_of_the_same_end_is_
         root, copy, reader = (
             stack.enter_context(subprocess.Popen(sleeps, pass_fds=[number])) for number in (write, write, read)
         )
-        graph = xray.take_xray(root.pid)
+        graph = xray_read.take_xray(root.pid)
         for process in (root, copy, reader):
             process.kill()
     os.close(read)
@@ -262,8 +267,8 @@ def test_questions_about_what_is_not_there_name_what_is(seen):
     assert graph.who_holds(port=1) == ()
     with pytest.raises(xray_graph.UnknownProcess, match=str(running.process.pid)):
         graph.process("nobody")
-    with pytest.raises(xray.NoSuchProcess, match="got pid 4194305"):
-        xray.take_xray(2**22 + 1)
+    with pytest.raises(xray_read.NoSuchProcess, match="got pid 4194305"):
+        xray_read.take_xray(2**22 + 1)
 
 
 @needs_root
@@ -273,7 +278,7 @@ def test_an_ordinary_user_sees_their_own_tree_in_full():
             child = os.fork()
             if child == 0:
                 signal.pause()
-            graph = xray.take_xray(os.getpid())
+            graph = xray_read.take_xray(os.getpid())
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return child, server.getsockname()[1], graph
@@ -287,7 +292,10 @@ def test_an_ordinary_user_sees_their_own_tree_in_full():
 def test_in_a_sandbox_listeners_and_pipes_are_still_one_object_and_the_rest_is_said(seen):
     running, full = seen
     number = running.process.pid
-    for graph in (in_a_sandbox(lambda: xray.take_xray(number)), xray.take_xray(number, without=("sock_diag", "kcmp"))):
+    for graph in (
+        in_a_sandbox(lambda: xray_read.take_xray(number)),
+        xray_read.take_xray(number, without=("sock_diag", "kcmp")),
+    ):
         assert pids(graph.who_holds(port=running.numbers["port"])) == pids(full.inside)
         pipe, _ = held_as(graph, number, running.numbers["write"])
         assert len(graph.holders(pipe)) == 3
@@ -295,18 +303,18 @@ def test_in_a_sandbox_listeners_and_pipes_are_still_one_object_and_the_rest_is_s
         assert end.kind == "Unix connection" and len(graph.holders(end)) == 1
         polls, _ = held_as(graph, number, running.numbers["shared_poll"])
         assert len(graph.holders(polls)) == 1
-        words = xray.text(graph)
+        words = xray_text.text(graph)
         assert "other ends of Unix sockets are unknown" in words and "each process's own: kcmp" in words
 
 
 @needs_root
 def test_another_users_processes_are_boxes_without_content_and_a_note_says_why(seen):
     running, _ = seen
-    graph = as_nobody(lambda: xray.take_xray(running.process.pid))
+    graph = as_nobody(lambda: xray_read.take_xray(running.process.pid))
     assert pids(graph.inside) == {running.process.pid, *running.children}
     assert all(process.descriptors is None for process in graph.inside)
     assert "another user's" in " ".join(graph.notes)
-    assert "not readable" in xray.text(graph) and "not readable" in xray.svg(graph)
+    assert "not readable" in xray_text.text(graph) and "not readable" in xray_svg.svg(graph)
 
 
 # ---- two X-rays ------------------------------------------------------------------------------------------------------
@@ -314,46 +322,46 @@ def test_another_users_processes_are_boxes_without_content_and_a_note_says_why(s
 
 def test_a_killed_child_is_gone_and_holds_no_more():
     with tree() as running:
-        before = xray.take_xray(running.process.pid)
+        before = xray_read.take_xray(running.process.pid)
         killed = running.children[1]
         os.kill(killed, signal.SIGKILL)
         while not proc.read_process(killed).ended:
             time.sleep(0.001)
-        after = xray.take_xray(running.process.pid)
-        change = xray.compare(before, after)
+        after = xray_read.take_xray(running.process.pid)
+        change = xray_graph.compare(before, after)
         assert pids(change.processes_gone) == {killed} and change.processes_new == ()
         assert {hold.pid for hold in change.holds_gone} == {killed} and change.holds_new == ()
         [listening] = before.listening_sockets
         assert listening.id in {hold.object_id for hold in change.holds_gone}
-        words = xray.difference_text(before, after)
+        words = xray_text.difference_text(before, after)
         assert f"({killed})" in words and "held no more" in words and "listening socket" in words
-        assert "★" not in xray.svg(after, after)
+        assert "★" not in xray_svg.svg(after, after)
 
 
 def test_a_leak_is_counted():
     with tree() as running:
-        before = xray.take_xray(running.process.pid)
+        before = xray_read.take_xray(running.process.pid)
         running.order("leak")
-        after = xray.take_xray(running.process.pid)
-        change = xray.compare(before, after)
+        after = xray_read.take_xray(running.process.pid)
+        change = xray_graph.compare(before, after)
         assert [thing.kind for thing in change.objects_new] == ["socket"] * 5
         count = before.processes[0].descriptors
-        assert f"{count} before, {count + 5} after" in xray.difference_text(before, after)
+        assert f"{count} before, {count + 5} after" in xray_text.difference_text(before, after)
 
 
 def test_nothing_happened_is_one_sentence(seen):
     running, graph = seen
-    again = xray.take_xray(running.process.pid)
-    assert not xray.compare(graph, again)
-    assert xray.difference_text(graph, again) == "Nothing came and nothing went.\n"
+    again = xray_read.take_xray(running.process.pid)
+    assert not xray_graph.compare(graph, again)
+    assert xray_text.difference_text(graph, again) == "Nothing came and nothing went.\n"
 
 
 def test_a_graph_goes_to_json_and_back(seen):
     _, graph = seen
-    assert xray.from_json(graph.to_json()) == graph
+    assert xray_graph.from_json(graph.to_json()) == graph
     for text in ("", "[]", '{"root": 1}', '{"root":1,"processes":[{}],"objects":[],"holds":[],"notes":[]}'):
         with pytest.raises(ValueError, match="lab xray PID --json"):
-            xray.from_json(text)
+            xray_graph.from_json(text)
 
 
 # ---- rows, text, picture ---------------------------------------------------------------------------------------------
@@ -391,7 +399,7 @@ def test_what_is_alike_shares_a_row_and_what_is_held_alone_is_counted():
 
 
 def test_a_row_of_many_names_its_holders_by_number():
-    words = xray.text(a_server(4))
+    words = xray_text.text(a_server(4))
     assert "127.0.0.1:80, 0 of 5 waiting" in words
     assert "launcher: write 100 101 102 103" in words
     assert re.search(r"a rather long name-0, .* name-3: read 4", words)
@@ -399,7 +407,7 @@ def test_a_row_of_many_names_its_holders_by_number():
 
 @pytest.mark.parametrize("children", [0, 1, 11, 30])
 def test_nothing_in_the_picture_overlaps_or_leaves_it(children):
-    root = ElementTree.fromstring(xray.svg(a_server(children)))
+    root = ElementTree.fromstring(xray_svg.svg(a_server(children)))
     width, height = float(root.get("width")), float(root.get("height"))
     shapes = [
         {name: float(one.get(name, 0)) for name in ("x", "y", "width", "height", "rx")}
@@ -422,7 +430,7 @@ def test_words_below_a_mark_stay_in_their_row():
     holds = [replace(hold, **sets) if hold.object_id == "socket:1" else hold for hold in graph.holds]
     more = [replace(hold, object_id=f"socket:{n}") for n in (2, 3) for hold in holds if hold.object_id == "socket:1"]
     ports = [KernelObject(f"socket:{n}", "listening socket", f"127.0.0.1:{n}", (n,), n, limit=5) for n in (2, 3)]
-    root = ElementTree.fromstring(xray.svg(replace(graph, objects=(*graph.objects, *ports), holds=(*holds, *more))))
+    root = ElementTree.fromstring(xray_svg.svg(replace(graph, objects=(*graph.objects, *ports), holds=(*holds, *more))))
     captions = [one for one in root.iter(f"{SVG}text") if one.text in ("epoll 12 13 14", "exclusive")]
     marks = [float(one.get("y")) for one in root.iter(f"{SVG}rect") if one.get("height") == "26"]  # one begins each row
     assert len(captions) == 3 * 4 * 2
@@ -450,8 +458,8 @@ def two_ports(children: int, name: str = "launcher") -> Graph:
 @pytest.mark.parametrize("children", [2, 30])
 def test_no_line_of_words_is_cut_off_where_a_page_is_as_narrow_as_the_narrowest_picture(children, name):
     graph = two_ports(children, name)
-    root = ElementTree.fromstring(xray.svg(graph))
-    narrowest = float(ElementTree.fromstring(xray.svg(a_server(0))).get("width"))
+    root = ElementTree.fromstring(xray_svg.svg(graph))
+    narrowest = float(ElementTree.fromstring(xray_svg.svg(a_server(0))).get("width"))
     assert narrowest <= JUPYTERLAB_SHOWS
     lines = [(one, end_of(one)) for one in root.iter(f"{SVG}text") if one.get("text-anchor") is None and one.text]
     assert [(one.text, end) for one, end in lines if end > narrowest] == []
@@ -470,7 +478,7 @@ def end_of(text: ElementTree.Element) -> float:
 
 def test_the_picture_says_in_words_what_it_shows(seen):
     running, graph = seen
-    root = ElementTree.fromstring(xray.svg(graph))
+    root = ElementTree.fromstring(xray_svg.svg(graph))
     assert root.get("role") == "img"
     assert f"127.0.0.1:{running.numbers['port']} is held by 3 processes" in root.find(f"{SVG}title").text
     words = root.find(f"{SVG}desc").text
@@ -482,7 +490,7 @@ def test_the_picture_says_in_words_what_it_shows(seen):
 def test_the_picture_marks_what_is_new():
     before = a_server(2)
     after = replace(a_server(3), notes=())
-    picture = xray.svg(after, before)
+    picture = xray_svg.svg(after, before)
     assert "★ a rather" in picture and "is new" in picture
 
 
@@ -491,15 +499,15 @@ def test_the_picture_marks_a_hold_that_is_new_though_its_object_is_not():
     (door,) = after.listening_sockets
     later = next(hold for hold in after.holds if hold.object_id == door.id and hold.pid != after.root)
     before = replace(after, holds=tuple(hold for hold in after.holds if hold != later))
-    assert [hold.pid for hold in xray.compare(before, after).holds_new] == [later.pid]
-    assert ">★<" in xray.svg(after, before)
-    assert ">★<" not in xray.svg(after, after)
+    assert [hold.pid for hold in xray_graph.compare(before, after).holds_new] == [later.pid]
+    assert ">★<" in xray_svg.svg(after, before)
+    assert ">★<" not in xray_svg.svg(after, after)
 
 
 def test_names_that_need_escaping_do_not_break_the_picture():
     graph = a_server(1)
     odd = replace(graph.processes[0], name="<a>&\"b'", title="]]><!--")
-    picture = xray.svg(replace(graph, processes=(odd, *graph.processes[1:])))
+    picture = xray_svg.svg(replace(graph, processes=(odd, *graph.processes[1:])))
     assert "<a>&\"b'" in "".join(ElementTree.fromstring(picture).itertext())
 
 
@@ -558,7 +566,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
 
 
 def test_our_own_server(server: RunningServer):
-    graph = xray.take_xray(server.process.pid)
+    graph = xray_read.take_xray(server.process.pid)
     port = int(server.url.rpartition(":")[2])
     assert agrees_with_ss(graph, port)
     assert {process.name for process in graph.who_holds(port=port)} == {"lab:launcher", "lab:api-0", "lab:api-1"}
@@ -619,7 +627,7 @@ def xray_of(pid: int, port: int, processes: int) -> Graph:
     """The X-ray once that many processes are there and one listens."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        graph = xray.take_xray(pid)
+        graph = xray_read.take_xray(pid)
         if len(graph.inside) >= processes and graph.who_holds(port=port):
             return graph
         time.sleep(0.001)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from lab_support.notebook import predictions, record
+from lab_support.notebook.page import predictions, record
 
 
 @pytest.fixture(scope="session", autouse=True)

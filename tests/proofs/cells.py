@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from lab_support.notebook.python_process import run_process
+from lab_support.notebook.cells.python_process import run_process
 from tests.proofs import Row
 from tests.proofs.pytests import run
 
@@ -46,10 +46,10 @@ def prove(rounds: int = ROUNDS) -> list[Row]:
     bombs = "fork bombs, endless and in sessions of their own: ended in 1.5 s, under 1,500 processes made"
     return [
         overhead_row(rounds),
-        *run(bombs, "tests/notebook/test_python_process.py", "-k", "fork_bomb_ends_long"),
-        *run(kills, "tests/notebook/test_cell_kills.py"),
-        *run("1,000 random cells: no line lost, nothing left", "tests/notebook/test_random_cells.py"),
-        *run(hostile, "tests/notebook/test_hostile_cells.py"),
+        *run(bombs, "tests/notebook/cells/test_python_process.py", "-k", "fork_bomb_ends_long"),
+        *run(kills, "tests/notebook/cells/test_cell_kills.py"),
+        *run("1,000 random cells: no line lost, nothing left", "tests/notebook/cells/test_random_cells.py"),
+        *run(hostile, "tests/notebook/cells/test_hostile_cells.py"),
     ]
 
 

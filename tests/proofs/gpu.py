@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab_support.instruments.provenance import ROOT
-from lab_support.instruments.recorder import EXPERIMENTS
+from lab_support.instruments.record.provenance import ROOT
+from lab_support.instruments.record.recorder import EXPERIMENTS
 from tests.engine.devices import why_no_gpu
 from tests.proofs import Row, pytests
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lab_support.notebook import build
+from lab_support.notebook.publishing import build
 from tests.proofs import Row
 from tests.proofs.pytests import run
 
@@ -52,7 +52,7 @@ def _under_load(name: str, times: int) -> Row:
 def _execute(name: str) -> tuple[float, str]:
     """Seconds, and the last lines of what went wrong, or ""."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "lab_support.notebook.build", "--try", f"{name}_"]
+    command = [sys.executable, "-m", "lab_support.notebook.publishing.build", "--try", f"{name}_"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     told = [line for line in done.stdout.splitlines() if line.strip()]
     print(f"  {name}: {time.monotonic() - begun:.0f} s, exit code {done.returncode}", file=sys.stderr, flush=True)

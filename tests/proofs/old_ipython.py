@@ -16,7 +16,7 @@ from tests.notebook.kernels import KERNEL
 from tests.proofs import Row, pytests
 
 OLDEST = ("ipython==7.34.0", "ipykernel==6.17.1")
-TESTS = ("test_python_process.py", "test_cell_kills.py", "test_looking.py")
+TESTS = ("cells/test_python_process.py", "cells/test_cell_kills.py", "servers/test_looking.py")
 IN_A_KERNEL = (
     "kernel or magic or line_numbers or without_into or options or streams_in or runs_in_a_thread or replaced_in_place "
     "or nothing_of_a_cell"

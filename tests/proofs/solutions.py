@@ -7,8 +7,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
-from tests.notebook import solution_trials
-from tests.notebook.solution_trials import Trial
+from tests.notebook.moves import solution_trials
+from tests.notebook.moves.solution_trials import Trial
 from tests.proofs import Row
 
 TIMES, TIMES_CLAIMS = 20, 5

@@ -17,6 +17,6 @@ def prove() -> list[Row]:
         rows += run(f"`lab xray` on {server}: the listening socket has the holders that `ss` names", f"{_FILE}::{test}")
     alone = "an ordinary user, no strace: all works by fall-back, and says so"
     rows += run(
-        alone, "tests/notebook/test_ordinary_user.py", "tests/instruments", "-k", "ordinar or nobody or sandbox"
+        alone, "tests/notebook/cells/test_ordinary_user.py", "tests/instruments", "-k", "ordinar or nobody or sandbox"
     )
     return [Row(row.asked, row.measured, row.met and "skipped" not in row.measured) for row in rows]

@@ -1,0 +1,1 @@
+"""`lab load`: the load generator and its report."""

@@ -1,0 +1,1 @@
+"""`lab record`: experiments, and recordings with where they come from."""

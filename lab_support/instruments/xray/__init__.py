@@ -1,0 +1,1 @@
+"""`lab xray`: a process tree and the kernel objects that it shares."""

@@ -1,0 +1,1 @@
+"""Cells as processes of their own: `%%python_process`, its supervisor, and what they report."""

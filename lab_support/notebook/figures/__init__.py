@@ -1,0 +1,1 @@
+"""Pictures: they take what was measured, and measure nothing."""

@@ -1,0 +1,73 @@
+"""Bars side by side: one quantity of several things, measured in several situations. It measures nothing."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lab_support.notebook.cells.cell_words import colour_of
+from lab_support.notebook.figures.plots import HATCHES, INK, Picture, quiet, title
+from lab_support.notebook.page.gate import takes_prediction
+
+Measured = float | Sequence[float]
+"""One value, or those of several repeats: the bar is their median, and a dot is each."""
+
+
+@takes_prediction
+def bars(measured: Mapping[str, Mapping[str, Measured]], *, unit: str, finding: str) -> Picture:
+    """A group of bars for each of `measured`, in it one for each situation; the same situation has the same look.
+
+    unit: what stands on the axis, such as "private memory of the child, MB". finding: the title, which says what the
+    figure shows. A missing situation leaves a gap. Raises `ValueError` where there is nothing to draw.
+    """
+    situations = list(dict.fromkeys(name for group in measured.values() for name in group))
+    if not situations:
+        raise ValueError("bars: got nothing to draw, expected a figure for each thing and situation")
+    figure = Figure(figsize=(max(6.0, 1.2 + 0.62 * len(measured) * (len(situations) + 0.8)), 3.4), layout="constrained")
+    axes = figure.subplots()
+    for place, situation in enumerate(situations):
+        _draw(axes, measured, situation, place, len(situations))
+    axes.set_xticks(range(len(measured)), measured)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.set_ylim(0, 1.18 * max(max(_values(value)) for group in measured.values() for value in group.values()) or 1)
+    if len(situations) > 1:
+        axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    quiet(axes)
+    title(axes, finding)
+    return Picture(figure, f"{finding}. In {unit}: {_in_words(measured)}.")
+
+
+def _draw(axes: Axes, measured: Mapping[str, Mapping[str, Measured]], situation: str, place: int, places: int) -> None:
+    width = 0.8 / places
+    label = situation
+    for group, values in enumerate(measured.values()):
+        if situation not in values:
+            continue
+        repeats = _values(values[situation])
+        middle, height = group + (place - (places - 1) / 2) * width, median(repeats)
+        axes.bar(middle, height, 0.9 * width, color=colour_of(place), hatch=HATCHES[place % len(HATCHES)],
+                 edgecolor=INK, alpha=0.85, label=label)  # fmt: skip
+        label = ""  # once in the legend
+        if len(repeats) > 1:
+            axes.plot([middle] * len(repeats), repeats, "o", color="white", markeredgecolor=INK, markersize=4, zorder=5)
+        gap = 4 if len(repeats) > 1 else 1  # points: above the dots
+        axes.annotate(_figure(height), (middle, max(repeats)), xytext=(0, gap), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=9, color=INK)  # fmt: skip
+
+
+def _values(value: Measured) -> list[float]:
+    return [float(each) for each in value] if isinstance(value, Sequence) else [float(value)]
+
+
+def _figure(value: float) -> str:
+    if value >= 20 or value.is_integer():
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _in_words(measured: Mapping[str, Mapping[str, Measured]]) -> str:
+    return "; ".join(
+        f"{name}: " + ", ".join(f"{situation} {_figure(median(_values(value)))}" for situation, value in group.items())
+        for name, group in measured.items()
+    )

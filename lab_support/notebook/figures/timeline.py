@@ -1,0 +1,82 @@
+"""The timeline of a cell: who made whom, who became another program, who ended when and how. It measures nothing."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lab_support.notebook.cells.cell_result import CellProcess, ProcessResult
+from lab_support.notebook.cells.cell_words import colour_of
+from lab_support.notebook.figures.plots import FAINT, HATCHES, INK, Picture, quiet
+from lab_support.notebook.page.gate import takes_prediction
+from lab_support.signal_names import signal_name
+
+_BAR = 0.42
+
+
+@takes_prediction
+def timeline(result: ProcessResult) -> Picture:
+    """One bar for each process, from its making to its end; a line down from whoever made it."""
+    processes = result.processes
+    figure = Figure(figsize=(8.5, 1.3 + 0.48 * len(processes)), layout="constrained")
+    axes = figure.add_subplot()
+    rows = {process.name: row for row, process in enumerate(processes)}
+    for row, process in enumerate(processes):
+        _bar(axes, row, process, result.seconds)
+        if process.parent in rows:
+            _line_from_parent(axes, rows[process.parent], row, process.made)
+    axes.set_yticks(range(len(processes)), [process.name for process in processes])
+    axes.set_ylim(len(processes) - 0.4, -0.7)
+    axes.set_xlim(-0.02 * result.seconds, result.seconds * 1.22)
+    axes.set_xlabel("seconds since the cell began  (○ made by fork   □ became a program by exec   ✕ ended by a signal)")
+    axes.xaxis.label.set_fontsize(9)
+    quiet(axes)
+    finding = _finding(result)
+    axes.set_title(finding, loc="left", fontsize=11, color=INK, wrap=True)
+    return Picture(figure, f"Timeline. {finding}. " + " ".join(map(_in_words, processes)))
+
+
+def _bar(axes: Axes, row: int, process: CellProcess, seconds: float) -> None:
+    end = process.ended if process.ended is not None else seconds
+    axes.barh(
+        row, end - process.made, left=process.made, height=_BAR, color=colour_of(row), edgecolor=INK, alpha=0.75,
+        hatch=HATCHES[row % len(HATCHES)], linewidth=0.8, zorder=2,
+    )  # fmt: skip
+    axes.plot(process.made, row, "o", markerfacecolor="white", markeredgecolor=INK, markersize=7, zorder=4)
+    for each in process.execs:
+        axes.plot(each.at, row, "s", markerfacecolor="white", markeredgecolor=INK, markersize=6, zorder=5)
+    by_signal = process.killed or (process.exit_code or 0) < 0
+    axes.plot(end, row, "X" if by_signal else "|", color=INK, markersize=9, zorder=5)
+    axes.annotate(_end_in_words(process), (end, row), (9, 0), textcoords="offset points", va="center", fontsize=9)
+
+
+def _line_from_parent(axes: Axes, parent: int, row: int, at: float) -> None:
+    axes.plot([at, at], [parent, row], color=FAINT, linewidth=1.1, zorder=1)
+
+
+def _end_in_words(process: CellProcess) -> str:
+    if process.killed:
+        return "was ended"
+    if process.exit_code is None:
+        return "exit code unknown"
+    return f"exit {process.exit_code}" if process.exit_code >= 0 else signal_name(process.exit_code)
+
+
+def _finding(result: ProcessResult) -> str:
+    made = len(result.processes) - 1
+    more = f"{made} more process{'es' if made > 1 else ''}"
+    words = f"{result.processes[0].name} made {more}" if made else "One process, and no other"
+    if deeper := sum(process.parent != result.processes[0].name for process in result.processes[1:]):
+        words = f"{made + 1} processes, {deeper} of them made by others than {result.processes[0].name}"
+    killed = [process.name for process in result.processes if process.killed]
+    if killed:
+        who = ("both" if made == 1 else "all") if len(killed) == made + 1 > 1 else ", ".join(killed)
+        return f"{words}; {who} had to be ended"
+    died = [f"{each.name} by {signal_name(each.exit_code)}" for each in result.processes if (each.exit_code or 0) < 0]  # type: ignore[arg-type]
+    failed = [f"{each.name} with {each.exit_code}" for each in result.processes if (each.exit_code or 0) > 0]
+    return f"{words}; ended {', '.join(died + failed)}" if died or failed else f"{words}; all ended with 0"
+
+
+def _in_words(process: CellProcess) -> str:
+    maker = f"made by {process.parent} at" if process.parent else "began at"
+    execs = "".join(f", became {each.command.split(' ')[0]} at {each.at:.2f} s" for each in process.execs)
+    end = f", until {process.ended:.2f} s" if process.ended is not None else ""
+    return f"{process.name}: {maker} {process.made:.2f} s{execs}{end}, {_end_in_words(process)}."

@@ -1,0 +1,166 @@
+"""An X-ray in a notebook: the picture of `instruments/xray/command.py`, with words beside it, and an object to ask.
+
+    seen = lab.xray(server)
+    seen = lab.xray(run, "after")       # what a cell's own process took by script.xray("after")
+    seen.graph.who_holds(port=server.port)
+    lab.compare(seen, lab.xray(server))
+
+Runs in the kernel, and reads /proc alone. In published notebooks labels stand for pids.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab_support.instruments.xray import graph as xray_graph
+from lab_support.instruments.xray import read as xray_read
+from lab_support.instruments.xray import svg as xray_svg
+from lab_support.instruments.xray import text as xray_text
+from lab_support.instruments.xray.graph import Graph, KernelObject, ProcessNode
+from lab_support.instruments.xray.text import label
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.page.record import STABLE
+from lab_support.notebook.page.svg_note import within_the_page
+from lab_support.notebook.servers.live_server import Server
+
+_BEYOND_ALL_PIDS = 9_743_000  # Linux gives none above 2²²
+
+
+@dataclass(frozen=True, slots=True)
+class XRay:
+    """One moment of a process tree. A notebook shows it as a picture, `print` as text.
+
+    graph: processes, kernel objects, and who holds what by which descriptor; it answers questions.
+    """
+
+    graph: Graph
+
+    def who_holds(self, **what: Any) -> list[str]:
+        """Names of the holders: `port=8000`, `address="/run/door"` or `inode=4711`, one of them."""
+        return _names(self.graph, self.graph.who_holds(**what))
+
+    def holders(self, thing: KernelObject) -> list[str]:
+        """Names of the processes that hold one of the `objects`."""
+        return _names(self.graph, self.graph.holders(thing))
+
+    @property
+    def listening_sockets(self) -> tuple[KernelObject, ...]:
+        return self.graph.listening_sockets
+
+    @property
+    def shared(self) -> tuple[KernelObject, ...]:
+        """The objects that more than one process holds."""
+        return self.graph.shared
+
+    def __str__(self) -> str:
+        return _labelled(xray_text.text, self.graph)
+
+    __repr__ = __str__
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        return _bundle(_labelled(xray_svg.svg, self.graph), str(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two X-rays of one tree: the later one's picture with a star on what is new, and in words what came and went."""
+
+    before: Graph
+    after: Graph
+
+    @property
+    def difference(self) -> xray_graph.Difference:
+        return xray_graph.compare(self.before, self.after)
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.difference)
+
+    def __str__(self) -> str:
+        return _labelled(xray_text.difference_text, self.before, self.after)
+
+    __repr__ = __str__
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        picture = _labelled(lambda before, after: xray_svg.svg(after, before), self.before, self.after)
+        return _bundle(picture, str(self))
+
+
+def xray(what: Server | int | ProcessResult, name: str = "") -> XRay:
+    """Look at a server, or at any process by its pid, and at all that descend from it.
+
+    Of a cell's result: the X-ray that one of its processes took as `name` while it ran, by `script.xray(name)`.
+    Raises `NoSuchProcess` if the process has ended, `KeyError` with the names that there are.
+    """
+    if isinstance(what, ProcessResult):
+        return XRay(_taken(what, name))
+    pid = what if isinstance(what, int) else what.pids["launcher"]
+    return XRay(_without_onlookers(xray_read.take_xray(pid)))
+
+
+def _taken(run: ProcessResult, name: str) -> Graph:
+    """The processes go by the names that they have in the cell's output."""
+    taken = {event.fields["xray"]: event.fields["graph"] for event in run.events if "xray" in event.fields}
+    if name not in taken:
+        raise KeyError(f"got X-ray {name!r}, expected one that the cell took: {', '.join(taken) or 'it took none'}")
+    graph = xray_graph.from_json(json.dumps(taken[name]))
+    names = {process.identity.pid: process.name for process in run.processes}
+    shown = [(one, names.get(one.pid, one.name)) for one in graph.processes]
+    return replace(graph, processes=tuple(replace(one, name=label, title=label) for one, label in shown))
+
+
+def compare(before: XRay, after: XRay) -> Comparison:
+    """What came and what went between two X-rays."""
+    return Comparison(before.graph, after.graph)
+
+
+def _without_onlookers(graph: Graph) -> Graph:
+    """This kernel holds ends of a server's pipes; it is who looks, and `take_xray` leaves it out already.
+
+    So do its supervisor and guard: they are the notebook's way to start a server, and no part of it.
+    """
+    onlookers = {one.pid for one in graph.processes if one.outside and "notebook/supervis" in one.title}
+    return replace(
+        graph,
+        processes=tuple(one for one in graph.processes if one.pid not in onlookers),
+        holds=tuple(hold for hold in graph.holds if hold.pid not in onlookers),
+    )
+
+
+def _names(graph: Graph, processes: tuple[ProcessNode, ...]) -> list[str]:
+    """With their pids where two have the same name."""
+    places = [graph.processes.index(process) for process in processes]
+    return [_labelled(lambda seen, at=at: label(seen, seen.processes[at]), graph) for at in places]
+
+
+def _labelled(show: Callable[..., str], *graphs: Graph) -> str:
+    """`show(*graphs)`; while notebooks are published with P0, P1, … for their pids, in order.
+
+    Replacing pids in the text would hit descriptor numbers and sizes too. So the graphs get numbers that occur
+    nowhere else first.
+    """
+    if not os.environ.get(STABLE):
+        return show(*graphs)
+    pids = dict.fromkeys(process.pid for graph in graphs for process in graph.processes)
+    numbers = {pid: _BEYOND_ALL_PIDS + index for index, pid in enumerate(pids)}
+    text = show(*(_renumbered(graph, numbers) for graph in graphs))
+    return re.sub(rf"\b{_BEYOND_ALL_PIDS // 1000}\d\d\d\b", lambda found: f"P{int(found[0]) - _BEYOND_ALL_PIDS}", text)
+
+
+def _renumbered(graph: Graph, numbers: dict[int, int]) -> Graph:
+    return replace(
+        graph,
+        root=numbers[graph.root],
+        processes=tuple(
+            replace(one, pid=numbers[one.pid], parent_pid=numbers.get(one.parent_pid, one.parent_pid))
+            for one in graph.processes
+        ),
+        holds=tuple(replace(hold, pid=numbers[hold.pid]) for hold in graph.holds),
+    )
+
+
+def _bundle(svg: str, words: str) -> tuple[dict[str, str], dict[str, Any]]:
+    return {"image/svg+xml": within_the_page(svg), "text/plain": words}, {"image/svg+xml": {"alt": words}}

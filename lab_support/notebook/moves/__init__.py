@@ -1,0 +1,1 @@
+"""What a reader does: predict, answer, fill in, check, vote."""

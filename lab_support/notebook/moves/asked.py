@@ -1,0 +1,53 @@
+"""What a notebook asks of its reader: predictions, exercises and quiz questions, found in its source. Runs nothing."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from lab_support.notebook.moves import quiz_data
+from lab_support.notebook.page.committed import find
+
+_CALLS = re.compile(r"""^lab\.(predict|check|quiz)\(\s*["']([\w.]+)["']""", re.MULTILINE)
+_NUMBER = re.compile(r"\d\d[a-z]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The names by kind, as the reader's record has them, in the order of the notebook."""
+
+    prediction: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
+    quiz: tuple[str, ...] = ()
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Of a kind of the record's; () of one that nobody asks for, such as claims."""
+        return getattr(self, kind, ())
+
+
+def asked_in(number: str) -> Asked:
+    """By the notebook of exactly this number, "04" or "04a"; nothing where there is none."""
+    paths = [path for path in find([number] if number else []) if number_of(path) == number]
+    return _asked_in(paths[0]) if paths else Asked()
+
+
+def number_of(notebook: Path) -> str:
+    """`04a` of 04a_what_else_happens_at_the_door.ipynb."""
+    found = _NUMBER.match(notebook.name)
+    return found[0] if found else ""
+
+
+def _asked_in(path: Path) -> Asked:
+    cells = nbformat.read(path, as_version=4).cells
+    calls = [found for cell in cells if cell.cell_type == "code" for found in _CALLS.findall(cell.source)]
+    names = {kind: tuple(dict.fromkeys(name for call, name in calls if call == kind)) for kind in ("predict", "check")}
+    quizzes = [name for call, name in calls if call == "quiz"]
+    return Asked(names["predict"], names["check"], tuple(one for name in quizzes for one in _questions(name)))
+
+
+def _questions(quiz: str) -> list[str]:
+    try:
+        return [f"{quiz}.{index}" for index in range(1, len(quiz_data.read(quiz)) + 1)]
+    except LookupError:
+        return []

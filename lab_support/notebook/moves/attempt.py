@@ -1,0 +1,156 @@
+"""A reader's program, and how a check runs it: in a fresh process, as often as it needs, and what it did as data.
+
+Runs in the kernel; the program and the check's own harness run in a process of their own, with a deadline.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab_support.notebook.cells.cell_result import CellProcess, ProcessResult
+from lab_support.notebook.cells.cell_words import Limits, ending, in_words, line_of
+from lab_support.notebook.cells.python_process import LEFTOVER_GRACE, MOST_OUTPUT, MOST_PROCESSES, run_process
+from lab_support.notebook.cells.stacks import Frame, stacks
+from lab_support.signal_names import signal_name
+
+SECONDS = 10.0
+"""The deadline of one run. The programs of exercises take well under one second."""
+
+_FILE, _HARNESS = "answer.py", "harness.py"
+# Processes that the program spawns run the main script again: there is nothing in it for them.
+_RUN_HARNESS = f"""
+if __name__ == "__main__":
+    import os, runpy
+    runpy.run_path(os.path.join(os.path.dirname(__file__), {_HARNESS!r}))
+"""
+_LINE = re.compile(rf'File "(?:tmp/)?{re.escape(_FILE)}", line (\d+)')
+_UNTOLD = "it did not get as far as that"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found. state: "passed", "failed", "unmeasured" (the machine could not tell), "untried".
+
+    measured: what the processes did, in words. expected, cause: of a failed one; cause: of an unmeasured one, too.
+    """
+
+    state: str
+    measured: str = ""
+    expected: str = ""
+    cause: str = ""
+
+
+def passed(measured: str) -> Verdict:
+    return Verdict("passed", measured)
+
+
+def failed(measured: str, expected: str, cause: str) -> Verdict:
+    return Verdict("failed", measured, expected, cause)
+
+
+def could_not_be_measured(reason: str) -> Verdict:
+    return Verdict("unmeasured", cause=reason)
+
+
+UNTRIED = Verdict("untried")
+
+
+class NoMeasurement(Exception):
+    """The program gave nothing to judge. `verdict` says why."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.cause)
+        self.verdict = verdict
+
+
+class Attempt:
+    """One program to be judged. What it did can be looked at, and its text cannot.
+
+    processes: of the last run, the first one the program or the harness itself.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.processes: tuple[CellProcess, ...] = ()
+
+    def run(self, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS) -> ProcessResult:
+        """Run the program itself in a fresh process, whatever comes of it."""
+        return replace(self._run(self._source, {}, inputs, timeout), source="")
+
+    def measure(
+        self, harness: str, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS
+    ) -> dict[str, Any]:
+        """Run `harness` in a fresh process: a program that can `import answer`, the reader's; what it emitted.
+
+        It sends what it saw by `emit(measured={…})`; the last such event counts. Raises `NoMeasurement` if there is
+        none, with a verdict that says why.
+        """
+        result = self._run(_RUN_HARNESS, {_HARNESS: harness, _FILE: self._source}, inputs, timeout)
+        for event in reversed(result.events):
+            if isinstance(event.fields.get("measured"), dict):
+                return event.fields["measured"]
+        raise NoMeasurement(_why_nothing(result, timeout, self._source))
+
+    def _run(
+        self, program: str, files: Mapping[str, str], inputs: Mapping[str, Any] | None, timeout: float
+    ) -> ProcessResult:
+        choices: dict[str, Any] = {"timeout": timeout, "inputs": inputs, "files": files}
+        result = run_process(program, name="check" if files else "answer", expect="any", quiet=True, **choices)
+        self.processes = result.processes
+        return result
+
+
+# ---- why there is nothing to judge -----------------------------------------------------------------------------------
+
+
+def _why_nothing(result: ProcessResult, timeout: float, source: str) -> Verdict:
+    if result.ended in ("supervisor", "interrupt"):
+        return could_not_be_measured("the check was ended from outside; run it again")
+    if result.ended == "finished" or result.exit_code not in (0, None, -9):
+        return _stopped(result, source)
+    limits = Limits(timeout, LEFTOVER_GRACE, MOST_PROCESSES, MOST_OUTPUT)
+    expected = f"the program does its work within {timeout:g} s, with few processes and little output"
+    return failed(ending(result, limits), expected, _what_it_waits_for(result, source))
+
+
+def _stopped(result: ProcessResult, source: str) -> Verdict:
+    """By an error, whose traceback has the innermost line last; or by a signal, where faulthandler has it first."""
+    code = result.exit_code or 0
+    said = result.output_of(result.processes[0].name, "err").strip() if result.processes else ""
+    places = _LINE.findall(said)
+    if code < 0:
+        error, places = f"ended by signal {signal_name(code)}", places[:1]
+    else:
+        error = said.splitlines()[-1] if said else f"exit code {code}, {_UNTOLD}"
+    where = f", in {_in_words(int(places[-1]), source)}" if places else ""
+    return failed(error, "the program does its work without an error", _cause_of(error) or f"it stops there{where}")
+
+
+def _cause_of(error: str) -> str:
+    if found := re.search(r"module 'answer' has no attribute '(\w+)'", error):
+        return f"the check calls `{found[1]}`, so the program has to keep a function of that name"
+    if found := re.search(r"NameError: name '(\w+)' is not defined(?:. Did you mean: '(\w+)')?", error):
+        slip = f"; or you mean `{found[2]}`" if found[2] else ""
+        return f"`{found[1]}` is known in the notebook, perhaps, but not in a fresh process: import or define it{slip}"
+    if re.search(r"(PermissionError|FileNotFoundError|ProcessLookupError): .*'/proc/\d+", error):
+        return "a process may be another user's, or end while you look at it: go on to the next one at an `OSError`"
+    return ""
+
+
+def _what_it_waits_for(result: ProcessResult, source: str) -> str:
+    """The first process that was waiting in a line of the reader's."""
+    for process in result.processes:
+        if process.wait and (frame := _own_frame(stacks(process.stack))):
+            return f"{process.name} {in_words(process.wait, process.name)}, in {_in_words(frame.line, source)}"
+    return "something that it started did not end by itself, or went on without end"
+
+
+def _in_words(line: int, source: str) -> str:
+    quoted = line_of(source, line)
+    return f"line {line} of your program" + (f": `{quoted}`" if quoted else "")
+
+
+def _own_frame(threads: list[list[Frame]]) -> Frame | None:
+    frames = (frame for thread in threads for frame in thread)
+    return next((frame for frame in frames if frame.file.endswith(_FILE)), None)

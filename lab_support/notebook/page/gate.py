@@ -1,0 +1,159 @@
+"""Results that wait for a prediction: "predict first" stands in their place, and they are drawn on the answer.
+
+Runs in the kernel. What was measured is kept by the waiting result, so nothing runs again: the output of the cell that
+asked for it is replaced in place, whether the answer came from a button or from a call.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import FunctionType
+from typing import Any
+
+from IPython import get_ipython
+from IPython.core.formatters import DisplayFormatter
+from IPython.display import DisplayHandle, display
+
+from lab_support.notebook.page import predictions, record
+from lab_support.notebook.page.predictions import Comparison, PredictionError, Question
+from lab_support.notebook.page.svg_note import with_words_below
+
+Right = str | Callable[[Any], str] | None
+"""The option that the measurement supports: its letter, or a function that finds it from what was measured."""
+
+
+class Gated:
+    """A result that is shown once prediction `number` is settled. `draw` gets the prediction beside the result."""
+
+    def __init__(
+        self, number: str, draw: Callable[[Comparison], Any], supported: str = "", measured: Sequence[float] = ()
+    ) -> None:
+        asked = predictions.question(number)
+        if supported and asked.options:
+            _require_options(asked, supported)
+        self.number = number
+        self._draw = draw
+        self._supported, self._measured = supported, tuple(measured)
+        self._handles: list[DisplayHandle] = []
+
+    @property
+    def waits(self) -> bool:
+        return not (record.in_batch() or predictions.standing(self.number).settled)
+
+    def drawn(self) -> Any:
+        """The result with the prediction on it. Who asks for it has seen it."""
+        comparison = predictions.compare(self.number, self._supported, self._measured)
+        shown = self._draw(comparison)
+        predictions.seen(comparison)
+        return shown
+
+    def _ipython_display_(self) -> None:
+        if not self.waits:
+            data, metadata = bundle_of(self.drawn())
+            display(data, metadata=metadata, raw=True)
+            return
+        handle = display(_predict_first(self.number), raw=True, display_id=True)
+        self._handles.append(handle)
+        predictions.watch(self.number, self._on_change)
+
+    def _on_change(self) -> bool:
+        """Draw if it need not wait any more; whether it still waits."""
+        if self._handles and not self.waits:
+            handles, self._handles = self._handles, []
+            data, metadata = bundle_of(self.drawn())
+            for handle in handles:
+                handle.update(data, metadata=metadata, raw=True)
+        return bool(self._handles)
+
+    def __repr__(self) -> str:
+        return _predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
+
+
+def _require_options(asked: Question, supported: str) -> None:
+    letters = supported if asked.rows else (supported,)
+    if unknown := [letter for letter in letters if letter not in asked.options]:
+        raise PredictionError(f"right: got {unknown[0]!r}, expected one of {', '.join(asked.options)}")
+
+
+def _predict_first(number: str) -> dict[str, str]:
+    asked = predictions.question(number)
+    example = "[…]" if asked.sketch else f'"{next(iter(asked.options), "a") * max(1, len(asked.rows))}"'
+    where = "in the cell above" if asked.words else f"by the cell that asks {number}, which has not run yet"
+    what = f" ({asked.words})" if asked.words else ""
+    plain = (
+        f"Predict first. The result is measured and waits for your prediction {number}{what}: {asked.steps(where)},\n"
+        f'or by lab.answer("{number}", {example}). To see it without: lab.skip("{number}")'
+    )
+    words = html.escape(plain.removeprefix("Predict first."), quote=False).replace("\n", " ")
+    style = "border-left:4px solid #e69f00;padding:0.6em 1em;max-width:46em"
+    return {"text/plain": plain, "text/html": f'<div style="{style}"><b>Predict first.</b>{words}</div>'}
+
+
+def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a front end gets of `shown`: data and metadata by MIME type."""
+    shell = get_ipython()  # type: ignore[no-untyped-call]
+    formatter = shell.display_formatter if shell else DisplayFormatter()
+    return formatter.format(shown)
+
+
+# ---- two doors -------------------------------------------------------------------------------------------------------
+
+
+def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = None, of: Any = None) -> Gated:
+    """Show what `draw()` returns once prediction `number` is answered or skipped; at once in batch runs.
+
+    `draw` sees the names of its cell as they are now. right: the option that the measurement supports, or a function
+    that finds it from `of`.
+    """
+    draw_then = _with_the_names_of_now(draw)
+    return Gated(number, lambda comparison: with_note(draw_then(), comparison.words), supported(right, of))
+
+
+def _with_the_names_of_now(draw: Callable[[], Any]) -> Callable[[], Any]:
+    """A reader may run all cells and choose afterwards. By then, later cells have given `rows` another meaning."""
+    if not isinstance(draw, FunctionType):
+        return draw
+    return FunctionType(draw.__code__, dict(draw.__globals__), draw.__name__, draw.__defaults__, draw.__closure__)
+
+
+def takes_prediction(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a function that draws something the keywords `prediction` and `right`; see `after_prediction`.
+
+    A function as `right` gets what is drawn, the first argument.
+    """
+
+    @wraps(draw)
+    def drawn(measured: Any, *more: Any, prediction: str = "", right: Right = None, **choices: Any) -> Any:
+        if not prediction:
+            return draw(measured, *more, **choices)
+        return after_prediction(prediction, lambda: draw(measured, *more, **choices), right=right, of=measured)
+
+    return drawn
+
+
+def supported(right: Right, measured: Any) -> str:
+    """The letter that `right` says or finds; "" for none."""
+    return (right(measured) if callable(right) else right) or ""
+
+
+def with_note(shown: Any, words: str) -> Any:
+    """`shown` with a line below it: in the picture or table where it can take one, else beside what it shows."""
+    if not words:
+        return shown
+    return shown.with_note(words) if hasattr(shown, "with_note") else _Noted(shown, words)
+
+
+class _Noted:
+    """Anything that a notebook can show, with a line below it."""
+
+    def __init__(self, shown: Any, words: str) -> None:
+        self._shown, self._words = shown, words
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = bundle_of(self._shown)
+        data = data | {"text/plain": f"{data.get('text/plain', '')}\n{self._words}"}
+        if "text/html" in data:
+            data["text/html"] += f"<p>{html.escape(self._words)}</p>"
+        if "image/svg+xml" in data:
+            data["image/svg+xml"] = with_words_below(data["image/svg+xml"], self._words)
+        return data, metadata

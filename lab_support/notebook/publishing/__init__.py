@@ -1,0 +1,1 @@
+"""Notebooks executed and committed, and readers' own copies."""

@@ -1,0 +1,1 @@
+"""Recordings of a GPU machine, as tables and figures."""

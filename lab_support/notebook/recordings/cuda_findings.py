@@ -1,0 +1,332 @@
+"""What the lessons claim of the recorded experiments on CUDA: each takes a recording and says whether it holds there.
+
+They test the samples, and measure nothing. Each raises `LookupError` where the recording has nothing to test. No
+library but the standard one is imported: the trials of the claims run in small processes.
+
+Taught in: 05_why_does_cuda_break_after_fork, 05a_how_does_gpu_memory_travel
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from lab_support.instruments.record.recordings import Recording
+
+MIB = 1 << 20
+GUARD = "Cannot re-initialize CUDA in forked"
+PLAIN, BY_NVML = "plain", "nvml check"
+TOUCHES = {
+    "torch.cuda.is_available()": ("is_available", PLAIN),
+    "the same, with PYTORCH_NVML_BASED_CUDA_CHECK=1": ("is_available", BY_NVML),
+    "torch.cuda.device_count()": ("device_count", PLAIN),
+    "torch.manual_seed(0)": ("manual_seed", PLAIN),
+    "NVML, asked how many GPUs there are": ("NVML alone", PLAIN),
+    "a tensor on the GPU": ("first operation", PLAIN),
+}
+"""Rows of the question what trips the guard: what the parent did, as the experiment calls it, and in which way."""
+
+
+def some(found: Any, run: Recording) -> Any:
+    """`found`, unless it is empty: then `LookupError`."""
+    if not found:
+        raise LookupError(f"got a recording of {run.name} without these samples, expected some")
+    return found
+
+
+# ---- PyTorch's guard -------------------------------------------------------------------------------------------------
+
+
+def barred(run: Recording) -> dict[str, str]:
+    """what_trips_the_guard: by row of `TOUCHES`, a where the child was refused, else b."""
+    return {
+        row: "a" if any(_refused(each) for each in _children(run, touch, way)) else "b"
+        for row, (touch, way) in TOUCHES.items()
+    }
+
+
+def a_question_bars(run: Recording) -> bool:
+    """is_available() in the parent, and its child was refused."""
+    return all(_refused(each) for each in _children(run, "is_available", PLAIN))
+
+
+def nvml_does_not_bar(run: Recording) -> bool:
+    """is_available() by way of NVML, device_count() and NVML itself: the child may use CUDA."""
+    asked = (("is_available", BY_NVML), ("device_count", PLAIN), ("NVML alone", PLAIN))
+    return all(each["outcome"] == "returned" for touch, way in asked for each in _children(run, touch, way))
+
+
+def _children(run: Recording, touch: str, way: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = some(run.of("forked child", asks="first operation", case=f"{touch}, {way}"), run)
+    return found
+
+
+def _refused(sample: dict[str, Any]) -> bool:
+    return sample["outcome"] == "raised" and sample["error"] == "RuntimeError" and GUARD in sample["text"]
+
+
+def forked_is_refused(run: Recording) -> bool:
+    """fork_after_cuda: by the guard's text."""
+    return all(_refused(each) for each in some(run.of("forked child", asks="first operation"), run))
+
+
+def new_programs_work(run: Recording) -> bool:
+    """fork_after_cuda: every child by spawn and by forkserver, of a parent that had used CUDA."""
+    children = some(run.of("started child"), run)
+    methods = {each["method"] for each in children}
+    return methods == {"spawn", "forkserver"} and all(each["outcome"] == "returned" for each in children)
+
+
+def starting_costs(run: Recording) -> bool:
+    """fork_after_cuda: more than half of the time until the operation was done was over before the first line."""
+    children = [each for each in some(run.of("started child"), run) if each["outcome"] == "returned"]
+    return all(each["ms_to_entry"] > each["ms_to_done"] / 2 for each in some(children, run))
+
+
+def forked_first_works(run: Recording) -> bool:
+    """fork_before_cuda: children of a parent that had not touched CUDA."""
+    return all(each["outcome"] == "returned" for each in some(run.of("forked child"), run))
+
+
+def forked_later_is_refused(run: Recording) -> bool:
+    """fork_before_cuda: a child of the same parent, once that has used CUDA too."""
+    return all(_refused(each) for each in some(run.of("forked child after that"), run))
+
+
+# ---- the driver below it ---------------------------------------------------------------------------------------------
+
+
+def end_of_driver(run: Recording) -> str:
+    """driver_after_fork: which option of the question holds of a child that calls cuInit after its parent's cuInit.
+
+    a: it works, b: an error, c: it never comes back, d: the child crashes.
+    """
+    (child,) = some(run.of("forked child", case="cuInit", call="cuInit"), run)
+    if not child["outcome"].startswith("returned"):
+        return "d" if child["outcome"].startswith("crashed") else "c"
+    return "b" if child["value"]["code"] else "a"
+
+
+def driver_refuses(run: Recording) -> bool:
+    """Once the parent had called cuInit, or more: every call of the child has the same code, and that is an error."""
+    codes = {
+        answer["code"]
+        for case in ("cuInit", "context", "primary context")
+        for child in some(run.of("forked child in a row", case=case), run)
+        for answer in _answers(child)
+    }
+    return len(codes) == 1 and 0 not in codes
+
+
+def untouched_starts(run: Recording) -> bool:
+    """A parent that had called nothing: the child's cuInit works."""
+    return all(_answers(child)[0]["code"] == 0 for child in some(run.of("forked child in a row", case="nothing"), run))
+
+
+def counts_but_refuses(run: Recording) -> bool:
+    """After the parent's cudaGetDeviceCount, the child's says success, and its cudaMalloc an error."""
+    children = some(run.of("forked child in a row", case="runtime, cudaGetDeviceCount"), run)
+    codes = [{answer["call"]: answer["code"] for answer in _answers(child)} for child in children]
+    return all(code["cudaGetDeviceCount"] == 0 and code["cudaMalloc"] != 0 for code in codes)
+
+
+def _answers(child: dict[str, Any]) -> list[dict[str, Any]]:
+    """A child that hung or crashed has none."""
+    return list(child["value"]) if child["outcome"].startswith("returned") else [{"call": "", "code": None}]
+
+
+def only_errors(run: Recording) -> bool:
+    """guard_bypassed: no case hung, crashed or worked."""
+    children = some(run.of("forked child"), run)
+    return all(each["outcome"] == "raised" for each in children)
+
+
+def parents_unharmed(run: Recording) -> bool:
+    """guard_bypassed: after each child, the parent's own tensor and a new operation."""
+    return all(each["ok"] and each["tensor"]["ok"] for each in some(run.of("parent afterwards"), run))
+
+
+def guard_is_not_asked(run: Recording) -> bool:
+    """guard_bypassed, its case with the guard in place: to read the parent's tensor, the error is not the guard's."""
+    children = some(run.of("forked child", case="guard in place, read the parent's tensor"), run)
+    return all(each["outcome"] == "raised" and not _refused(each) for each in children)
+
+
+# ---- the device ------------------------------------------------------------------------------------------------------
+
+
+def child_holds_the_device(run: Recording) -> bool:
+    """idle_forked_child: it has as many descriptors of /dev/nvidia* as its parent."""
+    return all(len(parent["device_files"]) == len(child["device_files"]) > 0 for parent, child in _idle(run))
+
+
+def child_lacks_a_mapping(run: Recording) -> bool:
+    """idle_forked_child: it has fewer mappings of the device than its parent, and some."""
+    return all(0 < child["device_mappings"] < parent["device_mappings"] for parent, child in _idle(run))
+
+
+def child_is_not_counted(run: Recording) -> bool:
+    """NVML names the same processes as before the fork."""
+    return all(
+        child["gpu"]["processes"] and child["gpu"]["processes"].keys() == parent["gpu"]["processes"].keys()
+        for parent, child in _idle(run)
+    )
+
+
+def _idle(run: Recording) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each parent with its idle child."""
+    cases = [each["case"] for each in run.of("parent")]
+    return [(run.of("parent", case=case)[0], run.of("idle child", case=case)[0]) for case in some(cases, run)]
+
+
+def outlives_its_owner(run: Recording) -> bool:
+    """While the idle child lives, at least half of what the killed parent held is still in use, to the end."""
+    holds, killed = some(run.of("parent holds"), run)[0], some(run.of("parent killed"), run)[0]
+    halfway = (holds["before"] + holds["gpu"]["used"]) / 2
+    return bool(killed["child_lives"]) and all(each["used"] > halfway for each in killed["watched"])
+
+
+def goes_with_the_child(run: Recording) -> bool:
+    """Once the child is gone as well, the memory in use is what it was before."""
+    holds, gone = some(run.of("parent holds"), run)[0], some(run.of("child gone as well"), run)[0]
+    return bool(gone["watched"][-1]["used"] <= holds["before"] + 2 * MIB)
+
+
+def end_of_memory(run: Recording) -> str:
+    """Which option of the question holds. a: free at once, b: when the child is gone, c: not even then."""
+    if not outlives_its_owner(run):
+        return "a"
+    return "b" if goes_with_the_child(run) else "c"
+
+
+def all_came_free(run: Recording) -> bool:
+    """memory_after_kill: of processes without children; none is left, and the memory is what it was."""
+    return all(each["ms_until_free"] is not None and each["left"] == 0 for each in some(run.of("bare round"), run))
+
+
+def layers_met(run: Recording) -> str:
+    """What a forked child met at the layer that the experiment is about, for the picture of the three."""
+    words = {
+        "fork_after_cuda": (forked_is_refused, "an error:\nthe guard's"),
+        "driver_after_fork": (driver_refuses, "an error:\nthe driver's"),
+        "idle_forked_child": (outlives_its_owner, "memory kept\nby the child"),
+    }
+    holds, met = words[run.name]
+    return met if holds(run) else ""
+
+
+# ---- GPU memory in another process -----------------------------------------------------------------------------------
+
+IPC_CASES = {
+    "a spawned receiver": "spawned receiver",
+    "a forked receiver": "forked receiver",
+    "a spawned one, and the sender ends before the fetch": "sender ends before the fetch",
+    "a spawned one, and the sender ends after the fetch": "sender ends after the fetch",
+}
+"""Rows of the question what a receiver gets, and the experiment's names for them."""
+
+
+def received(run: Recording) -> dict[str, str]:
+    """cuda_ipc: by row of `IPC_CASES`, a where the receiver read the sender's bytes to the end, else b."""
+    return {row: "a" if _reads_the_bytes(run, case) else "b" for row, case in IPC_CASES.items()}
+
+
+def _reads_the_bytes(run: Recording, case: str) -> bool:
+    """Its last look counts: of a sender that ends, the one after that end."""
+    sent = some(run.of("sender", case=case), run)[0]["sha256"]
+    what = "receiver after the sender" if case.startswith("sender ends") else "receiver"
+    return all(_hash_seen(each) == sent for each in some(run.of(what, case=case), run))
+
+
+def _hash_seen(sample: dict[str, Any]) -> str:
+    """Some receivers tell of their attempt by way of the sender, which makes two layers of it."""
+    value = sample.get("value") if sample["ok"] else None
+    if isinstance(value, dict) and "ok" in value:
+        return _hash_seen(value)
+    return str(value["sha256"]) if isinstance(value, dict) else ""
+
+
+def spawned_shares(run: Recording) -> bool:
+    """cuda_ipc: it read the same bytes, and the sender sees the 1 that it added to each."""
+    seen = some(run.of("sender sees", case="spawned receiver"), run)[0]
+    return _reads_the_bytes(run, "spawned receiver") and bool(seen["ok"]) and seen["value"]["first"] == 1
+
+
+def forked_receiver_refused(run: Recording) -> bool:
+    """cuda_ipc: by the guard's text."""
+    receivers = some(run.of("receiver", case="forked receiver"), run)
+    return all(not each["value"]["ok"] and GUARD in each["value"]["text"] for each in receivers)
+
+
+def fetch_needs_the_sender(run: Recording) -> bool:
+    """cuda_ipc: an error where it had ended before, the right bytes where it ended after."""
+    return not _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends before the fetch"]) and (
+        _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends after the fetch"])
+    )
+
+
+def handle_bytes(run: Recording) -> list[int]:
+    """cuda_ipc: the sizes of what travels in place of the tensor: handle, name of the counter, event."""
+    (sample,) = some(run.of("handle", case="spawned receiver"), run)
+    value = sample["value"] if sample["ok"] else {}
+    return [part["bytes"] for part in value.values() if isinstance(part, dict)]
+
+
+def a_handle_travels(run: Recording) -> bool:
+    """cuda_ipc: less than a thousand bytes, of a tensor of millions."""
+    sent = some(run.of("sender", case="spawned receiver"), run)[0]
+    return 0 < sum(handle_bytes(run)) < 1000 < sent["allocated"] / 1000
+
+
+def descriptor_is_the_device(run: Recording) -> bool:
+    """memory_as_descriptor: in both processes its link in /proc is a file of the driver's."""
+    both = some(run.of("descriptor"), run)
+    return len(both) == 2 and all(each["target"].startswith("/dev/nvidia") for each in both)
+
+
+def both_see_the_same(run: Recording) -> bool:
+    """memory_as_descriptor: the receiver reads what the maker wrote, and the maker what the receiver wrote."""
+    return all(each["sees"] == each["written"] for who in ("receiver", "maker") for each in _bytes(run, who))
+
+
+def outlives_its_maker(run: Recording) -> bool:
+    """memory_as_descriptor: the same bytes once the maker is killed."""
+    return all(each["sees"] == each["written"] for each in _bytes(run, "receiver, after the maker's end"))
+
+
+def _bytes(run: Recording, who: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = some(run.of("bytes", who=who), run)
+    return found
+
+
+HOLDS = ("unmapped", "handle released", "descriptor closed")
+
+
+def last_hold(run: Recording) -> str:
+    """memory_as_descriptor: with which option the memory went: a maker killed, b unmapped, c released, d closed."""
+    if not outlives_its_maker(run):
+        return "a"
+    size = some(run.of("descriptor", side="maker"), run)[0]["size"]
+    used = [some(run.of("maker killed"), run)[0]["gpu"]["used"]]
+    used += [some(run.of("memory", when=when), run)[0]["gpu"]["used"] for when in HOLDS]
+    falls = [earlier - later > size / 2 for earlier, later in pairwise(used)]
+    return "bcd"[falls.index(True)] if True in falls else ""
+
+
+def the_descriptor_holds_it(run: Recording) -> bool:
+    """memory_as_descriptor: unmapped and released it stays, and goes when the descriptor is closed."""
+    return last_hold(run) == "d"
+
+
+def each_process_pays(run: Recording) -> bool:
+    """context_cost: what 4 processes take together is between 3 and 5 times what one takes."""
+    taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
+    return bool(3 < taken[4] / taken[1] < 5)
+
+
+# ---- our own server --------------------------------------------------------------------------------------------------
+
+
+def engine_cores_alone_hold_it(run: Recording) -> bool:
+    """server_processes: engine cores have the device open and its driver mapped; no other process has either."""
+    processes = some(run.of("process"), run)
+    holders = {each["role"] for each in processes if each["device_files"] or "libcuda" in each["libraries"]}
+    return bool(holders) and holders == {each["role"] for each in processes if each["role"].startswith("engine-")}

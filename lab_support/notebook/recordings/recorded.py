@@ -1,0 +1,241 @@
+"""`lab.recorded("cuda_ipc", draw)`: what an experiment saw. On a machine that can run it, here and now, with the
+recording beside it; elsewhere its recording, with machine and date above it; where there is neither, the sentence that
+says what is missing.
+
+Runs in the kernel; the experiment runs in fresh processes, as `lab record` runs it.
+"""
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from lab_support import doctor
+from lab_support.instruments.record import recorder, recordings
+from lab_support.instruments.record.provenance import Machine
+from lab_support.instruments.record.recorder import Experiment
+from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.page.fill_in import filled_in
+from lab_support.notebook.page.gate import Gated, bundle_of, with_note
+
+Draw = Callable[[Recording], Any]
+Find = Callable[[Recording], Any]
+"""Finds something in a recording. Raises `LookupError` where the run ended before it saw that."""
+
+_TOO_SHORT = "It ended before it saw what this figure needs."
+_LACKING = "It lacks what this figure needs."
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A result with where it comes from. In a notebook it shows itself.
+
+    run: what was seen, or None. live: whether it was seen here, just now. missing: why there is nothing to see.
+    recording: what to compare a live run with, or None. note: a line below it.
+    """
+
+    name: str
+    run: Recording | None
+    live: bool
+    missing: str
+    draw: Draw
+    recording: Recording | None = None
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Where it comes from, in one line."""
+        if self.run is None:
+            return f"NOT SHOWN: {self.missing}."
+        return _title(self.name, self.run, live=self.live)
+
+    def with_note(self, words: str) -> "Recorded":
+        """The same result with a line below it."""
+        return replace(self, note=words)
+
+    def shown_as(self, draw: Draw) -> "Recorded":
+        """The same run by another table or picture: nothing runs again."""
+        return replace(self, draw=draw)
+
+    # ---- in a lesson's predictions and claims
+
+    def found(self, find: Find) -> Any:
+        """What `find` finds in the run; "" where there is none, or it ended too early."""
+        return "" if self.run is None else _try(find, self.run, "")
+
+    def tested(self, holds: Find) -> dict[str, Any]:
+        """What `lab.claim(words, **…)` takes: whether it holds, and where that was seen; or why it can't be tested."""
+        if self.run is None:
+            return {"untestable": self.missing}
+        outcome = _try(holds, self.run, None)
+        if outcome is None:
+            return {"untestable": f"the run of {self.name} ended before it saw this"}
+        there = self._of_recording(holds)
+        same = (
+            "" if there is None else "; the recording says the same" if there == outcome else "; unlike the recording"
+        )
+        return {"condition": outcome, "got": f"{_origin(self.run, live=self.live)}{same}"}
+
+    def filled_in(self, number: str, options: Find, seen: Find) -> "Gated | Recorded":
+        """The table that the reader filled in, beside what was seen, under the line that says where.
+
+        options, seen: find, for each row, the option that the run supports, and the words that it was judged by.
+        """
+        measured: Mapping[str, str] | str = self.found(options)
+        if not isinstance(measured, Mapping):
+            return self
+        note = self._agreement(measured, options)
+        frame = replace(self, recording=None, note=note)
+        return filled_in(number, measured, self.found(seen), frame=lambda table: replace(frame, draw=lambda _: table))
+
+    def _agreement(self, measured: Mapping[str, str], options: Find) -> str:
+        """Of a live run's table: in which rows the recording says something else."""
+        if self.recording is None:
+            return ""
+        there = self._of_recording(options) or {}
+        other = [row for row, option in measured.items() if there.get(row) != option]
+        says = f"says something else of: {', '.join(other)}" if other else "says the same in every row"
+        return f"The recording {says} ({_title(self.name, self.recording, live=False)})."
+
+    def _of_recording(self, find: Find) -> Any:
+        """What `find` finds in the recording beside a live run; None where there is none, or it lacks that.
+
+        An older recording may lack what today's experiment sees, and no reader's run is to fail by it.
+        """
+        try:
+            return None if self.recording is None else find(self.recording)
+        except LookupError:
+            return None
+
+    # ---- how it shows itself
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = bundle_of(self._shown()) if self.run is not None else ({}, {})
+        data["text/plain"] = f"{self.title}\n{data.get('text/plain', '')}".rstrip()
+        if "image/png" in data:  # a front end that is given HTML as well would leave the picture out
+            return data, metadata
+        data["text/html"] = _line(self.title) + data.get("text/html", "")
+        if beside := self._beside():
+            data["text/plain"] += f"\n\n{beside['text/plain']}"
+            data["text/html"] += beside["text/html"]
+        return data, metadata
+
+    def _shown(self) -> Any:
+        assert self.run is not None, "asked for only where there is one"
+        shown = _drawn(self.draw, self.run)
+        if isinstance(shown, Picture):
+            # A picture is all that a front end shows of it: the words have to be in it.
+            return shown.with_note(" ".join(filter(None, [f"{self.title}.", self._compared(shown), self.note])))
+        return with_note(shown, self.note)
+
+    def _compared(self, picture: Picture) -> str:
+        """Of a live picture: what the recording's says, in words."""
+        if self.recording is None:
+            return ""
+        there = self._of_recording(self.draw) or _LACKING
+        told = there.alt if isinstance(there, Picture) else there
+        same = "The recording says the same" if told == picture.alt else f"The recording says: {told}"
+        return f"{same} ({_title(self.name, self.recording, live=False)})."
+
+    def _beside(self) -> dict[str, str] | None:
+        """Below a live table: the recording's."""
+        if self.recording is None or self.run is None or isinstance(_drawn(self.draw, self.run), Picture):
+            return None
+        title = _title(self.name, self.recording, live=False)
+        data, _ = bundle_of(self._of_recording(self.draw) or _LACKING)
+        return {
+            "text/plain": f"Beside it, {title}\n{data['text/plain']}",
+            "text/html": _line(f"Beside it, {title}") + data.get("text/html", html.escape(data["text/plain"])),
+        }
+
+    def __repr__(self) -> str:
+        return self._repr_mimebundle_()[0]["text/plain"]
+
+
+def titles(*shown: Recorded) -> str:
+    """Where several results come from that one picture is made of, in one line."""
+    by_label: dict[str, list[str]] = {}
+    for each in shown:
+        by_label.setdefault(each.title.removeprefix(f"{each.name}, "), []).append(each.name)
+    return "; ".join(f"{', '.join(names)}: {label}" for label, names in by_label.items())
+
+
+def _title(name: str, run: Recording, *, live: bool) -> str:
+    label = run.label.removeprefix("recorded on ")
+    return f"{name}, {'MEASURED HERE, just now, on' if live else 'RECORDED on'} {label}"
+
+
+def _origin(run: Recording, *, live: bool) -> str:
+    where = run.machine.gpu or run.machine.machine
+    return f"measured here, on {where}" if live else f"recorded on {where}, {run.date[:10]}"
+
+
+def _line(words: str) -> str:
+    style = "border-left:4px solid #8a8a8a;padding:.1em .8em"
+    return f'<div style="{style}">{html.escape(words)}</div>'
+
+
+def _try(find: Find, run: Recording, otherwise: Any) -> Any:
+    """What `find` finds; `otherwise` in a run that ended before it saw that."""
+    try:
+        return find(run)
+    except LookupError:
+        if run.complete:
+            raise
+        return otherwise
+
+
+def _drawn(draw: Draw, run: Recording) -> Any:
+    shown = _try(draw, run, None)
+    return _TOO_SHORT if shown is None else shown
+
+
+def recorded(name: str, draw: Draw) -> Recorded:
+    """Show `draw(recording)` of the experiment `name` (`lab record --list`), a table or a picture.
+
+    It runs here, within the experiment's own deadline, where this machine has what it needs: a GPU, mostly. The
+    recording is shown beside it then.
+    Raises `LookupError` for an experiment that there is not.
+    """
+    experiment = _experiment(name)
+    recording = _load(name)
+    if run := _here(experiment):
+        return Recorded(name, run, True, "", draw, recording)
+    if recording:
+        return Recorded(name, recording, False, "", draw)
+    missing = f"{name} needs a GPU, and there is no recording of it (on a GPU machine: lab record --only {name})"
+    return Recorded(name, None, False, missing, draw)
+
+
+def _load(name: str) -> Recording | None:
+    try:
+        return recordings.load(name, recordings.FOLDER)
+    except recordings.NoRecording:
+        return None
+
+
+def _experiment(name: str) -> Experiment:
+    every = recorder.EXPERIMENTS + recorder.ON_ANY_MACHINE
+    for experiment in every:
+        if experiment.name == name:
+            return experiment
+    raise LookupError(f"got experiment {name!r}, expected one of {', '.join(each.name for each in every)}")
+
+
+def _here(experiment: Experiment) -> Recording | None:
+    """A run of just now, or None where this machine can't. One without a GPU is not even asked."""
+    if not experiment.with_driver or not doctor.examine().gpus:
+        return None
+    machine = _machine()
+    if recorder.refusal(experiment, machine):
+        return None
+    print(f"{experiment.name} runs here, on {machine.gpu}, for at most {experiment.seconds:.0f} s …")
+    return recorder.run_experiment(experiment, machine, experiment.seconds)
+
+
+@cache
+def _machine() -> Machine:
+    """Asked once: it takes seconds."""
+    return recorder.look_at_this_machine()

@@ -1,0 +1,82 @@
+"""`lab.drive`: a load on a live server, in a process of its own; one inside a kernel would measure the kernel."""
+
+import os
+import sys
+from typing import IO, Any
+
+from IPython import get_ipython
+from IPython.display import DisplayHandle, display
+
+from lab_support.config import as_flag
+from lab_support.instruments.load import report
+from lab_support.instruments.load.progress import read_progress
+from lab_support.instruments.load.report import Report
+from lab_support.notebook.cells.supervised import SupervisedProcess
+from lab_support.notebook.page.record import in_batch
+from lab_support.notebook.servers.live_load import LiveLoad
+from lab_support.notebook.servers.live_server import Server
+
+_PATIENCE = 10.0  # seconds from a load's last line of progress to its report
+
+
+class LoadFailed(RuntimeError):
+    """`lab load` ended without a report. The text is what it said."""
+
+
+def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
+    """Run `lab load` against `server` in a process of its own and wait for its report.
+
+    brief: show two lines of the report instead of its table. live: a picture of it while it runs, whose last frame
+    stays; in batch runs there is the last frame alone.
+    choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
+    Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
+    """
+    choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
+    words = [word for name, value in choices.items() for word in _flag(name, value)]
+    told, telling = os.pipe()
+    command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
+    picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items() if name != "api_key") or "a load")
+    with open(told, encoding="utf-8") as lines, SupervisedProcess(command, grace=1.0, ready_fd=telling) as running:
+        _follow(lines, picture, live)
+        running.wait(_PATIENCE)
+        *people, program = running.output.splitlines() or [""]
+        said = running.errors
+    running.close()
+    if not program.startswith("{"):
+        raise LoadFailed(said.strip())
+    _show_words("\n".join(people[:2] if brief else people))
+    return report.from_json(program)
+
+
+def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:
+    """Show each frame until the load has ended: the end of its lines."""
+    place: DisplayHandle | None = None
+    batch = in_batch()
+    for progress in read_progress(lines):
+        picture.add(progress)
+        if live and not batch:
+            place = _show_frame(picture, place)
+    if live and batch and picture.seen:
+        _show_frame(picture, None)
+
+
+def _show_frame(picture: LiveLoad, place: DisplayHandle | None) -> DisplayHandle | None:
+    """In this cell's output, where the frame before was; its place. Outside of a notebook nothing is shown."""
+    if get_ipython() is None:
+        return None
+    data, metadata = picture._repr_mimebundle_()
+    if place is None:
+        return display(data, metadata=metadata, raw=True, display_id=True)
+    place.update(data, metadata=metadata, raw=True)
+    return place
+
+
+def _show_words(text: str) -> None:
+    if get_ipython() is not None:
+        display({"text/plain": text}, raw=True)
+
+
+def _flag(name: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [as_flag(name) if value else as_flag(f"no_{name}")]
+    return [as_flag(name), str(value)]

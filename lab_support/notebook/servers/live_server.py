@@ -1,0 +1,209 @@
+"""A real server for some cells: `server = lab.live_server(api_server_count=3)` … `server.stop()`.
+
+It is started as any user would start it, `python -m lab_support serve`, and seen as any operator could see
+it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel. The same cell run again
+stops the server that it has started before, and starts another.
+"""
+
+import atexit
+import dataclasses
+import dis
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Self
+
+from lab_support.config import ServerConfig, words_for
+from lab_support.instruments import proc
+from lab_support.instruments.proc import Identity
+from lab_support.notebook.cells.supervised import SupervisedProcess
+
+START_SECONDS = 120.0
+_GRACE_BEYOND_DRAIN = 5.0
+_ASSIGNS = ("STORE_NAME", "STORE_FAST")  # in a cell or a script, and in a function
+
+
+class ServerNotReady(RuntimeError):
+    """The server ended, or was not ready in time. The text ends with what it said."""
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server that is ready, or has been stopped. A context manager: leaving it stops the server.
+
+    url: where it answers. run_id: what its /version repeats. pids: by role, such as "api-0".
+    identities: the same processes by pid and start time, which name them for ever. model: the name to ask for.
+    api_key: what it was started with; None demands none.
+    """
+
+    url: str
+    run_id: str
+    model: str
+    pids: dict[str, int]
+    identities: dict[str, Identity]
+    seconds_to_ready: float
+    api_key: str | None
+    _supervised: SupervisedProcess
+    _said: str | None = None
+    _left: "Leftovers | None" = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "ready" if self._supervised.running else "stopped"
+        return f"{state}: {self.url}, {len(self.pids)} processes: {', '.join(self.pids)}"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def api_servers(self) -> list[str]:
+        """The roles that speak HTTP."""
+        return [role for role in self.pids if role.startswith("api-")]
+
+    @property
+    def log(self) -> str:
+        """What it wrote to its terminal so far."""
+        if self._said is not None:
+            return self._said
+        return self._supervised.output + self._supervised.errors
+
+    def survivors(self) -> list[str]:
+        """Roles whose process still runs: that very one, by pid and start time."""
+        return [role for role, identity in self.identities.items() if proc.is_running(identity)]
+
+    def stop(self) -> "Leftovers":
+        """SIGTERM to the launcher, and wait; what is left, which is to be nothing. Again is harmless.
+
+        When it returns, every process of the server has been waited for. Worst case: the server's
+        `shutdown_timeout` and 5 seconds, then the kernel is asked to end it.
+        """
+        if self._left is not None:
+            return self._left
+        self._supervised.stop()
+        self._said = self.log
+        self._left = Leftovers(
+            self.survivors(), proc.holders_of_listening_socket(self.port), self._supervised.files_left()
+        )
+        self._supervised.close()
+        _live.remove(self)
+        return self._left
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What a stopped server left: roles that still run, holders of its socket, names of files."""
+
+    running: list[str]
+    holders: list[proc.Holder]
+    files: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.running or self.holders or self.files)
+
+    def __repr__(self) -> str:
+        return (
+            f"processes left: {', '.join(self.running) or 'none'} · holders of the port: {len(self.holders) or 'none'}"
+            f" · files left: {', '.join(self.files) or 'none'}"
+        )
+
+
+_live: list[Server] = []
+"""The one mutable state here: `cleanup` must find a server whose variable a later cell has overwritten."""
+
+
+def live_server(**choices: Any) -> Server:
+    """Start a server in processes of its own and wait until it is ready.
+
+    choices: `lab serve`'s flags with underscores, such as `api_server_count=3`; the port is free by default.
+    A server that still runs under the name to which this one is assigned is stopped first: `server = live_server()`
+    run again replaces it.
+    Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
+    """
+    wanted = {"port": 0, **choices}
+    config = ServerConfig(**wanted)
+    _stop_predecessor(sys._getframe(1))
+    began = time.monotonic()
+    with ExitStack() as until_ready:  # an interrupt while it starts must not leave it behind either
+        read_end, write_end = os.pipe()
+        until_ready.callback(os.close, read_end)
+        command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
+        grace = config.shutdown_timeout + _GRACE_BEYOND_DRAIN
+        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end)
+        until_ready.callback(supervised.close)
+        facts = _await_ready(supervised, read_end)
+        server = _server(facts, next(iter(config.api_key), None), supervised, time.monotonic() - began)
+        until_ready.pop_all()
+        os.close(read_end)
+    if not _live:
+        atexit.register(cleanup)
+    _live.append(server)
+    return server
+
+
+def cleanup() -> list[Leftovers]:
+    """Stop every live server of this notebook; what each left."""
+    return [server.stop() for server in list(_live)]
+
+
+def _stop_predecessor(caller: FrameType) -> None:
+    """Before the new one starts, which may want the same port; once it is assigned, nobody can name the old one."""
+    name = _assigned_to(caller)
+    old = caller.f_locals.get(name)
+    if isinstance(old, Server) and old in _live:
+        print(f"the server at {old.url} is stopped: another one becomes `{name}`")
+        old.stop()
+
+
+def _assigned_to(caller: FrameType) -> str:
+    """The variable that gets what the call under way returns, as the next instruction says; "" if it is none."""
+    later = (each for each in dis.get_instructions(caller.f_code) if each.offset > caller.f_lasti)
+    following = next(later, None)
+    return str(following.argval) if following and following.opname in _ASSIGNS else ""
+
+
+def _flags(choices: dict[str, Any]) -> list[str]:
+    known = {choice.name for choice in dataclasses.fields(ServerConfig)}
+    assert choices.keys() <= known, "ServerConfig has refused the others"
+    return words_for(choices)
+
+
+def _await_ready(supervised: SupervisedProcess, read_end: int) -> dict[str, Any]:
+    """The server's own ready line. The pipe ends without one when the server does."""
+    text, deadline = b"", time.monotonic() + START_SECONDS
+    while not text.endswith(b"\n"):
+        if not supervised.readable(read_end, max(0.0, deadline - time.monotonic())):
+            raise ServerNotReady(f"got no ready line in {START_SECONDS:.0f} s; the server said:\n{_tail(supervised)}")
+        piece = os.read(read_end, 65536)
+        if not piece:
+            supervised.wait(5)
+            raise ServerNotReady(f"the server ended before it was ready; it said:\n{_tail(supervised)}")
+        text += piece
+    return json.loads(text)
+
+
+def _tail(supervised: SupervisedProcess) -> str:
+    return "\n".join((supervised.output + supervised.errors).splitlines()[-12:])
+
+
+def _server(facts: dict[str, Any], api_key: str | None, supervised: SupervisedProcess, seconds: float) -> Server:
+    processes = {role: proc.read_process(pid) for role, pid in facts["pids"].items()}
+    return Server(
+        url=facts["url"],
+        run_id=facts["run_id"],
+        model=facts["model"],
+        pids=dict(facts["pids"]),
+        identities={role: process.identity for role, process in processes.items() if process is not None},
+        seconds_to_ready=seconds,
+        api_key=api_key,
+        _supervised=supervised,
+    )

@@ -1,0 +1,71 @@
+"""What the notebooks look at: a live server's processes from /proc, as plain dataclasses; and a load on it.
+
+Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). All runs in the kernel but the
+load, which is a process of its own, because a load generator inside a kernel would measure the kernel.
+"""
+
+import re
+import time
+from urllib.request import Request, urlopen
+
+from lab_support.instruments import proc
+from lab_support.notebook.page.role_view import RoleView
+from lab_support.notebook.servers.live_server import Server
+
+_MB = 1e6
+_SETTLED = 0.4
+
+
+def look(server: Server) -> list[RoleView]:
+    """Every process of `server` that runs now, the launcher first. A stopped server has none."""
+    holders = proc.holders_of_listening_socket(server.port, server.pids.values())
+    roles = {pid: role for role, pid in server.pids.items()}
+    processes = (proc.read_process(pid) for pid in server.pids.values())
+    views = (_view(process, roles, holders) for process in processes if process and not process.ended)
+    return [view for view in views if view is not None]
+
+
+def _view(process: proc.Process, roles: dict[int, str], holders: list[proc.Holder]) -> RoleView | None:
+    memory = proc.read_memory(process.pid)
+    if memory is None:
+        return None
+    mine = [holder for holder in holders if holder.process.pid == process.pid]
+    libraries = proc.mapped_libraries(process.pid)
+    return RoleView(
+        role=roles[process.pid],
+        pid=process.pid,
+        parent=roles.get(process.parent_pid, ""),
+        title=process.title if process.title.startswith("lab:") else process.name,
+        threads=process.threads,
+        resident_mb=memory.rss / _MB,
+        proportional_mb=memory.pss / _MB,
+        private_mb=memory.uss / _MB,
+        maps_torch=any(name.startswith("libtorch") for name in libraries),
+        libraries=len(libraries),
+        socket_numbers=tuple(holder.number for holder in mine),
+        socket_inode=mine[0].socket.inode if mine else 0,
+        queued=mine[0].socket.queued if mine else 0,
+    )
+
+
+def metric(server: Server, name: str) -> float:
+    """What the server's /metrics says of `name`, summed over all that it tells apart; 0 before the first.
+
+    Engine cores report a moment after the fact. So it is read until it stays the same for `_SETTLED` seconds,
+    or for 5 seconds at most: on an idle server the figure is final.
+    """
+    deadline = time.monotonic() + 5.0
+    value = _read_metric(server, name)
+    while time.monotonic() < deadline:
+        time.sleep(_SETTLED)
+        before, value = value, _read_metric(server, name)
+        if value == before:
+            break
+    return value
+
+
+def _read_metric(server: Server, name: str) -> float:
+    key = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
+    with urlopen(Request(f"{server.url}/metrics", headers=key), timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))

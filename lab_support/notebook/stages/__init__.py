@@ -1,0 +1,1 @@
+"""Small programs and stand-ins that cells run."""

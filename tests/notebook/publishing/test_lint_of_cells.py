@@ -1,0 +1,51 @@
+"""ruff passes cells with unknown magics over; here it reads each `%%python_process` cell as the program that it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from lab_support.notebook.page.committed import NOTEBOOKS
+
+# Undefined names and unused imports, not order and length: a cell is written to be read in a notebook.
+RULES = "E9,F"
+
+
+def complaints(cell: str) -> list[str]:
+    """What ruff says of one cell, by line of the cell. Its first line, the magic, is a comment to it."""
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        RULES,
+        "--output-format",
+        "concise",
+        "-",
+    ]
+    done = subprocess.run(command, input="# " + cell, capture_output=True, text=True)
+    return [line for line in done.stdout.splitlines() if line.startswith("-:")]
+
+
+def process_cells(path: Path) -> list[str]:
+    cells = json.loads(path.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return [source for source in sources if source.startswith("%%python_process")]
+
+
+def test_every_process_cell_of_every_notebook_is_clean():
+    found = {
+        f"{path.name}, cell {number}": told
+        for path in sorted(NOTEBOOKS.rglob("*.ipynb"))
+        for number, cell in enumerate(process_cells(path))
+        if (told := complaints(cell))
+    }
+    assert found == {}
+
+
+def test_a_mistake_in_a_cell_is_found_with_its_line():
+    (told,) = complaints("%%python_process --into run\nimport os\nprint(os.getpid(), nowhere)\n")
+    assert told.startswith("-:3:")
+    assert "F821" in told

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from lab_support.engine.decode_inputs import DecodeInputs
-from lab_support.engine.decode_rows import DecodeRows
+from lab_support.engine.kernels import DecodeRows
 from lab_support.engine.linear import pad_rows
 from lab_support.engine.request import Sequence
 from lab_support.engine.rope import Rotations

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lab_support.engine.decode_rows import DecodeRows
+from lab_support.engine.kernels import DecodeRows
 from lab_support.engine.request import Sequence
 from lab_support.engine.transfer import pinned
 

@@ -1,19 +1,33 @@
-"""What a layer of a decode step needs beside matrix products, one launch each; and whether this machine has them.
+"""What a layer of a decode step needs beside matrix products, one launch each.
 
 In plain PyTorch a layer of a decode step is some thirty launches, for each of which the host takes longer than the GPU.
 On an H200 a step of 1.2 billion parameters took 15 ms so, whose weights can be read in 0.6. With these kernels it is
 ten launches a layer, and captured as a graph (decode_graphs.py) 1.5 ms. They are Triton's, which comes with PyTorch's
-CUDA wheels.
+CUDA wheels (triton_kernels.py); whether this machine has them, `open_kernels.py` finds out.
 """
 
-import logging
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from lab_support.engine.decode_rows import DecodeRows
 
-log = logging.getLogger("lab.engine")
+@dataclass(frozen=True, slots=True)
+class DecodeRows:
+    """Rows with one token each, whose sequences' blocks are read in place.
+
+    positions: int32 [rows], of each row's token. table_rows: int32 [rows], where in `tables` its block table is.
+    tables: int32 [columns, sequences]: a sequence's blocks below each other, so that the first columns of all lie
+        together, and a step copies to the GPU only as many as its longest sequence has.
+    """
+
+    positions: torch.Tensor
+    table_rows: torch.Tensor
+    tables: torch.Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.positions)
 
 
 class Kernels(Protocol):
@@ -41,22 +55,3 @@ class Kernels(Protocol):
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """silu(gate) · up, [rows, inner], of gate_up [rows, 2 × inner]."""
         ...
-
-
-def open_kernels(device: torch.device) -> Kernels | None:
-    """The kernels, tried once; None on a CPU, and where they can't be compiled: then everything is plain PyTorch."""
-    if device.type != "cuda":
-        return None
-    try:
-        from lab_support.engine.triton_kernels import TritonKernels
-
-        kernels = TritonKernels()
-        kernels.gate(torch.zeros(1, 2, device=device))
-    except Exception as error:  # whatever a compiler says: no kernels is no failure
-        # Triton compiles a launcher for each kernel with the machine's C compiler and Python's headers.
-        log.warning(
-            "decode steps will be several times slower: Triton's kernels got %s: %s; they need the package triton, "
-            "gcc, and Python's headers (Debian, Ubuntu: apt install gcc python3-dev)", type(error).__name__, error
-        )  # fmt: skip
-        return None
-    return kernels

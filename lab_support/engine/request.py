@@ -1,4 +1,4 @@
-"""A request as it arrives, the sequence that it becomes in an engine core, and the client's request that it came with.
+"""A request as it arrives, the sequence that it becomes inside an engine core, and the client's request behind it.
 
 No torch, no text, no sockets.
 """

@@ -15,9 +15,9 @@ from lab_support.engine.batch import BatchBuilder
 from lab_support.engine.decode_graphs import DecodeGraphs
 from lab_support.engine.decode_inputs import DecodeInputs
 from lab_support.engine.device import check_memory, choose_dtype, count_blocks, fit_model_len, open_device
-from lab_support.engine.kernels import open_kernels
 from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
+from lab_support.engine.open_kernels import open_kernels
 from lab_support.engine.prompt_scores import score_prompts
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.sampler import Sampler

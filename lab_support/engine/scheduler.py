@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lab_support.engine.kv_cache import BlockPool
-from lab_support.engine.request import Parent, Request, Sequence
+from lab_support.engine.request import Request, Sequence
 from lab_support.engine.step import Chunk, Logprobs, Sampled, Step
-from lab_support.engine.turns import Turns
+from lab_support.engine.turns import Parent, Turns
 from lab_support.generation import FinishReason
 
 MOST_TOLD = 1024

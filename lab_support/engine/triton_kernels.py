@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from lab_support.engine.decode_rows import DecodeRows
+from lab_support.engine.kernels import DecodeRows
 
 MOST_SPLITS = 32
 LOG2_E = 1.4426950408889634

@@ -5,7 +5,7 @@ The Triton kernels are compared with it, and the pretended GPU, which can run no
 
 import torch
 
-from lab_support.engine.decode_rows import DecodeRows
+from lab_support.engine.kernels import DecodeRows
 
 
 class PlainKernels:

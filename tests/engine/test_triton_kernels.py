@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lab_support.engine import runner
-from lab_support.engine.decode_rows import DecodeRows
+from lab_support.engine.kernels import DecodeRows
 from tests.engine.devices import CPU, ON_REAL, Device
 from tests.engine.folders import make_folder, oracle
 from tests.engine.greedy import assert_greedy, config, generate, prompts

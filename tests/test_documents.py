@@ -13,7 +13,7 @@ CODE = HOUSE / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CHANGELOG = ROOT / "CHANGELOG.md"
 DOCUMENTS = (ROOT / "README.md", CONTRIBUTING, CHANGELOG, CODE)
-FILE = re.compile(r"`([\w./]+\.(?:pyi?|md|json|toml|txt|ipynb|sh|svg))`")
+FILE = re.compile(r"`(\w[\w./]*\.(?:pyi?|md|json|toml|txt|ipynb|sh|svg))`")
 NAMED = re.compile(r"`([\w/]+\.py)`, `([\w.]+)`")
 
 

@@ -14,9 +14,10 @@ The server is several address spaces and a short list of ways to get from one in
 
 Imports point down: processes → frontend → boundary, and processes → engine. `engine/` and `boundary/` meet in
 `processes/engine_core.py` alone. `notebook/` → `instruments/` is a tower of its own: it starts the server as any user
-would, and sees what any operator could see. Everybody may import the top: `config.py` (all choices),
-`generation.py` (what one sequence is asked for), `model_folder/`, `log.py`, `signal_names.py`, `control_groups.py` and
-`mounts.py` (what the kernel lets this process have), `command_line.py` (how a command ends).
+would, and sees what any operator could see. Everybody may import the top: `config.py` (all choices), `flags.py` (a
+command's flags of a dataclass), `generation.py` (what one sequence is asked for), `model_folder/`, `log.py`,
+`signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (what the kernel lets this process have),
+`command_line.py` (how a command ends).
 
 To read it, follow one request: boundary/messages.py → processes/launcher.py → processes/api_server.py →
 frontend/routes.py, frontend/openai_api.py → frontend/engine_client.py → processes/engine_core.py →

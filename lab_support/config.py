@@ -5,18 +5,19 @@ refused in milliseconds and so that every other module may import this one.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_support import flags
 from lab_support.api_key import ApiKeyError, find_api_keys
+from lab_support.flags import as_flag, count, flag
+from lab_support.plural import counted
 
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
@@ -37,39 +38,6 @@ def is_utf8(name: str) -> bool:
 def in_utf8(text: str) -> str:
     """With U+FFFD in place of each byte that is not UTF-8."""
     return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def flag(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    type: Any = None,
-    group: str = "server",
-    many: bool = False,
-    short: tuple[str, ...] = (),
-) -> Any:
-    """A dataclass field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`.
-
-    many: it takes one word or more. short: vLLM's other names for it.
-    """
-    kind = type or (str if default is None else default.__class__)
-    details = {"help": help, "choices": choices, "type": kind, "group": group, "many": many, "short": short}
-    return field(default=default, metadata=details)
-
-
-def count(text: str) -> int:
-    """A whole number as vLLM reads it: 1k is 1000, 25.6k is 25600, 1K is 1024."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgtKMGT]?)", text.strip())
-    if found is None:
-        if re.fullmatch(r"[+-][0-9]+", text.strip()):
-            return int(text)
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number, such as 1024, 1k (1000) or 1K (1024)")
-    number, unit = Decimal(found[1]), found[2]
-    times = 1 if not unit else (1000 if unit.islower() else 1024) ** ("kmgt".index(unit.lower()) + 1)
-    if number * times % 1 or ("." in found[1] and not unit.islower()):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number; fractions go with k, m, g and t only")
-    return int(number * times)
 
 
 def length(text: str) -> int | None:
@@ -99,6 +67,7 @@ class ServerConfig:
         MODEL_IN_THE_BOX,
         "folder of a Llama, Mistral, Qwen2 or Qwen3 model in Hugging Face format",
         type=Path,
+        shown="data/model",
         group="model",
     )
     served_model_name: tuple[str, ...] = flag(
@@ -121,14 +90,18 @@ class ServerConfig:
         group="model",
     )
     max_model_len: int | None = flag(
-        None, "longest prompt plus output, in tokens; the model's own limit by default", type=length, group="model"
+        None,
+        "longest prompt plus output, in tokens; the model's own limit by default",
+        type=length,
+        metavar="INT",
+        group="model",
     )
     trust_remote_code: bool = flag(
         False, "taken where the folder names no code of its own; such code is never run", group="model"
     )
 
     host: str = flag("127.0.0.1", "address to bind")
-    port: int = flag(8000, "port to bind; 0 lets the kernel choose one")
+    port: int = flag(8000, "port to bind; 0 lets the kernel choose one", type=int)
     uds: str | None = flag(
         None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
     )
@@ -145,6 +118,7 @@ class ServerConfig:
         (),
         'web pages that may use this server beside its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
         type=origins_from_json,
+        metavar="JSON",
     )
     ready_fd: int | None = flag(
         None, "inherited descriptor on which one JSON line is written once the server is ready", type=int
@@ -251,7 +225,7 @@ class ServerConfig:
             raise ConfigError(
                 f"--gpu-memory-utilization: got {self.gpu_memory_utilization}, expected more than 0 and at most 1"
             )
-        for choice in dataclasses.fields(self):
+        for choice in flags.flags_of(ServerConfig):
             allowed = choice.metadata["choices"]
             if allowed and getattr(self, choice.name) not in (*allowed, choice.default):
                 raise ConfigError(
@@ -292,7 +266,7 @@ class ServerConfig:
     @property
     def processes(self) -> str:
         """For messages: "2 API servers and 1 engine core"."""
-        return f"{_counted(self.api_server_count, 'API server')} and {_counted(self.data_parallel_size, 'engine core')}"
+        return f"{counted(self.api_server_count, 'API server')} and {counted(self.data_parallel_size, 'engine core')}"
 
     @property
     def model_name(self) -> str:
@@ -303,10 +277,6 @@ class ServerConfig:
     def model_names(self) -> tuple[str, ...]:
         """All under which clients may ask for it."""
         return self.served_model_name or (in_utf8(_folder_name(self.model)),)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _folder_name(folder: Path) -> str:
@@ -339,68 +309,22 @@ _LEAST = {
 }
 
 
-def as_flag(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")
+MANY = frozenset(each.name for each in flags.flags_of(ServerConfig) if each.metadata["many"])
 
 
-def words_for(choices: dict[str, Any]) -> list[str]:
-    """Choices as words of the command: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
-    words: list[str] = []
-    for name, value in choices.items():
-        if isinstance(value, bool):
-            words.append(as_flag(name if value else f"no_{name}"))
-        elif name in MANY and isinstance(value, list | tuple):
-            words += [as_flag(name), *value] if value else []
-        elif isinstance(value, list | tuple):
-            words += [as_flag(name), json.dumps(value)]
-        elif value is not None:
-            words += [as_flag(name), str(value)]
-    return words
+def words_for(choices: Mapping[str, Any]) -> list[str]:
+    """Choices as words of `lab serve`: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
+    return flags.words_for(choices, ServerConfig)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `parser` one flag for each field of `ServerConfig`, in groups."""
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for choice in dataclasses.fields(ServerConfig):
-        details = choice.metadata
-        group = groups.setdefault(details["group"], parser.add_argument_group(details["group"]))
-        default = "" if choice.default is None or details["many"] else f" (default: {_short(choice.default)})"
-        if details["type"] is bool:
-            group.add_argument(
-                as_flag(choice.name),
-                action=argparse.BooleanOptionalAction,
-                default=choice.default,
-                help=details["help"] + default,
-            )
-            continue
-        kind = count if details["type"] is int and choice.name not in _EXACT else details["type"]
-        group.add_argument(
-            as_flag(choice.name),
-            *details["short"],
-            dest=choice.name,
-            type=kind,
-            nargs="+" if details["many"] else None,
-            choices=details["choices"],
-            default=choice.default,
-            metavar=None if details["choices"] else _METAVARS.get(kind, kind.__name__.upper()),
-            help=details["help"] + default,
-        )
-
-
-_METAVARS = {origins_from_json: "JSON", count: "INT", length: "INT"}
-_EXACT = {"port", "ready_fd"}  # names of things, and no counts
-MANY = frozenset(each.name for each in dataclasses.fields(ServerConfig) if each.metadata["many"])
-
-
-def _short(default: object) -> object:
-    if isinstance(default, tuple):
-        return json.dumps(default)
-    return "data/model" if default == MODEL_IN_THE_BOX else default
+    flags.add_flags(parser, ServerConfig)
 
 
 def from_flags(arguments: argparse.Namespace) -> ServerConfig:
     """The config that the parsed flags describe. Raises `ConfigError`."""
-    choices = {choice.name: getattr(arguments, choice.name) for choice in dataclasses.fields(ServerConfig)}
+    choices = flags.choices_of(arguments, ServerConfig)
     keys = _api_keys(choices["api_key"], choices["api_key_file"])
     names = tuple(choices["served_model_name"])
     return ServerConfig(**choices | {"api_key": keys, "served_model_name": names})

@@ -36,6 +36,18 @@ def group_limits(proc: Path = _PROC) -> GroupLimits:
     )
 
 
+def memory_left(proc: Path = _PROC) -> int | None:
+    """Bytes that the process may still take before one of its groups is full, whose OOM killer would come then.
+
+    As in MemAvailable of /proc/meminfo, what holds files that nobody has used lately counts as free.
+    """
+    of_kind = {
+        "cgroup": _left("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        "cgroup2": _left("memory.max", "memory.current", "inactive_file"),
+    }
+    return _tightest(proc, "memory", of_kind)
+
+
 def _tightest(proc: Path, controller: str, limits: dict[str, Limit]) -> int | None:
     found = [limits[mount.kind](group) for mount, group in _groups(proc, controller)]
     return min((limit for limit in found if limit is not None), default=None)
@@ -80,6 +92,17 @@ def _in(name: str) -> Limit:
         return int(text) if text.isdecimal() else None
 
     return limit
+
+
+def _left(limit: str, usage: str, inactive: str) -> Limit:
+    def left(group: Path) -> int | None:
+        most, used = _in(limit)(group), _in(usage)(group)
+        if most is None or used is None:
+            return None
+        counts = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+        return max(0, most - max(0, used - int(counts.get(inactive, 0))))
+
+    return left
 
 
 def _quota_2(group: Path) -> int | None:

@@ -24,6 +24,7 @@ from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
 from lab_support.control_groups import GroupLimits, group_limits
 from lab_support.instruments.foreign_text import visible
 from lab_support.mounts import mount_of
+from lab_support.plural import counted
 from lab_support.server_packages import SERVER_PACKAGES
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -289,7 +290,7 @@ def one_line(machine: Machine) -> str:
     gpu = f"{machine.gpus} GPU" if machine.gpus else "no GPU"
     parts = [
         f"{machine.system} {'.'.join(machine.kernel.split('.')[:2])}",
-        f"{machine.cores} core{'s' if machine.cores > 1 else ''}",
+        counted(machine.cores, "core"),
         _size(machine.memory),
         f"Python {machine.python}",
         f"torch {machine.torch or 'not installed'}",

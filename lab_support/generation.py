@@ -1,4 +1,4 @@
-"""What one sequence is asked for and why it ended: the two shapes that a client, the wire and the engine all know.
+"""What one sequence is asked for, what its tokens are told with, and why it ended: what client, wire and engine know.
 
 They live above `boundary/`, which carries them, and `engine/`, which obeys them, because these two never
 import each other. The names are OpenAI's and vLLM's. There are no stop strings here: text is the API
@@ -7,6 +7,8 @@ server's matter, and an engine core never sees any.
 
 from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 
 class FinishReason(IntEnum):
@@ -49,3 +51,15 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
+
+
+class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How likely the model itself found a token: before penalties, temperature and the like (vLLM's raw_logprobs).
+
+    rank 1 is the likeliest; `top` holds (token id, logprob), likeliest first, as many as were asked for. The engine
+    makes it and the wire packs it as it is: of a prompt's tokens a step makes a thousand.
+    """
+
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]

@@ -1,6 +1,6 @@
 """Clients that leave in every way that there is, and neighbours whose answers must be the reference's all the same.
 
-Used by tests/frontend/test_hang_ups.py, tests/test_departures.py and tests/proofs/departures.py.
+Used by tests/frontend/test_hang_ups.py, tests/server/test_departures.py and tests/proofs/departures.py.
 """
 
 import contextlib

@@ -14,14 +14,13 @@ from lab_support.boundary.messages import (
     EngineStats,
     Fatal,
     Generate,
-    PromptLogprobs,
+    PromptScores,
     SequenceTokens,
     ToEngineCore,
-    TokenLogprobs,
     Tokens,
 )
 from lab_support.frontend.engine_client import EngineClient
-from lab_support.generation import FinishReason
+from lab_support.generation import FinishReason, TokenLogprobs
 
 BLOCKS = 1000
 TOLD_AT_ONCE = 3  # tokens of a prompt
@@ -116,7 +115,7 @@ class FakeEngine:
         asked = sequence.asked
         return asked.sampling.prompt_logprobs is not None and sequence.told < len(asked.prompt_token_ids) - 1
 
-    def _tell(self, sequence: FakeSequence) -> PromptLogprobs:
+    def _tell(self, sequence: FakeSequence) -> PromptScores:
         """A few tokens' log-probabilities: -1 for the second token of the prompt, -2 for the third, and so on."""
         ids = sequence.asked.prompt_token_ids[sequence.told + 1 :][:TOLD_AT_ONCE]
         wanted = sequence.asked.sampling.prompt_logprobs or 0
@@ -125,7 +124,7 @@ class FakeEngine:
             for place, token in enumerate(ids, sequence.told + 1)
         ]
         sequence.told += len(told)
-        return PromptLogprobs(sequence.asked.request_id, told)
+        return PromptScores(sequence.asked.request_id, told)
 
     def _advance(self, sequence: FakeSequence) -> SequenceTokens:
         asked = sequence.asked

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.control_groups import GroupLimits, group_limits
+from lab_support.control_groups import GroupLimits, group_limits, memory_left
 
 HUGE = "9223372036854771712"  # what version 1 writes where memory has no limit
 
@@ -94,3 +94,43 @@ def test_a_group_within_a_container_is_looked_for_below_the_mount(tmp_path):
 
 def test_where_nothing_can_be_read_nothing_limits(tmp_path):
     assert group_limits(tmp_path / "nowhere") == GroupLimits(None, None, None)
+
+
+def test_what_is_left_of_memory_is_the_least_of_all_groups(tmp_path):
+    """Version 2: the group above is fuller. What holds files that nobody uses can be taken back."""
+    proc = tree(
+        tmp_path,
+        groups="0::/user/shell\n",
+        mounts={"": ("/", "cgroup2 none rw")},
+        files={
+            "user/shell/memory.max": "1000",
+            "user/shell/memory.current": "400",
+            "user/shell/memory.stat": "anon 300\ninactive_file 90",
+            "user/memory.max": "5000",
+            "user/memory.current": "4800",
+            "user/memory.stat": "anon 4000\ninactive_file 100",
+        },
+    )
+    assert memory_left(proc) == 300
+
+
+def test_what_is_left_of_memory_in_version_1(tmp_path):
+    proc = tree(
+        tmp_path,
+        groups="4:memory:/box\n",
+        mounts={"memory": ("/", "cgroup none rw,memory")},
+        files={
+            "memory/box/memory.limit_in_bytes": "700",
+            "memory/box/memory.usage_in_bytes": "900",
+            "memory/box/memory.stat": "inactive_file 1\ntotal_inactive_file 300",
+            "memory/memory.limit_in_bytes": HUGE,
+            "memory/memory.usage_in_bytes": "1",
+        },
+    )
+    assert memory_left(proc) == 100
+
+
+def test_nothing_is_known_of_what_is_left_where_nothing_limits(tmp_path):
+    files = {"user/memory.max": "max", "user/memory.current": "4800"}
+    assert memory_left(tree(tmp_path, groups="0::/user\n", mounts={"": ("/", "cgroup2 none rw")}, files=files)) is None
+    assert memory_left(tmp_path / "nowhere") is None

@@ -2,15 +2,19 @@
 
     python -m pytest -p tests.without_torch
 
-A test needs PyTorch if its failure says so, in the test itself or in the log of a server that it started. So there is
-no list to keep, and where PyTorch is installed nothing is skipped.
+A test needs PyTorch if its failure says so: in the test itself, in the log of a server that it started, or in the words
+of `lab doctor`. So there is no list to keep, and where PyTorch is installed nothing is skipped.
 """
 
 from collections.abc import Generator
 
 import pytest
 
-MISSING = "No module named 'torch'"
+MISSING = ("No module named 'torch'", "not installed: torch")
+
+
+def needs_torch(text: str) -> bool:
+    return any(words in text for words in MISSING)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -18,7 +22,7 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    if report.failed and MISSING in str(report.longrepr):
+    if report.failed and needs_torch(str(report.longrepr)):
         report.outcome = "skipped"
         report.longrepr = (str(collector.path), 0, "Skipped: needs torch")
     return report
@@ -27,7 +31,7 @@ def pytest_make_collect_report(
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and MISSING in report.longreprtext + "".join(text for _, text in report.sections):
+    if report.failed and needs_torch(report.longreprtext + "".join(text for _, text in report.sections)):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, "Skipped: needs torch")
     return report

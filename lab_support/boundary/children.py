@@ -72,7 +72,7 @@ class _Child:
     control: connection.Connection | None
 
     @property
-    def end(self) -> int:
+    def sentinel(self) -> int:
         """Readable once the process has ended. A sentinel of Python's fork server waits for that one's word."""
         return self.process.sentinel if self.pidfd is None else self.pidfd
 
@@ -103,7 +103,7 @@ class Children:
     def __exit__(self, *_: object) -> None:
         self.kill()
         for name in self.running:
-            self._bury(name)
+            self._reap(name)
 
     def start(self, method: str, name: str, module: str, *arguments: object) -> None:
         """Start the child `name`, whose `main(name, control, *arguments)` is in `module`.
@@ -153,22 +153,22 @@ class Children:
         adopts_orphans = signals.hears(signal.SIGCHLD)
         while deadline is None or time.monotonic() < deadline:
             if adopts_orphans:
-                self._bury_strangers()
-            ends = {child.end: name for name, child in self._children.items()}
+                self._reap_orphans()
+            ends = {child.sentinel: name for name, child in self._children.items()}
             controls = {child.control: name for name, child in self._children.items() if child.control}
             left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
             ready = connection.wait([signals.read, *controls, *ends, *others], left)
             # Messages before ends: the last word of a child that is gone says why.
             for control in [found for found in ready if found in controls]:
-                yield from self._hear(controls[control])
+                yield from self._read_messages(controls[control])
             if signals.read in ready and (number := signals.take()) != signal.SIGCHLD:
                 yield Signalled(number)
             for end in [found for found in ready if found in ends]:
-                yield self._bury(ends[end])
+                yield self._reap(ends[end])
             if any(other in ready for other in others):
                 yield Readable()
 
-    def _hear(self, name: str) -> Iterator[Said]:
+    def _read_messages(self, name: str) -> Iterator[Said]:
         child = self._children[name]
         assert child.control is not None
         try:
@@ -178,7 +178,7 @@ class Children:
             child.control.close()
             child.control = None
 
-    def _bury(self, name: str) -> Exited:
+    def _reap(self, name: str) -> Exited:
         child = self._children.pop(name)
         _wait_for(child)
         if child.control:
@@ -190,7 +190,7 @@ class Children:
         child.process.close()
         return Exited(name, code)
 
-    def _bury_strangers(self) -> None:
+    def _reap_orphans(self) -> None:
         """Wait for orphans that came to the launcher. Not for its own children: `multiprocessing` does that."""
         own = {child.process.pid for child in self._children.values()} | {python_processes.fork_server_pid()}
         with suppress(ChildProcessError):  # there is no child at all

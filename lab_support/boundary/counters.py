@@ -9,9 +9,9 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from multiprocessing import reduction
 from typing import Self
+
+from lab_support.boundary.passed_descriptor import PassedDescriptor
 
 _SLOT_BYTES = 64
 _WORD_BYTES = 8
@@ -23,7 +23,7 @@ TAKES_NONE = 1 << 62
 
 
 class Counters:
-    """Made by the launcher with `slots` for its API servers, then given to each, which calls `own`.
+    """Made by the launcher with `slots` for its API servers, then given to each, which calls `claim`.
 
     A context manager: leaving it unmaps the page in this process; the memory goes with its last holder.
     """
@@ -39,8 +39,8 @@ class Counters:
         for slot in range(slots) if fresh else ():
             self.clear(slot)
 
-    def __reduce__(self) -> tuple[Callable[..., "Counters"], tuple[int, object]]:
-        return _rebuild, (self.slots, reduction.DupFd(self._descriptor))
+    def __reduce__(self) -> tuple[type["Counters"], tuple[int, int]]:
+        return Counters, (self.slots, PassedDescriptor(self._descriptor))
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +53,7 @@ class Counters:
         self._map.close()
         os.close(self._descriptor)
 
-    def own(self, slot: int) -> Self:
+    def claim(self, slot: int) -> Self:
         """From now on this process writes to `slot`, and nobody else does. A predecessor's numbers are cleared."""
         self._own = slot * _WORDS
         self.clear(slot)
@@ -124,8 +124,3 @@ def _nameless_file() -> int:
         return os.memfd_create("lab-counters")
     with tempfile.TemporaryFile() as file:  # a name for an instant: the best that other systems offer
         return os.dup(file.fileno())
-
-
-def _rebuild(slots: int, passed: object) -> Counters:
-    descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    return Counters(slots, descriptor)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from lab_support.boundary.counters import TAKES_NONE, Counters
-from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.listen_socket import listening_socket
 from lab_support.boundary.pokes import Pokes
 from lab_support.boundary.room import BREATHER, NoRoom, Shortage, accept, has_room
@@ -79,15 +79,15 @@ class Handoff:
             channel.close()
         self._stack.close()
 
-    def open_for(self, slot: int) -> Entrance:
+    def open_for(self, slot: int) -> AcceptSource:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self._channels[slot] = Channel(ours, theirs)
-        return Entrance(theirs, slot, self._pokes)
+        return AcceptSource(theirs, slot, self._pokes)
 
-    def given(self, entrance: Entrance) -> None:
-        """The launcher keeps their end too."""
+    def close_our_copy(self, source: AcceptSource) -> None:
+        """There is none: the launcher keeps both ends of the channel."""
 
     def retire(self, slot: int) -> None:
         """Nothing more goes to `slot`, and what it has not read yet goes to the others."""
@@ -95,7 +95,7 @@ class Handoff:
             self._channels[slot].retired = True
             self._take_back()
 
-    def gone(self, slot: int) -> None:
+    def on_ended(self, slot: int) -> None:
         """The API server has ended: whoever waits in its channel goes to another."""
         self._abandoned.append(self._channels.pop(slot))
         self._take_back()
@@ -119,7 +119,7 @@ class Handoff:
         self._take_back()
 
     def on_readable(self) -> None:
-        self._pokes.take(LAUNCHER)
+        self._pokes.clear(LAUNCHER)
         self._take_back()
         for _ in range(AT_ONCE):
             if self._held or not self._accept_one():
@@ -145,14 +145,15 @@ class Handoff:
         """What lies unread where nobody is going to read it goes to the others."""
         taking = self._takers()
         idle = [channel for slot, channel in self._channels.items() if slot not in taking]
-        if all([self._empty(channel) for channel in (*self._abandoned, *idle)]):
+        if all([self._drain(channel) for channel in (*self._abandoned, *idle)]):
             for channel in self._abandoned:
                 channel.close()
             self._abandoned.clear()
         self._hand_over()
 
-    def _empty(self, channel: Channel) -> bool:
-        """Is nothing left in it? A descriptor that can't be installed would be lost, so look first."""
+    def _drain(self, channel: Channel) -> bool:
+        """Take out what lies in it; True once nothing does. A descriptor that can't be installed would be lost, so
+        look for room first."""
         while has_room(channel.theirs.fileno(), reserve=0):
             try:
                 accepted = receive(channel.theirs)

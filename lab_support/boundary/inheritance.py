@@ -22,8 +22,8 @@ LOADS = "loads"  # the one name that stays: an API server that comes later conne
 
 
 @dataclass(frozen=True)
-class Entrance:
-    """What an API server is given to take connections by. `slot`: which of the counters and pokes are its own."""
+class AcceptSource:
+    """What an API server accepts connections from. `slot`: which of the counters and pokes are its own."""
 
     socket: socket.socket
     slot: int
@@ -31,20 +31,27 @@ class Entrance:
 
 
 @dataclass(frozen=True)
-class ApiServerInheritance:
-    """For one API server. `inputs` and `outputs` are the listening Unix sockets that engine cores connect to."""
+class Run:
+    """What all API servers of one run of the server have in common. `id` names the run."""
 
-    index: int
-    run_id: str
+    id: str
     metrics_directory: str
-    entrance: Entrance
-    inputs: socket.socket
-    outputs: socket.socket
     counters: Counters
     engine_cores_started_by: Choice
 
 
-class ChannelListeners:
+@dataclass(frozen=True)
+class ApiServerInheritance:
+    """For one API server. `inputs` and `outputs` are the listening Unix sockets that engine cores connect to."""
+
+    index: int
+    run: Run
+    source: AcceptSource
+    inputs: socket.socket
+    outputs: socket.socket
+
+
+class ChannelSockets:
     """The listening sockets under all ZeroMQ channels, made by the launcher before anyone connects.
 
     `path_of` says where a name lives. A context manager; leaving it closes what is still open here.
@@ -72,8 +79,10 @@ class ChannelListeners:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, slot: int) -> tuple[socket.socket, socket.socket]:
-        """What Generate comes in by and what Tokens do, for an API server: those made at first, or new ones.
+    def bind_for(self, slot: int) -> tuple[socket.socket, socket.socket]:
+        """The sockets by which Generate comes in and by which Tokens do, for the API server that will own `slot`.
+
+        The first time those that were bound with all others, later new ones under names of their own.
 
         Raises `OSError` where no more can be made: no room on the disk, no descriptor, the folder gone.
         """

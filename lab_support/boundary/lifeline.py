@@ -18,11 +18,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from multiprocessing import reduction
 from typing import NoReturn, Self
 
+from lab_support.boundary.passed_descriptor import PassedDescriptor
 from lab_support.signal_names import signal_name
 
 log = logging.getLogger("lab.lifeline")
@@ -43,6 +44,14 @@ class ExitCode(IntEnum):
     LAUNCHER_GONE = 3  # the launcher ended first
 
 
+class ServerMustEnd(Exception):
+    """The server has to end. `code` is what the launcher will exit with; the text says why."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
 def describe_exit(code: int) -> str:
     """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
     if code == -signal.SIGBUS:
@@ -60,14 +69,11 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
 class ReadEnd:
     """The end of the pipe that a child holds. Travels as an argument of `Process`: as a descriptor, that is."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __reduce__(self) -> tuple[Callable[..., "ReadEnd"], tuple[object]]:
-        return _rebuild, (reduction.DupFd(self.descriptor),)
+    descriptor: PassedDescriptor
 
     def at_eof(self) -> bool:
         """Has the launcher ended? Never waits."""
@@ -76,17 +82,12 @@ class ReadEnd:
         return bool(looking.poll(0))
 
 
-def _rebuild(passed: object) -> ReadEnd:
-    descriptor = passed.detach()  # type: ignore[attr-defined]  # DupFd's twin in the child
-    return ReadEnd(descriptor)
-
-
 class Lifeline:
     """The pipe, in the launcher. A context manager; leaving it tells every child that still runs to die."""
 
     def __init__(self) -> None:
         read, self._write = os.pipe()
-        self.read_end = ReadEnd(read)
+        self.read_end = ReadEnd(PassedDescriptor(read))
 
     def __enter__(self) -> Self:
         return self

@@ -4,9 +4,9 @@ A library that runs into one of these limits later ends its process in words of 
 "can't start new thread". So the launcher compares them with the least that a server needs, and refuses in a sentence;
 `lab doctor` says the same sentences beforehand.
 
-The figures are counted from servers that have just become ready (`tests/test_limits.py` counts again), and leave room
-for one replaced API server and for a few connections. With many clients more is needed. So a low soft limit on
-descriptors is raised as far as the hard one lets us, which any process may do; the children inherit it.
+The figures are counted from servers that have just become ready (`tests/server/test_limits.py` counts again), and
+leave room for one replaced API server and for a few connections. With many clients more is needed. So a low soft
+limit on descriptors is raised as far as the hard one lets us, which any process may do; the children inherit it.
 """
 
 import logging
@@ -28,7 +28,7 @@ _ON_A_GPU = 64  # descriptors that NVIDIA's driver opens in an engine core, by a
 _SMALL_STACK = 128 * 1024  # bytes; of threads that do nothing
 
 
-def demand_limits(config: ServerConfig) -> None:
+def raise_limits(config: ServerConfig) -> None:
     """Raise what may be raised. Raises `ConfigError` where that is less than this server needs."""
     _raise_descriptors()
     for shortfall in _shortfalls(config, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0]):

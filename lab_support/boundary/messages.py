@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lab_support.generation import FinishReason, SamplingParams
+from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 
 
 class EngineCoreGone(Exception):
@@ -33,7 +33,6 @@ class Generate(Message):
     request_id: int
     prompt_token_ids: list[int]
     sampling: SamplingParams
-    sent_at: float
     parent_id: int
 
 
@@ -47,16 +46,10 @@ class Abort(Message):
 # ---- received by an API server, from engine cores -------------------------------------------------------------------
 
 
-class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Log-probability of one chosen token, its rank (1 is best), and the best alternatives, best first."""
-
-    logprob: float
-    rank: int
-    top: list[tuple[int, float]]
-
-
 class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
     """What one step made of one sequence: usually one token; none where it was aborted."""
+
+    # Not the scheduler's Output: a request has a name of its own in each API server, and another in an engine core.
 
     request_id: int
     token_ids: list[int]
@@ -64,7 +57,7 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
     logprobs: list[TokenLogprobs] | None = None
 
 
-class PromptLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of one sequence's prompt, the log-probabilities of its next tokens. All come before the sequence's first token.
 
     There is none for the very first token, before which there is nothing.
@@ -79,7 +72,7 @@ class Tokens(Message):
 
     engine_index: int
     sequences: list[SequenceTokens]
-    prompts: list[PromptLogprobs] = []
+    prompts: list[PromptScores] = []
 
 
 class EngineStats(Message):

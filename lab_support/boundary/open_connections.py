@@ -22,7 +22,7 @@ class OpenConnections:
     def count(self) -> int:
         return len(self._open)
 
-    def accepting(self, accepting: bool) -> None:
+    def set_accepting(self, accepting: bool) -> None:
         self._accepting = accepting
         self._publish()
 

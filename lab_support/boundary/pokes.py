@@ -5,9 +5,9 @@ is not 0. Pokes that come faster than they are read become one, so that a poke n
 """
 
 import os
-from collections.abc import Callable
-from multiprocessing import reduction
 from typing import Self
+
+from lab_support.boundary.passed_descriptor import PassedDescriptor
 
 
 def needs_pokes(strategy: str) -> bool:
@@ -21,8 +21,8 @@ class Pokes:
     def __init__(self, slots: int, descriptors: list[int] | None = None) -> None:
         self._descriptors = descriptors or [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(slots)]
 
-    def __reduce__(self) -> tuple[Callable[..., "Pokes"], tuple[list[object]]]:
-        return _rebuild, ([reduction.DupFd(descriptor) for descriptor in self._descriptors],)
+    def __reduce__(self) -> tuple[type["Pokes"], tuple[int, list[int]]]:
+        return Pokes, (len(self._descriptors), [*map(PassedDescriptor, self._descriptors)])
 
     def __enter__(self) -> Self:
         return self
@@ -51,13 +51,9 @@ class Pokes:
         """Readable once `slot` has been poked."""
         return self._descriptors[slot]
 
-    def take(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Forget the pokes of `slot` so far."""
         try:
             os.eventfd_read(self._descriptors[slot])
         except BlockingIOError:
             return
-
-
-def _rebuild(passed: list[object]) -> Pokes:
-    return Pokes(len(passed), [each.detach() for each in passed])  # type: ignore[attr-defined]  # DupFd's twins

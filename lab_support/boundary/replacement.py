@@ -1,9 +1,9 @@
 """Who takes the place of an API server that ends, and when: after a death, and one after another on SIGUSR1.
 
 An API server has a *place*, 0 to --api-server-count - 1, which names it: api-0. It also has a *slot*, which is its
-own as long as it lives: its counters, its channels to the engine cores, and the number by which these know it. The
-one that follows in the same place takes the other one of two slots if the first is still in use. So two of them can
-live side by side, the old one finishing and the new one taking connections.
+own as long as it lives (api_server_slots.py). The one that follows in the same place takes the other one of two slots
+if the first is still in use. So two of them can live side by side, the old one finishing and the new one taking
+connections.
 
 A replacement that can't be made is nobody's end: the others serve on, and it is tried again (`restarts.py`). One that
 was to replace a living one on SIGUSR1 leaves the place to it. What ends the server is a death too many of API servers
@@ -11,47 +11,31 @@ that had been ready, or that none serves and none will.
 """
 
 import logging
-import os
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab_support.boundary.api_server_slots import ApiServerSlots, ChannelAddresses
 from lab_support.boundary.children import Children
-from lab_support.boundary.counters import Counters
-from lab_support.boundary.entrances import Entrances
-from lab_support.boundary.inheritance import ApiServerInheritance, ChannelListeners, endpoint
-from lab_support.boundary.lifeline import ExitCode, describe_exit
+from lab_support.boundary.lifeline import ExitCode, ServerMustEnd, describe_exit
 from lab_support.boundary.messages import ApiServerJoined, ApiServerLeft, FromLauncher, Retire
-from lab_support.boundary.metric_files import clear_gauges
 from lab_support.boundary.restarts import WINDOW, Restarts
 from lab_support.boundary.start_method import RETIRING
-from lab_support.boundary.start_rule import Choice
 from lab_support.config import ConfigError, ServerConfig
 
 log = logging.getLogger("lab.launcher")
 
-MODULE = "lab_support.processes.api_server"
 READY_WITHIN = 60.0  # seconds that a replacement has; it loads no model
-
-
-class GivenUp(Exception):
-    """An API server ended that will not be replaced. `code` is what the launcher should exit with."""
-
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 @dataclass
 class _ApiServer:
-    """One that lives. sockets: names in the file system that only its own engine cores' connections need."""
+    """One that lives."""
 
     slot: int
-    sockets: tuple[str, str]
+    channels: ChannelAddresses
     deadline: float  # by which it has to be ready
     ready: bool = False
     told_to_retire: bool = False
@@ -63,27 +47,13 @@ class ApiServers:
     """The API servers of one launcher, from their start to their ends. Called by its main thread only."""
 
     def __init__(
-        self,
-        config: ServerConfig,
-        children: Children,
-        entrances: Entrances,
-        listeners: ChannelListeners,
-        counters: Counters,
-        run_id: str,
-        metrics_directory: str,
-        before_replacing: Callable[[], None],
-        engine_cores_started_by: Choice,
+        self, config: ServerConfig, children: Children, slots: ApiServerSlots, before_replacing: Callable[[], None]
     ) -> None:
         """before_replacing: mends what a new one will need; raises `OSError` where it can't."""
         self._config = config
         self._children = children
-        self._entrances = entrances
-        self._listeners = listeners
-        self._counters = counters
-        self._run_id = run_id
-        self._metrics_directory = metrics_directory
+        self._slots = slots
         self._before_replacing = before_replacing
-        self._engine_cores_started_by = engine_cores_started_by
         self._living: dict[str, _ApiServer] = {}
         self._restarts = Restarts(config.api_server_restart_limit)
         self._ready_within = min(READY_WITHIN, config.ready_timeout)
@@ -103,7 +73,7 @@ class ApiServers:
         return min([*self._to_start.values(), *(server.deadline for _, server in self._awaited())], default=None)
 
     def on_due(self) -> None:
-        """Start whoever is to start by now; kill who should have been ready by now. Raises `GivenUp`."""
+        """Start whoever is to start by now; kill who should have been ready by now. Raises `ServerMustEnd`."""
         now = time.monotonic()
         for name, server in self._awaited():
             if server.deadline <= now:
@@ -135,7 +105,7 @@ class ApiServers:
         self._restarts.succeeded(place)
         if not self.serving:
             return
-        _unlink(server.sockets)  # every engine core is connected to it
+        server.channels.unlink()  # every engine core is connected to it
         if name + RETIRING in self._living:
             self._retire(name)
         elif self._to_roll and self._to_roll[0] == place:
@@ -147,7 +117,7 @@ class ApiServers:
         before = self._living[name + RETIRING]
         if not before.told_to_retire:
             log.info("%s: the new one is ready, the old one finishes what it has", name)
-            self._entrances.retire(before.slot)
+            self._slots.listener.retire(before.slot)
             before.told_to_retire = True
             self._children.tell(name + RETIRING, Retire())
 
@@ -156,13 +126,11 @@ class ApiServers:
         self._living[name].cause = cause
 
     def on_exit(self, name: str, code: int) -> None:
-        """One has ended and has been waited for. Raises `GivenUp` where the server can't go on without it."""
+        """One has ended and has been waited for. Raises `ServerMustEnd` where the server can't go on without it."""
         server = self._living.pop(name)
-        self._counters.clear(server.slot)
-        clear_gauges(self._metrics_directory, server.slot)
-        self._entrances.gone(server.slot)
+        self._slots.clear(server.slot)
         self._tell_engine_cores(ApiServerLeft(server.slot))
-        _unlink(server.sockets)
+        server.channels.unlink()
         told = f"{name} failed: {server.cause}" if server.cause else f"{name} {describe_exit(code)}"
         place = _place(name)
         if server.told_to_retire:
@@ -182,11 +150,11 @@ class ApiServers:
     def _on_death(self, place: int, told: str) -> None:
         """One that had been ready is gone, and nobody asked it to go."""
         if not self.serving or not self._config.restart_api_servers:
-            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}, so the server ends")
         now = time.monotonic()
         at = self._restarts.died(place, now)
         if at is None:
-            raise GivenUp(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
         if f"api-{place}" in self._living:
             log.warning("%s; the one that is to replace it is starting already", told)
             return
@@ -196,14 +164,14 @@ class ApiServers:
     def _on_not_ready(self, place: int, code: int, told: str) -> None:
         before = self._living.get(f"api-{place}{RETIRING}")
         if not self.serving:
-            raise GivenUp(ExitCode.FAILED, f"{told}, so the server ends")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}, so the server ends")
         if before and not before.told_to_retire:
             self._give_back(place, told)
         else:
             self._try_again(place, code, told)
 
     def _try_again(self, place: int, code: int, told: str) -> None:
-        """A replacement did not become ready. Raises `GivenUp` where that leaves nobody who serves."""
+        """A replacement did not become ready. Raises `ServerMustEnd` where that leaves nobody who serves."""
         now = time.monotonic()
         others = self._others_serve()
         at = self._restarts.failed(place, now) if others else self._last_hope(place, code, told, now)
@@ -213,12 +181,12 @@ class ApiServers:
             self._roll_next()  # whoever comes here is new anyway
 
     def _last_hope(self, place: int, code: int, told: str, now: float) -> float:
-        """None serves: when to try again, as after a death. Raises `GivenUp` where that is vain."""
+        """None serves: when to try again, as after a death. Raises `ServerMustEnd` where that is vain."""
         if code == ExitCode.REFUSED:
-            raise GivenUp(code, f"{told}; another one would be refused too, and none serves, so the server ends")
+            raise ServerMustEnd(code, f"{told}; another one would be refused too, and none serves, so the server ends")
         at = self._restarts.died(place, now)
         if at is None:
-            raise GivenUp(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
+            raise ServerMustEnd(ExitCode.FAILED, f"{told}; none serves, and {self._over_the_limit()}")
         return at
 
     def _others_serve(self) -> bool:
@@ -230,8 +198,8 @@ class ApiServers:
 
     # ---- SIGUSR1 ----------------------------------------------------------------------------------------------------
 
-    def roll(self) -> None:
-        """SIGUSR1: replace all, one after another."""
+    def rolling_restart(self) -> None:
+        """Replace all, one after another."""
         if self._to_roll or not self.serving:
             log.warning("SIGUSR1: %s; ask again later", "already replacing" if self.serving else "not ready yet")
             return
@@ -275,46 +243,15 @@ class ApiServers:
 
     def _start_further(self, place: int) -> None:
         """Raises `OSError` or `ConfigError` where there is no room for it, and has left nothing then."""
-        count = self._config.api_server_count
-        used = {server.slot for server in self._living.values()}
-        slot = next(slot for slot in (place, place + count) if slot not in used)
+        slot = self._slots.free(place, {server.slot for server in self._living.values()})
         self._before_replacing()
-        inputs, outputs = self._start(place, slot)
-        self._tell_engine_cores(ApiServerJoined(slot, inputs, outputs))
+        channels = self._start(place, slot)
+        self._tell_engine_cores(ApiServerJoined(slot, channels.inputs, channels.outputs))
 
-    def _start(self, place: int, slot: int) -> tuple[str, str]:
-        """Start one; where its two channels listen."""
-        inputs, outputs = self._listeners.of(slot)
-        sockets = inputs.getsockname(), outputs.getsockname()
-        with inputs, outputs:
-            endpoints = endpoint(inputs), endpoint(outputs)
-            try:
-                self._start_with(place, slot, inputs, outputs)
-            except OSError:
-                _unlink(sockets)
-                raise
-        self._living[f"api-{place}"] = _ApiServer(slot, sockets, time.monotonic() + self._ready_within)
-        return endpoints
-
-    def _start_with(self, place: int, slot: int, inputs: socket.socket, outputs: socket.socket) -> None:
-        entrance = self._entrances.open_for(slot)
-        given = ApiServerInheritance(
-            place,
-            self._run_id,
-            self._metrics_directory,
-            entrance,
-            inputs,
-            outputs,
-            self._counters,
-            self._engine_cores_started_by,
-        )
-        try:
-            self._children.start("spawn", f"api-{place}", MODULE, self._config, given)
-        except OSError:
-            self._entrances.gone(slot)
-            raise
-        finally:
-            self._entrances.given(entrance)
+    def _start(self, place: int, slot: int) -> ChannelAddresses:
+        channels = self._slots.start(place, slot)
+        self._living[f"api-{place}"] = _ApiServer(slot, channels, time.monotonic() + self._ready_within)
+        return channels
 
     def _tell_engine_cores(self, message: FromLauncher) -> None:
         for name in self._children.running:
@@ -329,9 +266,3 @@ def in_words(error: Exception) -> str:
 
 def _place(name: str) -> int:
     return int(name.removeprefix("api-").removesuffix(RETIRING))
-
-
-def _unlink(paths: Iterable[str]) -> None:
-    for path in paths:
-        with suppress(OSError):  # a cleaner of temporary folders was here before
-            os.unlink(path)

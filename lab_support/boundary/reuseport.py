@@ -41,7 +41,7 @@ class ReuseportGroup:
     def __exit__(self, *_: object) -> None:
         self.guard.close()
 
-    def make(self) -> socket.socket:
+    def bind_another(self) -> socket.socket:
         """A further listening socket on the port. Whoever closes its last descriptor closes its queue."""
         made = socket.socket(self.guard.family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -159,18 +159,18 @@ class Room:
     def is_shut(self) -> bool:
         return self._next_look is not None
 
-    def look(self) -> bool:
-        """May a connection be taken? If not, the way in is shut from now on."""
+    def shut_if_full(self) -> bool:
+        """Where no more connection can be taken the way in is shut from now on. Is it shut?"""
         if not self.is_shut and not has_room(self._descriptor):
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             self.run_out(f"nearly all of {limit} descriptors are in use (ulimit -n)")
-        return not self.is_shut
+        return self.is_shut
 
     def run_out(self, why: str) -> None:
         """There is none, as the kernel has just said."""
         if not self.is_shut:
             self._shortage.tell(why)
-            self._connections.accepting(False)
+            self._connections.set_accepting(False)
             self._shut()
             self._look_later()
             self._make_room()
@@ -200,7 +200,7 @@ class Room:
         if not has_room(self._descriptor, reserve):
             return False
         self.close()
-        self._connections.accepting(True)
+        self._connections.set_accepting(True)
         self._reopen()
         return True
 

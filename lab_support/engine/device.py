@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.control_groups import memory_left
 from lab_support.engine.step import ROWS_AT_ONCE
 from lab_support.model_folder import ModelFolder, ModelShape
 
-MEMINFO = Path("/proc/meminfo")
+PROC = Path("/proc")
 # A CPU has no memory that is the engine's alone, so the cache is a fixed number of tokens; it is touched only as used.
 CPU_CACHE_TOKENS = 16_384
 GRAPH_BYTES = 32 << 20
@@ -60,15 +61,18 @@ def check_memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) 
         )
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that can be had on `device` without taking them from anybody."""
+def available_memory(device: torch.device, proc: Path = PROC) -> int:
+    """Bytes that can be had on `device` without taking them from anybody: on a CPU also within our control groups."""
     if device.type == "cuda":  # CUDA
         return torch.cuda.mem_get_info(device)[0]
-    if MEMINFO.exists():
-        return (
-            next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable"))
-            * 1024
-        )
+    left = memory_left(proc / "self")
+    return _available_on_host(proc) if left is None else min(left, _available_on_host(proc))
+
+
+def _available_on_host(proc: Path) -> int:
+    if (proc / "meminfo").exists():
+        lines = (proc / "meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # not Linux: all there is
 
 

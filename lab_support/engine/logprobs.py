@@ -6,7 +6,7 @@ the host in one copy.
 
 import torch
 
-from lab_support.engine.step import Logprobs
+from lab_support.generation import TokenLogprobs
 
 
 def report(raw: torch.Tensor, tokens: torch.Tensor, most: int) -> torch.Tensor:
@@ -20,9 +20,9 @@ def report(raw: torch.Tensor, tokens: torch.Tensor, most: int) -> torch.Tensor:
     return torch.cat([part.double() for part in (chosen, ranks, best_tokens, best)], 1)
 
 
-def read(row: list[float], count: int) -> Logprobs:
+def read(row: list[float], count: int) -> TokenLogprobs:
     """A row of `report`, with `count` of its best tokens."""
     logprob, rank, *rest = row
     most = len(rest) // 2
     top = [(int(token), value) for token, value in zip(rest[:most], rest[most:], strict=True)]
-    return Logprobs(logprob, int(rank), top[:count])
+    return TokenLogprobs(logprob, int(rank), top[:count])

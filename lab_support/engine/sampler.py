@@ -160,7 +160,7 @@ def _nucleus(
 
 
 def _with_logprobs(raw: torch.Tensor, tokens: torch.Tensor, sequences: list[Sequence], reported: list[int]) -> Sampled:
-    """Tokens, and `Logprobs` for the rows in `reported`; raw is [len(reported), vocabulary], log-probabilities.
+    """Tokens, and `TokenLogprobs` for the rows in `reported`; raw is [len(reported), vocabulary], log-probabilities.
 
     Everything goes to the host in one tensor.
     """

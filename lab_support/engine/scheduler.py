@@ -1,15 +1,9 @@
 """Which sequences compute how many tokens in the next step: continuous batching over a block KV cache.
 
 First come, first served among requests for one sequence. A client's request may be for many, and then it has to
-share: the next sequence to start is one of the request that has fewest running (turns.py). Three rules of preemption,
-always by recompute, as in vLLM's v1/core/sched/scheduler.py:
-
-- When blocks run out, the request that has most sequences running gives back the blocks of its newest one; where all
-  have one each, it is the newest request. So the oldest sequence of all always gets on, and nobody starves.
-- A request with nothing running that finds no place takes one from the request that has most, if that has two or
-  more: its newest goes back to the queue. The last sequence of a request never has to give way like that.
-- A sequence gives way so only when it is twice as long as when it last did: recomputing what is lost costs no more,
-  all in all, than it cost to compute it once, however many requests come.
+share: the next sequence to start is one of the request that has fewest running (turns.py), and the sequences of the
+request that has most give way first (preemption.py). A preempted sequence is computed again, as in vLLM's
+v1/core/sched/scheduler.py.
 
 vLLM takes sequences in the order of arrival alone (or by a priority that clients name), whoever sent them: there a
 request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither tensors
@@ -22,10 +16,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lab_support.engine.kv_cache import BlockPool
+from lab_support.engine.preemption import Room, giving_way, newest_of_largest
 from lab_support.engine.request import Request, Sequence
-from lab_support.engine.step import Chunk, Logprobs, Sampled, Step
-from lab_support.engine.turns import Parent, Turns
-from lab_support.generation import FinishReason
+from lab_support.engine.step import Chunk, Sampled, Step
+from lab_support.engine.turns import Turns
+from lab_support.generation import FinishReason, TokenLogprobs
 
 MOST_TOLD = 1024
 """Log-probabilities of prompts that a step makes, about as many as 64 sequences make of their tokens with 16 each: an
@@ -41,8 +36,8 @@ class Output(NamedTuple):
     request_id: Hashable
     token_ids: list[int]
     finish_reason: FinishReason | None
-    logprobs: list[Logprobs] | None
-    prompt_logprobs: list[Logprobs] | None = None
+    logprobs: list[TokenLogprobs] | None
+    prompt_logprobs: list[TokenLogprobs] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,8 @@ class SchedulerStats:
 
 
 class Scheduler:
-    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` fit anywhere.
+    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be
+    called at any time, also between the two.
 
     max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
     """
@@ -172,52 +168,26 @@ class Scheduler:
         for sequence in list(self._running):
             if sequence.block_table and len(sequence.token_ids) > len(sequence.block_table) * block_size:
                 while not self._pool.num_free and sequence.block_table:
-                    self._preempt(max(self._running, key=_preempted_first))
+                    self._preempt(max(self._running, key=newest_of_largest))
                 if sequence.block_table:
                     sequence.block_table += self._pool.allocate(1)
 
     def _make_room_for_unserved(self) -> None:
         """Preempt for each waiting request that has nothing running, as many as this step's tokens let begin."""
-        room = _Room(self._max_num_seqs - len(self._running), self._pool.num_free - len(self._running) + 1)
+        room = Room(self._max_num_seqs - len(self._running), self._pool.num_free - len(self._running) + 1)
         tokens = 0
         for sequence in self._turns.unserved() if any(each.parent.running > 1 for each in self._running) else ():
             if tokens >= self._max_num_batched_tokens:
                 return
             tokens += len(sequence.token_ids)
             room = room.less(self._pool.blocks_for(len(sequence.token_ids)))
-            victims = self._giving_way(room)
+            victims = giving_way(self._running, room)
             if victims is None:
                 return
             for victim in victims:
                 room = room.plus(len(victim.block_table))
                 victim.given_way_at = len(victim.token_ids)
                 self._preempt(victim)
-
-    def _giving_way(self, room: "_Room") -> list[Sequence] | None:
-        """Those that make `room` enough: newest ones, each of the request that then has most. None: it can't be."""
-        victims: list[Sequence] = []
-        able = self._able_to_give_way()
-        counts = {sequence.parent: sequence.parent.running for sequence in able}
-        while not room.enough:
-            if not able:
-                return None
-            victim = max(able, key=lambda each: (counts[each.parent], each.parent.arrival, each.arrival))
-            able.remove(victim)
-            victims.append(victim)
-            counts[victim.parent] -= 1
-            room = room.plus(len(victim.block_table))
-        return victims
-
-    def _able_to_give_way(self) -> list[Sequence]:
-        """Running sequences but the oldest of each request, and but those that have just given way."""
-        oldest: dict[Parent, Sequence] = {}
-        for sequence in self._running:
-            oldest.setdefault(sequence.parent, sequence)
-        return [
-            each
-            for each in self._running
-            if each is not oldest[each.parent] and len(each.token_ids) >= 2 * each.given_way_at
-        ]
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's blocks. It goes back to where it waited, so the order of arrival is kept."""
@@ -251,7 +221,7 @@ class Scheduler:
         step by the very sequences that it joined, and its prefill lost.
         """
         chunks: list[Chunk] = []
-        while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.next()):
+        while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.peek()):
             needed = self._pool.blocks_for(len(sequence.token_ids))
             if needed + len(self._running) > self._pool.num_free:
                 break
@@ -288,11 +258,11 @@ class Scheduler:
         return outputs
 
     @staticmethod
-    def _tell(sequence: Sequence, logprobs: list[Logprobs]) -> Output:
+    def _tell(sequence: Sequence, logprobs: list[TokenLogprobs]) -> Output:
         sequence.num_scored += len(logprobs)
         return Output(sequence.request_id, [], None, None, logprobs)
 
-    def _take(self, sequence: Sequence, token: int, logprobs: Logprobs | None) -> Output:
+    def _take(self, sequence: Sequence, token: int, logprobs: TokenLogprobs | None) -> Output:
         if not sequence.sampling.max_tokens:
             self._prompt_tokens += sequence.num_prompt
             self._end(sequence)
@@ -333,24 +303,6 @@ class Scheduler:
         sequence.block_table = []
 
 
-class _Room(NamedTuple):
-    """Free places in a step, and free blocks beyond the one that is kept for each running sequence."""
-
-    places: int
-    blocks: int
-
-    @property
-    def enough(self) -> bool:
-        return self.places >= 0 and self.blocks >= 0
-
-    def less(self, blocks: int) -> "_Room":
-        """With one more sequence of so many blocks, which the next one has to leave a further block."""
-        return _Room(self.places - 1, self.blocks - blocks - 1)
-
-    def plus(self, blocks: int) -> "_Room":
-        return _Room(self.places + 1, self.blocks + blocks + 1)
-
-
 def _told_at_a_position(sequence: Sequence) -> int:
     """Log-probabilities that each position of its prompt makes."""
     asked = sequence.sampling.prompt_logprobs
@@ -363,8 +315,3 @@ def _length(sequence: Sequence) -> int:
 
 def _arrival(sequence: Sequence) -> int:
     return sequence.arrival
-
-
-def _preempted_first(sequence: Sequence) -> tuple[int, int, int]:
-    """Greatest for the newest sequence of the request that has most running."""
-    return sequence.parent.running, sequence.parent.arrival, sequence.arrival

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lab_support.engine.request import Sequence
+from lab_support.generation import TokenLogprobs
 
 ROWS_AT_ONCE = 32
 """Positions of prompts whose logits exist at the same time; `device.blocks_on_gpu` keeps room for them."""
@@ -54,22 +55,11 @@ class Step:
         return len(self.decodes) + sum(chunk.num_tokens for chunk in self.chunks)
 
 
-class Logprobs(NamedTuple):
-    """How likely the model itself found a token: before penalties, temperature and the like (vLLM's raw_logprobs).
-
-    rank 1 is the likeliest; `top` holds (token id, logprob), likeliest first, as many as were asked for.
-    """
-
-    logprob: float
-    rank: int
-    top: list[tuple[int, float]]
-
-
 class Scored(NamedTuple):
     """What a step told of a sequence's prompt: the log-probabilities of its next tokens, one for each position."""
 
     sequence: Sequence
-    logprobs: list[Logprobs]
+    logprobs: list[TokenLogprobs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +70,5 @@ class Sampled:
     """
 
     token_ids: list[int]
-    logprobs: list[Logprobs | None] | None = None
+    logprobs: list[TokenLogprobs | None] | None = None
     prompts: list[Scored] = field(default_factory=list)

@@ -34,7 +34,7 @@ class Turns:
         sequence.parent.live += 1
         self._queue(sequence)
 
-    def next(self) -> Sequence | None:
+    def peek(self) -> Sequence | None:
         """The sequence whose turn it is."""
         parent = min(self._queued, key=_turn, default=None)
         return parent.first() if parent else None

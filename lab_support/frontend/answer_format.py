@@ -11,23 +11,23 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from lab_support.boundary.messages import TokenLogprobs
 from lab_support.frontend.openai_api import (
     AssistantMessage,
     ChatChoice,
     ChatCompletion,
     ChatLogprobs,
+    ChatTokenLogprob,
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     Finish,
     PromptLogprob,
-    TokenLogprob,
     TopLogprob,
     Usage,
 )
 from lab_support.frontend.speller import Spelled, Speller
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
@@ -234,7 +234,7 @@ class ChatFormat:
     def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> ChatLogprobs:
         return ChatLogprobs(
             [
-                TokenLogprob(
+                ChatTokenLogprob(
                     token.text,
                     _finite(entry.logprob),
                     list(token.data),

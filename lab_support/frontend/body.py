@@ -52,7 +52,7 @@ class BodyReader:
             error = no_room() if lease.revoked else self._too_slow()
             error.headers += _CLOSE
             raise error from None
-        lease.hold(weight(body))
+        lease.set_held(weight(body))
         return body
 
     def _check_announced(self, length: int, fits: bool) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from lab_support.boundary.messages import Fatal, SequenceTokens, TokenLogprobs
+from lab_support.boundary.messages import Fatal, SequenceTokens
 from lab_support.frontend.detokenizer import Detokenizer
 from lab_support.frontend.engine_client import Submitted
 from lab_support.frontend.errors import ApiError, defect, from_fatal, refused_by_engine
 from lab_support.frontend.metrics import EngineMeter
 from lab_support.frontend.openai_api import Finish
 from lab_support.frontend.stop_strings import StopStrings
-from lab_support.generation import FinishReason
+from lab_support.generation import FinishReason, TokenLogprobs
 
 
 class Answer(Protocol):

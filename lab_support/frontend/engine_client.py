@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Protocol
 
 from lab_support.boundary.messages import (
@@ -19,14 +18,13 @@ from lab_support.boundary.messages import (
     Generate,
     Loads,
     Message,
-    PromptLogprobs,
+    PromptScores,
     SequenceTokens,
     ToEngineCore,
-    TokenLogprobs,
     Tokens,
 )
 from lab_support.frontend.router import Router
-from lab_support.generation import SamplingParams
+from lab_support.generation import SamplingParams, TokenLogprobs
 
 log = logging.getLogger("lab.api")
 
@@ -70,7 +68,6 @@ class EngineClient:
     engine_count: int
     on_stats: Callable[[EngineStats], None] = lambda stats: None
     on_ready: Callable[[], None] = lambda: None  # called once, when every engine core is
-    stats: dict[int, EngineStats] = field(default_factory=dict)
     fatal: Fatal | None = None
     max_model_len: int = 0  # tokens; 0 until the first engine core is ready
     _ready: set[int] = field(default_factory=set)
@@ -108,7 +105,7 @@ class EngineClient:
         chosen = self._router.choose(engine_index)
         self._next_id += 1
         parent_id = self.new_parent() if parent_id is None else parent_id
-        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, monotonic(), parent_id)
+        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, parent_id)
         try:
             self.sender.send(chosen, message)
         except BaseException:
@@ -141,7 +138,6 @@ class EngineClient:
             case Tokens():
                 self._deliver(message)
             case EngineStats():
-                self.stats[message.engine_index] = message
                 self.on_stats(message)
             case Loads():
                 self._router.update(message.engines)
@@ -166,14 +162,14 @@ class EngineClient:
             if tokens.finish_reason is not None:
                 del self._in_flight[tokens.request_id]
                 self._router.done(engine_index)
-            try:
+            try:  # not a function shared with `_deliver_prompt`: its call would cost each token a twentieth of all this
                 sink.on_tokens(tokens)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a panic in a Rust library is no Exception
                 self._fail_alone(Submitted(tokens.request_id, engine_index), sink, error)
 
-    def _deliver_prompt(self, told: PromptLogprobs) -> None:
+    def _deliver_prompt(self, told: PromptScores) -> None:
         found = self._in_flight.get(told.request_id)
         if found is None:
             return

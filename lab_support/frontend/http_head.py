@@ -10,7 +10,7 @@ uvicorn leaves this to a proxy in front of it. Here there is none, so the protoc
 - An error behind a request that is being answered waits until that answer is whole. In the middle of it, it would be
   taken for a part of it.
 - Fields behind the body (trailers) are not fields of the request: who checked its head has seen none of them.
-- HTTP/1.0 knows no chunks: an answer of unknown length ends with the connection.
+- HTTP/1.0 knows no chunks (unchunked.py).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.unchunked import Unchunked
 
 HEAD_BYTES = 64 * 1024  # of one request's line and fields; h11, nginx and Node.js allow 16 to 64 KiB
 HEAD_FIELDS = 256  # as vLLM (--h11-max-header-count)
@@ -285,28 +286,6 @@ class _Flow(FlowControl):
     def pause_reading(self) -> None:
         if not self._connection.pipeline:
             super().pause_reading()
-
-
-class Unchunked:
-    """A transport for HTTP/1.0: takes off what uvicorn puts around each piece of an answer of unknown length."""
-
-    _FIELD = b"transfer-encoding: chunked\r\n"
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._chunked: bool | None = None  # None until the head is written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._chunked is None:
-            self._chunked = self._FIELD in data
-            data = data.replace(self._FIELD, b"", 1)
-        elif self._chunked:
-            size, _, rest = data.partition(b"\r\n")
-            data = rest[: int(size or b"0", 16)]
-        self._transport.write(data)
 
 
 def _too_large() -> ApiError:

@@ -87,7 +87,7 @@ class Lease:
         if not self.take(count):
             raise no_room()
 
-    def hold(self, count: int) -> None:
+    def set_held(self, count: int) -> None:
         """So many bytes in place of those held so far. Raises `ApiError` (503)."""
         self.give_back(self.held)
         self.demand(count)

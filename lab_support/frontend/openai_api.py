@@ -201,7 +201,7 @@ class TopLogprob(Struct):
     bytes: list[int]
 
 
-class TokenLogprob(Struct):
+class ChatTokenLogprob(Struct):
     token: str
     logprob: float
     bytes: list[int]
@@ -209,7 +209,7 @@ class TokenLogprob(Struct):
 
 
 class ChatLogprobs(Struct):
-    content: list[TokenLogprob]
+    content: list[ChatTokenLogprob]
 
 
 class AssistantMessage(Struct):
@@ -287,13 +287,12 @@ class SamplingFrom(Struct):
 
 
 class Version(Struct):
-    """Who answers: the versions, this run of the server, which of its processes this is, and its `--accept`."""
+    """Who answers: the version, this run of the server, which of its processes this is, and its `--accept`."""
 
     version: str
     run_id: str
     api_server: int
     pids: dict[str, int]
-    versions: dict[str, str]
     accept: str
     start_method: StartMethod
     sampling: SamplingFrom

@@ -13,7 +13,7 @@ import msgspec
 from lab_support.frontend import openai_api as api
 from lab_support.frontend.errors import ErrorAnswer
 from lab_support.frontend.fields import REFUSED
-from lab_support.frontend.prompts import Limits
+from lab_support.frontend.served_model import ServedModel
 
 Schema = dict[str, Any]
 
@@ -143,15 +143,15 @@ OPERATIONS = (
 )
 
 
-def document(limits: Limits, version: str, with_key: bool, shortest_chat: int = 1) -> Schema:
-    """The whole document, for a server of `limits` that demands an API key or does not.
+def document(model: ServedModel, version: str, with_key: bool, shortest_chat: int = 1) -> Schema:
+    """The whole document, for a server of `model` that demands an API key or does not.
 
     shortest_chat: tokens of a conversation that says nothing, which no answer can take.
     """
     paths: dict[str, Schema] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, limits, with_key)
-    components: Schema = {"schemas": _schemas(limits, shortest_chat)}
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, model, with_key)
+    components: Schema = {"schemas": _schemas(model, shortest_chat)}
     if with_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     info = {"title": "many processes, one port", "version": version, "description": DESCRIPTION}
@@ -161,15 +161,15 @@ def document(limits: Limits, version: str, with_key: bool, shortest_chat: int = 
 # ---- schemas --------------------------------------------------------------------------------------------------------
 
 
-def _schemas(limits: Limits, shortest_chat: int) -> dict[str, Schema]:
+def _schemas(model: ServedModel, shortest_chat: int) -> dict[str, Schema]:
     _, made = msgspec.json.schema_components(
         (*_REQUESTS, *_ANSWERS, *_OTHERS), ref_template="#/components/schemas/{name}"
     )
     schemas: dict[str, Schema] = _with_token_ids(made)
-    schemas["TokenId"] = {"type": "integer", "minimum": 0, "maximum": limits.vocab_size - 1}
+    schemas["TokenId"] = {"type": "integer", "minimum": 0, "maximum": model.vocab_size - 1}
     for request in _REQUESTS:
         shortest = shortest_chat if request is api.ChatCompletionRequest else 1
-        _fill_in(schemas[request.__name__]["properties"], request, limits, shortest)
+        _fill_in(schemas[request.__name__]["properties"], request, model, shortest)
     schemas["CompletionRequest"]["properties"]["prompt"] = _PROMPT
     schemas["CompletionRequest"]["not"] = {"anyOf": [_PROMPT_IN_STREAM, _NOTHING_ASKED]}
     schemas["ChatCompletionRequest"]["not"] = {"anyOf": [_PROMPT_IN_STREAM, _TOP_WITHOUT_LOGPROBS]}
@@ -187,14 +187,14 @@ def _with_token_ids(schema: Any) -> Any:
     return [_with_token_ids(each) for each in schema] if isinstance(schema, list | tuple) else schema
 
 
-def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, shortest_prompt: int) -> None:
-    properties["model"] = {"enum": [*limits.names, None], "default": None, "description": "The served model."}
+def _fill_in(properties: dict[str, Schema], request: type, model: ServedModel, shortest_prompt: int) -> None:
+    properties["model"] = {"enum": [*model.names, None], "default": None, "description": "The served model."}
     for name in {"max_tokens", "max_completion_tokens"} & properties.keys():
-        properties[name]["anyOf"][0]["maximum"] = limits.max_model_len - shortest_prompt
+        properties[name]["anyOf"][0]["maximum"] = model.max_model_len - shortest_prompt
     if "min_tokens" in properties:
-        properties["min_tokens"]["anyOf"][0]["maximum"] = limits.max_model_len - 1
+        properties["min_tokens"]["anyOf"][0]["maximum"] = model.max_model_len - 1
     for name in DEFAULTS.keys() & properties.keys():
-        properties[name]["default"] = limits.sampling.given.get(name, DEFAULTS[name])
+        properties[name]["default"] = model.sampling.given.get(name, DEFAULTS[name])
     for name, harmless in REFUSED.get(request, {}).items():
         properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
 
@@ -202,7 +202,7 @@ def _fill_in(properties: dict[str, Schema], request: type, limits: Limits, short
 # ---- operations -----------------------------------------------------------------------------------------------------
 
 
-def _operation(operation: Operation, limits: Limits, with_key: bool) -> Schema:
+def _operation(operation: Operation, model: ServedModel, with_key: bool) -> Schema:
     guarded = with_key and not operation.open
     errors = sorted({*operation.errors, 403, *((401,) if guarded else ())})
     made: Schema = {
@@ -213,7 +213,7 @@ def _operation(operation: Operation, limits: Limits, with_key: bool) -> Schema:
     if operation.request is not None:
         made["requestBody"] = {"required": True, "content": _content("application/json", operation.request)}
     if "{model_id}" in operation.path:
-        made["parameters"] = [_model_id(limits)]
+        made["parameters"] = [_model_id(model)]
     if guarded:
         made["security"] = [{"key": []}]
     return made
@@ -246,6 +246,6 @@ def _headers(extra: dict[str, bool]) -> Schema:
     return {name: {"required": must, "schema": {"type": "string"}} for name, must in required.items()}
 
 
-def _model_id(limits: Limits) -> Schema:
+def _model_id(model: ServedModel) -> Schema:
     schema = {"type": "string", "minLength": 1}
-    return {"name": "model_id", "in": "path", "required": True, "schema": schema, "example": limits.model_name}
+    return {"name": "model_id", "in": "path", "required": True, "schema": schema, "example": model.name}

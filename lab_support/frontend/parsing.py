@@ -8,16 +8,17 @@ import logging
 import re
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
 from lab_support.frontend.density import check_density
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.fields import IGNORED, IGNORED_OPTIONS, REFUSED
-from lab_support.frontend.openai_api import StreamOptions
+from lab_support.frontend.openai_api import ChatMessage, StreamOptions
 
 R = TypeVar("R", bound=msgspec.Struct)
+Messages = list[dict[str, Any]]
 
 _MOST_LOOKED_AT_TWICE = 1_000_000  # bytes: full of floats, they take 50 ms
 _MOST_NOTED = 10  # unknown names of one request
@@ -30,8 +31,8 @@ class RequestParser(Generic[R]):
     """Parses bodies of one kind. One for each route, made when the app is made."""
 
     def __init__(self, kind: type[R]) -> None:
-        self._kind = kind
-        self._decode = msgspec.json.Decoder(kind).decode
+        self._kind = _with_messages_as_given(kind)
+        self._decode = msgspec.json.Decoder(self._kind).decode
         self._names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self._known = frozenset(kind.__struct_encode_fields__)
         self._refused = REFUSED.get(kind, {})
@@ -39,6 +40,18 @@ class RequestParser(Generic[R]):
 
     def parse(self, body: bytes) -> R:
         """Raises `ApiError` (400)."""
+        return self._parse(body)[0]
+
+    def parse_conversation(self, body: bytes) -> tuple[R, Messages]:
+        """A request, its `messages` taken out, and these with all that the client wrote into them: a chat template may
+        read it. [] for a request that has none and may do without. Raises `ApiError` (400).
+        """
+        request, messages = self._parse(body)
+        if messages:
+            request.messages = []  # type: ignore[attr-defined]  # memory has room for their texts once
+        return request, messages
+
+    def _parse(self, body: bytes) -> tuple[R, Messages]:
         check_density(body)
         _check_utf8(body)
         given: dict[str, msgspec.Raw] = {}
@@ -55,13 +68,15 @@ class RequestParser(Generic[R]):
             raise _too_deep() from None
         if "stream_options" in given:
             self._check_options(given["stream_options"])
-        return request
+        return request, _check_messages(request, body)
 
     def _second_try(self, message: str, body: bytes, given: dict[str, msgspec.Raw]) -> R:
         """JSON knows one kind of number: 16.0 is an integer too, which msgspec's decoder does not take."""
         if "got `float`" in message and len(body) <= _MOST_LOOKED_AT_TWICE:
             try:
-                known = {name: _with_integers(bytes(given[name])) for name in given.keys() & self._known}
+                known = {name: _with_integers(given[name]) for name in given.keys() & self._known - {"messages"}}
+                if "messages" in given:
+                    known["messages"] = msgspec.json.decode(given["messages"])
                 return msgspec.convert(known, self._kind)
             except msgspec.ValidationError as error:
                 message = str(error)
@@ -90,18 +105,29 @@ class RequestParser(Generic[R]):
 
 
 class _Conversation(msgspec.Struct):
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]
 
 
-_conversations = msgspec.json.Decoder(_Conversation)
+def _with_messages_as_given(kind: type[R]) -> type[R]:
+    """`kind`, but its decoder leaves messages as they are: so a body is decoded once for the template and for us."""
+    if "messages" not in kind.__struct_fields__:
+        return kind
+    field = next(each for each in msgspec.structs.fields(kind) if each.name == "messages")
+    messages = ("messages", Messages) if field.required else ("messages", Messages | msgspec.UnsetType, field.default)
+    return msgspec.defstruct(kind.__name__, [messages], bases=(kind,), kw_only=True)  # type: ignore[return-value]
 
 
-def messages_of(body: bytes) -> list[dict[str, Any]]:
-    """The messages of a body that was parsed, with all that the client wrote into them: a chat template may read it."""
+def _check_messages(request: msgspec.Struct, body: bytes) -> Messages:
+    """The messages that were decoded as they are; checked ones take their place. [] where there are none."""
+    messages = getattr(request, "messages", msgspec.UNSET)
+    if messages is msgspec.UNSET:
+        return []
     try:
-        return _conversations.decode(body).messages
-    except RecursionError:
-        raise _too_deep() from None
+        checked = msgspec.convert({"messages": messages}, _Conversation)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), body) from None
+    request.messages = checked.messages  # type: ignore[attr-defined]
+    return messages
 
 
 def _check_utf8(body: bytes) -> None:

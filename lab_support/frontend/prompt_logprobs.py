@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from lab_support.boundary.messages import TokenLogprobs
 from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 Pairs = tuple[list[int], list[TokenLogprobs | None]]
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -11,42 +11,16 @@ from typing import TypeVar
 from lab_support.frontend.chat_template import ChatTemplateError, ChatTemplateSlow
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import MOST_PROMPTS, CompletionRequest
+from lab_support.frontend.served_model import ServedModel
 from lab_support.frontend.speller import spell
 from lab_support.frontend.template_content import Message
 from lab_support.frontend.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
-from lab_support.model_folder import SamplingDefaults
 
 T = TypeVar("T")
 
 CONTEXT = 8  # tokens: a space or a character depends on no more of what stands before it
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names under which clients give it, the templates' first
 TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the served model can take, and how its makers want it to be sampled where a request says nothing.
-
-    max_model_len: prompt plus output, in tokens. end_token_ids: no answer shows the one that ends it.
-    model_name stands in answers; all_names are those that a client may say, where there are more.
-    """
-
-    model_name: str
-    max_model_len: int
-    vocab_size: int
-    end_token_ids: frozenset[int] = frozenset()
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
-    all_names: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.all_names or (self.model_name,)
-
-    def check_model(self, name: str | None) -> None:
-        """Raises `ApiError` (404) for the name of another model."""
-        if name is not None and name != self.model_name and name not in self.all_names:
-            served = " or ".join(map(repr, self.names))
-            raise ApiError(404, f"model: got {name!r:.100}, served is {served}", "model", "model_not_found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +44,7 @@ class PromptReader:
         self._one_at_a_time = asyncio.Lock()
 
     async def completion(
-        self, given: Sequence[str | list[int]], request: CompletionRequest, limits: Limits
+        self, given: Sequence[str | list[int]], request: CompletionRequest, model: ServedModel
     ) -> list[Prompt]:
         """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
@@ -78,23 +52,23 @@ class PromptReader:
         for each in given:
             if prompts:
                 await asyncio.sleep(0)  # between any two: each may take a millisecond
-            prompts.append(await self._one(each, special, bool(request.echo), limits))
+            prompts.append(await self._one(each, special, bool(request.echo), model))
         return prompts
 
     async def chat(
-        self, messages: list[Message], limits: Limits, add_generation_prompt: bool = True, special: bool = False
+        self, messages: list[Message], model: ServedModel, add_generation_prompt: bool = True, special: bool = False
     ) -> list[int]:
         """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400).
 
-        messages: as `parsing.messages_of` reads them.
+        messages: as `RequestParser.parse_conversation` reads them.
         """
         _refuse_tool_calls(messages)
         try:
             text = await self._render([_for_template(message) for message in messages], add_generation_prompt)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
-        token_ids = await self.encode(text, special, limits.max_model_len, "messages")
-        self._check_known(token_ids, limits.vocab_size, "messages")
+        token_ids = await self.encode(text, special, model.max_model_len, "messages")
+        self._check_known(token_ids, model.vocab_size, "messages")
         return token_ids
 
     async def _render(self, messages: list[Message], add_generation_prompt: bool) -> str:
@@ -119,10 +93,10 @@ class PromptReader:
         async with self._one_at_a_time:
             return await asyncio.to_thread(function, token_ids)
 
-    async def shortest_chat(self, limits: Limits) -> int:
+    async def shortest_chat(self, model: ServedModel) -> int:
         """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
         try:
-            return max(1, len(await self.chat([{"role": "user", "content": ""}], limits)))
+            return max(1, len(await self.chat([{"role": "user", "content": ""}], model)))
         except ApiError:
             return 1
 
@@ -152,17 +126,17 @@ class PromptReader:
                 param,
             )
 
-    async def _one(self, given: str | list[int], special: bool, echo: bool, limits: Limits) -> Prompt:
+    async def _one(self, given: str | list[int], special: bool, echo: bool, model: ServedModel) -> Prompt:
         if isinstance(given, str):
-            token_ids = await self.encode(given, special, limits.max_model_len, "prompt") if given else []
-            self._check_known(token_ids, limits.vocab_size, "prompt")
+            token_ids = await self.encode(given, special, model.max_model_len, "prompt") if given else []
+            self._check_known(token_ids, model.vocab_size, "prompt")
         else:
             token_ids = given
-            _check_range(token_ids, limits.vocab_size)
+            _check_range(token_ids, model.vocab_size)
         if not token_ids:
             raise bad_request("prompt: got an empty one, allowed is at least one token", "prompt")
-        if len(token_ids) >= limits.max_model_len:
-            raise _too_long(f"{len(token_ids)} tokens", limits.max_model_len, "prompt")
+        if len(token_ids) >= model.max_model_len:
+            raise _too_long(f"{len(token_ids)} tokens", model.max_model_len, "prompt")
         context = tuple(token_ids[-CONTEXT:])
         if not echo:
             return Prompt(token_ids, context=context)

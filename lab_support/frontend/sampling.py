@@ -5,7 +5,7 @@ from typing import TypeVar
 from lab_support.frontend.errors import ApiError, bad_request
 from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.prompt_logprobs import Asked
-from lab_support.frontend.prompts import Limits
+from lab_support.frontend.served_model import ServedModel
 from lab_support.generation import SamplingParams
 
 N = TypeVar("N", int, float)
@@ -37,16 +37,16 @@ def asked_logprobs(request: CompletionRequest | ChatCompletionRequest) -> Asked:
 
 
 def sampling_params(
-    request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, limits: Limits
+    request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, model: ServedModel
 ) -> SamplingParams:
     """How to answer a prompt of `prompt_tokens`. Raises `ApiError` (400) where the answer would not fit."""
-    max_tokens = _max_tokens(request, prompt_tokens, limits)
-    advised = limits.sampling
+    max_tokens = _max_tokens(request, prompt_tokens, model)
+    advised = model.sampling
     temperature = _given(request.temperature, advised.temperature, 1.0)
     return SamplingParams(
         max_tokens=max_tokens,
         prompt_logprobs=asked_logprobs(request).of_prompt,
-        min_tokens=min(_min_tokens(request.min_tokens or 0, limits), max_tokens),
+        min_tokens=min(_min_tokens(request.min_tokens or 0, model), max_tokens),
         temperature=max(temperature, LOWEST_TEMPERATURE) if temperature else 0.0,
         top_p=_given(request.top_p, advised.top_p, 1.0),
         top_k=max(0, _given(request.top_k, advised.top_k, 0)),
@@ -56,7 +56,7 @@ def sampling_params(
         repetition_penalty=_given(request.repetition_penalty, advised.repetition_penalty, 1.0),
         seed=request.seed,
         ignore_eos=bool(request.ignore_eos),
-        stop_token_ids=_stop_token_ids(request, limits),
+        stop_token_ids=_stop_token_ids(request, model),
         logprobs=_logprobs(request),
     )
 
@@ -79,46 +79,46 @@ def _given(value: N | None, advised: N | None, default: N) -> N:
     return next(each for each in (value, advised, default) if each is not None)
 
 
-def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, limits: Limits) -> int:
-    left = limits.max_model_len - prompt_tokens
+def _max_tokens(request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, model: ServedModel) -> int:
+    left = model.max_model_len - prompt_tokens
     if left < 1:
-        raise _over_context("nothing left for the answer", prompt_tokens, limits, "messages")
+        raise _over_context("nothing left for the answer", prompt_tokens, model, "messages")
     if isinstance(request, CompletionRequest):
         name, asked = "max_tokens", request.max_tokens
         default = min(DEFAULT_COMPLETION_TOKENS, left)
     else:
         name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-        default = min(limits.sampling.max_new_tokens or left, left)
+        default = min(model.sampling.max_new_tokens or left, left)
     if asked is not None and asked > left:
-        raise _over_context(f"{name} {asked}", prompt_tokens, limits, name)
-    most = limits.sampling.max_new_tokens if limits.sampling.is_limit else None
+        raise _over_context(f"{name} {asked}", prompt_tokens, model, name)
+    most = model.sampling.max_new_tokens if model.sampling.is_limit else None
     tokens = default if asked is None else asked
     return tokens if most is None else min(tokens, most)
 
 
-def _min_tokens(asked: int, limits: Limits) -> int:
-    most = limits.max_model_len - 1
+def _min_tokens(asked: int, model: ServedModel) -> int:
+    most = model.max_model_len - 1
     if asked > most:
         raise bad_request(f"min_tokens: got {asked}, allowed are 0 to {most}", "min_tokens")
     return asked
 
 
-def _over_context(asked: str, prompt_tokens: int, limits: Limits, param: str) -> ApiError:
+def _over_context(asked: str, prompt_tokens: int, model: ServedModel, param: str) -> ApiError:
     return bad_request(
         f"{param}: got a prompt of {prompt_tokens} tokens and {asked}, but this model's context is "
-        f"{limits.max_model_len} tokens for both",
+        f"{model.max_model_len} tokens for both",
         param,
         "context_length_exceeded",
     )
 
 
-def _stop_token_ids(request: CompletionRequest | ChatCompletionRequest, limits: Limits) -> tuple[int, ...]:
+def _stop_token_ids(request: CompletionRequest | ChatCompletionRequest, model: ServedModel) -> tuple[int, ...]:
     given = tuple(request.stop_token_ids or ())
     for token_id in given:
-        if token_id >= limits.vocab_size:
+        if token_id >= model.vocab_size:
             raise bad_request(
-                f"stop_token_ids: got {token_id}, allowed are 0 to {limits.vocab_size - 1}", "stop_token_ids"
+                f"stop_token_ids: got {token_id}, allowed are 0 to {model.vocab_size - 1}", "stop_token_ids"
             )
     return given
 

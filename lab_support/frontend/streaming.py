@@ -6,15 +6,16 @@ with an error object, and then the stream ends without `[DONE]`.
 
 import msgspec
 
-from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
-from lab_support.frontend.answer_format import DONE, AnswerFormat, Entries, EventParts
+from lab_support.boundary.messages import SequenceTokens
+from lab_support.frontend.answer_format import DONE, Entries, EventParts
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.job import Job
 from lab_support.frontend.openai_api import Finish, Usage
-from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, speller_of
-from lab_support.frontend.prompts import Prompt
+from lab_support.frontend.prompt_logprobs import PromptCursor, speller_of
 from lab_support.frontend.response import EVENT_STREAM, JSON, CallbackWriter, Headers
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 _encode_text = msgspec.json.encode
 
@@ -22,8 +23,8 @@ _encode_text = msgspec.json.encode
 class EventStream:
     """Events of all choices of one request. `headers` is filled before the first token can come.
 
-    prompts: by choice; prompt_tokens: of all prompts together, one each. An echoed prompt's log-probabilities are sent
-    as they come, in events before the first one with tokens, so that they are not held here.
+    An echoed prompt's log-probabilities are sent as they come, in events before the first one with tokens, so that they
+    are not held here.
     """
 
     __slots__ = (
@@ -46,29 +47,20 @@ class EventStream:
         "headers",
     )
 
-    def __init__(
-        self,
-        writer: CallbackWriter,
-        format: AnswerFormat,
-        tokenizer: Tokenizer,
-        prompts: list[Prompt],
-        prompt_tokens: int,
-        asked: Asked,
-        with_usage: bool,
-        with_usage_so_far: bool,
-    ) -> None:
+    def __init__(self, job: Job, writer: CallbackWriter, tokenizer: Tokenizer) -> None:
+        prompts, asked = job.prompt_by_choice, job.asked
         self._writer = writer
-        self._format = format
+        self._format = job.format
         self._prompts = prompts
         self._echoed = [prompt.echo for prompt in prompts]
         self._cursors = [PromptCursor(prompt.token_ids) for prompt in prompts if asked.echoed is not None]
         self._spellers = [speller_of(tokenizer, prompt, asked) for prompt in prompts if asked.tokens]
-        self._prompt_tokens = prompt_tokens
+        self._prompt_tokens = job.prompt_tokens
         self._asked = asked
-        self._usage = with_usage
-        self._usage_so_far = with_usage_so_far
+        self._usage = job.with_usage
+        self._usage_so_far = job.with_usage_so_far
         self._open = len(prompts)
-        self._parts: list[EventParts] = [format.event_parts(index, with_usage) for index in range(len(prompts))]
+        self._parts: list[EventParts] = [job.format.event_parts(index, job.with_usage) for index in range(len(prompts))]
         self._begun = [False] * len(prompts)  # by choice: its first event is out
         self._plain = [False] * len(prompts)  # and all that follow it but the last have text alone
         self.headers: Headers = []

@@ -1,9 +1,7 @@
 """The files beside tokenizer.json: which tokens are added to it, which have a role, and the chat template.
 
-They are read as transformers reads them (5.23, `PreTrainedTokenizerBase._from_pretrained`). A folder that numbers its
-added tokens in tokenizer_config.json (`added_tokens_decoder`) says everything there; in one that does not,
-special_tokens_map.json has the last word on roles, and added_tokens.json names the tokens. All of them are UTF-8,
-whatever the locale.
+They are read as transformers reads them: which of them has the last word, `token_ids.says_everything` knows. All of
+them are UTF-8, whatever the locale.
 """
 
 import json
@@ -16,6 +14,7 @@ from tokenizers import AddedToken
 
 from lab_support.config import ConfigError, in_utf8, is_utf8
 from lab_support.model_folder.json_object import ModelFolderError, read_object_if_there
+from lab_support.model_folder.token_ids import content_of, says_everything
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -49,15 +48,14 @@ class TokenizerFiles:
         """
         path = folder / "tokenizer_config.json"
         config = _Entries(path, defaults | read_json(path))
-        numbered = config.values.get("added_tokens_decoder")
-        if numbered is None:
+        if not says_everything(config.values):
             legacy = folder / "special_tokens_map.json"
             others = _Entries(legacy, read_json(legacy))
             roles, listed = config.roles() | others.roles(), config.listed() or others.listed()
             named = _named_tokens(folder / "added_tokens.json", {*roles.values(), *listed})
             added = [token for token in named if token.content not in own]
         else:
-            roles, listed, added = config.roles(), config.listed(), _numbered_tokens(path, numbered)
+            roles, listed, added = config.roles(), config.listed(), _numbered_tokens(config)
         split = config.values.get("split_special_tokens") is True
         return TokenizerFiles(added, roles, [*roles.values(), *listed], split, _chat_template(folder, config))
 
@@ -91,7 +89,7 @@ class _Entries:
         return [self._text(name, each) for each in value]
 
     def _text(self, name: str, token: Any) -> str:
-        text = token.get("content") if isinstance(token, dict) else token
+        text = content_of(token)
         if not _is_text(text):
             raise self._wrong(name, token, "a token's text, or an object that has it as `content`")
         return text
@@ -100,9 +98,10 @@ class _Entries:
         return _wrong(self.path, name, got, expected)
 
 
-def _numbered_tokens(path: Path, numbered: Any) -> list[AddedToken]:
+def _numbered_tokens(config: _Entries) -> list[AddedToken]:
     """`added_tokens_decoder`: id → token."""
-    name = "added_tokens_decoder"
+    name, path = "added_tokens_decoder", config.path
+    numbered = config.values[name]
     if not isinstance(numbered, dict) or not all(each.isdecimal() for each in numbered):
         raise _wrong(path, name, numbered, "an object of tokens by their ids")
     return [_token(path, f"{name}[{number}]", numbered[number]) for number in sorted(numbered, key=int)]

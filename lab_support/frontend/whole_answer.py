@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from lab_support.boundary.messages import SequenceTokens, TokenLogprobs
+from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer_format import (
-    AnswerFormat,
     CollectedLogprobs,
     CollectedPrompt,
     Entries,
@@ -12,13 +11,15 @@ from lab_support.frontend.answer_format import (
 )
 from lab_support.frontend.choice import Choice
 from lab_support.frontend.errors import ApiError
+from lab_support.frontend.job import Job
 from lab_support.frontend.memory import Lease
 from lab_support.frontend.openai_api import Finish, Usage
-from lab_support.frontend.prompt_logprobs import Asked, PromptCursor, cut, speller_of
+from lab_support.frontend.prompt_logprobs import PromptCursor, cut, speller_of
 from lab_support.frontend.prompts import Prompt
 from lab_support.frontend.response import JSON, CallbackWriter, Headers
 from lab_support.frontend.speller import Speller
 from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.generation import TokenLogprobs
 
 _PIECE = 60  # bytes that a piece of text takes beside its own
 
@@ -36,29 +37,17 @@ class _Collected:
 
 
 class WholeAnswer:
-    """All choices of one request, held by `lease`. `headers` is filled before the first token can come.
+    """All choices of one request, held by `lease`. `headers` is filled before the first token can come."""
 
-    prompts: by choice.
-    """
-
-    def __init__(
-        self,
-        writer: CallbackWriter,
-        lease: Lease,
-        format: AnswerFormat,
-        tokenizer: Tokenizer,
-        prompts: list[Prompt],
-        prompt_tokens: int,
-        asked: Asked,
-    ) -> None:
+    def __init__(self, job: Job, writer: CallbackWriter, tokenizer: Tokenizer, lease: Lease) -> None:
         self._writer = writer
         self._lease = lease
-        self._format = format
+        self._format = job.format
         self._tokenizer = tokenizer
-        self._prompt_tokens = prompt_tokens
-        self._asked = asked
-        self._choices = [self._collected(prompt) for prompt in prompts]
-        self._open = len(prompts)
+        self._prompt_tokens = job.prompt_tokens
+        self._asked = job.asked
+        self._choices = [self._collected(prompt) for prompt in job.prompt_by_choice]
+        self._open = len(self._choices)
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False

@@ -21,7 +21,6 @@ class ModelFolder:
 
     path: Path
     shape: ModelShape
-    bos_token_id: int | None
     end_token_ids: frozenset[int]
     tokenizer: Path
     stored: Mapping[str, StoredTensor]
@@ -42,9 +41,7 @@ class ModelFolder:
             check_tensors(path, shape.tensors(), stored)
         generation = read_generation_config(path, generation_config)
         ends = _end_tokens(path, config, generation, shape.vocab_size)
-        bos = config.get("bos_token_id")
-        bos = bos if isinstance(bos, int) else None
-        return ModelFolder(path, shape, bos, ends, tokenizer, stored, generation)
+        return ModelFolder(path, shape, ends, tokenizer, stored, generation)
 
     @property
     def sampling(self) -> SamplingDefaults:

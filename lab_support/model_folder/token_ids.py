@@ -1,4 +1,4 @@
-"""Which ids the tokenizer's files give: that of its end token, and the highest of all.
+"""Which ids the tokenizer's files give: that of its end token, and the highest of all; and where roles are named.
 
 Read without the `tokenizers` library, which only API servers have; they also say what is wrong with these files.
 """
@@ -38,9 +38,8 @@ class TokenIds:
         return max(((number, text) for text, number in tokens), default=(-1, ""))
 
     def _end_token_text(self) -> str | None:
-        """As transformers has it: a tokenizer_config.json that numbers its added tokens says everything."""
         config, others = _content(self._config.get("eos_token")), _content(self._map.get("eos_token"))
-        return config if "added_tokens_decoder" in self._config else others or config
+        return config if says_everything(self._config) else others or config
 
     def _added(self) -> Iterator[tuple[str, int]]:
         """Added tokens and their ids. Of tokenizer.json that part alone is parsed: the rest may be 10 MB."""
@@ -72,8 +71,22 @@ class TokenIds:
         return dict(_numbers_alone(vocabulary)) if isinstance(vocabulary, dict) else {}
 
 
+def says_everything(tokenizer_config: Mapping[str, Any]) -> bool:
+    """A tokenizer_config.json that numbers its added tokens is the only file that names tokens and roles.
+
+    Otherwise special_tokens_map.json has the last word on roles, and added_tokens.json names the tokens
+    (transformers 5.23, `PreTrainedTokenizerBase._from_pretrained`).
+    """
+    return tokenizer_config.get("added_tokens_decoder") is not None
+
+
+def content_of(token: Any) -> Any:
+    """Its text: these files have a token as that, or as an object that has it as `content`."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
 def _content(token: Any) -> str | None:
-    text = token.get("content") if isinstance(token, dict) else token
+    text = content_of(token)
     return text if isinstance(text, str) and text else None
 
 

@@ -1,6 +1,6 @@
-"""`crew`: workers on one port that a cell stops, kills and lets go on, and clients that wait meanwhile.
+"""`crew`: workers on one port that a cell stops, continues and kills, and clients that wait meanwhile.
 
-For a cell's own processes, as `script.listeners` is; `crew_of` takes a real server's API servers for it. Standard
+For a cell's own processes, like `script.listeners`; `crew_of` does the same with a real server's API servers. Standard
 library only.
 
 Taught in: 04_who_gets_the_next_connection
@@ -28,7 +28,7 @@ Serve = Callable[[socket.socket], object]
 
 
 def one_by_one(listening_socket: socket.socket) -> None:
-    """Wait with epoll, take one connection for each wake-up, say who one is. It does not return."""
+    """Wait with epoll, take one connection for each wake-up, answer with this process's pid. It does not return."""
     listening_socket.setblocking(False)
     poll = select.epoll()
     poll.register(listening_socket, select.EPOLLIN)
@@ -37,7 +37,7 @@ def one_by_one(listening_socket: socket.socket) -> None:
         try:
             connection, _ = listening_socket.accept()
         except BlockingIOError:
-            continue  # another one was faster
+            continue  # another worker was faster
         with connection:
             connection.sendall(b"%d" % os.getpid())
 
@@ -51,17 +51,17 @@ def crew(
     port: int = 0,
     backlog: int = 512,
 ) -> Iterator["Crew"]:
-    """Fork `count` workers that run `serve(listening_socket)`, which is not to return; at the end all are killed.
+    """Fork `count` workers that run `serve(listening_socket)`, which must not return; at the end all are killed.
 
     serve: one function for all, or a sequence with one for each. They have one listening socket, or with `reuseport`
     each its own on the same port. They are started one after the other, each when the one before it sleeps.
-    Raises `OSError` where the port is taken, `RuntimeError` if a worker does not come to wait.
+    Raises `OSError` if the port is taken, `RuntimeError` if a worker does not start to wait.
     """
     with socket.socket() as entrance:
         if reuseport:
             entrance.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         entrance.bind(("127.0.0.1", port))
-        if not reuseport:  # else it only keeps the port: an own socket is one that nobody else holds
+        if not reuseport:  # otherwise it only reserves the port: each worker opens its own socket
             entrance.listen(backlog)
         workers = Crew(entrance.getsockname()[1])
         try:
@@ -73,7 +73,7 @@ def crew(
 
 
 def crew_of(port: int, pids: Mapping[str, int]) -> "Crew":
-    """API servers that run already, by role: their clients ask for /ping. They are not ended at the end."""
+    """API servers that already run, by role; their clients ask for /ping. They are not ended at the end."""
     return Crew(port, dict(pids), PING, _served_by)
 
 
@@ -81,7 +81,7 @@ def crew_of(port: int, pids: Mapping[str, int]) -> "Crew":
 class Crew:
     """Workers by name, in the order in which they began to wait: "worker 1", …, or "api-0", …
 
-    hello: what each client says. who: from its answer, who answered.
+    hello: the text that each client sends. who: maps an answer to the worker that sent it.
     """
 
     port: int
@@ -92,7 +92,7 @@ class Crew:
     _clients: list[Clients] = field(default_factory=list)
 
     def start(self, serve: Serve, entrance: socket.socket, own_backlog: int) -> None:
-        """One more. own_backlog: of a socket of its own, or 0."""
+        """Start one more worker. own_backlog: the backlog of a socket of its own, or 0 to share `entrance`."""
         reads, writes = os.pipe()
         if (pid := os.fork()) == 0:
             os.close(reads)
@@ -108,7 +108,7 @@ class Crew:
         self._inodes.append(int(inode))
 
     def stop(self, *which: int) -> None:
-        """Let them stand still: the first is 1; all by default. They stay in the kernel's wait queues."""
+        """Stop workers; the first is 1, and all are stopped by default. They stay in the kernel's wait queues."""
         pids = self._of(which)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -116,13 +116,13 @@ class Crew:
             time.sleep(0.001)
 
     def go_on(self, *which: int) -> None:
-        """Let them go on, all by default, in random order."""
+        """Continue workers, by default all, in random order."""
         pids = self._of(which)
         for pid in random.sample(pids, len(pids)):
             os.kill(pid, signal.SIGCONT)
 
     def kill(self, which: int) -> None:
-        """SIGKILL to one of them. It has ended when this returns."""
+        """Send SIGKILL to one worker. It has ended when this returns."""
         name = list(self.pids)[which - 1]
         pid = self.pids.pop(name)
         process = proc.read_process(pid)
@@ -133,7 +133,7 @@ class Crew:
             time.sleep(0.001)
 
     def connect(self, count: int, *, finished: bool = True) -> Clients:
-        """So many clients. finished: when this returns, each connection is complete; else the kernel goes on trying."""
+        """Connect `count` clients. finished: return when all are connected; otherwise the kernel goes on trying."""
         clients = Clients(("127.0.0.1", self.port), count, self.who or self._named(), finished)
         self._clients.append(clients)
         clients.say(self.hello)
@@ -145,7 +145,7 @@ class Crew:
         return [waiting[inode] for inode in dict.fromkeys(self._inodes)]
 
     def await_accepted(self, seconds: float = 5.0) -> None:
-        """Wait until no connection waits in a queue. Raises `RuntimeError` if some still do after `seconds`."""
+        """Wait until no connection waits in a queue. Raises `RuntimeError` if one still does after `seconds`."""
         deadline = time.monotonic() + seconds
         while any(self.queued()):
             if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ class Crew:
             self.kill(1)
 
     def _named(self) -> Callable[[bytes], str]:
-        """A worker answers with its pid."""
+        """Map an answer, the pid of a worker, to the worker's name."""
         names = {b"%d" % pid: name for name, pid in self.pids.items()}
         return lambda answer: names.get(answer, "")
 
@@ -173,7 +173,7 @@ def _served_by(answer: bytes) -> str:
 
 
 def _work(serve: Serve, entrance: socket.socket, own_backlog: int, told: int) -> Any:
-    """In the worker: tell the inode of the socket, and serve."""
+    """In the worker: send the socket's inode to the parent, and serve."""
     try:
         if own_backlog:
             port = entrance.getsockname()[1]

@@ -1,7 +1,7 @@
-"""What a cell's own processes may import: `emit`, `announce`, `inputs`, `xray`, `in_child`, `listeners`.
+"""Functions for a cell's own processes: `emit`, `announce`, `inputs`, `xray`, `in_child`, `listeners`.
 Standard library only.
 
-It works in any process of the cell, however it was made: what it needs is in the environment.
+They work in any process of the cell, however it was made, because they need only its environment.
 """
 
 import json
@@ -26,7 +26,7 @@ _MOST = 100_000  # bytes in one message; a datagram socket takes about twice tha
 
 
 def emit(fields: dict[str, Any] | None = None, /, **more: Any) -> None:
-    """Send an event to the notebook: `emit(step=3)`. Values as JSON takes them. It is in the result's `events`.
+    """Send an event to the notebook: `emit(step=3)`. The values must fit into JSON. It is in the result's `events`.
 
     Raises `ValueError` if it is too long or too deep, `RuntimeError` outside a cell.
     """
@@ -46,17 +46,17 @@ def inputs() -> dict[str, Any]:
 
 
 def xray(name: str) -> None:
-    """Take an X-ray of this process and of all that descend from it; `lab.xray(run, name)` draws it in the notebook."""
+    """Take an X-ray of this process and all its descendants; `lab.xray(run, name)` draws it in the notebook."""
     from lab_support.instruments.xray.read import take_xray  # costs 20 ms, which most cells need not pay
 
     emit(xray=name, graph=json.loads(take_xray(os.getpid(), outside=False).to_json()))
 
 
 def in_child(work: Callable[[], Any], seconds: float = 5.0, *, fork: Callable[[], int] = os.fork) -> Any:
-    """Fork, run `work()` in the child alone, and return what it returned there, as JSON carries it.
+    """Fork, run `work()` only in the child, and return its result, passed as JSON.
 
-    An exception comes back as its text, such as "RuntimeError: no running event loop"; a child that has not
-    answered after `seconds` is ended, and "stuck" comes back; of one that a signal ended, "ended by SIGSEGV". It is
+    An exception comes back as its text, such as "RuntimeError: no running event loop". A child that has not answered
+    after `seconds` is killed, and "stuck" comes back; if a signal ended it, "ended by SIGSEGV" and the like. It is
     always waited for. fork: another way to make the child.
     """
     reads, writes = os.pipe()
@@ -68,13 +68,13 @@ def in_child(work: Callable[[], Any], seconds: float = 5.0, *, fork: Callable[[]
         with open(reads, "rb", buffering=0) as answer:
             ended = b"".join(_until(answer, time.monotonic() + seconds))
     finally:
-        os.kill(child, signal.SIGKILL)  # of one that a signal is ending already, the first one stays on record
+        os.kill(child, signal.SIGKILL)  # if another signal is already ending it, that one stays on record
         _, status = os.waitpid(child, 0)
     return json.loads(ended) if ended else _unanswered(status)
 
 
 def _unanswered(status: int) -> str:
-    """Of a child that gave no answer, by its wait status: our own SIGKILL means that it was stuck."""
+    """The words for a child without an answer, by its wait status: our own SIGKILL means that it was stuck."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else signal.SIGKILL
     return "stuck" if number == signal.SIGKILL else f"ended by {signal_name(number)}"
 
@@ -90,7 +90,7 @@ def _answer(work: Callable[[], Any], writes: int) -> NoReturn:
 
 
 def _until(answer: Any, deadline: float) -> Iterator[bytes]:
-    """What comes, up to its end; nothing at all where the end does not come in time."""
+    """The pieces of the answer up to its end; none at all if the end does not come in time."""
     pieces: list[bytes] = []
     while select.select([answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
         if not (piece := answer.read(65536)):
@@ -105,7 +105,7 @@ def _send(message: dict[str, Any]) -> None:
     if len(data) > _MOST:
         raise ValueError(f"emit: got {len(data)} bytes, expected at most {_MOST}; send it in parts")
     if is_too_deep(data, message):
-        raise ValueError(f"emit: got lists more than {DEEPEST} deep in one another, expected no more; send them flat")
+        raise ValueError(f"emit: got lists nested more than {DEEPEST} deep, expected no more; send them flat")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(data, f"{_folder()}/events")
 
@@ -126,17 +126,17 @@ _IDLE_SECONDS = 0.2
 def listeners(count: int, wait_function: WaitFunction, connections: int = 400) -> dict[str, Any]:
     """Start `count` forked processes that wait on one listening socket, make connections, count, and stop them.
 
-    Each runs `wait_function(listening_socket, take)`, which is not to return; `take(listening_socket)` accepts one
-    connection if one is still there, answers, closes it, and says whether there was one. The socket does not block;
+    Each runs `wait_function(listening_socket, take)`, which must not return; `take(listening_socket)` accepts one
+    connection if one is still there, answers, closes it, and returns whether there was one. The socket does not block;
     a wait function may call `listening_socket.setblocking(True)` to sleep in accept() itself. Each is started when
-    those before it sleep, so that they come into the kernel's wait queue in their order.
+    those before it sleep, so that they enter the kernel's wait queue in their order.
 
     The calling process connects, one at a time and only while every listener sleeps, so that each wake-up belongs
-    to one connection. Wake-ups are voluntary context switches of all their threads, less what they do when idle.
+    to one connection. Wake-ups are voluntary context switches of all their threads, minus those of idle time.
 
     Returns numbers and rows for `emit`. Raises `RuntimeError` if a listener ends or never sleeps.
     """
-    counts = mmap.mmap(-1, 16 * count)  # of each listener: accepted, and accept() failed
+    counts = mmap.mmap(-1, 16 * count)  # for each listener: connections accepted, and failed accept() calls
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening_socket, memoryview(counts).cast("Q") as cells:
         listening_socket.setblocking(False)
         pids: list[int] = []
@@ -204,14 +204,14 @@ def _measure(address: tuple[str, int], pids: list[int], cells: Counts, connectio
 
 
 def _idle(pids: list[int]) -> tuple[int, float]:
-    """Voluntary context switches of all listeners while nobody connects, and for how many seconds."""
+    """Voluntary context switches of all listeners while nobody connects, and the seconds that this took."""
     before, began = sum(map(_voluntary_switches, pids)), time.monotonic()
     time.sleep(_IDLE_SECONDS)
     return sum(map(_voluntary_switches, pids)) - before, time.monotonic() - began
 
 
 def _await_sleep(pids: list[int]) -> None:
-    """Wait until every thread of every listener sleeps. Who has been woken counts as running before it runs."""
+    """Wait until every thread of every listener sleeps. A woken thread counts as running even before it runs."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while not all(_sleeps(pid) for pid in pids):
         if time.monotonic() > deadline:
@@ -227,7 +227,7 @@ def _sleeps(pid: int) -> bool:
 
 
 def _stat(path: str) -> str:
-    """The state of a thread, a letter; "S" of one that has ended meanwhile, which wakes no more."""
+    """The state of a thread, a letter; "S" if it has ended meanwhile, because it never wakes again."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0]

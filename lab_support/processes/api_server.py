@@ -1,7 +1,7 @@
 """API server: speaks HTTP, owns no GPU, never loads torch.
 
 Runs as:     lab:api-0, lab:api-1, …; lab:api-0-retiring once another has its place
-Started by:  launcher, by spawn, with what its connections come out of (--accept: boundary/accept.py)
+Started by:  launcher, by spawn, with the socket that it accepts from (--accept: boundary/accept.py)
 Receives:    connections; Tokens, EngineStats, EngineReady from every engine core; Loads from the coordinator;
              Addresses, Retire, Fatal from the launcher
 Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
@@ -52,7 +52,7 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
     set_up_log(config.log_level, name)
     give_free_memory_back()
     # Before any metric is made: prometheus_client looks for the variable then.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.metrics_directory
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.run.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))
     ended = False
@@ -101,7 +101,7 @@ class ApiServer:
         with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
             self.client = EngineClient(
                 channels,
-                given.entrance.slot,
+                given.source.slot,
                 config.api_server_count,
                 config.data_parallel_size,
                 on_ready=self.engines_ready.set,
@@ -118,20 +118,20 @@ class ApiServer:
         # Imported here, not above: prometheus_client wants PROMETHEUS_MULTIPROC_DIR to be set when it is imported.
         from lab_support.frontend.routes import Identity, build_app
 
-        counters = self.given.counters.own(self.given.entrance.slot)
+        counters = self.given.run.counters.claim(self.given.source.slot)
         identity = Identity(
             self.given.index,
-            self.given.run_id,
+            self.given.run.id,
             __version__,
             int(time.time()),
             {self.name: os.getpid()},
-            engine_cores_started_by=self.given.engine_cores_started_by,
+            engine_cores_started_by=self.given.run.engine_cores_started_by,
         )
         return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
 
     async def serve(self, app: "Served") -> None:
-        connections = OpenConnections(self.given.counters)
-        acceptor = make_acceptor(self.config.accept, self.given.entrance, connections, self.config.backlog)
+        connections = OpenConnections(self.given.run.counters)
+        acceptor = make_acceptor(self.config.accept, self.given.source, connections, self.config.backlog)
         self.http = HttpServer(app, acceptor, connections, on_started=self.tell_ready)
         await self.http.run_to_end()
 

@@ -31,10 +31,9 @@ from lab_support.boundary.messages import (
     Generate,
     Hello,
     Message,
-    PromptLogprobs,
+    PromptScores,
     Ready,
     SequenceTokens,
-    TokenLogprobs,
     Tokens,
     decoder,
     encode,
@@ -43,7 +42,6 @@ from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
-from lab_support.engine.step import Logprobs
 from lab_support.log import set_up_log
 
 log = logging.getLogger("lab.engine")
@@ -117,8 +115,8 @@ class EngineCore:
                 self.clock.lap("run")
                 outputs = self.scheduler.update(step, sampled)
                 self.ended += 1
-                channels.outbox.put(self.address(outputs))
-            if news := self.news():
+                channels.outbox.put(self.messages_for_clients(outputs))
+            if news := self.take_due_stats():
                 channels.outbox.put(news)
             self.clock.lap("send")
 
@@ -136,10 +134,10 @@ class EngineCore:
                 wait = False
             if message is None:
                 return False
-            self.take_in(message, at)
+            self.on_message(message, at)
 
-    def take_in(self, message: Asked, at: int) -> None:
-        """One message, which came when `at` steps had ended."""
+    def on_message(self, message: Asked, at: int) -> None:
+        """Do what one message asks, which came when `at` steps had ended."""
         match message:
             case Generate():
                 key = (message.client_index, message.request_id)
@@ -154,7 +152,7 @@ class EngineCore:
                 self.abort([key for key in self.request_keys() if key[0] == client_index], at)
 
     def request_keys(self) -> list[tuple[int, int]]:
-        """(API server, its request) of all requests that are here, as `take_in` made them."""
+        """(API server, its request) of all requests that are here, as `on_message` made them."""
         keys: Any = self.scheduler.request_ids
         return keys
 
@@ -168,26 +166,25 @@ class EngineCore:
         """Also called by the input thread, which marks each arrival with it."""
         return self.ended
 
-    def address(self, outputs: list[Output]) -> list[tuple[int, Message]]:
+    def messages_for_clients(self, outputs: list[Output]) -> list[tuple[int, Message]]:
         """What a step made, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
-        prompts: dict[int, list[PromptLogprobs]] = {}
+        prompts: dict[int, list[PromptScores]] = {}
         for output in outputs:
-            key: Any = output.request_id  # as `take_in` made it
+            key: Any = output.request_id  # as `on_message` made it
             client_index, request_id = key
             sequences = by_client.setdefault(client_index, [])
             if output.prompt_logprobs is not None:
-                told = PromptLogprobs(request_id, for_the_wire(output.prompt_logprobs))
+                told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            logprobs = for_the_wire(output.logprobs) if output.logprobs else None
-            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, logprobs))
+            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
         return [
             (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
             for client_index, sequences in by_client.items()
         ]
 
-    def news(self) -> list[tuple[int, Message]]:
+    def take_due_stats(self) -> list[tuple[int, Message]]:
         """EngineStats for whom they are due: the coordinator at a change, an API server now and then and when idle."""
         counts = self.scheduler.stats
         at, load = self._published
@@ -197,10 +194,10 @@ class EngineCore:
         if not changed and not due:
             return []
         self._published = (now if due else at, (counts.waiting, counts.running))
-        destinations = [COORDINATOR] * changed + self.stats_readers() * due
+        destinations = [COORDINATOR] * changed + self.choose_stats_readers() * due
         return [(destination, self.stats()) for destination in destinations]
 
-    def stats_readers(self) -> list[int]:
+    def choose_stats_readers(self) -> list[int]:
         """One API server, the same for as long as it lives; none where none lives."""
         if self._stats_reader not in self.clients:
             self._stats_reader = min(self.clients, default=None)
@@ -223,10 +220,6 @@ class EngineCore:
             abort_steps_max=self.abort_steps_max,
             stage_seconds=dict(self.clock.seconds),
         )
-
-
-def for_the_wire(logprobs: list[Logprobs]) -> list[TokenLogprobs]:
-    return [TokenLogprobs(one.logprob, one.rank, one.top) for one in logprobs]
 
 
 class StageClock:

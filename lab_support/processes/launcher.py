@@ -13,7 +13,6 @@ Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl
              that dies once the server is ready is replaced (not with --no-restart-api-servers, not without end)
 """
 
-import json
 import logging
 import os
 import signal
@@ -25,24 +24,25 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lab_support import __version__
 from lab_support.boundary import python_processes
+from lab_support.boundary.api_server_slots import ApiServerSlots
 from lab_support.boundary.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.entrances import make_entrances
-from lab_support.boundary.inheritance import LOADS, ChannelListeners
-from lab_support.boundary.lifeline import ExitCode, Lifeline, describe_exit
-from lab_support.boundary.limits import demand_limits
+from lab_support.boundary.inheritance import LOADS, ChannelSockets, Run
+from lab_support.boundary.lifeline import ExitCode, Lifeline, ServerMustEnd, describe_exit
+from lab_support.boundary.limits import raise_limits
 from lab_support.boundary.listen_socket import url_of
+from lab_support.boundary.listener import make_listener
 from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.metric_files import metric_files
-from lab_support.boundary.replacement import ApiServers, GivenUp, in_words
+from lab_support.boundary.ready_line import ReadyServer, announce, check_ready_fd
+from lab_support.boundary.replacement import ApiServers, in_words
 from lab_support.boundary.runtime_directory import RuntimeDirectory
 from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_rule import Seen, asked_for, choose
 from lab_support.boundary.working_folder import anchored
 from lab_support.config import ConfigError, ServerConfig
-from lab_support.log import Outlet, never_wait, set_up_log
+from lab_support.log import never_wait, set_up_log
 from lab_support.model_folder import ModelFolder
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
@@ -50,14 +50,6 @@ from lab_support.signal_names import signal_name
 log = logging.getLogger("lab.launcher")
 
 GRACE = 0.8  # seconds beyond --shutdown-timeout after which whoever is left is killed
-
-
-class Ended(Exception):
-    """The server has to end. `code` is what the launcher will exit with; the text says why."""
-
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
@@ -78,7 +70,7 @@ def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
     except ConfigError as error:
         print(f"lab serve: {error}", file=sys.stderr)
         return ExitCode.REFUSED
-    except Ended as ended:
+    except ServerMustEnd as ended:
         if ended.code != ExitCode.STOPPED:
             print(f"lab serve: {ended}", file=sys.stderr)
         return ended.code
@@ -95,20 +87,20 @@ class Launcher:
         self.config = config
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
-        demand_limits(config)
+        raise_limits(config)
         asked, asked_by = asked_for(config.start_method, os.environ)
         self.start_choice = choose(asked, Seen.here(), asked_by)
-        _demand_open(config.ready_fd)
-        _tell_of(ModelFolder.open(config.model, config.load_format, config.generation_config))
+        check_ready_fd(config.ready_fd)
+        _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if config.trust_remote_code:
             check_no_code(config.model)
         self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
-        self.entrances = stack.enter_context(make_entrances(config, self.counters))
+        self.listener = stack.enter_context(make_listener(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
-        self.listeners = stack.enter_context(
-            ChannelListeners(self.directory.socket_path, config.api_server_count, with_coordinator)
+        self.channel_sockets = stack.enter_context(
+            ChannelSockets(self.directory.socket_path, config.api_server_count, with_coordinator)
         )
         self.lifeline = stack.enter_context(Lifeline())
         if self.start_choice.method == "forkserver":
@@ -117,17 +109,9 @@ class Launcher:
         self.children = stack.enter_context(
             Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
         )
-        self.api_servers = ApiServers(
-            config,
-            self.children,
-            self.entrances,
-            self.listeners,
-            self.counters,
-            self.run_id,
-            str(self.directory.metrics),
-            self.directory.mend,
-            self.start_choice,
-        )
+        run = Run(self.run_id, str(self.directory.metrics), self.counters, self.start_choice)
+        slots = ApiServerSlots(config, self.children, run, self.listener, self.channel_sockets)
+        self.api_servers = ApiServers(config, self.children, slots, self.directory.mend)
 
     def unlink_sockets(self) -> None:
         self.directory.unlink_sockets(but=LOADS)
@@ -137,12 +121,12 @@ class Launcher:
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
-        self.entrances.close_after_fork()
-        self.listeners.close()
+        self.listener.close_after_fork()
+        self.channel_sockets.close()
         self.counters.close()
 
     def run(self) -> None:
-        """Never returns: raises `Ended`, with everything stopped that could be stopped in good order."""
+        """Never returns: raises `ServerMustEnd`, with everything stopped that could be stopped in good order."""
         drain = 0.0  # nothing to finish yet
         try:
             self.start_or_say_why()
@@ -151,37 +135,34 @@ class Launcher:
             self.announce()
             while True:
                 self.wait_for_something()
-        except Ended as ended:
+        except ServerMustEnd as ended:
             self.stop(ended, drain)
             raise
         except Exception as error:  # a defect, or a machine in want: clients are to hear of it, and not of a SIGKILL
             log.exception("the launcher failed")
-            failed = Ended(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
+            failed = ServerMustEnd(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
             self.stop(failed, drain)
             raise failed from error
 
     def wait_for_something(self) -> None:
         """One event, or the time at which something is due."""
-        due = [at for at in (self.api_servers.due, self.entrances.due) if at is not None]
-        event = next(self.children.events(self.signals, min(due, default=None), self.entrances.waitables), None)
+        due = [at for at in (self.api_servers.due, self.listener.due) if at is not None]
+        event = next(self.children.events(self.signals, min(due, default=None), self.listener.waitables), None)
         if event is not None:
             self.on_event(event)
         self.on_due()
 
     def on_due(self) -> None:
-        try:
-            self.api_servers.on_due()
-        except GivenUp as given_up:
-            raise Ended(given_up.code, str(given_up)) from given_up
-        self.entrances.on_due()
+        self.api_servers.on_due()
+        self.listener.on_due()
 
     def start_or_say_why(self) -> None:
-        """All children. Raises `Ended` where there is no room for one."""
+        """All children. Raises `ServerMustEnd` where there is no room for one."""
         try:
             self.start_children()
         except OSError as error:
             why = f"a process can't be started: {in_words(error)}, so the server ends"
-            raise Ended(ExitCode.FAILED, why) from error
+            raise ServerMustEnd(ExitCode.FAILED, why) from error
 
     def start_children(self) -> None:
         """Engine cores first: they have most to load. API servers come up meanwhile."""
@@ -193,10 +174,12 @@ class Launcher:
             module = "lab_support.processes.engine_core"
             self.children.start(choice.method, f"engine-{i}", module, config, i)
         self.api_servers.start_all()
-        if self.listeners.stats and self.listeners.loads:
+        if self.channel_sockets.stats and self.channel_sockets.loads:
             module = "lab_support.processes.coordinator"
-            self.children.start("spawn", "coordinator", module, config, self.listeners.stats, self.listeners.loads)
-        self.listeners.close()
+            self.children.start(
+                "spawn", "coordinator", module, config, self.channel_sockets.stats, self.channel_sockets.loads
+            )
+        self.channel_sockets.close()
 
     def await_ready(self) -> None:
         """Hello, addresses, ready: by name, and a child that ends instead ends the server."""
@@ -217,13 +200,13 @@ class Launcher:
             self.children.send_signal(name, signal.SIGKILL)
         late = sorted({name for name in awaited if name.startswith("engine-")} or awaited)
         limit = f"--ready-timeout {self.config.ready_timeout:g} s, so the server ends"
-        raise Ended(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
+        raise ServerMustEnd(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
 
     def on_event(self, event: Event) -> None:
-        """What holds at any time. Raises `Ended` where the server can't go on."""
+        """What holds at any time. Raises `ServerMustEnd` where the server can't go on."""
         match event:
             case Said(name, Hello()):
-                self.children.tell(name, self.listeners.addresses)
+                self.children.tell(name, self.channel_sockets.addresses)
             case Said(name, Ready(details)):
                 self.details[name] = details
                 log.info("%s is ready %s", name, details or "")
@@ -232,53 +215,29 @@ class Launcher:
             case Said(name, Fatal(_, cause, code)):
                 self.on_fatal(name, cause, code)
             case Exited(name, code) if name.startswith("api-"):
-                try:
-                    self.api_servers.on_exit(name, code)
-                except GivenUp as given_up:
-                    raise Ended(given_up.code, str(given_up)) from given_up
+                self.api_servers.on_exit(name, code)
             case Exited(name, code):
-                raise Ended(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
+                raise ServerMustEnd(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
             case Readable():
-                self.entrances.on_readable()
+                self.listener.on_readable()
             case Signalled(signal.SIGUSR1):
-                self.api_servers.roll()
+                self.api_servers.rolling_restart()
             case Signalled(number):
                 log.info("%s: stopping", signal_name(number))
-                raise Ended(ExitCode.STOPPED, signal_name(number))
+                raise ServerMustEnd(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
         """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
         if name.startswith("api-") and self.api_servers.serving:
             self.api_servers.on_fatal(name, cause)
             return
-        raise Ended(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
+        raise ServerMustEnd(code, cause if code == ExitCode.REFUSED else f"{name} failed: {cause}")
 
     def announce(self) -> None:
-        """One line for people, and one JSON line for the program that asked for it by --ready-fd.
+        pids = {"launcher": os.getpid(), **self.children.pids}
+        announce(self.config, ReadyServer(url_of(self.listener.bound), self.run_id, pids, self.details))
 
-        Where they can't be written the server serves all the same: they are for information.
-        """
-        url, config = url_of(self.entrances.bound), self.config
-        engine = self.details["engine-0"]
-        line = (
-            f"Ready: {url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "
-            f"{engine['dtype']}. Ctrl-C stops it.\n"
-        )
-        _tell("standard output", 1, line)
-        if config.ready_fd is not None:
-            facts = {
-                "url": url,
-                "run_id": self.run_id,
-                "version": __version__,
-                "model": config.model_name,
-                "pids": {"launcher": os.getpid(), **self.children.pids},
-                "details": self.details,
-            }
-            _tell(f"--ready-fd {config.ready_fd}", config.ready_fd, json.dumps(facts) + "\n")
-            if config.ready_fd > 2:
-                os.close(config.ready_fd)
-
-    def stop(self, ended: Ended, drain: float) -> None:
+    def stop(self, ended: ServerMustEnd, drain: float) -> None:
         """API servers first, so that running requests can finish within `drain` seconds; then the rest.
 
         Whoever is late is killed, by `Children`. A further signal means: all are late.
@@ -306,25 +265,10 @@ class Launcher:
         return True
 
 
-def _tell(where: str, descriptor: int, line: str) -> None:
-    trouble = Outlet(descriptor).write(line.encode(errors="backslashreplace"))
-    if trouble:
-        log.warning("%s did not take the line that says that the server is ready: %s; it serves on", where, trouble)
-
-
-def _tell_of(folder: ModelFolder) -> None:
+def _log_notices(folder: ModelFolder) -> None:
     """Say once what the folder brings that a user may not expect."""
     for notice in folder.notices():
         log.warning(notice)
     if given := folder.sampling.given:
         words = ", ".join(f"{name} {value:g}" for name, value in given.items())
         log.info("requests that do not say otherwise get %s: from %s", words, folder.sampling.source)
-
-
-def _demand_open(descriptor: int | None) -> None:
-    if descriptor is None:
-        return
-    try:
-        os.fstat(descriptor)
-    except OSError as error:
-        raise ConfigError(f"--ready-fd: got {descriptor}, which is not open here; pass an inherited one") from error

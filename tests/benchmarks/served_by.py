@@ -42,7 +42,7 @@ async def serve_own(app: Served, port: int) -> None:
     from lab_support.frontend.http_server import HttpServer
 
     with _listening(port) as listening, Counters(1) as counters:
-        connections = OpenConnections(counters.own(0))
+        connections = OpenConnections(counters.claim(0))
         acceptor = SharedAccept(listening, 2048, connections)
         await HttpServer(app, acceptor, connections, on_started=lambda: None).run_to_end()
 

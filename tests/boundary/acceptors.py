@@ -20,8 +20,8 @@ import uvloop
 
 from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.counters import Counters
-from lab_support.boundary.entrances import Entrances, make_entrances
-from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.inheritance import AcceptSource
+from lab_support.boundary.listener import Listener, make_listener
 from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.python_processes import stop_python_processes
 from lab_support.config import ServerConfig
@@ -51,15 +51,15 @@ class Welcome(asyncio.Protocol):
 
 
 def welcome_all(
-    strategy: str, entrance: Entrance, counters: Counters, loop: Callable, told: connection.Connection
+    strategy: str, source: AcceptSource, counters: Counters, loop: Callable, told: connection.Connection
 ) -> None:
     """Runs in a process of its own until the other end of `told` is closed; then it stops, and says what it counts."""
 
     async def serve() -> None:
         await open_and_close_one()
-        connections = OpenConnections(counters.own(entrance.slot))
-        acceptor = make_acceptor(strategy, entrance, connections, 100)
-        await acceptor.start(lambda ended: Welcome(b"%d" % entrance.slot, ended))
+        connections = OpenConnections(counters.claim(source.slot))
+        acceptor = make_acceptor(strategy, source, connections, 100)
+        await acceptor.start(lambda ended: Welcome(b"%d" % source.slot, ended))
         told.send("ready")
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_reader(told.fileno(), stopped.set)
@@ -81,17 +81,17 @@ async def open_and_close_one() -> None:
 
 
 class Acceptors:
-    """So many of one strategy. `entrances` is the launcher's side, which a thread of the test looks after."""
+    """So many of one strategy. `listener` is the launcher's side, which a thread of the test looks after."""
 
-    def __init__(self, strategy: str, entrances: Entrances, counters: Counters) -> None:
+    def __init__(self, strategy: str, listener: Listener, counters: Counters) -> None:
         self.strategy = strategy
-        self.entrances = entrances
+        self.listener = listener
         self.counters = counters
         self.processes: list[multiprocessing.process.BaseProcess] = []
 
     @property
     def address(self) -> tuple[str, int]:
-        return self.entrances.bound.getsockname()
+        return self.listener.bound.getsockname()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=20)
@@ -136,13 +136,13 @@ class Acceptors:
 def acceptors(strategy: str, count: int = 2, loop: Callable = uvloop.run) -> Iterator[Acceptors]:
     with contextlib.ExitStack() as stack:
         counters = stack.enter_context(Counters(count))
-        entrances = stack.enter_context(make_entrances(ServerConfig(port=0, accept=strategy), counters))
-        made = Acceptors(strategy, entrances, counters)
+        listener = stack.enter_context(make_listener(ServerConfig(port=0, accept=strategy), counters))
+        made = Acceptors(strategy, listener, counters)
         stack.callback(stop_python_processes)
         for slot in range(count):
             _start(made, slot, loop, stack)
         ours, theirs = map(stack.enter_context, socket.socketpair())
-        thread = threading.Thread(target=_look_after, args=(entrances, theirs))
+        thread = threading.Thread(target=_look_after, args=(listener, theirs))
         thread.start()
         stack.callback(thread.join)
         stack.callback(ours.shutdown, socket.SHUT_WR)
@@ -152,23 +152,23 @@ def acceptors(strategy: str, count: int = 2, loop: Callable = uvloop.run) -> Ite
 def _start(made: Acceptors, slot: int, loop: Callable, stack: contextlib.ExitStack) -> None:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = map(stack.enter_context, spawn.Pipe())
-    entrance = made.entrances.open_for(slot)
-    process = spawn.Process(target=welcome_all, args=(made.strategy, entrance, made.counters, loop, theirs))
+    source = made.listener.open_for(slot)
+    process = spawn.Process(target=welcome_all, args=(made.strategy, source, made.counters, loop, theirs))
     process.start()
-    made.entrances.given(entrance)
+    made.listener.close_our_copy(source)
     made.processes.append(process)
     stack.callback(process.join)
     stack.callback(process.kill)
     assert ours.poll(30) and ours.recv() == "ready"
 
 
-def _look_after(entrances: Entrances, stopping: socket.socket) -> None:
+def _look_after(listener: Listener, stopping: socket.socket) -> None:
     """What the launcher's main thread does."""
     while True:
-        due = None if entrances.due is None else max(0.0, entrances.due - time.monotonic())
-        ready = connection.wait([stopping, *entrances.waitables], due)
+        due = None if listener.due is None else max(0.0, listener.due - time.monotonic())
+        ready = connection.wait([stopping, *listener.waitables], due)
         if stopping in ready:
             return
         if ready:
-            entrances.on_readable()
-        entrances.on_due()
+            listener.on_readable()
+        listener.on_due()

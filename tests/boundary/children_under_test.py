@@ -42,7 +42,7 @@ def report_socket(name: str, control: Connection, listening: socket.socket) -> i
 
 
 def count(name: str, control: Connection, counters: Counters, slot: int, times: int) -> int:
-    counters.own(slot)
+    counters.claim(slot)
     for _ in range(times):
         counters.requests_in_flight += 1
     control.send_bytes(encode(Ready({"total": counters.total()})))

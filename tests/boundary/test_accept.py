@@ -13,7 +13,7 @@ import pytest
 
 from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.counters import TAKES_NONE, Counters
-from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.pokes import Pokes
 from lab_support.boundary.python_processes import stop_python_processes
@@ -40,9 +40,9 @@ def test_where_the_epoll_set_is_hidden_every_connection_is_taken(
     strategy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def talk(listening: socket.socket, counters: Counters, pokes: Pokes) -> None:
-        connections = OpenConnections(counters.own(0))
+        connections = OpenConnections(counters.claim(0))
         with listening.dup() as own:
-            acceptor = make_acceptor(strategy, Entrance(own, 0, pokes), connections, 100)
+            acceptor = make_acceptor(strategy, AcceptSource(own, 0, pokes), connections, 100)
             await acceptor.start(lambda ended: Greeting(b"0", ended))
             assert counters.connections == 0
             for _ in range(5):
@@ -75,8 +75,8 @@ def welcome_all(listening: socket.socket, slot: int, counters: Counters, pokes: 
     """Runs in a process of its own, on asyncio's event loop, until it is killed."""
 
     async def serve() -> None:
-        connections = OpenConnections(counters.own(slot))
-        acceptor = make_acceptor("least-loaded", Entrance(listening, slot, pokes), connections, 100)
+        connections = OpenConnections(counters.claim(slot))
+        acceptor = make_acceptor("least-loaded", AcceptSource(listening, slot, pokes), connections, 100)
         await acceptor.start(lambda ended: Welcome(b"%d" % slot, ended))
         ready.send("ready")
         await asyncio.Event().wait()

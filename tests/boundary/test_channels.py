@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.boundary.channels import COORDINATOR, ApiServerChannels, CoordinatorChannels, EngineCoreChannels
-from lab_support.boundary.inheritance import ChannelListeners
+from lab_support.boundary.inheritance import ChannelSockets
 from lab_support.boundary.messages import (
     Abort,
     ApiServerJoined,
@@ -30,8 +30,8 @@ READY = EngineReady(0, 2048, 1024)
 
 
 @pytest.fixture
-def listeners(tmp_path: Path) -> Iterator[ChannelListeners]:
-    with ChannelListeners(lambda name: str(tmp_path / name), 2, with_coordinator=True) as made:
+def sockets(tmp_path: Path) -> Iterator[ChannelSockets]:
+    with ChannelSockets(lambda name: str(tmp_path / name), 2, with_coordinator=True) as made:
         yield made
 
 
@@ -59,23 +59,23 @@ class Heard:
 
 
 @contextlib.contextmanager
-def api_server(listeners: ChannelListeners, index: int) -> Iterator[tuple[ApiServerChannels, Heard]]:
-    with ApiServerChannels(listeners.inputs[index], listeners.outputs[index], listeners.addresses.loads) as channels:
+def api_server(sockets: ChannelSockets, index: int) -> Iterator[tuple[ApiServerChannels, Heard]]:
+    with ApiServerChannels(sockets.inputs[index], sockets.outputs[index], sockets.addresses.loads) as channels:
         heard = Heard()
         channels.watch(asyncio.get_running_loop(), heard)
         yield channels, heard
 
 
-def engine_core(listeners: ChannelListeners) -> EngineCoreChannels:
-    return EngineCoreChannels(listeners.addresses, READY, lambda: 7)
+def engine_core(sockets: ChannelSockets) -> EngineCoreChannels:
+    return EngineCoreChannels(sockets.addresses, READY, lambda: 7)
 
 
-def test_there_and_back_between_every_api_server_and_the_engine_core(listeners: ChannelListeners) -> None:
+def test_there_and_back_between_every_api_server_and_the_engine_core(sockets: ChannelSockets) -> None:
     async def talk() -> None:
         with (
-            api_server(listeners, 0) as (first, first_heard),
-            api_server(listeners, 1) as (second, second_heard),
-            engine_core(listeners) as engine,
+            api_server(sockets, 0) as (first, first_heard),
+            api_server(sockets, 1) as (second, second_heard),
+            engine_core(sockets) as engine,
         ):
             assert await first_heard.until(1) == [READY]
             assert await second_heard.until(1) == [READY]
@@ -90,20 +90,20 @@ def test_there_and_back_between_every_api_server_and_the_engine_core(listeners: 
     asyncio.run(talk())
 
 
-def test_what_is_sent_before_anybody_listens_arrives(listeners: ChannelListeners) -> None:
+def test_what_is_sent_before_anybody_listens_arrives(sockets: ChannelSockets) -> None:
     async def talk() -> None:
-        with engine_core(listeners) as engine:
+        with engine_core(sockets) as engine:
             engine.outbox.put([(0, tokens(number)) for number in range(1000)])
-            with api_server(listeners, 0) as (_, heard):
+            with api_server(sockets, 0) as (_, heard):
                 got = await heard.until(1001)
         assert [message for message in got if message != READY] == [tokens(number) for number in range(1000)]
 
     asyncio.run(talk())
 
 
-def test_names_may_go_once_everyone_is_connected(listeners: ChannelListeners, tmp_path: Path) -> None:
+def test_names_may_go_once_everyone_is_connected(sockets: ChannelSockets, tmp_path: Path) -> None:
     async def talk() -> None:
-        with api_server(listeners, 0) as (channels, heard), engine_core(listeners) as engine:
+        with api_server(sockets, 0) as (channels, heard), engine_core(sockets) as engine:
             await heard.until(1)
             for name in os.listdir(tmp_path):
                 (tmp_path / name).unlink()
@@ -116,20 +116,20 @@ def test_names_may_go_once_everyone_is_connected(listeners: ChannelListeners, tm
 
 
 def test_an_api_server_that_comes_later_is_joined_and_one_that_left_is_forgotten(
-    listeners: ChannelListeners, tmp_path: Path
+    sockets: ChannelSockets, tmp_path: Path
 ) -> None:
     async def talk() -> None:
         ours, theirs = multiprocessing.Pipe()
         with (
             ours,
             theirs,
-            api_server(listeners, 0) as (_, heard),
-            EngineCoreChannels(listeners.addresses, READY, lambda: 7, theirs) as engine,
+            api_server(sockets, 0) as (_, heard),
+            EngineCoreChannels(sockets.addresses, READY, lambda: 7, theirs) as engine,
         ):
             await heard.until(1)
             ours.send_bytes(encode(ApiServerLeft(0)))
             assert engine.inbox.get(timeout=10)[0] == ApiServerLeft(0)
-            further = ChannelListeners(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
+            further = ChannelSockets(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
             with further, api_server(further, 0) as (channels, further_heard):
                 joined = ApiServerJoined(0, further.addresses.inputs[0], further.addresses.outputs[0])
                 ours.send_bytes(encode(joined))
@@ -145,7 +145,7 @@ def test_an_api_server_that_comes_later_is_joined_and_one_that_left_is_forgotten
 
 
 def test_an_api_server_that_left_with_a_message_unread_takes_nobody_along(
-    listeners: ChannelListeners, tmp_path: Path
+    sockets: ChannelSockets, tmp_path: Path
 ) -> None:
     """The message, and the launcher's word that it has left, are found in one look of the input thread."""
     paused, held, go_on = threading.Event(), threading.Event(), threading.Event()
@@ -158,12 +158,12 @@ def test_an_api_server_that_left_with_a_message_unread_takes_nobody_along(
 
     async def talk() -> None:
         ours, theirs = multiprocessing.Pipe()
-        further = ChannelListeners(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
+        further = ChannelSockets(lambda name: str(tmp_path / f"further-{name}"), 1, with_coordinator=False)
         with (
             ours,
             theirs,
-            api_server(listeners, 0) as (first, first_heard),
-            EngineCoreChannels(listeners.addresses, READY, steps_ended, theirs) as engine,
+            api_server(sockets, 0) as (first, first_heard),
+            EngineCoreChannels(sockets.addresses, READY, steps_ended, theirs) as engine,
             further,
             api_server(further, 0) as (later, later_heard),
         ):
@@ -193,10 +193,10 @@ def test_an_api_server_that_left_with_a_message_unread_takes_nobody_along(
     asyncio.run(talk())
 
 
-def test_a_dead_api_server_does_not_stall_the_engine_core(listeners: ChannelListeners) -> None:
+def test_a_dead_api_server_does_not_stall_the_engine_core(sockets: ChannelSockets) -> None:
     async def talk() -> None:
-        with api_server(listeners, 1) as (_, heard), engine_core(listeners) as engine:
-            with api_server(listeners, 0) as (_, dying):
+        with api_server(sockets, 1) as (_, heard), engine_core(sockets) as engine:
+            with api_server(sockets, 0) as (_, dying):
                 await dying.until(1)
             await heard.until(1)
             for number in range(100):
@@ -206,7 +206,7 @@ def test_a_dead_api_server_does_not_stall_the_engine_core(listeners: ChannelList
     asyncio.run(talk())
 
 
-def test_an_error_over_one_message_does_not_stall_the_others(listeners: ChannelListeners) -> None:
+def test_an_error_over_one_message_does_not_stall_the_others(sockets: ChannelSockets) -> None:
     async def talk() -> None:
         loop = asyncio.get_running_loop()
         errors = []
@@ -218,9 +218,9 @@ def test_an_error_over_one_message_does_not_stall_the_others(listeners: ChannelL
             if message == tokens(0):
                 raise ZeroDivisionError
 
-        with engine_core(listeners) as engine:
+        with engine_core(sockets) as engine:
             engine.outbox.put([(0, tokens(number)) for number in range(100)])
-            with ApiServerChannels(listeners.inputs[0], listeners.outputs[0], None) as channels:
+            with ApiServerChannels(sockets.inputs[0], sockets.outputs[0], None) as channels:
                 loop.call_soon(channels.watch, loop, stumble)
                 assert len(await heard.until(101)) == 101
         assert [type(error) for error in errors] == [ZeroDivisionError]
@@ -228,15 +228,15 @@ def test_an_error_over_one_message_does_not_stall_the_others(listeners: ChannelL
     asyncio.run(talk())
 
 
-def test_the_coordinator_hears_engine_cores_and_tells_api_servers(listeners: ChannelListeners) -> None:
+def test_the_coordinator_hears_engine_cores_and_tells_api_servers(sockets: ChannelSockets) -> None:
     async def talk() -> None:
-        assert listeners.stats and listeners.loads
+        assert sockets.stats and sockets.loads
         stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, {})
         loads = Loads([EngineLoad(2, 1, 0.25)])
         with (
-            CoordinatorChannels(listeners.stats, listeners.loads) as coordinator,
-            api_server(listeners, 0) as (_, heard),
-            engine_core(listeners) as engine,
+            CoordinatorChannels(sockets.stats, sockets.loads) as coordinator,
+            api_server(sockets, 0) as (_, heard),
+            engine_core(sockets) as engine,
         ):
             engine.outbox.put([(COORDINATOR, stats)])
             assert list(coordinator.receive(10.0)) == [stats]

@@ -20,8 +20,8 @@ def test_numbers_of_all_processes_add_up(family) -> None:
 
 def test_a_successor_starts_at_zero() -> None:
     with Counters(2) as counters:
-        counters.own(1).requests_in_flight += 5
+        counters.claim(1).requests_in_flight += 5
         counters.sequences_in_flight += 80
         assert (counters.total(), counters.total_sequences()) == (5, 80)
-        counters.own(1)
+        counters.claim(1)
         assert (counters.total(), counters.total_sequences()) == (0, 0)

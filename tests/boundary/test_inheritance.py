@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.boundary.inheritance import LOADS, ChannelListeners
+from lab_support.boundary.inheritance import LOADS, ChannelSockets
 
 
-def listeners_in(folder: Path, count: int = 2, with_coordinator: bool = False) -> ChannelListeners:
-    return ChannelListeners(lambda name: str(folder / f"{name}.sock"), count, with_coordinator)
+def sockets_in(folder: Path, count: int = 2, with_coordinator: bool = False) -> ChannelSockets:
+    return ChannelSockets(lambda name: str(folder / f"{name}.sock"), count, with_coordinator)
 
 
 def test_at_first_there_is_one_pair_for_each_api_server(tmp_path: Path) -> None:
-    with listeners_in(tmp_path, with_coordinator=True) as listeners:
-        assert listeners.of(1) == (listeners.inputs[1], listeners.outputs[1])
+    with sockets_in(tmp_path, with_coordinator=True) as sockets:
+        assert sockets.bind_for(1) == (sockets.inputs[1], sockets.outputs[1])
         assert {path.stem for path in tmp_path.iterdir()} == {
             *("api-0-in", "api-0-out", "api-1-in", "api-1-out"),
             *("stats", LOADS),
         }
-        assert len(listeners.addresses.inputs) == len(listeners.addresses.outputs) == 2
+        assert len(sockets.addresses.inputs) == len(sockets.addresses.outputs) == 2
 
 
 def test_a_successor_in_the_same_slot_has_names_of_its_own(tmp_path: Path) -> None:
     """An engine core that is still on its way to the predecessor must not arrive at the successor."""
-    with listeners_in(tmp_path, count=1) as listeners:
-        names = {listeners.inputs[0].getsockname(), listeners.outputs[0].getsockname()}
+    with sockets_in(tmp_path, count=1) as sockets:
+        names = {sockets.inputs[0].getsockname(), sockets.outputs[0].getsockname()}
     for _ in range(3):
-        made = listeners.of(0)
+        made = sockets.bind_for(0)
         with made[0], made[1]:
             assert not {each.getsockname() for each in made} & names
             names |= {each.getsockname() for each in made}
@@ -44,7 +44,7 @@ def test_where_one_cannot_be_made_none_stays_open(tmp_path: Path, which: str) ->
     """The folder is gone, or the disk has no room for a name: the launcher tries again later."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    with listeners_in(folder) as listeners:
+    with sockets_in(folder) as sockets:
         pass
     if which == "in":
         shutil.rmtree(folder)
@@ -52,7 +52,7 @@ def test_where_one_cannot_be_made_none_stays_open(tmp_path: Path, which: str) ->
         (folder / "api-0.2-out.sock").touch()
     before = os.listdir("/dev/fd")
     with pytest.raises(OSError, match=r"No such file|Address already in use"):
-        listeners.of(0)
+        sockets.bind_for(0)
     assert os.listdir("/dev/fd") == before
 
 
@@ -60,5 +60,5 @@ def test_where_the_first_ones_cannot_be_made_none_stays_open(tmp_path: Path) -> 
     (tmp_path / "stats.sock").touch()
     before = os.listdir("/dev/fd")
     with pytest.raises(OSError, match="Address already in use"):
-        listeners_in(tmp_path, with_coordinator=True)
+        sockets_in(tmp_path, with_coordinator=True)
     assert os.listdir("/dev/fd") == before

@@ -16,7 +16,7 @@ import uvloop
 from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.counters import TAKES_NONE, Counters
 from lab_support.boundary.handoff import Handoff, receive
-from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.pokes import Pokes
 from lab_support.boundary.room import RESERVE, NoRoom, demand_room
@@ -116,8 +116,8 @@ def test_after_every_kind_of_end_none_counts_as_open(strategy: str) -> None:
             come_and_go(made, number % 5)
         until(lambda: made.counters.connections_by_slot() == [0, 0])
         assert sum(made.counters.accepted_by_slot()) >= 120  # of those that were reset at once some never arrive
-        if isinstance(made.entrances, Handoff):
-            passed = [channel.passed for channel in made.entrances._channels.values()]
+        if isinstance(made.listener, Handoff):
+            passed = [channel.passed for channel in made.listener._channels.values()]
             until(lambda: made.counters.accepted_by_slot() == passed)
 
 
@@ -133,7 +133,7 @@ def test_a_connection_that_cannot_be_opened_or_is_cancelled_on_its_way_is_not_op
 
     async def open_some(listening: socket.socket, connections: OpenConnections, pokes: Pokes) -> None:
         nonlocal failing
-        acceptor = make_acceptor("exclusive", Entrance(listening.dup(), 0, pokes), connections, 100)
+        acceptor = make_acceptor("exclusive", AcceptSource(listening.dup(), 0, pokes), connections, 100)
         await acceptor.start(make)
         with socket.create_connection(listening.getsockname()) as client:
             client.setblocking(False)
@@ -149,7 +149,7 @@ def test_a_connection_that_cannot_be_opened_or_is_cancelled_on_its_way_is_not_op
             acceptor.stop()
 
     with socket.create_server(("127.0.0.1", 0)) as listening, Counters(1) as counters, Pokes(1) as pokes:
-        connections = OpenConnections(counters.own(0))
+        connections = OpenConnections(counters.claim(0))
         uvloop.run(open_some(listening, connections, pokes))
         assert connections.count == 0
     assert "no protocol today" in caplog.text
@@ -164,8 +164,8 @@ def test_descriptors_beyond_those_that_select_knows() -> None:
         failures: list[dict] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         high = socket.socket(fileno=fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500))
-        connections = OpenConnections(counters.own(0))
-        acceptor = make_acceptor("least-loaded", Entrance(high, 0, pokes), connections, 100)
+        connections = OpenConnections(counters.claim(0))
+        acceptor = make_acceptor("least-loaded", AcceptSource(high, 0, pokes), connections, 100)
         await acceptor.start(lambda ended: Welcome(b"0", ended))
         reader, writer = await asyncio.open_connection(*listening.getsockname())
         pokes.poke(0)
@@ -205,8 +205,8 @@ class Receiver:
     def __init__(self, handoff: Handoff, counters: Counters, slot: int, stack: contextlib.ExitStack) -> None:
         self.channel = handoff.open_for(slot).socket
         own = stack.enter_context(Counters(counters.slots, os.dup(counters._descriptor)))
-        self.connections = OpenConnections(own.own(slot))
-        self.connections.accepting(True)
+        self.connections = OpenConnections(own.claim(slot))
+        self.connections.set_accepting(True)
         self.taken: list[socket.socket] = []
         self._stack = stack
 
@@ -249,7 +249,7 @@ def test_without_a_descriptor_the_launcher_lets_connections_wait(launcher, caplo
     assert (one.read(), other.read()) == (3, 3)
 
 
-@pytest.mark.parametrize("end", ["gone", "retire"])
+@pytest.mark.parametrize("end", ["on_ended", "retire"])
 def test_what_one_has_not_read_goes_to_the_other_even_after_a_time_without_descriptors(launcher, end: str) -> None:
     handoff, (one, other), stack = launcher
     clients(handoff, 10, stack)
@@ -265,10 +265,10 @@ def test_one_without_room_gives_back_and_gets_its_share_again_later(launcher) ->
     handoff, (one, other), stack = launcher
     clients(handoff, 10, stack)
     handoff.on_readable()
-    one.connections.accepting(False)
+    one.connections.set_accepting(False)
     handoff.on_readable()  # it has poked the launcher
     assert (one.read(), other.read()) == (0, 10)
-    one.connections.accepting(True)
+    one.connections.set_accepting(True)
     clients(handoff, 10, stack)
     handoff.on_readable()
     assert (one.read(), other.read()) == (10, 0)
@@ -296,7 +296,7 @@ def test_a_newcomer_does_not_make_up_for_what_it_has_missed(launcher) -> None:
         return found
 
     assert one_after_another(20) == [10, 10]
-    handoff.gone(0)
+    handoff.on_ended(0)
     receivers[0] = Receiver(handoff, handoff._counters, 0, stack)
     assert one_after_another(20) == [10, 10]
 

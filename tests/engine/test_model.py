@@ -9,6 +9,7 @@ import torch
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError
 from lab_support.engine.checkpoint import has_16_bits
+from lab_support.engine.device import available_memory
 from lab_support.engine.linear import LinearKind
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.runner import Runner
@@ -17,6 +18,7 @@ from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
 from tests.engine.greedy import assert_greedy, config, generate, generate_with_logprobs, prompts
+from tests.test_control_groups import tree
 
 LOGITS = 1e-4
 LOGPROBS = 1e-3
@@ -312,3 +314,16 @@ def test_weights_that_memory_cannot_hold(tmp_path):
     edit_config(folder, hidden_size=1 << 20, vocab_size=1 << 24)
     with pytest.raises(ConfigError, match=r"GB of free memory, expected at least \d+"):
         Runner(config(folder, load_format="dummy"))
+
+
+def test_on_a_cpu_the_memory_that_can_be_had_is_also_that_of_the_control_group(tmp_path: Path) -> None:
+    """Otherwise weights that fit the machine are loaded until the group's OOM killer comes."""
+    group = {"memory.max": "3000000", "memory.current": "1000000", "memory.stat": "inactive_file 250000"}
+    own = tree(tmp_path, groups="0::/box\n", mounts={"": ("/", "cgroup2 none rw")}, files={})
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
+    (tmp_path / "self").symlink_to(own)
+    assert available_memory(torch.device("cpu"), tmp_path) == 8000 * 1024
+    (tmp_path / "a place/box").mkdir(parents=True)
+    for name, text in group.items():
+        (tmp_path / "a place/box" / name).write_text(text + "\n")
+    assert available_memory(torch.device("cpu"), tmp_path) == 2_250_000

@@ -1,6 +1,6 @@
 """What must hold wherever the engine computes: on the CPU, by a GPU's own lines on a pretended one, and on a GPU.
 
-`pytest -m gpu tests/engine` runs the last alone. The real server's part is in tests/test_on_a_gpu.py.
+`pytest -m gpu tests/engine` runs the last alone. The real server's part is in tests/server/test_on_a_gpu.py.
 """
 
 import math

@@ -9,8 +9,8 @@ from lab_support.engine import prompt_scores
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import MOST_TOLD, Output, Scheduler
-from lab_support.engine.step import ROWS_AT_ONCE, Logprobs, Sampled, Scored
-from lab_support.generation import FinishReason, SamplingParams
+from lab_support.engine.step import ROWS_AT_ONCE, Sampled, Scored
+from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 from tests.engine.devices import ON_ALL, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
 from tests.engine.greedy import config, prompts, scheduler_for
@@ -43,7 +43,7 @@ def told(runner: Runner, questions: list[list[int]], max_tokens: int, **sizes) -
     return outputs, scheduler
 
 
-def of_prompt(outputs: list[Output]) -> list[Logprobs]:
+def of_prompt(outputs: list[Output]) -> list[TokenLogprobs]:
     """In the order in which they came, which is the prompt's; none comes after a token."""
     with_token = [index for index, output in enumerate(outputs) if output.prompt_logprobs is None]
     assert with_token == list(range(with_token[0], len(outputs)))
@@ -112,7 +112,7 @@ def test_a_step_tells_so_many_and_no_more() -> None:
     while scheduler.has_work():
         step = scheduler.schedule()
         steps.append({chunk.sequence.request_id: chunk.num_tokens for chunk in step.chunks})
-        scored = [Scored(chunk.sequence, [Logprobs(-1.0, 1, [])] * len(chunk.scored)) for chunk in step.chunks]
+        scored = [Scored(chunk.sequence, [TokenLogprobs(-1.0, 1, [])] * len(chunk.scored)) for chunk in step.chunks]
         scheduler.update(step, Sampled([7] * len(step.sampling), prompts=scored))
     assert steps[0] == {0: MOST_TOLD // 21, 1: 1, 2: 200, 3: 1}
     for number in range(4):

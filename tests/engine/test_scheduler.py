@@ -11,8 +11,8 @@ import pytest
 from lab_support.engine.kv_cache import BlockPool
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.scheduler import Output, Scheduler
-from lab_support.engine.step import Logprobs, Sampled, Step
-from lab_support.generation import FinishReason, SamplingParams
+from lab_support.engine.step import Sampled, Step
+from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 
 END = 7
 
@@ -156,7 +156,7 @@ def test_logprobs_travel_with_their_token():
     scheduler.add(request("a", max_tokens=1, logprobs=0))
     scheduler.add(request("b", max_tokens=1))
     step = scheduler.schedule()
-    found = Logprobs(-0.5, 2, [])
+    found = TokenLogprobs(-0.5, 2, [])
     outputs = scheduler.update(step, Sampled([1, 2], [found, None]))
     assert [output.logprobs for output in outputs] == [[found], None]
 

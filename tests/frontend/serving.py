@@ -109,7 +109,7 @@ def serving(engine: FakeEngine | None = None, *, api_server_index: int = 0, **ch
         server.memory = app.memory
         with socket.create_server(("127.0.0.1", 0)) as listening, Counters(1) as counters:
             server.port = listening.getsockname()[1]
-            server.connections = OpenConnections(counters.own(0))
+            server.connections = OpenConnections(counters.claim(0))
             acceptor = SharedAccept(listening, config.backlog, server.connections)
             server.http = HttpServer(app, acceptor, server.connections, on_started=started.set)
             await server.http.run_to_end()

@@ -12,8 +12,9 @@ import pytest
 from lab_support.config import MODEL_IN_THE_BOX
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import ChatCompletionRequest
-from lab_support.frontend.parsing import RequestParser, messages_of
-from lab_support.frontend.prompts import Limits, PromptReader
+from lab_support.frontend.parsing import RequestParser
+from lab_support.frontend.prompts import PromptReader
+from lab_support.frontend.served_model import ServedModel
 from lab_support.frontend.speller import spell
 from lab_support.frontend.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
@@ -103,9 +104,9 @@ def joined(content: Any) -> str:
 def prompt_of(reader: PromptReader, messages: list[dict[str, Any]], opening: bool) -> list[int] | None:
     """What the server makes of a body; None where it refuses with the template's words."""
     body = json.dumps({"messages": messages}).encode()
-    RequestParser(ChatCompletionRequest).parse(body)
+    _, given = RequestParser(ChatCompletionRequest).parse_conversation(body)
     try:
-        return asyncio.run(reader.chat(messages_of(body), Limits("model", 100_000, 100_000), opening))
+        return asyncio.run(reader.chat(given, ServedModel("model", 100_000, 100_000), opening))
     except ApiError as error:
         assert "the model's chat template does not take these messages" in error.message
         return None

@@ -221,3 +221,22 @@ def test_what_is_refused_is_shown_by_its_beginning() -> None:
     error = refused(COMPLETION, {"prompt": "x", "stop": [["a" * 1000] * 1000]})
     assert len(error.message) < 250
     assert error.message.startswith('stop[0]: got ["aaaaa')
+
+
+def test_messages_come_as_the_client_wrote_them_and_once() -> None:
+    """A chat template may read fields that nobody here knows; another field's odd number changes none of them."""
+    message = {"role": "user", "content": [{"type": "text", "text": "hi", "cache": 1}], "weight": 1.0, "ids": [None]}
+    for more in ({}, {"max_tokens": 16.0}):
+        request, messages = CHAT.parse_conversation(json.dumps({"messages": [message]} | more).encode())
+        assert repr(messages) == repr([message])
+        assert isinstance(request, ChatCompletionRequest) and request.messages == []
+        assert request.max_tokens == (16 if more else None)
+
+
+def test_a_message_is_refused_by_its_place_also_beside_an_odd_number() -> None:
+    for more in ({}, {"max_tokens": 16.0}):
+        body = json.dumps({"messages": [HELLO["messages"][0], {"role": "nobody", "content": "hi"}]} | more).encode()
+        with pytest.raises(ApiError) as refused:
+            CHAT.parse_conversation(body)
+        assert refused.value.param == "messages[1].role"
+        assert 'got "nobody"' in refused.value.message

@@ -4,20 +4,20 @@ import pytest
 
 from lab_support.frontend.errors import ApiError
 from lab_support.frontend.openai_api import ChatCompletionRequest, ChatMessage, CompletionRequest
-from lab_support.frontend.prompts import Limits
 from lab_support.frontend.sampling import derived_seed, sampling_params
+from lab_support.frontend.served_model import ServedModel
 from lab_support.model_folder import SamplingDefaults
 
-LIMITS = Limits("model", 100, 2048)
+MODEL = ServedModel("model", 100, 2048)
 MESSAGES = [ChatMessage(role="user", content="hi")]
 
 
 def completion(prompt_tokens: int = 10, **fields):
-    return sampling_params(CompletionRequest(prompt="a", **fields), prompt_tokens, LIMITS)
+    return sampling_params(CompletionRequest(prompt="a", **fields), prompt_tokens, MODEL)
 
 
 def chat(prompt_tokens: int = 10, **fields):
-    return sampling_params(ChatCompletionRequest(messages=MESSAGES, **fields), prompt_tokens, LIMITS)
+    return sampling_params(ChatCompletionRequest(messages=MESSAGES, **fields), prompt_tokens, MODEL)
 
 
 def test_max_tokens_has_openais_defaults() -> None:
@@ -29,32 +29,32 @@ def test_max_tokens_has_openais_defaults() -> None:
 
 
 def advised(**values):
-    """Limits of a model whose folder has these sampling defaults."""
-    return Limits("model", 100, 2048, sampling=SamplingDefaults(**values))
+    """A model whose folder has these sampling defaults."""
+    return ServedModel("model", 100, 2048, sampling=SamplingDefaults(**values))
 
 
 def test_the_folders_defaults_fill_gaps_and_nothing_else() -> None:
-    limits = advised(temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.1, max_new_tokens=20)
-    filled = sampling_params(ChatCompletionRequest(messages=MESSAGES), 10, limits)
+    model = advised(temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.1, max_new_tokens=20)
+    filled = sampling_params(ChatCompletionRequest(messages=MESSAGES), 10, model)
     assert (filled.temperature, filled.top_p, filled.top_k, filled.min_p) == (0.5, 0.9, 7, 0.1)
     assert (filled.repetition_penalty, filled.max_tokens) == (1.1, 20)
     own = dict(temperature=0.0, top_p=1.0, top_k=-1, min_p=0.0, repetition_penalty=1.0, max_tokens=30)
-    asked = sampling_params(ChatCompletionRequest(messages=MESSAGES, **own), 10, limits)
+    asked = sampling_params(ChatCompletionRequest(messages=MESSAGES, **own), 10, model)
     assert (asked.temperature, asked.top_p, asked.top_k, asked.min_p) == (0.0, 1.0, 0, 0.0)
     assert (asked.repetition_penalty, asked.max_tokens) == (1.0, 30)
 
 
 def test_max_new_tokens_fits_the_context_and_leaves_completions_their_sixteen() -> None:
-    limits = advised(max_new_tokens=20)
-    assert sampling_params(ChatCompletionRequest(messages=MESSAGES), 95, limits).max_tokens == 5
-    assert sampling_params(CompletionRequest(prompt="a"), 10, limits).max_tokens == 16
+    model = advised(max_new_tokens=20)
+    assert sampling_params(ChatCompletionRequest(messages=MESSAGES), 95, model).max_tokens == 5
+    assert sampling_params(CompletionRequest(prompt="a"), 10, model).max_tokens == 16
 
 
 def test_max_new_tokens_of_a_path_that_was_named_limits_every_answer() -> None:
-    limits = advised(max_new_tokens=12, is_limit=True)
-    assert sampling_params(CompletionRequest(prompt="a"), 10, limits).max_tokens == 12
-    assert sampling_params(CompletionRequest(prompt="a", max_tokens=50), 10, limits).max_tokens == 12
-    assert sampling_params(CompletionRequest(prompt="a", max_tokens=5), 10, limits).max_tokens == 5
+    model = advised(max_new_tokens=12, is_limit=True)
+    assert sampling_params(CompletionRequest(prompt="a"), 10, model).max_tokens == 12
+    assert sampling_params(CompletionRequest(prompt="a", max_tokens=50), 10, model).max_tokens == 12
+    assert sampling_params(CompletionRequest(prompt="a", max_tokens=5), 10, model).max_tokens == 5
 
 
 def test_prompt_plus_max_tokens_over_the_context_names_all_three() -> None:

@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.departures import Address
-from tests.fuzzed_requests import CLOSES, HALF_CLOSES, RESETS, STAYS, Fuzzed, fuzzed, right
 from tests.proofs import Row
 from tests.running_server import RunningServer, running_server
+from tests.server.fuzzed_requests import CLOSES, HALF_CLOSES, RESETS, STAYS, Fuzzed, fuzzed, right
+from tests.server.test_limits import address
 from tests.stream_readers import Readers
-from tests.test_limits import address
 
 COUNT, RATE, ROUNDS = 200_000, 200, 10
 HEALTH_RATE = 20

@@ -77,7 +77,7 @@ def prove() -> list[Row]:
         *here,
         *([] if why_no_gpu() else pytests.run("every test marked gpu passes", "-m", "gpu")),
         *pytests.run(same, "tests/engine/test_on_a_device.py", "tests/engine/test_sampler.py", "-m", "not gpu"),
-        *pytests.run(server, "tests/test_on_a_gpu.py", "-m", "not gpu"),
+        *pytests.run(server, "tests/server/test_on_a_gpu.py", "-m", "not gpu"),
         *pytests.run(headers, "tests/experiments/test_cuda_headers.py"),
         *pytests.run("which functions never had a GPU: the README's list", "tests/experiments/test_never_on_a_gpu.py"),
     ]

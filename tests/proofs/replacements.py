@@ -21,7 +21,7 @@ from tests.benchmarks.accept_strategies import CLOSE, Answers, address_of, answe
 from tests.kill_trial import find
 from tests.proofs import Row
 from tests.running_server import RunningServer, running_server
-from tests.test_replacement import stop, successor, until, until_served_by
+from tests.server.test_replacement import stop, successor, until, until_served_by
 
 STRATEGIES = tuple(ServerConfig.__dataclass_fields__["accept"].metadata["choices"])
 TRIALS, QUEUED = 20, 200

@@ -1,7 +1,7 @@
-"""Who is in a cell: every process that descends from the supervisor, who made it, and how it ended.
+"""The processes of a cell: each descendant of the supervisor, its parent, and how it ended.
 
 Runs in the supervisor; standard library only. Processes are found in /proc, every few milliseconds, and by
-what they tell themselves (`inside_cells/sitecustomize.py`). Ends are told by pidfds and by waiting.
+their own messages (`inside_cells/sitecustomize.py`). Their ends are seen by pidfds and by waiting.
 """
 
 import fcntl
@@ -14,19 +14,19 @@ from pathlib import Path
 from supervisor import children, stat_fields
 
 NOBODY = -1
-_MOST_AT_ONCE = 32  # new ones in one look, so that whoever judges their number has a word before there are more
+_MOST_AT_ONCE = 32  # new processes in one look, so that the limit is checked before there are more
 _GONE = (FileNotFoundError, ProcessLookupError)
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One process, living or not. number: 0 for the script, then as they were made. start: in ticks since boot.
+    """One process, living or not. number: 0 for the script, then by order of creation. start: in ticks since boot.
 
-    image: the address of its stack, which is another after each exec. became: the images that exec gave it.
+    image: the address of its stack, which changes with each exec. became: the images that exec gave it.
     command: its words.
     code: how it ended, see `Census.end`.
-    traced: it is still strace, and about to become the script. unnamed: it was in the midst of an exec, and had no
+    traced: it is still strace, and about to become the script. unnamed: it was in the middle of an exec, and had no
     command line yet.
     """
 
@@ -44,12 +44,12 @@ class Member:
 
 
 class Census:
-    """All members by pid. Tells `report` of whatever is new, with the seconds since the cell began.
+    """All members by pid. Reports news to `report`, with the seconds since the cell began.
 
-    watch and unwatch: called with a pidfd to be waited for, or no longer. last_words: called before an end is told.
-    read_news: called before somebody is added who was found: who was made earlier, and has told so, comes first.
-    count: how many live; some may have just ended. most: with more than that it looks for no others, because a fork
-    bomb makes them faster than they can be added. traced: strace, which becomes the script, is none of the cell's.
+    watch, unwatch: called with a pidfd to start or stop waiting for. last_words: called before an end is reported.
+    read_news: called before a process found in /proc is added, so that earlier ones that sent messages come first.
+    count: the living; some may have just ended. most: with more than that it looks for no others, because a fork
+    bomb makes them faster than they can be added. traced: strace, which becomes the script, is not counted.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class Census:
         return [member for member in self._members.values() if not member.ended]
 
     def __getitem__(self, pid: int) -> Member:
-        """The member that has, or had, this pid; it is one from now on if it was not known."""
+        """The member that has, or had, this pid; an unknown one is added."""
         known = self._members.get(pid)
         if known and not (known.ended and _start_time(pid) not in (0, known.start)):
             return known
-        if known is None and self._all:  # the script comes before all news: its children may have sent some already
+        if known is None and self._all:  # the script is added before news is read
             self._read_news()
             if pid in self._members:
                 return self._members[pid]
         return self._add(pid)
 
     def belongs(self, pid: int) -> bool:
-        """Whether the process descends from this one; True of one that has ended and can't be asked any more."""
+        """Whether the process descends from this one; True if it has ended and can no longer be looked at."""
         if self.full:
-            return True  # of a fork bomb nobody else is counted, and each look takes a time that it uses
+            return True  # in a fork bomb no other process is counted, and each look gives the bomb time
         while pid > 1 and pid != os.getpid():
             known = self._members.get(pid)
             pid = os.getpid() if known and not known.ended else _parent(pid) or os.getpid()
@@ -104,12 +104,12 @@ class Census:
         return self._members[pid].number if pid in self._members else NOBODY
 
     def scan(self) -> None:
-        """Look for new processes, and for programs that were exchanged by exec."""
+        """Look for new processes, and for processes that became another program by exec."""
         for member in self.living:
             self._look_for_exec(member)
         below = children(os.getpid())
         at_first = self.count
-        for pid in below:  # it grows meanwhile
+        for pid in below:  # the list grows meanwhile
             if self.full or self.count > at_first + _MOST_AT_ONCE:
                 return
             known = self._members.get(pid)
@@ -119,18 +119,17 @@ class Census:
             self[pid]
 
     def heard(self, pid: int, pidfd: int, made: str, at: float, parent: int, command: bytes = b"") -> None:
-        """A process told that it was made, by "fork", or has started as a new program, by "exec".
+        """A process sent a message that it was made by "fork", or has started a new program by "exec".
 
-        pidfd: as it came with the message, -1 without; closed here. It may have ended, and been waited for.
-        command: what it says of itself after an exec, its words with NULs between them; used where /proc says nothing
-        any more.
+        pidfd: as it came with the message, -1 without; closed here. The process may have ended, and been waited for.
+        command: its own command line after an exec, words with NULs between them; used if /proc no longer has it.
         """
         if self.full and pid not in self._members:
             if pidfd >= 0:
                 os.close(pidfd)
             return
         siblings = children(parent)
-        # So that numbers follow the order in which their parent made them. Who has ended is in no list any more.
+        # Siblings come first, so that numbers follow the order of creation. Ended ones are in no list any more.
         before = siblings[: siblings.index(pid)] if pid in siblings else [each for each in siblings if each < pid]
         for sibling in before:
             if not self.full and sibling not in self._members and not self._is_tracer(sibling):
@@ -144,7 +143,7 @@ class Census:
             self._script_spoke = True
 
     def end(self, member: Member, code: int | None) -> None:
-        """Code as `subprocess` gives it, negative for a signal; None where nobody can know it any more."""
+        """Record the end of `member`. code: as in `subprocess`, negative for a signal; None if it can't be known."""
         if member.ended:
             return
         member.ended, member.code = True, code
@@ -156,7 +155,7 @@ class Census:
         self._report("exit", number=member.number, code=code, at=self._now())
 
     def reap(self) -> bool:
-        """Collect the supervisor's own children that ended; whether it has any left."""
+        """Collect the supervisor's own children that ended; return whether it has any left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -168,7 +167,7 @@ class Census:
                 self.end(self._members[pid], os.waitstatus_to_exitcode(status))
 
     def exit_code(self, member: Member) -> int | None:
-        """Of a member whose pidfd says that it ended, and that another process waits for."""
+        """The exit code of a member that has ended, as its pidfd says, and that another process waits for."""
         try:
             fields = stat_fields(member.pid)
             if fields[0] == "Z":
@@ -208,7 +207,7 @@ class Census:
         return member
 
     def _command_of(self, member: Member, parent: int) -> list[str]:
-        """After a fork its parent's. Reading it would have to wait while it forks: its memory is locked."""
+        """Its command; after a fork, its parent's, because a forking parent's memory is locked and a read waits."""
         maker = self._members.get(parent)
         return maker.command if maker and member.image == maker.image else _command(member.pid)
 
@@ -221,11 +220,11 @@ class Census:
             self._exec(member, self._now(), image)
 
     def _is_tracer(self, pid: int) -> bool:
-        """Without strace, one that calls itself so is like any other."""
+        """Whether it is the cell's strace. Without --strace, a process of that name is like any other."""
         return self._traced and _comm(pid) == b"strace\n"
 
     def _exec(self, member: Member, at: float, image: int, told: list[str] | None = None) -> None:
-        """It has become another program; or the same is told again, with what was not known yet."""
+        """Report that it has become another program; or report the same again, with details that were missing."""
         again = bool(member.became) and image in (0, member.became[-1])
         if not again:
             member.became.append(image)
@@ -248,7 +247,7 @@ def _code_by_pidfd(pidfd: int) -> int | None:
 
 
 def _start_time(pid: int) -> int:
-    """In ticks since boot; 0 if it has ended and was waited for."""
+    """The start time in ticks since boot; 0 if it has ended and was waited for."""
     try:
         return int(stat_fields(pid)[19])
     except _GONE:
@@ -263,7 +262,7 @@ def _parent(pid: int) -> int:
 
 
 def _image(pid: int) -> int:
-    """Where its stack begins (proc(5), startstack): fork copies it, exec chooses anew. 0 where it can't be told."""
+    """The start of its stack (proc(5), startstack): fork copies it, exec chooses a new one. 0 if it can't be told."""
     try:
         return int(stat_fields(pid)[25])
     except _GONE:
@@ -271,7 +270,7 @@ def _image(pid: int) -> int:
 
 
 def _command(pid: int) -> list[str]:
-    """No word, or an empty one, of who has ended."""
+    """Its command line; no word, or an empty one, if it has ended."""
     try:
         return _words(Path(f"/proc/{pid}/cmdline").read_bytes())
     except _GONE:

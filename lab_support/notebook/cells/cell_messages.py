@@ -1,6 +1,6 @@
-"""What comes through a cell's sockets: bytes, who sent them, and which of them are messages. Runs in the supervisor.
+"""Receives from a cell's sockets: bytes, their sender, and the messages among them. Runs in the supervisor.
 
-Standard library only. A cell may send anything: what is no message of ours does no harm here.
+Standard library only. A cell may send anything: data that is no message of ours does no harm here.
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Any
 
 _CREDENTIALS = struct.Struct("iII")
 _SO_PASSPIDFD, _SCM_PIDFD = 76, 0x04
-"""Linux 6.5 and later: each message brings a pidfd, which tells of its sender even after somebody waited for it."""
+"""Linux 6.5 and later: each message brings a pidfd, which identifies its sender even after somebody waited for it."""
 _ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
 LONGEST = 1 << 18
 """Bytes of one message; a datagram socket takes no more by default (socket(7), wmem_default)."""
 DEEPEST = 200
-"""Lists within lists that a message may have: Python's own reader of JSON ends at about 1,000."""
+"""The deepest nesting of lists that a message may have; Python's own JSON reader fails at about 1,000."""
 
 
 def tell_senders(stream: socket.socket, *, pidfds: bool = False) -> None:
-    """From now on, what is received from `stream` brings the sender's pid and, where the kernel can, a pidfd."""
+    """From now on, data received from `stream` brings the sender's pid and, if the kernel can, a pidfd."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     if pidfds:
         with suppress(OSError):
@@ -31,7 +31,7 @@ def tell_senders(stream: socket.socket, *, pidfds: bool = False) -> None:
 
 
 def receive(stream: socket.socket, most: int) -> tuple[bytes, int, int]:
-    """The next bytes, the pid of the process that sent them, and a pidfd of it where the kernel gives one, else -1.
+    """The next bytes, the pid of the process that sent them, and its pidfd if the kernel gives one, else -1.
 
     Descriptors that came with them are closed: unix(7), SCM_RIGHTS. Raises `BlockingIOError` if there is nothing.
     """
@@ -58,7 +58,7 @@ def _close_all(descriptors: tuple[int, ...]) -> None:
 
 
 def understood(data: bytes) -> dict[str, Any] | None:
-    """The message, checked; None of what neither `script.py` nor `sitecustomize.py` sends."""
+    """The message, checked; None unless it has a form that `script.py` or `sitecustomize.py` sends."""
     try:
         message = json.loads(data)
         if isinstance(message, dict) and _is_ours(message) and not is_too_deep(data, message):
@@ -79,7 +79,7 @@ def _is_ours(message: dict[str, Any]) -> bool:
 
 
 def is_too_deep(data: bytes, value: object) -> bool:
-    """Whether `value`, which `data` says, has more lists and dicts within one another than `DEEPEST`."""
+    """Whether lists and dicts in `value`, decoded from `data`, are nested deeper than `DEEPEST`."""
     if data.count(b"[") + data.count(b"{") <= DEEPEST:
         return False
     level: list[Any] = [value]
@@ -90,6 +90,6 @@ def is_too_deep(data: bytes, value: object) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name as it may stand before a line: one line, no longer than one, and nothing that UTF-8 can't carry."""
+    """A name fit to stand before a line: without line ends, short, and only with characters that UTF-8 can carry."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
     return shown[:80] or "?"

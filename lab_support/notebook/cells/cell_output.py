@@ -1,4 +1,4 @@
-"""What a cell's processes write, as text: whole lines at once, the rest when it has waited a moment.
+"""The output of a cell's processes as text: whole lines at once, an unfinished line after a moment.
 
 Runs in the supervisor; standard library only.
 """
@@ -15,12 +15,12 @@ class Unfinished:
     """The line that one process is writing on one stream."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a letter's bytes may come apart
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character's bytes may arrive separately
         self._waiting = bytearray()
         self._since = 0.0
 
     def add(self, data: bytes) -> str:
-        """Take what was written; the lines that it ends, "" if none. Time is proportional to `data`."""
+        """Take `data`; return the lines that it ends, "" if none. The time is proportional to `data`."""
         whole, newline, rest = data.rpartition(b"\n")
         if not newline:
             self._keep(data)
@@ -39,7 +39,7 @@ class Unfinished:
         return bool(self._waiting) and time.monotonic() >= self._since + _HOLD
 
     def piece(self, *, last: bool = False) -> str:
-        """What waits, without its end. last: nothing follows."""
+        """Take out the unfinished line. last: nothing follows."""
         text = self._decoder.decode(bytes(self._waiting), last)
         self._waiting.clear()
         return text

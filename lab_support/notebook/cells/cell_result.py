@@ -1,4 +1,4 @@
-"""What is known of a cell's processes when they have ended: plain data, and the report from which it is read."""
+"""The result of a cell: plain data about its processes after they have ended."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +10,11 @@ from lab_support.notebook.page.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a process was waiting for when it was ended, in the kernel's words.
+    """The wait of a process at the moment when it was ended, in the Linux kernel's words.
 
-    state: the kernel's letter. call: the system call, "running" outside the kernel, "" where it can't be told.
-    within: the kernel function. object: of `descriptor`, such as "pipe:[4711]". holders: who holds the pipe's
-    other end. awaited: the child that it waits for.
+    state: the kernel's letter. call: the system call, "running" outside the kernel, "" if it can't be told.
+    within: the kernel function. object: the one behind `descriptor`, such as "pipe:[4711]". holders: the processes
+    that hold the pipe's other end. awaited: the child that it waits for.
     """
 
     state: str
@@ -39,9 +39,9 @@ class Exec:
 class CellProcess:
     """One process of a cell. Times are seconds since the cell began.
 
-    name: P0, P1, …, or what it announced. parent: a name, "" where it is not known. exit_code: negative for a
-    signal; None where nobody could know it. killed: it was still running when the cell was ended. stack: what
-    faulthandler said of it at the deadline.
+    name: P0, P1, …, or the name that it announced. parent: a name, "" if unknown. exit_code: negative for a
+    signal; None if it could not be known. killed: it was still running when the cell was ended. stack: its stacks
+    at the deadline, as faulthandler wrote them.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a process sent by `script.emit`."""
+    """One message that a process sent by `script.emit`."""
 
     process: str
     at: float
@@ -80,7 +80,7 @@ class Event:
 class ProcessResult:
     """One run of a cell.
 
-    ended: "finished", or what ended it: "timeout", "interrupt", "leftover" (processes that outlived the script),
+    ended: "finished", or the cause of its end: "timeout", "interrupt", "leftover" (processes outlived the script),
     "processes" or "output" (a limit was passed), "supervisor" (somebody killed it). exit_code: the script's.
     trace: the system calls, with --strace. source: the program, from which `lab.check` can run it again.
     """
@@ -104,7 +104,7 @@ class ProcessResult:
 
     @property
     def outcome(self) -> str:
-        """What `--expect` is compared with: the exit code, or the word for what ended the cell."""
+        """The text that `--expect` is compared with: the exit code, or the word for the cause of the cell's end."""
         return str(self.exit_code) if self.ended == "finished" else self.ended
 
     @property
@@ -113,26 +113,26 @@ class ProcessResult:
 
     @property
     def exit_codes(self) -> dict[str, int | None]:
-        """By name of the process."""
+        """The exit codes by name of the process."""
         return {process.name: process.exit_code for process in self.processes}
 
     @property
     def spawned(self) -> tuple[CellProcess, ...]:
-        """The processes that `multiprocessing` started by spawn, as the kernel's command lines say; in order."""
+        """The processes that `multiprocessing` started by spawn, recognised by their command lines; in order."""
         return tuple(one for one in self.processes if any("spawn_main" in each.command for each in one.execs))
 
     @property
     def output(self) -> str:
-        """All that was written, in the order in which it was read."""
+        """All output, in the order in which it was read."""
         return "".join(text.text for text in self.texts)
 
     def output_of(self, process: str, stream: str = "") -> str:
-        """What one process wrote; both streams, or "out" or "err" alone."""
+        """The output of one process: both streams, or only "out" or "err"."""
         mine = (text for text in self.texts if text.process == process)
         return "".join(text.text for text in mine if stream in ("", text.stream))
 
     def process(self, name: str) -> CellProcess:
-        """Raises `KeyError` with the names that there are."""
+        """The process of that name. Raises `KeyError` that lists the names."""
         for process in self.processes:
             if process.name == name:
                 return process
@@ -140,11 +140,11 @@ class ProcessResult:
 
     @property
     def told(self) -> dict[str, Any]:
-        """The fields of all events together; the last event's of a field that several have."""
+        """The fields of all events together; if several events have a field, the last one's value."""
         return {name: value for event in self.events for name, value in event.fields.items()}
 
     def by(self, field: str) -> dict[Any, dict[str, Any]]:
-        """The fields of each event that has `field`, by the value of that; the last one's of equal values."""
+        """The fields of each event that has `field`, by its value; if several have the same value, the last event's."""
         return {event.fields[field]: event.fields for event in self.events if field in event.fields}
 
     # ---- what `listeners` measured
@@ -163,12 +163,12 @@ class ProcessResult:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Which part of the connections each process took, in their order."""
+        """The share of the connections that each process took, in their order."""
         taken = [row["accepted"] for row in self.measured["processes"]]
         return tuple(count / max(1, sum(taken)) for count in taken)
 
     def table(self, *columns: str) -> Table:
-        """What was measured of each process, one row each. "process" is its name; the others are as emitted."""
+        """The measurements, one row for each process. "process" is its name; the other columns are as emitted."""
         rows = self.measured["processes"]
         names = {process.identity.pid: process.name for process in self.processes}
         columns = columns or ("process", *(key for key in rows[0] if key != "pid"))

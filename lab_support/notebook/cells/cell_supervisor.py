@@ -1,13 +1,13 @@
-"""Runs one cell's script, and tells the kernel everything that its processes write, send, make and come to.
+"""Runs one cell's script, and reports to the kernel the output, messages, starts and ends of its processes.
 
 `python -S -E cell_supervisor.py KERNEL_PID GRACE FOLDER REPORT_FD PLAN COMMAND…`, under the same guard and with
-the same lifeline as `supervisor.py`. Standard library only. The report is JSON lines. Who wrote what is the
-kernel's own word: the script's stdout and stderr are sockets, and what is read from them carries the sender's
-credentials (unix(7), SO_PASSCRED), also where C code or a forgotten child wrote it.
+the same lifeline as `supervisor.py`. Standard library only. The report is JSON lines. The Linux kernel
+itself says which process wrote what: the script's stdout and stderr are sockets, and data read from them carries the
+sender's credentials (unix(7), SO_PASSCRED), even if C code or a forgotten child wrote it.
 
 It ends when nothing of the cell runs, or at the deadline, on interrupt, with the kernel, with the guard, or when
 a limit is passed; then everything is killed. At the deadline, and on interrupt, it first asks each process for its
-stacks. What is promised of the end, and what is not, stands in `supervisor.py`.
+stacks. `supervisor.py` says what is promised about the end, and what is not.
 """
 
 import fcntl
@@ -36,20 +36,20 @@ from named_memory import NamedMemory
 from supervisor import Watched, before_exec, guarded, kill_descendants, stop_descendants, wait_for
 
 _READ = 1 << 16
-_HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; then the script has to wait too
+_HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; beyond that, the script has to wait too
 _SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
 _EAGER_SECONDS = 0.3
 _STACK_SECONDS = {"timeout": 1.0, "interrupt": 0.5}
 _MOST_OF_STACKS = 1 << 20  # bytes of one process
 _MOST_QUEUED = 1024
-"""More messages than a datagram socket keeps (unix(7), max_dgram_qlen): more would be a fork bomb that goes on."""
+"""More messages than a datagram socket queues (unix(7), max_dgram_qlen): more in one go come from a fork bomb."""
 _MOST_THREADS = 1000
-"""Besides one for each process, in a cell of an ordinary user."""
+"""Threads in a cell of an ordinary user, besides one for each process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the kernel wants. Seconds; bytes; merge: stderr into the same socket as stdout, so that order is kept."""
+    """The kernel's orders: seconds, bytes. merge: stderr goes into stdout's socket, so that order is kept."""
 
     timeout: float
     leftover_grace: float
@@ -71,7 +71,7 @@ def main(words: list[str]) -> int:
 
 
 class Report:
-    """JSON lines to the kernel. Never blocks; what the pipe does not take is kept until it does."""
+    """JSON lines to the kernel. Never blocks; lines are kept until the pipe takes them."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -89,7 +89,7 @@ class Report:
                 del self.waiting[: os.write(self.descriptor, self.waiting[:_READ])]
         except BlockingIOError:
             pass
-        except BrokenPipeError:  # the kernel is gone; its pidfd ends this
+        except BrokenPipeError:  # the kernel is gone; its pidfd ends this process
             self.waiting.clear()
 
     def finish(self, kernel: int) -> None:
@@ -142,7 +142,7 @@ class Cell:
         while not self.why:
             self._wait()
             self._judge()
-        self._hear_ends()  # before their stacks are asked for, of which they end, too
+        self._hear_ends()  # before stacks are asked for, because that ends processes too
         if self.why in _STACK_SECONDS:
             self._ask_for_stacks()
         self._finish()
@@ -168,7 +168,7 @@ class Cell:
         return self.census[pid]
 
     def _wait(self) -> None:
-        """Until something happens, or it is time to look into /proc."""
+        """Wait until something happens, or it is time to look into /proc."""
         until = min(self.next_scan, self.plan.timeout)
         self._listen_to_output(len(self.report.waiting) < _HELD_BACK)
         for descriptor, _ in self.poll.poll(max(0.0, until - self.now())):
@@ -197,7 +197,7 @@ class Cell:
             self.why = "interrupt"
 
     def _judge(self) -> None:
-        """Whether it is over."""
+        """Set `why` if the cell is over."""
         if self.now() >= self.next_scan:
             self.census.scan()
             self.named.look_if_changed(member.pid for member in self.census.living)
@@ -224,15 +224,15 @@ class Cell:
             self.why = "leftover"
 
     def _was_killed_late(self) -> bool:
-        """Whether the kernel has ended the script, which kept this process from doing so at the deadline."""
+        """Whether the kernel killed the script, because the script kept this process from doing so at the deadline."""
         return self.now() >= self.plan.timeout and self.script.code == -signal.SIGKILL
 
     def _crowded(self) -> bool:
-        """Whether more of its processes run than may; some that the census counts have just ended."""
+        """Whether too many processes really run; some that the census counts have just ended."""
         return sum(not _is_over(member.pid) for member in self.census.living) > self.plan.most_processes
 
     def _finish(self) -> None:
-        """Nothing of the cell runs when this returns, and the kernel has been told all."""
+        """When this returns, nothing of the cell runs, and the kernel has the whole report."""
         self._read_all()
         left = self.census.living
         if self.why not in ("finished", *_STACK_SECONDS):
@@ -251,7 +251,7 @@ class Cell:
         self._remove_files()
 
     def _remove_files(self) -> None:
-        """Once the kernel has looked at them and says so, or is gone: it may be killed at any moment until then."""
+        """Remove the files when the kernel says that it has read them, or is gone: it may die at any moment before."""
         stdin, kernel, _ = self.told
         kernel_lives = kernel not in select.select([stdin, kernel], [], [])[0] and os.read(stdin, 1) != b""
         if not (kernel_lives and self.why == "guard"):  # without a guard the kernel does not wait for this process
@@ -274,7 +274,7 @@ class Cell:
         return left
 
     def _hear_ends(self) -> None:
-        """Of those who ended after the last poll: a script and the children for which it waited may end together."""
+        """Record ends since the last poll: a script and the children for which it waited may end together."""
         self._read_events()
         for descriptor, _ in self.poll.poll(0):
             if descriptor in self.ends:
@@ -282,13 +282,13 @@ class Cell:
 
     def _process_ended(self, member: Member) -> None:
         self._reap()
-        if not member.ended:  # another's child
+        if not member.ended:  # another process's child
             self.census.end(member, self.census.exit_code(member))
 
     # ---- what they write
 
     def _last_words(self, member: Member) -> None:
-        """What it wrote before its end is in the sockets by now."""
+        """Read what is left of an ended process: all that it wrote is in the sockets by now."""
         self._read_all()
         self._flush(member)
 
@@ -298,7 +298,7 @@ class Cell:
             self._read_output(descriptor, everything=True)
 
     def _read_output(self, descriptor: int, *, everything: bool = False) -> None:
-        """The next bytes; or all that are there now, not those that others add meanwhile: that might go on for ever."""
+        """Read the next bytes; or all bytes there now, without those added meanwhile, which might never end."""
         stream, name = self.streams[descriptor]
         wanted = _readable(descriptor) if everything else 1
         while wanted > 0:
@@ -315,7 +315,7 @@ class Cell:
             wanted -= len(data)
 
     def _take(self, data: bytes, pid: int, name: str) -> None:
-        """Whole lines go to the kernel, the rest waits a moment for the rest of its line."""
+        """Report whole lines to the kernel; an unfinished line waits a moment for its rest."""
         member = self._sender(pid)
         if self.stacks is not None:
             stack = self.stacks.setdefault(member.number, bytearray())
@@ -326,7 +326,7 @@ class Cell:
             self._tell_text(member, name, text)
 
     def _sender(self, pid: int) -> Member:
-        """Whoever is none of the cell's, and was given a descriptor of it, speaks for the script."""
+        """The member with this pid; the script, for a process outside the cell that was given its descriptor."""
         return self.census[pid] if self.census.belongs(pid) else self.script
 
     def _tell_unfinished(self) -> None:
@@ -344,7 +344,7 @@ class Cell:
         self.report.tell("text", number=member.number, stream=name, at=self.now(), text=text)
 
     def _read_events(self) -> None:
-        """All that are there; those who were forked first, by pid: they may have spoken in another order."""
+        """Read all waiting events. Forks come first, by pid, because their messages may arrive in another order."""
         came: list[tuple[dict[str, Any], int, int]] = []
         with suppress(BlockingIOError):
             for _ in range(_MOST_QUEUED):
@@ -356,7 +356,7 @@ class Cell:
             self._hear(message, pid, pidfd)
 
     def _checked(self, data: bytes, pid: int, pidfd: int) -> list[tuple[dict[str, Any], int, int]]:
-        """The message, if it is one, and comes from a process of the cell."""
+        """The message, if it is valid and comes from a process of the cell."""
         self.written += len(data)
         message = understood(data)
         if message is not None and self.census.belongs(pid):
@@ -395,7 +395,7 @@ class Cell:
         return [{"number": self.census.number_of(pid), **wait} for pid, wait in found.items()]
 
     def _ask_for_stacks(self) -> None:
-        """faulthandler writes the stacks on SIGABRT, in C, whoever holds the GIL; then the process ends."""
+        """Send SIGABRT: faulthandler then writes the stacks, in C, whoever holds the GIL, and the process ends."""
         self._read_all()
         members = self.census.living
         self._tell_who_is_killed(members)
@@ -425,18 +425,18 @@ class Cell:
 
 
 def _go_first() -> None:
-    """Before whatever wants a core, where this user may: each process of a fork bomb wants one. Not for children."""
+    """Run at real-time priority if this user may: each process of a fork bomb wants a core. Children run as before."""
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def _readable(descriptor: int) -> int:
-    """How many bytes can be read from a socket now: unix(7), SIOCINQ."""
+    """The number of bytes that can be read from a socket now: unix(7), SIOCINQ."""
     return struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
 
 
 def _is_over(pid: int) -> bool:
-    """Whether it has ended; waited for or not."""
+    """Whether the process has ended, waited for or not."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -448,9 +448,9 @@ def _is_over(pid: int) -> bool:
 
 
 def _limit_tasks(more: int) -> None:
-    """A wall behind the supervisor's own limit: this user gets no more than `more` tasks besides those there are.
+    """A second limit behind the supervisor's own: this user gets at most `more` tasks besides the existing ones.
 
-    Root has no such limit: getrlimit(2), RLIMIT_NPROC. Where /proc/loadavg counts nothing, there is none either.
+    Root has no such limit: getrlimit(2), RLIMIT_NPROC. There is none either if /proc/loadavg counts nothing.
     """
     tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -459,9 +459,9 @@ def _limit_tasks(more: int) -> None:
 
 
 def _allow_descriptors(processes: int) -> tuple[int, int]:
-    """A pidfd for each process that there may be, and some to spare, as far as the hard limit goes; the limits before.
+    """Allow a pidfd for each possible process and some to spare, up to the hard limit; return the old limits.
 
-    Python sets close-on-exec on what it opens: the script's own limits are to be set again before it starts.
+    Limits survive exec, so the script's own must be set again before it starts; descriptors are close-on-exec.
     """
     soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * processes + 256
@@ -473,7 +473,7 @@ def _allow_descriptors(processes: int) -> tuple[int, int]:
 
 
 def _become(command: list[str], supervisor: int, out: int, err: int, tasks: int) -> None:
-    """In the child: the script, in a session of its own, with nothing on stdin."""
+    """In the child: become the script, in a session of its own, with nothing on stdin."""
     try:
         os.setsid()
         before_exec(supervisor, signal.SIGKILL)

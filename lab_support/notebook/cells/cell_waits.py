@@ -1,6 +1,6 @@
-"""What a process that does not go on is waiting for, as the kernel sees it. Runs in the supervisor; stdlib only.
+"""The wait of a process that does not go on, as the Linux kernel sees it. Runs in the supervisor; stdlib only.
 
-It says what is there: the state, the system call, the object. What that means is said in `cell_words.py`.
+It reports facts: the state, the system call, the object. `cell_words.py` says what they mean.
 """
 
 import os
@@ -33,7 +33,7 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def waits(pids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Of each process that lives: what its first thread waits for, and which of `pids` hold the object's other end."""
+    """For each living process: what its first thread waits for, and which of `pids` hold the object's other end."""
     pids = list(pids)
     found = {pid: wait for pid in pids if (wait := _wait(pid))}
     for wait in found.values():
@@ -91,7 +91,7 @@ def _opened(pid: int, descriptor: str) -> int:
 
 
 def _text(path: Path) -> str:
-    """ "" where this user may not look, or the process has ended."""
+    """The file's text; "" if this user may not read it, or the process has ended."""
     try:
         return path.read_text("utf-8", "replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""How a cell's processes appear in the notebook: who wrote which line, and why a deadlock is one. Words, not data."""
+"""A cell's processes in the notebook's words: the writer of each line, and the explanation of a deadlock."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from lab_support.notebook.cells.stacks import Frame, stacks
 from lab_support.signal_names import signal_name
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, safe for colour-blind readers; the name stands beside each, so that none is needed."""
+"""Okabe and Ito's colours, safe for colour-blind readers. Names stand beside them, so no reader needs the colours."""
 
 _MOST_FRAMES = 5
 _SIGNS = {"out": "│", "err": "!"}
@@ -22,7 +22,7 @@ def colour_of(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a cell may take. Seconds, of them leftover_grace after the script's end; processes at once; bytes."""
+    """The limits of a cell: seconds (leftover_grace counts from the script's end), processes at once, bytes."""
 
     timeout: float
     leftover_grace: float
@@ -31,7 +31,7 @@ class Limits:
 
 
 Key = tuple[int, str]
-"""Of a line that is being written: the number of its process, and the stream."""
+"""The key of a line that is being written: the number of its process, and the stream."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +39,8 @@ class Page:
     """Writes lines into the notebook as they come, each with the name of its process; runs in the kernel.
 
     Pieces of a line follow one another, unless another process has written meanwhile: then the rest has a line of its
-    own, after "…". After `most_lines`, or `most_letters`, it says so and counts on: a page that takes a minute to draw
-    teaches nothing. A quiet one shows nothing.
+    own, after "…". After `most_lines` or `most_letters` it shows no more but counts on, because a page that takes a
+    minute to draw teaches nothing; `finish` prints the counts. A quiet one shows nothing.
     """
 
     most_lines: int
@@ -71,7 +71,7 @@ class Page:
         sys.stdout.flush()
 
     def _with_returns(self, key: Key, text: str, ends: bool) -> str:
-        """A carriage return at the end of a piece belongs to the next one, which begins anew with the name."""
+        """Move a carriage return at the end of a piece to the next one, which then starts again with the name."""
         if key in self.returned:
             self.returned.discard(key)
             text = "\r" + text
@@ -123,7 +123,7 @@ def _bold(text: str, colour: str) -> str:
 
 
 def ending(result: ProcessResult, limits: Limits) -> str:
-    """A sentence for what ended it."""
+    """A sentence that says what ended the cell."""
     running = [process.name for process in result.processes if process.killed]
     who = ", ".join(running) or "nothing"
     sentences = {
@@ -136,7 +136,7 @@ def ending(result: ProcessResult, limits: Limits) -> str:
     }
     if result.ended == "finished":
         return f"the script ended with {_code_in_words(result.exit_code)}"
-    return f"{sentences[result.ended]}; all was ended"
+    return f"{sentences[result.ended]}; all its processes were ended"
 
 
 def _code_in_words(code: int | None) -> str:
@@ -144,9 +144,9 @@ def _code_in_words(code: int | None) -> str:
 
 
 def explanation(result: ProcessResult, sources: Mapping[str, str] | None = None) -> str:
-    """Of each process that had to be ended: what it was waiting for, and where in its program.
+    """For each process that had to be ended: what it was waiting for, and at which line of its program.
 
-    sources: by name, the texts of files whose lines are quoted; by default the script's own.
+    sources: the texts of files whose lines are quoted, by name; by default the script's own.
     """
     sources = sources or {f"{result.name}.py": result.source}
     parts = [_explain(number, process, sources) for number, process in enumerate(result.processes) if process.killed]
@@ -181,7 +181,7 @@ def _place(frame: Frame, sources: Mapping[str, str]) -> str:
 
 
 def line_of(source: str, number: int) -> str:
-    """The text of a line, without its indentation; "" where there is none, or its number is none of `source`."""
+    """The text of a line, without its indentation; "" if `source` has no such line."""
     lines = source.splitlines()
     return lines[number - 1].strip() if 0 < number <= len(lines) else ""
 
@@ -219,7 +219,7 @@ _OTHERS = {
 
 
 def in_words(wait: Wait, name: str) -> str:
-    """What `wait` means, for the process `name`; ends with the system call that says so."""
+    """The meaning of `wait` for the process `name`, followed by the system call that shows it."""
     if wait.state in "Tt":
         return "is stopped (SIGSTOP), and does nothing until SIGCONT"
     if wait.state == "Z":
@@ -243,11 +243,11 @@ def _object(wait: Wait) -> str:
 
 
 def _other_end(wait: Wait, name: str) -> str:
-    """Who could end the wait: the classic mistake is that it holds the other end itself."""
+    """The holders of the pipe's other end, who could end the wait. The classic mistake: the process itself holds it."""
     if not wait.object.startswith("pipe:"):
         return ""
     end = "write end" if wait.call == "read" else "read end"
     if not wait.holders:
-        return f"; nobody of this cell holds the {end}"
+        return f"; no process of this cell holds the {end}"
     holders = ["itself" if holder == name else holder for holder in wait.holders]
     return f"; the {end} is held by {' and '.join(holders)}"

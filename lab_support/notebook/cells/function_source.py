@@ -1,7 +1,7 @@
-"""A function of the notebook as a program of its own: its source, and that of what it uses. Runs in the kernel.
+"""A function of the notebook as a program of its own: its source, and that of the names it uses. Runs in the kernel.
 
 A fresh process knows none of the notebook's other cells. So the modules, functions and plain values that the function
-names go with it; objects do not, and the program then says in its own words what is missing.
+names go with it; objects do not, and then the program's own error says what is missing.
 """
 
 import ast
@@ -16,12 +16,12 @@ _PLAIN = (bool, int, float, str, bytes, tuple, list, dict, set, type(None))
 
 
 def own_source(function: Callable[..., Any]) -> str:
-    """The text of `function` alone, as it stands in its cell. Raises `OSError` where nobody kept it."""
+    """The text of `function` alone, as it stands in its cell. Raises `OSError` if it was not kept."""
     return textwrap.dedent(inspect.getsource(function))
 
 
 def standalone(function: Callable[..., Any]) -> str:
-    """A program that defines `function` and what it uses of the notebook. Raises `OSError` as `own_source` does."""
+    """A program that defines `function` and the notebook's names that it uses. Raises `OSError` like `own_source`."""
     inner = inspect.unwrap(function)
     notebook = inner.__globals__
     values: list[str] = []
@@ -37,7 +37,7 @@ def standalone(function: Callable[..., Any]) -> str:
                 waiting.append(functions[-1])
             elif line := _definition(name, value):
                 values.append(line)
-    # Decorators and defaults are needed where they stand: values first, and what was found last before its users.
+    # Decorators and defaults are evaluated at definition: so values come first, and each function before its users.
     return "\n".join([*values, *reversed(functions)])
 
 
@@ -47,7 +47,7 @@ def _names(source: str) -> set[str]:
 
 
 def _definition(name: str, value: object) -> str:
-    """A line that gives `name` the same value in a fresh process; "" where there is none."""
+    """A line that gives `name` the same value in a fresh process; "" if there is none."""
     if isinstance(value, ModuleType):
         return f"import {value.__name__} as {name}"
     place, itself = getattr(value, "__module__", None), getattr(value, "__qualname__", "")

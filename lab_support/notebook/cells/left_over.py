@@ -1,6 +1,6 @@
-"""Processes of cells, found by what their environment says, and the end of those that nobody watches any more.
+"""Finds processes of cells by their environment, and ends those that nobody watches any more.
 
-Runs in the kernel. A process that has cleared its environment is not found, and neither is another user's.
+Runs in the kernel. A process that has cleared its environment is not found, nor is another user's.
 """
 
 import os
@@ -14,7 +14,7 @@ from lab_support.notebook.cells.supervisor import stat_fields
 _MARK = b"LAB_CELL="
 _SUPERVISOR = b"cell_supervisor.py"
 _done: list[int] = []
-"""Pids of this process that have looked: a kernel looks once, and so does one that was forked from it."""
+"""Pids under which this process has looked: a kernel looks once, and so does a process forked from it."""
 
 
 def marked(folder: Path) -> list[Identity]:
@@ -23,10 +23,10 @@ def marked(folder: Path) -> list[Identity]:
 
 
 def end_what_nobody_watches() -> list[Identity]:
-    """End processes of cells whose kernel, supervisor and guard were killed at one stroke; who they were.
+    """End processes of cells whose kernel, supervisor and guard were all killed at once; return these processes.
 
-    Once in each kernel, before its first cell. Somebody watches where a supervisor or a guard has the cell's folder
-    among its words; one that was stopped is continued, and does what is left to do.
+    Runs once in each kernel, before its first cell. A cell is watched if a supervisor or a guard has the cell's folder
+    in its command line; if that was stopped, it is continued, and finishes its work.
     """
     if os.getpid() in _done:
         return []
@@ -65,7 +65,7 @@ def _all_pids() -> list[int]:
 
 
 def _identity(pid: int) -> Identity | None:
-    """None of one that has ended."""
+    """The process's identity; None if it has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         fields = stat_fields(pid)
         if fields[0] not in "ZX":
@@ -74,7 +74,7 @@ def _identity(pid: int) -> Identity | None:
 
 
 def _words(pid: int, name: str) -> list[bytes]:
-    """Of /proc/PID/environ or cmdline; none of one that has ended, or is another user's."""
+    """The words of /proc/PID/environ or cmdline; none if it has ended, or is another user's."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
     return []

@@ -1,8 +1,8 @@
-"""Semaphores and shared memory that processes have named in /dev/shm: who holds which, to be removed with their makers.
+"""Removes the names that a cell's processes gave to semaphores and shared memory in /dev/shm.
 
-Such a name outlives all who use it: shm_overview(7), sem_overview(7). Python's resource tracker would remove what
-`multiprocessing` has named, but it is a process like the others, and is killed with them. Runs in a cell's supervisor,
-in its guard and in the kernel; standard library only.
+Such a name outlives all processes that use it: shm_overview(7), sem_overview(7). Python's resource tracker would remove
+the names made by `multiprocessing`, but it is a process like the others, and is killed with them. Runs in a cell's
+supervisor, in its guard and in the kernel; standard library only.
 """
 
 import os
@@ -15,14 +15,14 @@ _DELETED = b" (deleted)"
 File = tuple[int, int]
 """A device and an inode."""
 _REST = 10
-"""A look at all processes takes milliseconds; between two of them it rests so many times longer than one took."""
+"""A look at all processes takes milliseconds; the pause until the next one is so many times longer."""
 
 
 class NamedMemory:
-    """What the processes of one cell have named. Made before the first of them starts.
+    """The names that one cell's processes have made. Create it before the first of them starts.
 
-    Theirs is a name that was not there before and that one of them held, open or mapped, when it was looked at. A name
-    that somebody made and let go between two looks is not known to be theirs, and stays.
+    A name is theirs if it is new and one of them held it, open or mapped, during a look. A name that was made and
+    let go between two looks is not known to be theirs, and stays.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class NamedMemory:
             self._next_look = began + _REST * (time.monotonic() - began)
 
     def look(self, pids: Iterable[int]) -> None:
-        """Remember what `pids` hold now."""
+        """Remember the names that `pids` hold now."""
         new = set(_names()) - self._before - self._theirs
         files = {name: file for name in new if (file := _file(os.path.join(_PLACE, name)))}
         if files:
@@ -48,11 +48,11 @@ class NamedMemory:
             self._theirs |= {name for name, file in files.items() if file in held}
 
     def remove(self) -> None:
-        """Remove what was theirs, when none of them runs any more. What another process holds, stays."""
+        """Remove their names, when none of them runs any more. A name that another process holds stays."""
         left = [os.path.join(_PLACE, name) for name in self._theirs.intersection(_names())]
         held = _held(int(name) for name in os.listdir("/proc") if name.isdigit()) if left else set()
         for path in left:
-            with suppress(OSError):  # another user's, or gone
+            with suppress(OSError):  # it is another user's, or gone
                 if _file(path) not in held:
                     os.unlink(path)
 
@@ -64,7 +64,7 @@ def _names() -> list[bytes]:
 
 
 def _change() -> int:
-    """When a name came or went last, in nanoseconds."""
+    """The time when a name last came or went, in nanoseconds."""
     with suppress(OSError):
         return os.stat(_PLACE).st_mtime_ns
     return 0
@@ -78,9 +78,9 @@ def _file(path: bytes) -> File | None:
 
 
 def _held(pids: Iterable[int]) -> set[File]:
-    """The files there that they have mapped or open, but for processes that this user may not look at.
+    """The files there that they have mapped or open, except of processes that this user may not look at.
 
-    Not by name: a semaphore's mapping bears the one under which the C library made it, before it linked it to its own.
+    Not by name: a semaphore's mapping bears the temporary name under which the C library created it.
     """
     return {file for pid in pids for file in (*_mapped(pid), *_open(pid)) if file}
 

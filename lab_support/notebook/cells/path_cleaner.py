@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lab_support.notebook.page.record import STABLE
 
 _THREAD = re.compile(r"(?<=hread) 0x[0-9a-f]+( )")
-"""As faulthandler names threads; left out of published notebooks, where it would change with each run."""
+"""A thread's number as faulthandler writes it; left out of published notebooks, because it changes with each run."""
 
 
 def cleaner(folder: str, script: str, places: Sequence[tuple[str, str]]) -> Callable[[str], str]:

@@ -1,10 +1,10 @@
 """`%%python_process`: a cell as a fresh Python process, from a real file; and its twin, `lab.run_process(source)`.
 
 fork, spawn, forkserver, `__main__` guards, deadlocks and crashes are real there, and safe: nothing of the cell
-survives its deadline, an interrupt, or the kernel. The work is done by `cell_supervisor.py`; here the script is
-written, the report is read, and the reader is shown what comes. Runs in the kernel.
+survives its deadline, an interrupt, or the kernel. `cell_supervisor.py` does the work; this file writes the script,
+reads the report, and shows the output to the reader. Runs in the kernel.
 
-It takes data in (`--inputs`) and out (`script.emit`), not objects: what is in the kernel stays there.
+It passes data in (`--inputs`) and out (`script.emit`), not objects: objects of the kernel stay there.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from lab_support.notebook.cells.supervised import SupervisedProcess, temporary_f
 
 TIMEOUT = 30.0
 LEFTOVER_GRACE = 1.0
-"""Seconds for which what the script started may outlive it."""
+"""Seconds for which processes that the script started may outlive it."""
 MOST_PROCESSES, MOST_OUTPUT, MOST_LINES_SHOWN, MOST_LETTERS_SHOWN = 64, 16_000_000, 1000, 200_000
 _SLOW, _STUCK, _HOPELESS = 3.0, 5.0, 10.0
 """Seconds beyond the deadline, or an interrupt, after which the supervisor is continued, because somebody may have
@@ -50,7 +50,7 @@ _WORDS = ("timeout", "leftover", "processes", "output", "any")
 
 
 class CellFailed(RuntimeError):
-    """The process did not end as expected. `result` has what is known of it."""
+    """The process did not end as expected. `result` says what is known."""
 
     def __init__(self, message: str, result: ProcessResult) -> None:
         super().__init__(message)
@@ -78,12 +78,12 @@ def run_process(
     quiet: bool = False,
     files: Mapping[str, str] | None = None,
 ) -> ProcessResult:
-    """Run `source` as a Python process of its own, show what it writes, and return what is known of it.
+    """Run `source` as a Python process of its own, show its output, and return the result.
 
     expect: exit code, -N for signal N, "timeout", "leftover", "processes", "output", or "any". inputs: JSON-able
     values for `script.inputs()`. python: another interpreter. merge: stderr and stdout keep their order.
-    buffered: Python's own buffers stay, as they would without us. quiet: show nothing. files: by name, the texts of
-    files that are to lie beside the script, which can import them.
+    buffered: Python's own output buffers stay, as they would without us. quiet: show nothing. files: the texts of
+    files to put beside the script, by name; the script can import them.
     Raises `CellFailed` if it ends otherwise than expected, and `KeyboardInterrupt` after an interrupt. When this
     returns or raises, nothing of the cell runs, and its files are gone: `supervisor.py` says how far that goes.
     """
@@ -114,10 +114,10 @@ def run_process(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be run, and how.
+    """The program to run, and its options.
 
-    inputs, plan: as JSON; tracer: the path of strace, or "". timeout: seconds.
-    files: by name, what lies beside it.
+    inputs, plan: as JSON. tracer: the path of strace, or "". timeout: seconds.
+    files: texts of files to put beside the script, by name.
     """
 
     name: str
@@ -132,7 +132,7 @@ class _Order:
 
 
 def _run(order: _Order, page: Page) -> tuple[ProcessResult, list[str], bool]:
-    """The result, what is to be said besides, and whether an interrupt came. Nothing of it runs any more then."""
+    """The result, further lines to show, and whether an interrupt came. When this returns, nothing of it runs."""
     with _folder_with(_file_name(order.name), order) as script, _interrupts() as interrupts:
         reading = Reading(cleaner(str(script.parent), str(script), _places()), page.write)
         named = NamedMemory()
@@ -154,12 +154,12 @@ def _run(order: _Order, page: Page) -> tuple[ProcessResult, list[str], bool]:
 
 
 def _besides(result: ProcessResult, said: str, odd: int) -> list[str]:
-    """What the supervisor has to say, and what was said in its name: by the loader, say, about LD_PRELOAD."""
+    """Lines on the supervisor's own stderr, such as the loader's about LD_PRELOAD, and a count of invalid messages."""
     if result.ended == "supervisor" and "Traceback" in said:
         what = f"the supervisor of this cell failed ({said.splitlines()[-1]}), which is a fault of the lab"
-        raise CellFailed(f"{what}; all was ended. Run the cell again, and report it if it happens again", result)
+        raise CellFailed(f"{what}; everything was ended. Run the cell again, and report it if it happens again", result)
     ours = [line for line in said.splitlines() if line not in result.output]  # the loader says the same of the script
-    lines = [f"beside this cell, on its supervisor's stderr: {line}" for line in ours]
+    lines = [f"printed by this cell's supervisor, not by the cell: {line}" for line in ours]
     if odd:
         lines.append(f"{odd:,} message{'s' * (odd != 1)} to LAB_CELL/events that `emit` did not send: left out")
     return lines
@@ -186,14 +186,14 @@ def _start(order: _Order, script: Path, report: int) -> SupervisedProcess:
 
 @contextmanager
 def _folder_with(file_name: str, order: _Order) -> Iterator[Path]:
-    """A new folder with the script and what it is to read; the script's path."""
+    """A new folder with the script and the files that it reads; yields the script's path."""
     folder = temporary_folder()
     try:
         for name, text in (order.files | {file_name: order.source, "inputs.json": order.inputs}).items():
             (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
         yield folder / file_name
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # there is nothing left of it where the process ran
+        shutil.rmtree(folder, ignore_errors=True)  # usually gone: the process's guard or supervisor removes it
 
 
 def _as_json(inputs: Mapping[str, Any]) -> str:
@@ -210,7 +210,7 @@ def _as_json(inputs: Mapping[str, Any]) -> str:
 
 
 class _Interrupts:
-    """Interrupts of the kernel while a cell runs: recorded, and passed on to it."""
+    """Interrupts of the kernel while a cell runs: they are recorded, and passed on to the cell."""
 
     def __init__(self) -> None:
         self.came = False
@@ -229,9 +229,9 @@ class _Interrupts:
 
 @contextmanager
 def _interrupts() -> Iterator[_Interrupts]:
-    """While this lasts, an interrupt raises no KeyboardInterrupt here: what was started must not be forgotten."""
+    """Meanwhile, an interrupt raises no KeyboardInterrupt here, because a started process must not be forgotten."""
     interrupts = _Interrupts()
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield interrupts
         return
     before = signal.signal(signal.SIGINT, interrupts.on_signal)
@@ -242,7 +242,7 @@ def _interrupts() -> Iterator[_Interrupts]:
 
 
 class _Patience:
-    """How long the kernel waits for its supervisor: until some seconds after the deadline, or after an interrupt."""
+    """The time that the kernel waits for its supervisor: some seconds beyond the deadline, or beyond an interrupt."""
 
     def __init__(self, timeout: float, interrupts: _Interrupts) -> None:
         self._interrupts = interrupts
@@ -258,7 +258,7 @@ class _Patience:
         return due
 
     def beyond(self) -> float:
-        """Seconds since the supervisor was to end everything; negative before."""
+        """Seconds since the supervisor should have ended everything; negative before that."""
         if self._interrupts.came and not self._interrupted:
             self._interrupted, self._end = True, min(self._end, time.monotonic())
         return time.monotonic() - self._end
@@ -267,7 +267,7 @@ class _Patience:
 def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patience: _Patience) -> None:
     """Read the report until it ends, which is when the supervisor does.
 
-    A supervisor that is late is continued, in case that somebody has stopped it; one that stays silent is killed.
+    A supervisor that is late is continued, in case somebody has stopped it; one that stays silent is killed.
     """
     pending = b""
     while True:
@@ -295,9 +295,9 @@ def _help(running: SupervisedProcess, beyond: float) -> None:
 
 
 def _sweep(reading: Reading, folder: Path, named: NamedMemory) -> None:
-    """Where both supervisor and guard were killed: end whatever they had reported, and who carries the cell's mark.
+    """If both supervisor and guard were killed: end all processes that they had reported or that bear the cell's mark.
 
-    One that the kernel of Linux does not let end yet is left to it after some seconds.
+    A process that the Linux kernel does not let end yet is left alone after some seconds.
     """
     deadline = time.monotonic() + _SLOW
     while not reading.ended and time.monotonic() < deadline:
@@ -323,7 +323,7 @@ def _trace(folder: Path) -> Trace:
 # ---- what it is started with -----------------------------------------------------------------------------------------
 
 
-# -D: strace is the grandchild, so that the script stays the supervisor's own child.
+# -D: strace becomes the grandchild, so that the script stays the supervisor's own child.
 _STRACE = ["-D", "-ff", "-ttt", "-qq", "-s", "48", "-e", "trace=" + ",".join(f"?{name}" for name in strace.OF_INTEREST)]
 
 
@@ -350,13 +350,13 @@ def _environment(env: Mapping[str, str] | None, buffered: bool) -> dict[str, str
         "PYTHONFAULTHANDLER": "1",
         "PYTHONUNBUFFERED": "" if buffered else "1",
         "PYTHON_COLORS": "0",  # ipykernel sets FORCE_COLOR, and tracebacks would follow
-        "MPLBACKEND": "agg",  # the kernel's own draws into the notebook
+        "MPLBACKEND": "agg",  # the kernel's own backend draws into the notebook
     }
     return chosen | dict(env or {})
 
 
 def _working_folder() -> str:
-    """The notebook's, whose neighbours a cell may import; "" where it is gone, which is said."""
+    """The notebook's folder, from which a cell may import; "" if it is gone, and then a line says so."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -424,7 +424,7 @@ def python_process(line: str, cell: str) -> ProcessResult | None:
     into = options.pop("into")
     options["inputs"] = _values(options.pop("inputs"), shell.user_ns)
     options["env"] = _variables(options.pop("env"))
-    # The magic's own line is the first, so that line numbers are the cell's.
+    # The magic's own line stays the first, so that line numbers are the cell's.
     source = f"# %%python_process {line}".rstrip() + "\n" + cell
     try:
         result = run_process(source, **options)
@@ -439,7 +439,7 @@ def python_process(line: str, cell: str) -> ProcessResult | None:
 
 
 def _split(line: str) -> list[str]:
-    """Words, with quotes as in a shell; in `--expect -11`, -11 is no option."""
+    """The line's words, with quotes as in a shell; in `--expect -11`, -11 is not an option."""
     return shlex.split(re.sub(r"--expect\s+(-\w+)", r"--expect=\1", line))
 
 
@@ -461,14 +461,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--timeout", type=float, default=TIMEOUT, help=f"deadline in seconds (default: {TIMEOUT:g})")
     add("--expect", default="0", help="exit code, -N or SIGNAME, timeout, leftover, processes, output, any")
-    add("--name", default="cell", help="of the file, as tracebacks show it")
+    add("--name", default="cell", help="name of the file, as tracebacks show it")
     add("--inputs", default="", help="a,b: variables of the notebook, as JSON, for script.inputs()")
-    add("--into", default="", help="name of the variable that is to hold the result")
+    add("--into", default="", help="name of a variable for the result")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable; may be repeated")
     add("--python", default="", help="another interpreter")
     add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
     add("--buffered", action="store_true", help="leave Python's own output buffers as they would be")
-    add("--quiet", action="store_true", help="show nothing of what it writes; the result has it")
+    add("--quiet", action="store_true", help="do not show its output; the result has it")
     add("--strace", action="store_true", help="record system calls, into result.trace")
     add("--most-processes", type=int, default=MOST_PROCESSES, help="living at once (default: %(default)s)")
     add("--most-output", type=int, default=MOST_OUTPUT, help="bytes (default: %(default)s)")
@@ -476,9 +476,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def options_of(cell: str) -> dict[str, Any]:
-    """What the first line of a `%%python_process` cell asks for, as `run_process` takes it.
+    """The options in the first line of a `%%python_process` cell, as arguments of `run_process`.
 
-    Without what needs a notebook: --into, --inputs. Raises `ValueError` for another cell.
+    --into and --inputs are left out, because they need a notebook. Raises `ValueError` for another cell.
     """
     line = cell.partition("\n")[0]
     if not line.startswith("%%python_process"):
@@ -489,5 +489,5 @@ def options_of(cell: str) -> dict[str, Any]:
 
 
 def load(shell: Any) -> None:
-    """Make `%%python_process` known to an IPython shell. Again is harmless."""
+    """Make `%%python_process` known to an IPython shell. A second call is harmless."""
     shell.register_magic_function(python_process, magic_kind="cell", magic_name="python_process")

@@ -1,4 +1,4 @@
-"""The other Pythons of this machine, for a program that is to be run by each."""
+"""The other Pythons of this machine, for a program to run under each."""
 
 import shutil
 import subprocess
@@ -8,9 +8,9 @@ _MINORS = range(11, 20)
 
 
 def pythons() -> list[str]:
-    """The path of each other Python from 3.11 on that `PATH` finds as python3.N, and that runs; none is well, too.
+    """The path of each other Python from 3.11 on that `PATH` has as python3.N and that runs; the list may be empty.
 
-    A name that leads to a version manager without that version does not run, and is left out.
+    A version manager's name for a version that it lacks does not run, and is left out.
     """
     found = (shutil.which(f"python3.{minor}") for minor in _MINORS if minor != sys.version_info.minor)
     return [path for path in found if path and _runs(path)]

@@ -13,7 +13,7 @@ _OWN_NAMES = {"multiprocessing.resource_tracker": "resource tracker", "multiproc
 
 @dataclass(slots=True, eq=False)
 class _Growing:
-    """A process as it is told of, bit by bit."""
+    """A process while its messages arrive."""
 
     identity: Identity
     parent: int
@@ -33,7 +33,8 @@ class Reading:
     """The supervisor's messages, turned into a result.
 
     clean: applied to every text before it is kept. write: called with process number, name, stream and text, which
-    may be a piece of a line; the result has that line whole, where it ended. odd: messages that were none.
+    may be a piece of a line; the result has that line whole, at the place of its end. odd: the count of invalid
+    messages.
     """
 
     def __init__(self, clean: Callable[[str], str], write: Callable[[int, str, str, str], None]) -> None:
@@ -49,18 +50,18 @@ class Reading:
 
     @property
     def identities(self) -> list[Identity]:
-        """Of the processes that are not known to have ended."""
+        """The identities of the processes that are not known to have ended."""
         return [process.identity for process in self._processes if process.ended is None]
 
     def take(self, message: dict[str, Any]) -> None:
-        """Understand one message. Some later kind may be unknown here, and is an error of ours."""
+        """Handle one message. An unknown kind is an error of ours."""
         getattr(self, f"_on_{message.pop('kind')}")(**message)
 
     def _on_began(self, supervisor: int) -> None:
-        """The first word; its pid is for those who read the report."""
+        """The first message; its pid is for people who read the report."""
 
     def _on_process(self, number: int, pid: int, start: int, parent: int, at: float, command: list[str]) -> None:
-        assert number == len(self._processes), "told in order"
+        assert number == len(self._processes), "reported in order"
         self._processes.append(_Growing(Identity(pid, start), parent, at, command))
 
     def _on_exec(self, number: int, at: float, command: list[str], again: bool) -> None:
@@ -103,7 +104,7 @@ class Reading:
             self._processes[wait.pop("number")].wait = wait
 
     def _on_stack(self, number: int, text: str) -> None:
-        """What it wrote before its stacks belongs to its output."""
+        """Text that it wrote before its stacks belongs to its output."""
         before, found, stack = text.partition("Fatal Python error: Aborted")
         if before:
             self._on_text(number, "err", self.seconds, before if before.endswith("\n") else before + "\n")
@@ -116,7 +117,7 @@ class Reading:
         return self._processes[number].announced or self._name(number)
 
     def _name(self, number: int) -> str:
-        """P0, P1, … in the order in which they were made; Python's own helpers by what they are."""
+        """P0, P1, … in the order in which they were made; Python's own helpers by their roles."""
         for process in self._processes[: number + 1]:
             if not process.name:
                 process.name = _own_name(process) or f"P{self._plain_names}"
@@ -124,7 +125,7 @@ class Reading:
         return self._processes[number].name
 
     def result(self, name: str, trace: Trace | None) -> ProcessResult:
-        for number, stream in list(self._begun):  # of those whose end nobody told
+        for number, stream in list(self._begun):  # lines of processes without a reported end
             self._keep(number, stream, self.seconds)
         return ProcessResult(
             name,
@@ -168,5 +169,5 @@ class Reading:
 
 
 def _own_name(process: _Growing) -> str:
-    command = process.execs[-1].command if process.execs else ""  # what they fork has the same command line
+    command = process.execs[-1].command if process.execs else ""  # without exec it has the command line of its parent
     return next((name for module, name in _OWN_NAMES.items() if module in command), "")

@@ -18,9 +18,9 @@ _FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$')
 
 
 def stacks(text: str) -> list[list[Frame]]:
-    """What faulthandler wrote, one list for each thread, innermost frame first: the main thread, then the others.
+    """The stacks that faulthandler wrote, a list for each thread, innermost frame first; the main thread comes first.
 
-    The main thread is the one of which `Wait` tells. Its list is empty where there are more threads than are written.
+    `Wait` describes the main thread. Its list is empty if there are more threads than faulthandler writes.
     """
     threads: list[list[Frame]] = []
     for line in text.splitlines():

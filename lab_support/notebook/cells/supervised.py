@@ -1,7 +1,7 @@
 """Starts a command under `supervisor.py`, from the kernel, and keeps what it prints.
 
 The command is in a session of its own: an interrupt of the kernel does not reach it. It ends when `stop` is
-called, or with the kernel, however the kernel ends. What a command means is not known here.
+called, or with the kernel, however the kernel ends. This file knows nothing of the command's meaning.
 """
 
 import os
@@ -18,8 +18,8 @@ from lab_support.notebook.cells.supervisor import children, kill_below, kill_fam
 
 _HERE = Path(__file__).parent
 PATIENCE = 5.0
-"""Seconds beyond its grace after which a supervisor that has not ended is killed from here."""
-_IN_UTF_8 = {"PYTHONUTF8": "1"}  # in any locale: what it prints is read so
+"""Seconds beyond its grace after which this process kills a supervisor that has not ended."""
+_IN_UTF_8 = {"PYTHONUTF8": "1"}  # in any locale, because its output is read as UTF-8
 _LONGEST_PLACE = 40
 """A socket's name may have 107 bytes (unix(7)), and commands make sockets in temporary folders of their own."""
 
@@ -27,9 +27,9 @@ _LONGEST_PLACE = 40
 class SupervisedProcess:
     """A running command. A context manager: leaving it stops the command.
 
-    ready_fd: a descriptor of this process that the command is to have at the same number; closed here.
+    ready_fd: a descriptor of this process that the command inherits under the same number; closed here.
     folder: its temporary folder, by default a new one; removed in the end.
-    environment: variables for the command, besides this process's own. program: the file of the supervisor.
+    environment: variables for the command, besides those of this process. program: the supervisor's file.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SupervisedProcess:
     ) -> None:
         self.grace = grace
         self.folder = folder or temporary_folder()
-        # Files without names: read by position while they are written, and gone with the last descriptor.
+        # Files without names: they are read by position while they are written, and go with the last descriptor.
         self._output, self._errors = os.memfd_create("output"), os.memfd_create("errors")
         words = [str(os.getpid()), str(grace), str(self.folder), str(ready_fd), *command]
         self._process = subprocess.Popen(
@@ -67,12 +67,12 @@ class SupervisedProcess:
 
     @property
     def output(self) -> str:
-        """What it printed on stdout so far."""
+        """Its output on stdout so far."""
         return _read(self._output)
 
     @property
     def errors(self) -> str:
-        """What it printed on stderr so far."""
+        """Its output on stderr so far."""
         return _read(self._errors)
 
     @property
@@ -98,15 +98,15 @@ class SupervisedProcess:
                 os.write(self._process.stdin.fileno(), b"s")
 
     def proceed(self) -> None:
-        """Continue supervisor and guard if somebody has stopped them, or do nothing."""
+        """Continue supervisor and guard if somebody has stopped them; otherwise do nothing."""
         for pid in [self._process.pid, *children(self._process.pid)] if self.running else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
     def end_command(self) -> None:
-        """Kill all that the supervisor has started, and continue supervisor and guard, who can tell of it then.
+        """Kill all that the supervisor has started, then continue supervisor and guard, so that they can report it.
 
-        For a command that stops them again and again: once it is dead, nobody does.
+        This is for a command that stops them again and again: once it is dead, nobody stops them.
         """
         for supervisor in children(self._process.pid) if self.running else []:
             kill_below(supervisor)
@@ -119,7 +119,7 @@ class SupervisedProcess:
         self._process.wait()
 
     def stop(self) -> int:
-        """Ask it to end; its exit code. Worst case `grace` seconds, then its supervisor kills it.
+        """Ask it to end; return its exit code. Worst case: `grace` seconds, then its supervisor kills it.
 
         When this returns, it and all that it started have been waited for. Files that it left are in `folder`
         until `close`. A supervisor or a guard that does not act, because somebody has stopped it, is killed
@@ -135,21 +135,21 @@ class SupervisedProcess:
         return self._process.wait()
 
     def files_left(self) -> list[str]:
-        """Names of what lies in its temporary folder."""
+        """The names of the files in its temporary folder."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
     def close(self) -> None:
         """Stop it, and remove its temporary folder and its output."""
         self.stop()
         for path in [*sorted(self.folder.rglob("*"), reverse=True), self.folder]:
-            with suppress(FileNotFoundError):  # its guard clears up too, and may be about it
+            with suppress(FileNotFoundError):  # its guard cleans up too, perhaps at this moment
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         os.close(self._output)
         os.close(self._errors)
 
 
 def temporary_folder() -> Path:
-    """A new folder for this user alone, at a place with a short name."""
+    """A new folder for this user alone, with a short path."""
     usual = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix="lab-", dir=usual if len(usual) <= _LONGEST_PLACE else "/tmp"))
 

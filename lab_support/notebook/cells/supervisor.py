@@ -1,31 +1,32 @@
 """Runs one command that must not outlive a notebook's kernel: stops it when the kernel says so, or is gone.
 
 `python -S -E supervisor.py KERNEL_PID GRACE FOLDER READY_FD COMMAND…`. Standard library only, so that it
-starts in milliseconds. stdin is the lifeline: a byte or its end means stop. A pidfd of the kernel stands
-behind it, because a process that the kernel forked may hold the lifeline's other end open.
+starts in milliseconds. stdin is the lifeline: a byte or its end means stop. A pidfd of the kernel backs
+it up, because a process that the kernel forked may hold the lifeline's other end open.
 
-It is two processes, so that whichever is killed, the other remains to clear up. The outer one, the guard, does
-nothing but wait. The inner one, the supervisor, starts the command. Both are subreapers: whatever the command
-leaves behind becomes the supervisor's child, and the guard's if the supervisor is gone, and is killed.
+It is two processes, so that if either is killed, the other remains to clean up. The outer one, the guard, only
+waits. The inner one, the supervisor, starts the command. Both are subreapers: processes that the command
+leaves behind become the supervisor's children, or the guard's if the supervisor is gone, and are killed.
 
-What is promised of a command and of all that descends from it, where this user may kill it:
+Promises about a command and all its descendants, as far as this user may kill them:
 
 - It ends when the kernel says so or is gone, however it ends, and when the supervisor or the guard is killed.
-- One of the two that is stopped (SIGSTOP) is continued: the supervisor by the guard, the guard by the supervisor, and
-  both together by the kernel. Where a cell stops them again and again, the kernel kills the cell's processes first and
-  continues both then; where that does not help either, it kills them, too. It waits no longer than 15 s beyond a
+- If one of the two is stopped (SIGSTOP), it is continued: the supervisor by the guard, the guard by the supervisor, and
+  both together by the kernel. If a cell stops them again and again, the kernel first kills the cell's processes, then
+  continues both; if that does not help either, it kills them, too. It waits no longer than 15 s beyond a
   cell's deadline, or beyond an interrupt.
-- What a cell printed is shown. One that kills its supervisor may lose what it printed in the moment before.
-- Where supervisor and guard are killed, the kernel ends a cell's processes: those it was told of, and those that have
-  the cell's name in their environment. One that it was not told of, and that has cleared its environment, goes on.
-- Where kernel, supervisor and guard are killed at one stroke, nobody is left to act but Linux, which kills the command
-  itself (PR_SET_PDEATHSIG; its children do not inherit that). What a cell had forked goes on until the next notebook
-  of this user runs its first cell, which ends it by its environment. Only a PID namespace would end it at once, and
-  in one a cell would see other pids than everybody else; a control group needs somebody alive to write `cgroup.kill`.
-- What they had named in shared memory is removed, as far as `named_memory.py` can know it.
+- A cell's output is shown. A cell that kills its supervisor may lose the output of the moment before.
+- If supervisor and guard are killed, the kernel ends a cell's processes: those reported to it, and those that have
+  the cell's name in their environment. A process that was not reported, and has cleared its environment, goes on.
+- If kernel, supervisor and guard are all killed at once, nobody is left to act but Linux, which kills the command
+  itself (PR_SET_PDEATHSIG; its children do not inherit that). A cell's forked processes go on until the next notebook
+  of this user runs its first cell, which finds them by their environment and ends them. Only a PID namespace would end
+  them at once, and in one a cell would see other pids than everybody else; a control group needs somebody alive to
+  write `cgroup.kill`.
+- Their names in shared memory are removed, as far as `named_memory.py` can know them.
 
-When the kernel was there to the end, the files in FOLDER are the kernel's to look at and to remove; when it
-was not, they are removed here. It does not restart anything and reads no output; `cell_supervisor.py` does.
+If the kernel lives to the end, it reads and removes the files in FOLDER; if not, they are removed here.
+It does not restart anything and reads no output; `cell_supervisor.py` reads it.
 """
 
 import ctypes
@@ -43,28 +44,28 @@ from typing import Protocol
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_WITHOUT_KERNEL = 2.0
-"""Seconds from SIGTERM to SIGKILL when nobody is left to wait for an orderly end."""
-_LOOK = 1.0  # seconds between two looks of the guard whether its supervisor was stopped
+"""Seconds from SIGTERM to SIGKILL if nobody is left to wait for an orderly end."""
+_LOOK = 1.0  # seconds between two checks by the guard whether its supervisor was stopped
 PATIENCE = 0.5
-"""Seconds for what is about to happen: a kernel's end after its lifeline's, a supervisor's after all it started."""
+"""Seconds to wait for an end that follows another: a kernel's after its lifeline's, a supervisor's after its cell's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Whose end means the end, as pidfds, in the supervisor."""
+    """Processes whose end ends the supervisor, as pidfds. Used in the supervisor."""
 
     kernel: int
     guard: int
 
 
 class Named(Protocol):
-    """What processes have named in shared memory: `named_memory.py`."""
+    """The names that processes have made in shared memory: `named_memory.py`."""
 
     def look(self, pids: Iterable[int]) -> None:
-        """Remember what `pids` hold."""
+        """Remember the names that `pids` hold."""
 
     def remove(self) -> None:
-        """Remove it, when none of them runs any more."""
+        """Remove the names, when none of the processes runs any more."""
 
 
 def main(words: list[str]) -> int:
@@ -84,7 +85,7 @@ def guarded(kernel_pid: int, folder: str, work: Callable[[Watched], int], named:
         kernel = os.pidfd_open(kernel_pid)
     except ProcessLookupError:
         return 0
-    if os.getppid() != kernel_pid:  # it ended, and the pid may be another's by now
+    if os.getppid() != kernel_pid:  # it ended, and its pid may belong to another process by now
         return 0
     guard = os.pidfd_open(os.getpid())
     supervisor = os.fork()
@@ -117,13 +118,13 @@ def _await_end(supervisor: int, ended: int, kernel: int) -> bool:
         if readable := select.select([ended, kernel], [], [], _LOOK)[0]:
             return ended in readable
         is_stopped = stat_fields(supervisor)[0] == "T"
-        if was_stopped and is_stopped:  # for a second: one who lets it go on in a moment is not in a hurry
+        if was_stopped and is_stopped:  # for a second: a shorter stop is left to the process that made it
             os.kill(supervisor, signal.SIGCONT)
         was_stopped = is_stopped
 
 
 def _close_all_but(kept: int) -> None:
-    """The lifeline, the ready pipe and the report are the supervisor's: a second holder would hide their end."""
+    """Close the lifeline, the ready pipe and the report in the guard, because a second holder would hide their end."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.closerange(3, kept)
@@ -137,7 +138,7 @@ def _clear_up(kernel: int, folder: str, named: Named | None) -> None:
 
 
 def ignore_signals() -> None:
-    """Only the lifeline ends a supervisor: a stray Ctrl-C must not leave its command alone."""
+    """Only the lifeline ends a supervisor: a stray Ctrl-C must not leave its command unsupervised."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -147,7 +148,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def wait_for(descriptor: int, seconds: float) -> bool:
-    """Whether `descriptor` becomes readable, which for a pidfd is the process's end."""
+    """Whether `descriptor` becomes readable in time; a pidfd does so at the process's end."""
     return bool(select.select([descriptor], [], [], seconds)[0])
 
 
@@ -161,7 +162,7 @@ def _run(command: list[str], ready_fd: int, watched: Watched, grace: float) -> i
 
 
 def before_exec(supervisor: int, parent_death_signal: int) -> None:
-    """In the child, between fork and exec: signals as they come, and a word from the kernel if the parent dies."""
+    """In the child, between fork and exec: default signal handling, and a signal from Linux if the parent dies."""
     # An ignored signal stays ignored across exec: signal(7).
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -180,15 +181,15 @@ def _start(command: list[str], ready_fd: int) -> subprocess.Popen[bytes]:
         preexec_fn=lambda: before_exec(supervisor, signal.SIGTERM),
     )
     if ready_fd >= 0:
-        os.close(ready_fd)  # so that its end shows when the command is gone
+        os.close(ready_fd)  # so that the pipe ends when the command is gone
     return child
 
 
 def _watch(child: subprocess.Popen[bytes], watched: Watched, grace: float) -> None:
-    """Wait for the child to end, having asked it to when told so."""
+    """Wait for the child to end by itself, or ask it to end when told so."""
     ended = os.pidfd_open(child.pid)
     readable = select.select([sys.stdin, watched.kernel, watched.guard, ended], [], [])[0]
-    # A byte is a living kernel's wish. An end alone is a dead kernel's, whose pidfd may tell a moment later.
+    # A byte means that a living kernel asks. An end without a byte means that it died; its pidfd may say so later.
     lifeline_ended = sys.stdin in readable and os.read(sys.stdin.fileno(), 1) == b""
     if ended not in readable:
         child.terminate()
@@ -204,10 +205,10 @@ def _watch(child: subprocess.Popen[bytes], watched: Watched, grace: float) -> No
 
 
 def kill_descendants(named: Named | None = None) -> None:
-    """SIGKILL to all that descend from this process, adopted ones too; when it returns all were waited for.
+    """SIGKILL to all descendants of this process, adopted ones too; when it returns, all have been waited for.
 
-    They are stopped first, because who runs may fork faster than anybody can kill. One that this user may not
-    kill (it runs as another user) is left. named: what they have named, which is removed, too.
+    They are stopped first, because running ones may fork faster than they can be killed. A process that this user may
+    not kill (it runs as another user) is left. named: their names in shared memory, which are removed, too.
     """
     refused: set[int] = set()
     stop_descendants(refused)
@@ -219,14 +220,14 @@ def kill_descendants(named: Named | None = None) -> None:
 
 
 def kill_family(root: int) -> None:
-    """SIGKILL to `root` and all that descend from it, which are not this process's to wait for. Runs in the kernel."""
+    """SIGKILL to `root` and all its descendants, without waiting for the descendants. Runs in the kernel."""
     _send(root, signal.SIGSTOP, set())
     kill_below(root)
     _send(root, signal.SIGKILL, set())
 
 
 def kill_below(root: int) -> None:
-    """SIGKILL to all that descend from `root`, but not to `root`. Runs in the kernel, which can't wait for them."""
+    """SIGKILL to all descendants of `root`, but not to `root`. Runs in the kernel, which can't wait for them."""
     refused: set[int] = set()
     stop_descendants(refused, root)
     for pid in descendants(root):
@@ -241,14 +242,14 @@ def _kill_and_wait(refused: set[int]) -> None:
             if set(children(os.getpid())) <= refused:
                 return
             os.waitpid(-1, 0)
-            while os.waitpid(-1, os.WNOHANG)[0]:  # the many of a fork bomb end together
+            while os.waitpid(-1, os.WNOHANG)[0]:  # the many processes of a fork bomb end together
                 pass
         except ChildProcessError:
             return
 
 
 def stop_descendants(refused: set[int], root: int = 0) -> None:
-    """SIGSTOP to all that descend from `root`, by default this process; when it returns none of them can fork.
+    """SIGSTOP to all descendants of `root`, by default this process; when it returns, none of them can fork.
 
     See `kill_descendants`.
     """
@@ -266,9 +267,9 @@ def stop_descendants(refused: set[int], root: int = 0) -> None:
 
 
 def _stop_group(pid: int, known: set[int]) -> None:
-    """The process group of `pid` at one stroke: a fork under way is either stopped with it or begins anew: fork(2).
+    """Stop the whole process group of `pid` at once: a fork under way is either stopped with it or restarts: fork(2).
 
-    A group in another session than this process's consists of descendants alone: setpgid(2).
+    A group in another session than this process's has only descendants in it: setpgid(2).
     """
     with suppress(ProcessLookupError, PermissionError):
         group = os.getpgid(pid)
@@ -287,7 +288,7 @@ def _send(pid: int, number: int, refused: set[int]) -> None:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """All below `pid`, parents before their children."""
+    """All descendants of `pid`, parents before their children."""
     waiting = children(pid)
     while waiting:
         child = waiting.pop()
@@ -307,7 +308,7 @@ def children(pid: int) -> list[int]:
 
 
 _CHILDREN = Path("/proc/thread-self/children")
-"""Kernels that were built without CONFIG_PROC_CHILDREN lack it."""
+"""Kernels built without CONFIG_PROC_CHILDREN lack it."""
 
 
 def _children_by_search(parent: int) -> list[int]:
@@ -325,5 +326,5 @@ def stat_fields(pid: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    # Not sys.exit: two processes come by here, and neither has anything to flush.
+    # Not sys.exit: two processes reach this line, and neither has anything to flush.
     os._exit(main(sys.argv[1:]))

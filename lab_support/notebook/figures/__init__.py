@@ -1,1 +1,1 @@
-"""Pictures: they take what was measured, and measure nothing."""
+"""Pictures: they draw measurements, and measure nothing."""

@@ -1,4 +1,4 @@
-"""Bars side by side: one quantity of several things, measured in several situations. It measures nothing."""
+"""Bars side by side: one quantity of several things, in several situations. It measures nothing."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -11,15 +11,15 @@ from lab_support.notebook.figures.plots import HATCHES, INK, Picture, quiet, tit
 from lab_support.notebook.page.gate import takes_prediction
 
 Measured = float | Sequence[float]
-"""One value, or those of several repeats: the bar is their median, and a dot is each."""
+"""One value, or those of several repeats: the bar shows their median, and a dot shows each."""
 
 
 @takes_prediction
 def bars(measured: Mapping[str, Mapping[str, Measured]], *, unit: str, finding: str) -> Picture:
-    """A group of bars for each of `measured`, in it one for each situation; the same situation has the same look.
+    """A group of bars for each of `measured`, with a bar for each situation, which looks the same in all groups.
 
-    unit: what stands on the axis, such as "private memory of the child, MB". finding: the title, which says what the
-    figure shows. A missing situation leaves a gap. Raises `ValueError` where there is nothing to draw.
+    unit: the axis label, such as "private memory of the child, MB". finding: the title, which says what the
+    figure shows. A missing situation leaves a gap. Raises `ValueError` if there is nothing to draw.
     """
     situations = list(dict.fromkeys(name for group in measured.values() for name in group))
     if not situations:

@@ -1,4 +1,4 @@
-"""What the schematic drawings have in common: a bare sheet with its finding, rounded boxes, arrows."""
+"""Common parts of the schematic drawings: a bare sheet with its finding, rounded boxes, arrows."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lab_support.notebook.figures.plots import INK
 
 
 def sheet(width: float, height: float, finding: str) -> Figure:
-    """A figure of so many inches, with its finding at the top left; `part` gives it a place to draw."""
+    """A figure of `width` × `height` inches, with its finding at the top left; `part` adds a place to draw."""
     figure = Figure(figsize=(width, height))
     figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
     return figure
@@ -28,7 +28,7 @@ def part(figure: Figure, left: float, width: float, x: tuple[float, float], y: t
 def box(
     axes: Axes, x: float, y: float, width: float, height: float, colour: str, *, gone: bool = False, line: str = ":"
 ) -> None:
-    """A rounded box of `colour`, or where what it stands for is gone, an empty one with a broken `line`."""
+    """A rounded box of `colour`; if its object is `gone`, an empty box with a broken `line`."""
     look: dict[str, Any] = {"boxstyle": "round,pad=0.02,rounding_size=0.13"}
     if not gone:
         axes.add_patch(FancyBboxPatch((x, y), width, height, facecolor=colour, alpha=0.5, linewidth=0, **look))

@@ -1,7 +1,7 @@
-"""`lab.exhibit`: what strace saw of a cell's processes, live where it is installed, else as recorded elsewhere.
+"""`lab.exhibit`: strace's view of a cell's processes, live if strace is installed, else as recorded elsewhere.
 
-An exhibit proves nothing by itself: strace slows down what it watches. The recorded ones are in `data/exhibits/`;
-`save` makes them from a live trace and writes what machine it was. Runs in the kernel.
+An exhibit proves nothing by itself, because strace slows down the processes that it watches. The recorded ones are in
+`data/exhibits/`; `save` makes them from a live trace and names the machine. Runs in the kernel.
 
 Taught in: 03_how_does_a_descriptor_travel
 """
@@ -36,20 +36,20 @@ class Line:
 def exhibit(name: str, run: ProcessResult) -> Table:
     """The calls of `run` that made processes, started programs, or carried descriptors.
 
-    Where strace did not run: those recorded as `name`, and a line says where and when. Raises `LookupError` with the
-    names that there are.
+    If strace did not run: the calls recorded as `name`, and a line says where and when. Raises `LookupError` that
+    lists the known names.
     """
     if run.trace is not None and run.trace.calls:
         return _table(
             _lines(run), "Seen by strace, just now. It slows down what it watches: read the calls, not the clock."
         )
     recorded = _read(name)
-    why = f"strace saw nothing here ({run.outcome_in_words})" if run.trace is not None else "strace is not here"
+    why = f"strace saw nothing here ({run.outcome_in_words})" if run.trace is not None else "strace is not installed"
     return _table([Line(*line) for line in recorded["lines"]], f"RECORDED, because {why}: {recorded['from']}.")
 
 
 def save(name: str, run: ProcessResult) -> Path:
-    """Keep what strace saw of `run` as the recorded exhibit `name`. Raises `ValueError` where it saw nothing."""
+    """Save strace's calls of `run` as the recorded exhibit `name`. Raises `ValueError` if it saw nothing."""
     if run.trace is None or not run.trace.calls:
         raise ValueError(
             "exhibit: got a run without a trace, expected one under strace (--strace) where it is installed"
@@ -90,7 +90,7 @@ def _lines(run: ProcessResult) -> list[Line]:
 
 
 def _name(task: int, run: ProcessResult, names: dict[int, str]) -> str:
-    """strace tells of threads by their own number."""
+    """The process's name; strace reports threads by their own number."""
     return names.get(task) or f"thread of {_maker(task, run, names)}"
 
 
@@ -100,7 +100,7 @@ def _maker(thread: int, run: ProcessResult, names: dict[int, str]) -> str:
 
 
 def _what(call: Call, names: dict[int, str]) -> str:
-    """ "" for a call that is no part of the exhibit."""
+    """The call in words; "" if it is not part of the exhibit."""
     if call.name in MAKE_PROCESSES and (call.result or 0) > 0:
         return f"makes {names.get(call.result or 0, 'a thread')}"
     if call.name == "execve" and not call.error:

@@ -1,6 +1,6 @@
-"""`lab.imports`: where a process's imports took their time, each module a block above those that it imported.
+"""`lab.imports`: the time of a process's imports, with each module as a block above those that it imported.
 
-It takes what `-X importtime` wrote and returns a picture; it never measures.
+It takes the output of `-X importtime` and returns a picture; it never measures.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lab_support.notebook.page.gate import takes_prediction
 
 _DEEPEST = 6
 _LEAST = 0.004
-"""Of the whole: a narrower block is not drawn, for nobody could see it."""
+"""Share of the whole: a narrower block is not drawn, because nobody could see it."""
 _LABEL = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 _GROUPS = ("Python's own start", "multiprocessing", "your script, and what it imports")
 
@@ -25,7 +25,7 @@ _GROUPS = ("Python's own start", "multiprocessing", "your script, and what it im
 def imports(measured: ProcessResult | str, process: str = "") -> Picture:
     """The imports of one process of a cell that ran under `-X importtime` or PYTHONPROFILEIMPORTTIME=1.
 
-    measured: the cell's result, and the name of the process; or the text itself. Raises `LookupError` without any.
+    measured: the cell's result, with `process` naming one; or the text itself. Raises `LookupError` without imports.
     """
     text = measured if isinstance(measured, str) else measured.output_of(process, "err")
     tops = parse(text)
@@ -52,7 +52,7 @@ def imports(measured: ProcessResult | str, process: str = "") -> Picture:
 
 
 def _groups(tops: Sequence[Import]) -> list[int]:
-    """Which of `_GROUPS` each belongs to: Python's own are those up to `site`."""
+    """The index in `_GROUPS` of each import: Python's own are those up to `site`."""
     names = [top.name for top in tops]
     own = names.index("site") if "site" in names else -1
     after = [index for index, name in enumerate(names) if name.partition(".")[0] == "multiprocessing"]

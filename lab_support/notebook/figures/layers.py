@@ -1,4 +1,4 @@
-"""A runtime in three layers, and what a forked child gets of each, drawn. It measures nothing.
+"""Draws a runtime in three layers, and the part of each that a forked child gets. It measures nothing.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
@@ -22,10 +22,10 @@ NAMES = ("PyTorch", "the libraries below it", "kernel and device")
 
 
 def layers(broken: Mapping[str, str] | None = None) -> Picture:
-    """The three layers, from `NAMES`; with what came of a child that met each of them, where that was measured.
+    """The three layers, from `NAMES`; with a forked child's outcome at each of them, if that was measured.
 
-    broken: by layer, such as {"PyTorch": "refuses"}; "" for nothing, a line break is kept. Raises `ValueError` for a
-    layer that there is not.
+    broken: by layer, such as {"PyTorch": "refuses"}; "" for nothing; line breaks are kept. Raises `ValueError` for an
+    unknown layer.
     """
     met = {layer: outcome for layer, outcome in (broken or {}).items() if outcome}
     if unknown := set(met) - set(NAMES):
@@ -47,7 +47,7 @@ def layers(broken: Mapping[str, str] | None = None) -> Picture:
 def _finding(met: Mapping[str, str]) -> str:
     if not met:
         return "Three layers, and a fork treats each of them differently"
-    return "What a forked child met at each layer"
+    return "A forked child's outcome at each layer"
 
 
 def _met_in_words(met: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The three roads by which a tensor's memory gets into another process, drawn: a descriptor of a file in memory, a
+"""Draws the three roads by which a tensor's memory gets into another process: a descriptor of a file in memory, a
 handle of bytes, a descriptor of GPU memory. It measures nothing.
 
 Taught in: 05a_how_does_gpu_memory_travel
@@ -15,7 +15,7 @@ ROADS = ("a shared CPU tensor", "CUDA IPC", "GPU memory as a descriptor")
 _QUESTION = "Three roads for a tensor into another process: the memory stays where it is"
 _PROCESS, _HOST, _GPU, _ROAD = "#56b4e9", "#e69f00", "#009e73", "#d55e00"
 _DRAWN = {
-    # what travels, what both processes then map, its colour
+    # the thing that travels, the memory that both processes then map, its colour
     ROADS[0]: ("a descriptor", "a file\nin memory", _HOST),
     ROADS[1]: ("a handle: bytes", "GPU memory\nof the sender", _GPU),
     ROADS[2]: ("a descriptor", "GPU memory,\nmade to be exported", _GPU),
@@ -23,10 +23,10 @@ _DRAWN = {
 
 
 def memory_roads(seen: Mapping[str, str] | None = None) -> Picture:
-    """The three roads, from `ROADS`; with what travels and what was seen of each.
+    """The three roads, from `ROADS`, with the thing that travels and the observations of each.
 
-    seen: by road, a few words of what was counted, or "". None draws the question, without what travels.
-    Raises `ValueError` for a road that there is not.
+    seen: by road, a few words on the counts, or "". None draws the question, without the things that travel.
+    Raises `ValueError` for an unknown road.
     """
     words = seen or {}
     asked = seen is None

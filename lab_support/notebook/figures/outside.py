@@ -1,4 +1,4 @@
-"""What a fork copies and what it leaves behind, drawn: memory that speaks of things outside it. It measures nothing.
+"""Draws a fork's copy: memory that describes things outside it, and these things left behind. It measures nothing.
 
 Taught in: 06_which_start_method
 """
@@ -19,7 +19,7 @@ _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 
 
 def outside(things: Sequence[tuple[str, str]] = THINGS) -> Picture:
-    """Parent and forked child: for each of `things`, what memory says and what that stands for."""
+    """Parent and forked child: for each of `things`, memory's words and the thing outside that they describe."""
     finding = "A fork copies what memory says, and not what it speaks of"
     figure = drawing.sheet(9.2, 3.3, finding)
     axes = drawing.part(figure, 0.01, 0.98, (0, 19.8), (0, 6.6))

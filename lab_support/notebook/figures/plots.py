@@ -1,7 +1,7 @@
-"""The figures, in one look: they take dataclasses, return pictures with alt text, and never measure.
+"""The figures, in one style: they take dataclasses, return pictures with alt text, and never measure.
 
-Colours are Okabe and Ito's, safe for colour-blind readers, and each comes with a hatch or marker of its
-own. Each title states what the figure shows. matplotlib's global settings and pyplot are left alone.
+Colours are Okabe and Ito's, safe for colour-blind readers, and each comes with its own hatch or
+marker. Each title states the figure's finding. matplotlib's global settings and pyplot are left alone.
 """
 
 import base64
@@ -25,12 +25,12 @@ DPI = 110
 INK, FAINT = "#222222", "#8a8a8a"
 _ABOVE_A_NOTE = 0.2  # inches
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
-"""For things that are told apart by their number; `cell_words.colour_of` has the colours."""
+"""Hatches for things that are distinguished by number; `cell_words.colour_of` has the colours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one kind of process is drawn, everywhere."""
+    """The look of one kind of process, in all figures."""
 
     colour: str
     hatch: str
@@ -52,7 +52,7 @@ def look_of(role: str) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure and what it says in words, for those who can't see it and for plain text."""
+    """A figure and its content in words, for readers who can't see it and for plain text."""
 
     figure: Figure
     alt: str
@@ -70,7 +70,7 @@ class Picture:
         """The same figure with a line below it."""
         lines = textwrap.fill(words, int(self.figure.get_figwidth() * 12.5))
         look = {"boxstyle": "round,pad=0.5", "facecolor": "#f4f4f4", "edgecolor": FAINT}
-        self.figure.draw_without_rendering()  # the layout is known only then, and labels may hang below the figure
+        self.figure.draw_without_rendering()  # only this computes the layout, and labels may hang below the figure
         lowest = (self.figure.get_tightbbox().y0 - _ABOVE_A_NOTE) / self.figure.get_figheight()
         self.figure.text(0.02, lowest, lines, fontsize=10, color=INK, ha="left", va="top", bbox=look)
         return Picture(self.figure, f"{self.alt} {words}")
@@ -81,7 +81,7 @@ def title(axes: Axes, text: str) -> None:
 
 
 def quiet(axes: Axes) -> None:
-    """No frame but the two axes."""
+    """Leave only the two axes of the frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)
 
@@ -93,7 +93,7 @@ _BOX_WIDTH, _BOX_HEIGHT, _GAP = 2.5, 1.15, 0.35
 
 @takes_prediction
 def process_tree(views: Sequence[RoleView]) -> Picture:
-    """The processes as a tree, and the one listening socket with a line to each that holds it."""
+    """The processes as a tree, and the one listening socket with a line to each of its holders."""
     launcher = views[0]
     children = [view for view in views if view.parent == launcher.role]
     width = max(2, len(children)) * (_BOX_WIDTH + _GAP) - _GAP
@@ -172,7 +172,7 @@ def _parent_line(axes: Axes, parent: tuple[float, float], child: tuple[float, fl
 
 
 def _socket(axes: Axes, width: float, places: dict[str, tuple[float, float]], holders: Sequence[RoleView]) -> None:
-    """The kernel object below everyone, and dashed lines from its holders, each with its descriptor number."""
+    """The kernel object below all processes, and dashed lines from its holders, each with its descriptor number."""
     if not holders:
         return
     top, height = -0.2, 0.62
@@ -189,7 +189,7 @@ def _socket(axes: Axes, width: float, places: dict[str, tuple[float, float]], ho
             axes.plot([x, x], [y, top], "--", color=INK, linewidth=1.3, zorder=2)
             axes.text(x + 0.1, (y - _BOX_HEIGHT / 2 + top) / 2, number, fontsize=9, color=INK, va="center")
         else:
-            # The launcher's line goes round the left of its children.
+            # The launcher's line goes around the left side of its children.
             corner, middle = -0.4, top - height / 2
             axes.plot([x, corner, corner, 0], [y, y, middle, middle], "--", color=INK, linewidth=1.3, zorder=2)
             axes.text(x - _BOX_WIDTH / 2 - 0.15, y + 0.16, number, fontsize=9, color=INK, ha="right")
@@ -224,9 +224,9 @@ def memory(views: Sequence[RoleView]) -> Picture:
 
 @takes_prediction
 def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
-    """A load in two panels: how long first and further tokens took, and which API server answered how many.
+    """A load in two panels: the times of first and further tokens, and the number of answers by API server.
 
-    api_servers: all there are, so that one that answered nothing shows as such; by default those that answered.
+    api_servers: all of them, so that one without answers is shown too; by default those that answered.
     """
     requests = dict.fromkeys(api_servers, 0) | {name: share.requests for name, share in report.by_server.items()}
     figure = Figure(figsize=(9.5, 3.7), layout="constrained")
@@ -260,7 +260,7 @@ def _latency_curves(axes: Axes, report: Report) -> None:
     for name, values, colour, style, marker in lines:
         _curve(axes, f"{name} (n = {values.n})", values, colour, style, marker)
     _milliseconds_axis(axes, [values for _, values, *_ in lines])
-    axes.set_ylabel("% that took at most so long", fontsize=9)
+    axes.set_ylabel("% that took at most this long", fontsize=9)
     if lines:
         axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
     quiet(axes)
@@ -277,7 +277,7 @@ def _curves_title(report: Report) -> str:
 
 
 def _milliseconds_axis(axes: Axes, shown: Sequence[Distribution]) -> None:
-    """Logarithmic. Pieces that came in one read are 0 apart, so the axis begins where most of the values are."""
+    """A logarithmic axis. It begins where most values are, because pieces that came in one read are 0 ms apart."""
     axes.set_xscale("log")
     least = max(_LEAST_SHOWN, min((values.quantiles[10] for values in shown), default=0.001) * 700)
     axes.set_xlim(left=least)

@@ -1,4 +1,4 @@
-"""The accept queue over time as a figure. It measures nothing: `watch_accept_queue` does, in a thread of the kernel."""
+"""The accept queue over time as a figure. Only `watch_accept_queue` measures, in a thread of the kernel."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _WAITING, _FULL = "#56b4e9", "#d55e00"
 def watch_accept_queue(what: Server | int, every: float = EVERY) -> Iterator[QueueWatch]:
     """Look at the accept queue of a server, or of a port, every `every` seconds while the body runs.
 
-    `watch.history()` has what was seen. The load comes from another process, or the kernel would measure itself.
+    `watch.history()` has the observations. The load must come from another process, or the kernel measures itself.
     Raises `NothingListens`.
     """
     with watching_accept_queue(what if isinstance(what, int) else what.port, every) as watch:
@@ -26,7 +26,7 @@ def watch_accept_queue(what: Server | int, every: float = EVERY) -> Iterator[Que
 
 
 def accept_queue(seen: QueueHistory | QueueWatch) -> Picture:
-    """Connections that wait to be accepted, over time, with the limit that `listen` was given."""
+    """Connections that wait to be accepted, over time, with the limit given to `listen`."""
     history = seen.history() if isinstance(seen, QueueWatch) else seen
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
@@ -47,7 +47,7 @@ def accept_queue(seen: QueueHistory | QueueWatch) -> Picture:
 
 
 def _limit(axes: Axes, history: QueueHistory) -> None:
-    """The line of the limit, where it would not press all below it flat; else its number in a corner."""
+    """Draw the limit as a line; if that would press all below it flat, write its number in a corner."""
     if history.limit is None:
         return
     if history.limit <= 4 * max(history.most, 1):
@@ -65,8 +65,8 @@ def _limit(axes: Axes, history: QueueHistory) -> None:
 
 def _finding(history: QueueHistory) -> str:
     if history.most == 0:
-        return "Nobody was seen waiting to be accepted"
-    share = f"in {history.share_of_time_waiting:.0%} of the looks somebody waited"
+        return "No connection was seen waiting to be accepted"
+    share = f"in {history.share_of_time_waiting:.0%} of the looks at least one waited"
     if history.limit is not None and history.most >= history.limit:
         return f"The queue was full: {history.most} waited; {share}"
     return f"At most {history.most} connection{'s' if history.most > 1 else ''} waited to be accepted; {share}"

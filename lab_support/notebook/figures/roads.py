@@ -1,4 +1,4 @@
-"""The two roads by which a descriptor gets into another process, drawn: left open across exec, or sent. It measures
+"""Draws the two roads by which a descriptor gets into another process: left open across exec, or sent. It measures
 nothing.
 
 Taught in: 03_how_does_a_descriptor_travel
@@ -17,9 +17,9 @@ _OPEN, _SENT = "left open", "sent in a message"
 
 
 def roads(messages: Mapping[str, int] | None = None) -> Picture:
-    """The two roads; and which of them each way of handing over took.
+    """The two roads, and the one that each way of handing over took.
 
-    messages: by way, such as "spawn", how many messages with descriptors were counted. None draws the question.
+    messages: the count of messages with descriptors, by way, such as "spawn". None draws the question.
     """
     taken = messages or {}
     by_road = {

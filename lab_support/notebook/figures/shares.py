@@ -1,7 +1,6 @@
-"""`lab.shares`: how many processes woke, and who served how many, with the reader's prediction laid over it.
+"""`lab.shares`: the number of processes woken, and each one's share, with the reader's prediction laid over them.
 
-It takes what was measured and returns a picture; it never measures. Spread over repeats is shown where several runs
-are given.
+It takes measurements and returns a picture; it never measures. If several runs are given, it shows their spread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ _LABEL = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One or several runs. counts: by name, one mapping for each run; wakeups: per connection, () if not counted."""
+    """One or several runs. counts: one mapping by name for each run. wakeups: per connection; () if not counted."""
 
     counts: tuple[dict[str, int], ...]
     wakeups: tuple[float, ...]
@@ -36,7 +35,7 @@ class Measured:
         return sorted({name for counts in self.counts for name in counts}, key=_natural)
 
     def shares_of(self, name: str) -> list[float]:
-        """In each run, which part of the whole went to `name`."""
+        """The share of the whole that went to `name`, in each run."""
         return [counts.get(name, 0) / max(1, sum(counts.values())) for counts in self.counts]
 
     def share(self, name: str) -> float:
@@ -56,13 +55,13 @@ def shares(
     values: Mapping[str, float] | None = None,
     what: str = "connections",
 ) -> Picture | Gated:
-    """Who got how many; for runs of `script.listeners`, also the wake-ups per connection.
+    """Each process's share; for runs of `script.listeners`, also the wake-ups per connection.
 
-    runs: results of `%%python_process` cells that emitted `listeners(…)`, or counts by name; one, or repeats.
+    runs: one run or repeats: results of `%%python_process` cells that emitted `listeners(…)`, or counts by name.
     prediction: its number; the figure waits for it. right: the option that the measurement supports, or a function
-    that finds it from `runs`. values: the wake-ups that each option stands for, by letter; by default the numbers with
-    which the options begin. what: the things that are counted. Raises `LookupError` for a run without counts,
-    `PredictionError` if a sketch has other bars than there are processes.
+    that finds it from `runs`. values: the wake-ups that each option means, by letter; by default the numbers at the
+    start of the options. what: the things that are counted. Raises `LookupError` for a run without counts,
+    `PredictionError` if the sketch's bars do not match the processes.
     """
     measured = _measured(runs)
     if not prediction:
@@ -95,7 +94,7 @@ def _counts(run: Run) -> dict[str, int]:
 
 
 def _nearest(values: Mapping[str, float], wakeups: Sequence[float]) -> str:
-    """The option whose value is nearest to what was measured; "" if none is near."""
+    """The option whose value is nearest to the measurement; "" if none is near."""
     if not values or not wakeups:
         return ""
     found = mean(wakeups)
@@ -104,7 +103,7 @@ def _nearest(values: Mapping[str, float], wakeups: Sequence[float]) -> str:
 
 
 def _bars(asked: Question, measured: Measured) -> list[tuple[str, float]]:
-    """Label and mean share: by name if the sketch has these very names, else by size, largest first."""
+    """Labels and mean shares: by name if the sketch has exactly these names, else by size, largest first."""
     by_name = [(name, measured.share(name)) for name in measured.names]
     if not asked.sketch:
         return by_name
@@ -123,7 +122,7 @@ def _bars(asked: Question, measured: Measured) -> list[tuple[str, float]]:
 def draw(
     measured: Measured, what: str, comparison: Comparison | None = None, marks: Mapping[str, float] | None = None
 ) -> Picture:
-    """The figure; with a comparison, the prediction is on it."""
+    """The figure; a comparison adds the prediction to it."""
     sketched = comparison is not None and bool(comparison.question.sketch)
     as_rounds = len(measured.counts) > 1 and not measured.wakeups and not sketched
     if measured.wakeups:
@@ -156,7 +155,7 @@ def _draw_wakeups(axes: Axes, measured: Measured, comparison: Comparison | None,
 
 
 def _mark(axes: Axes, letter: str, value: float, chosen: bool) -> None:
-    """A line where the option stands; the reader's own is bold and says so."""
+    """A line at the option's value; the reader's own is bold and labelled."""
     words, colour = (f"{letter}: your prediction", CHOSEN) if chosen else (letter, FAINT)
     axes.plot(
         [-0.42, 0.42], [value, value], "-" if chosen else ":", color=colour, linewidth=2.6 if chosen else 1.3, zorder=4
@@ -257,7 +256,7 @@ def _draw_rounds(axes: Axes, measured: Measured, what: str) -> str:
 
 
 def _rounds_finding(measured: Measured) -> str:
-    """Of the one whose part changed most from round to round."""
+    """The finding about the process whose share changed most from round to round."""
     ranges = {name: [counts.get(name, 0) for counts in measured.counts] for name in measured.names}
     name, counts = max(ranges.items(), key=lambda each: max(each[1]) - min(each[1]))
     wholes = {sum(round_.values()) for round_ in measured.counts}
@@ -277,7 +276,7 @@ def _in_words(measured: Measured, what: str) -> str:
 
 
 def sketch_picture(asked: Question, answer: Any) -> Picture:
-    """A reader's sketch as it stands, for those who have no widgets."""
+    """A reader's sketch in its present state, for front ends without widgets."""
     figure = Figure(figsize=(1.1 * len(asked.sketch) + 1.2, 2.2), layout="constrained")
     axes = figure.subplots()
     for index, part in enumerate(answer or ()):

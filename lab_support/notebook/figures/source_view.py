@@ -1,7 +1,7 @@
 """`lab.source`: a function, class or `main` of the server, from its file, highlighted; the file is never imported.
 
-So it shows what runs in an API server or an engine core without bringing either's libraries into the kernel. It works
-for any installed module: the standard library's, and vLLM's where that is installed.
+So it shows code of an API server or an engine core without bringing their libraries into the kernel. It works
+for any installed module: the standard library's, and vLLM's if that is installed.
 """
 
 import ast
@@ -23,8 +23,8 @@ _FULL_LINE = 60  # characters
 def source(module: str, name: str = "") -> View:
     """The source of `name` in `module`, such as ("lab_support.boundary.channels", "ApiServerChannels.watch").
 
-    Without a name: what the file says of itself, which for a kind of process is its card. Raises `LookupError` with
-    the names that there are.
+    Without a name: the file's docstring, which for a kind of process is its card. Raises `LookupError` that lists
+    the known names.
     """
     path = _file_of(module)
     text = path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def source(module: str, name: str = "") -> View:
 
 
 def _flowing(words: str) -> str:
-    """Paragraphs whose lines end for want of room alone are one line each; lists and columns stay as they stand."""
+    """Join the lines of each paragraph that was only wrapped; leave lists and columns as they are."""
     return "\n\n".join(
         paragraph.replace("\n", " ") if _is_prose(paragraph) else paragraph for paragraph in words.split("\n\n")
     )
@@ -55,7 +55,7 @@ def _is_prose(paragraph: str) -> bool:
 
 
 def _file_of(module: str) -> Path:
-    """Found package by package, as an import would, with nothing imported."""
+    """The module's file, found package by package, as an import would, but with nothing imported."""
     where: list[str] | None = None
     spec: ModuleSpec | None = None
     seen: list[str] = []
@@ -82,7 +82,7 @@ def _is_module(path: Path) -> bool:
 
 
 def _place(path: Path, module: str) -> str:
-    """From the root of this repository; of other modules, from their top package."""
+    """The path relative to this repository; for other modules, relative to the parent of their top package."""
     if path.is_relative_to(_ROOT) and module.startswith("lab_support"):
         return str(path.relative_to(_ROOT))
     depth = module.count(".") + (path.name == "__init__.py")
@@ -119,7 +119,7 @@ def _named(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def _taken(choice: ast.If) -> list[ast.stmt]:
-    """The branch of `if sys.platform == …` that this machine takes; both branches of any other question."""
+    """The branch of `if sys.platform == …` that this machine takes; both branches of any other `if`."""
     question = ast.unparse(choice.test)
     if found := re.fullmatch(r"sys\.platform (==|!=) '(\w+)'", question):
         return choice.body if (sys.platform == found[2]) == (found[1] == "==") else choice.orelse

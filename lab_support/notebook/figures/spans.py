@@ -1,7 +1,6 @@
-"""`lab.spans`: what each process of a cell was doing when, as it told by `emit(done="…")`. It measures nothing.
+"""`lab.spans`: the activities of a cell's processes over time, as reported by `emit(done="…")`. It measures nothing.
 
-Each such event ends a span that began with the one before it in the same process, and a process's first one with
-its making.
+Each such event ends a span. The span began with the process's previous such event, or with the process's creation.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from lab_support.notebook.page.gate import takes_prediction
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Seconds since the cell began. done: in the process's own words."""
+    """One activity. Times are seconds since the cell began. done: in the process's own words."""
 
     process: str
     done: str
@@ -30,7 +29,7 @@ class Span:
 
 
 def spans_of(result: ProcessResult) -> list[Span]:
-    """In the order in which they ended. Raises `LookupError` where no process told of any."""
+    """The spans in the order of their ends. Raises `LookupError` if no process reported any."""
     since = {process.name: process.made for process in result.processes}
     found = []
     for event in sorted(result.events, key=lambda event: event.at):
@@ -44,7 +43,7 @@ def spans_of(result: ProcessResult) -> list[Span]:
 
 @takes_prediction
 def spans(result: ProcessResult) -> Picture:
-    """One row for each process that told what it has done, a block for each of its spans."""
+    """One row for each process that reported activities, with a block for each span."""
     found = spans_of(result)
     rows = [process.name for process in result.processes if any(span.process == process.name for span in found)]
     kinds = list(dict.fromkeys(span.done for span in found))
@@ -81,7 +80,7 @@ def _lines_from_parents(axes: Axes, result: ProcessResult, rows: list[str]) -> N
 
 
 def _finding(found: list[Span], rows: list[str]) -> str:
-    """Of the last process: it is the one that was started."""
+    """The finding about the last process, because that is the one that was started."""
     mine = [span for span in found if span.process == rows[-1]]
     most, whole = max(mine, key=lambda span: span.ms), sum(span.ms for span in mine)
     return f"{rows[-1]}: {whole:.0f} ms in all, {most.ms / whole:.0%} of them “{most.done}”"

@@ -1,7 +1,7 @@
-"""`lab.start_costs`: what children cost by each start method, as measured here and as recorded. It measures nothing.
+"""`lab.start_costs`: the cost of children by each start method, measured here and recorded. It measures nothing.
 
-The samples are those of `lab_support.experiments.started_child.compare`, here from a cell's events, in a recording as
-`children`.
+The samples are those of `lab_support.experiments.started_child.compare`: from a cell's events, or from `children` in
+a recording.
 """
 
 import math
@@ -31,13 +31,13 @@ _LOOKS = {
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """All samples of one module, "" for bare children. Methods are named as `started_child.METHODS`."""
+    """All samples of one module, "" for bare children. Methods have the names in `started_child.METHODS`."""
 
     samples: tuple[dict[str, Any], ...]
 
     @property
     def methods(self) -> list[str]:
-        """Those that were measured, dearest first."""
+        """The methods that were measured, the slowest first."""
         found = {sample["method"] for sample in self.samples if not sample["first"]}
         return [method for method in _LOOKS if method in found]
 
@@ -45,21 +45,21 @@ class Costs:
         return sorted({each["count"] for each in self.samples if each["method"] == method and not each["first"]})
 
     def all_ms(self, method: str, count: int) -> list[float]:
-        """Milliseconds until the last of `count` children was ready, of each repeat."""
+        """Milliseconds until the last of `count` children was ready, for each repeat."""
         return [sample["ms"] for sample in self._of(method, count)]
 
     def ms(self, method: str, count: int) -> float:
-        """The median of them. Raises `LookupError` where it was not measured."""
+        """The median of `all_ms`. Raises `LookupError` if it was not measured."""
         return median(self._found(self.all_ms(method, count), method, count))
 
     def once_ms(self, method: str) -> float:
-        """What is paid once: the first start of all, with the server's or the parent's own imports."""
+        """The one-time cost in ms: the very first start, with the server's or the parent's own imports."""
         first = [sample["ms"] for sample in self.samples if sample["method"] == method and sample["first"]]
         return median(self._found(first, method, 1))
 
     def mb(self, method: str, count: int, kind: str = "uss") -> float:
-        """Memory of the median child of `count`, in MB: `uss` is its own alone, `pss` with its part of what is
-        shared, `rss` with all of that. Not a number where the kernel did not tell; see `no_memory`."""
+        """Memory of the median child of `count`, in MB: `uss` is private memory, `pss` adds its part of shared memory,
+        `rss` adds all of the shared memory. NaN if the kernel did not report it; see `no_memory`."""
         if self.no_memory:
             return math.nan
         sizes = [size for sample in self._of(method, count) for size in sample[kind]]
@@ -67,7 +67,7 @@ class Costs:
 
     @property
     def no_memory(self) -> str:
-        """Why memory is not known: for a claim that can't be tested then. "" where it is."""
+        """The reason why memory is unknown, for a claim that can't be tested then; "" if it is known."""
         told = any(sample["uss"] for sample in self.samples)
         return "" if told else "this kernel does not tell private memory (/proc/PID/smaps_rollup)"
 
@@ -83,9 +83,9 @@ class Costs:
 
     @takes_prediction
     def figure(self, recorded: "Costs | None" = None, label: str = "") -> Picture:
-        """Time and own memory over the number of children, on logarithmic axes; each repeat is a dot.
+        """Time and private memory over the number of children, on logarithmic axes; each repeat is a dot.
 
-        recorded: drawn behind, as a band from the least to the most. label: where that comes from.
+        recorded: drawn behind, as a band from the least to the most. label: the source of the recording.
         """
         return _figure(self, recorded, label)
 
@@ -96,7 +96,7 @@ def start_costs(measured: ProcessResult | Recording, module: str = "") -> Costs:
         fields: Sequence[dict[str, Any]] = measured.of("children")
     else:
         fields = [event.fields for event in measured.events if "ms_to_code" in event.fields]
-    # The first start by spawn or forkserver is measured bare: what it pays once does not depend on the module.
+    # The first start by spawn or forkserver is measured bare, because its one-time cost does not depend on the module.
     methods = {each["method"] for each in fields if each["module"] == module and not each["first"]}
     found = [each for each in fields if each["method"] in methods and (each["module"] == module or each["first"])]
     if not found:

@@ -1,4 +1,4 @@
-"""The timeline of a cell: who made whom, who became another program, who ended when and how. It measures nothing."""
+"""The timeline of a cell's processes: their parents, execs, and ends. It measures nothing."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ _BAR = 0.42
 
 @takes_prediction
 def timeline(result: ProcessResult) -> Picture:
-    """One bar for each process, from its making to its end; a line down from whoever made it."""
+    """One bar for each process, from its creation to its end, with a line down from its parent."""
     processes = result.processes
     figure = Figure(figsize=(8.5, 1.3 + 0.48 * len(processes)), layout="constrained")
     axes = figure.add_subplot()
@@ -65,7 +65,7 @@ def _finding(result: ProcessResult) -> str:
     more = f"{made} more process{'es' if made > 1 else ''}"
     words = f"{result.processes[0].name} made {more}" if made else "One process, and no other"
     if deeper := sum(process.parent != result.processes[0].name for process in result.processes[1:]):
-        words = f"{made + 1} processes, {deeper} of them made by others than {result.processes[0].name}"
+        words = f"{made + 1} processes, {deeper} of them made by processes other than {result.processes[0].name}"
     killed = [process.name for process in result.processes if process.killed]
     if killed:
         who = ("both" if made == 1 else "all") if len(killed) == made + 1 > 1 else ", ".join(killed)

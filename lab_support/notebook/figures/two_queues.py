@@ -1,4 +1,4 @@
-"""One listening socket drawn with its two queues: of connections, and of processes that wait. It measures nothing.
+"""Draws one listening socket with its two queues: connections, and waiting processes. It measures nothing.
 
 Taught in: 04_who_gets_the_next_connection
 """
@@ -13,7 +13,7 @@ _SOCKET, _EMPTY, _CONNECTION = "#e69f00", "#f4f4f4", "#56b4e9"
 
 
 def two_queues(processes: int = 4, connections: int = 1) -> Picture:
-    """`processes` descriptor tables that lead to one socket; on it, who waits to be taken and who waits to take."""
+    """`processes` descriptor tables that lead to one socket, with its waiting connections and waiting processes."""
     finding = f"{processes} descriptors, one socket, two queues"
     figure = drawing.sheet(9.2, 3.5, finding)
     axes = drawing.part(figure, 0.01, 0.98, (0, 7.5 + 1.35 * max(4, processes)), (-0.2, 6.0))
@@ -28,7 +28,7 @@ def two_queues(processes: int = 4, connections: int = 1) -> Picture:
     for place in range(4):
         filled = place < connections
         _box(axes, 7.4 + place * 1.35, 4.2, 1.15, 0.9, _CONNECTION if filled else _EMPTY, "client" if filled else "")
-    axes.text(7.4, 2.15, "wait queue: who asked to be told", fontsize=10, color=INK)
+    axes.text(7.4, 2.15, "wait queue: waiting processes", fontsize=10, color=INK)
     for index in range(processes):
         _box(axes, 7.4 + index * 1.35, 1.0, 1.15, 0.9, colour_of(index), f"P{index + 1}")
     axes.text(7.4, 0.25, "A connection comes: who is woken?", fontsize=10, color=INK, weight="bold")

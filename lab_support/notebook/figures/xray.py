@@ -1,11 +1,11 @@
-"""An X-ray in a notebook: the picture of `instruments/xray/command.py`, with words beside it, and an object to ask.
+"""An X-ray in a notebook: the picture of `instruments/xray/command.py`, its words, and an object with methods.
 
     seen = lab.xray(server)
-    seen = lab.xray(run, "after")       # what a cell's own process took by script.xray("after")
+    seen = lab.xray(run, "after")       # one that a cell's own process took by script.xray("after")
     seen.graph.who_holds(port=server.port)
     lab.compare(seen, lab.xray(server))
 
-Runs in the kernel, and reads /proc alone. In published notebooks labels stand for pids.
+Runs in the kernel, and reads only /proc. In published notebooks labels replace pids.
 """
 
 import json
@@ -33,13 +33,13 @@ _BEYOND_ALL_PIDS = 9_743_000  # Linux gives none above 2²²
 class XRay:
     """One moment of a process tree. A notebook shows it as a picture, `print` as text.
 
-    graph: processes, kernel objects, and who holds what by which descriptor; it answers questions.
+    graph: processes, kernel objects, and the descriptors that connect them; it answers questions.
     """
 
     graph: Graph
 
     def who_holds(self, **what: Any) -> list[str]:
-        """Names of the holders: `port=8000`, `address="/run/door"` or `inode=4711`, one of them."""
+        """Names of the holders of one thing: `port=8000`, `address="/run/door"` or `inode=4711`."""
         return _names(self.graph, self.graph.who_holds(**what))
 
     def holders(self, thing: KernelObject) -> list[str]:
@@ -66,7 +66,7 @@ class XRay:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two X-rays of one tree: the later one's picture with a star on what is new, and in words what came and went."""
+    """Two X-rays of one tree: the later picture with a star on new things, and all changes in words."""
 
     before: Graph
     after: Graph
@@ -90,10 +90,10 @@ class Comparison:
 
 
 def xray(what: Server | int | ProcessResult, name: str = "") -> XRay:
-    """Look at a server, or at any process by its pid, and at all that descend from it.
+    """Look at a server, or at any process by its pid, with all descendants.
 
-    Of a cell's result: the X-ray that one of its processes took as `name` while it ran, by `script.xray(name)`.
-    Raises `NoSuchProcess` if the process has ended, `KeyError` with the names that there are.
+    For a cell's result: the X-ray `name` that one of its processes took by `script.xray(name)` while it ran.
+    Raises `NoSuchProcess` if the process has ended, `KeyError` that lists the known names.
     """
     if isinstance(what, ProcessResult):
         return XRay(_taken(what, name))
@@ -102,7 +102,7 @@ def xray(what: Server | int | ProcessResult, name: str = "") -> XRay:
 
 
 def _taken(run: ProcessResult, name: str) -> Graph:
-    """The processes go by the names that they have in the cell's output."""
+    """The graph of the X-ray `name`; its processes have the names used in the cell's output."""
     taken = {event.fields["xray"]: event.fields["graph"] for event in run.events if "xray" in event.fields}
     if name not in taken:
         raise KeyError(f"got X-ray {name!r}, expected one that the cell took: {', '.join(taken) or 'it took none'}")
@@ -113,14 +113,14 @@ def _taken(run: ProcessResult, name: str) -> Graph:
 
 
 def compare(before: XRay, after: XRay) -> Comparison:
-    """What came and what went between two X-rays."""
+    """The things that came and went between two X-rays."""
     return Comparison(before.graph, after.graph)
 
 
 def _without_onlookers(graph: Graph) -> Graph:
-    """This kernel holds ends of a server's pipes; it is who looks, and `take_xray` leaves it out already.
+    """Leave out the server's supervisor and guard, which hold ends of its pipes: they start it and are no part of it.
 
-    So do its supervisor and guard: they are the notebook's way to start a server, and no part of it.
+    This kernel holds such ends too, but it is the observer, and `take_xray` leaves it out already.
     """
     onlookers = {one.pid for one in graph.processes if one.outside and "notebook/supervis" in one.title}
     return replace(
@@ -131,16 +131,16 @@ def _without_onlookers(graph: Graph) -> Graph:
 
 
 def _names(graph: Graph, processes: tuple[ProcessNode, ...]) -> list[str]:
-    """With their pids where two have the same name."""
+    """The processes' names, with pids if two have the same name."""
     places = [graph.processes.index(process) for process in processes]
     return [_labelled(lambda seen, at=at: label(seen, seen.processes[at]), graph) for at in places]
 
 
 def _labelled(show: Callable[..., str], *graphs: Graph) -> str:
-    """`show(*graphs)`; while notebooks are published with P0, P1, … for their pids, in order.
+    """`show(*graphs)`; in published notebooks with P0, P1, … in place of pids, in ascending order.
 
-    Replacing pids in the text would hit descriptor numbers and sizes too. So the graphs get numbers that occur
-    nowhere else first.
+    Replacing pids in the text would hit descriptor numbers and sizes too. So the graphs first get numbers that occur
+    nowhere else.
     """
     if not os.environ.get(STABLE):
         return show(*graphs)

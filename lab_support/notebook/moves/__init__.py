@@ -1,1 +1,1 @@
-"""What a reader does: predict, answer, fill in, check, vote."""
+"""The reader's moves: predict, answer, fill in, check, vote."""

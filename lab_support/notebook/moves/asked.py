@@ -1,4 +1,4 @@
-"""What a notebook asks of its reader: predictions, exercises and quiz questions, found in its source. Runs nothing."""
+"""The predictions, exercises and quiz questions of a notebook, found in its source. Runs nothing."""
 
 import re
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Asked:
     quiz: tuple[str, ...] = ()
 
     def names(self, kind: str) -> tuple[str, ...]:
-        """Of a kind of the record's; () of one that nobody asks for, such as claims."""
+        """The names of one of the record's kinds; () for a kind that no notebook asks for, such as claims."""
         return getattr(self, kind, ())
 
 
 def asked_in(number: str) -> Asked:
-    """By the notebook of exactly this number, "04" or "04a"; nothing where there is none."""
+    """The names asked by the notebook with exactly this number, "04" or "04a"; empty if there is none."""
     paths = [path for path in find([number] if number else []) if number_of(path) == number]
     return _asked_in(paths[0]) if paths else Asked()
 

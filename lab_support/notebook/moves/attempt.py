@@ -1,4 +1,4 @@
-"""A reader's program, and how a check runs it: in a fresh process, as often as it needs, and what it did as data.
+"""A reader's program as a check runs it: in fresh processes, as often as needed, with what it did as data.
 
 Runs in the kernel; the program and the check's own harness run in a process of their own, with a deadline.
 """
@@ -18,7 +18,7 @@ SECONDS = 10.0
 """The deadline of one run. The programs of exercises take well under one second."""
 
 _FILE, _HARNESS = "answer.py", "harness.py"
-# Processes that the program spawns run the main script again: there is nothing in it for them.
+# Processes that the program spawns run the main script again, which must do nothing in them.
 _RUN_HARNESS = f"""
 if __name__ == "__main__":
     import os, runpy
@@ -30,9 +30,9 @@ _UNTOLD = "it did not get as far as that"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found. state: "passed", "failed", "unmeasured" (the machine could not tell), "untried".
+    """The finding of a check. state: "passed", "failed", "unmeasured" (the machine could not tell), "untried".
 
-    measured: what the processes did, in words. expected, cause: of a failed one; cause: of an unmeasured one, too.
+    measured: what the processes did, in words. expected: only if it failed. cause: if it failed or is unmeasured.
     """
 
     state: str
@@ -65,9 +65,9 @@ class NoMeasurement(Exception):
 
 
 class Attempt:
-    """One program to be judged. What it did can be looked at, and its text cannot.
+    """One program under judgement. A judge can look at what it did, but not at its text.
 
-    processes: of the last run, the first one the program or the harness itself.
+    processes: those of the last run; the first is the program or the harness itself.
     """
 
     def __init__(self, source: str) -> None:
@@ -75,16 +75,16 @@ class Attempt:
         self.processes: tuple[CellProcess, ...] = ()
 
     def run(self, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS) -> ProcessResult:
-        """Run the program itself in a fresh process, whatever comes of it."""
+        """Run the program itself in a fresh process; it may end in any way."""
         return replace(self._run(self._source, {}, inputs, timeout), source="")
 
     def measure(
         self, harness: str, *, inputs: Mapping[str, Any] | None = None, timeout: float = SECONDS
     ) -> dict[str, Any]:
-        """Run `harness` in a fresh process: a program that can `import answer`, the reader's; what it emitted.
+        """Run `harness` in a fresh process, where it can `import answer`, the reader's program; return its measurement.
 
-        It sends what it saw by `emit(measured={…})`; the last such event counts. Raises `NoMeasurement` if there is
-        none, with a verdict that says why.
+        It reports by `emit(measured={…})`; the last such event counts. Raises `NoMeasurement` if there is none, with
+        a verdict that says why.
         """
         result = self._run(_RUN_HARNESS, {_HARNESS: harness, _FILE: self._source}, inputs, timeout)
         for event in reversed(result.events):
@@ -115,7 +115,7 @@ def _why_nothing(result: ProcessResult, timeout: float, source: str) -> Verdict:
 
 
 def _stopped(result: ProcessResult, source: str) -> Verdict:
-    """By an error, whose traceback has the innermost line last; or by a signal, where faulthandler has it first."""
+    """The program ended by an error (a traceback has the innermost line last) or a signal (faulthandler: first)."""
     code = result.exit_code or 0
     said = result.output_of(result.processes[0].name, "err").strip() if result.processes else ""
     places = _LINE.findall(said)
@@ -143,7 +143,7 @@ def _what_it_waits_for(result: ProcessResult, source: str) -> str:
     for process in result.processes:
         if process.wait and (frame := _own_frame(stacks(process.stack))):
             return f"{process.name} {in_words(process.wait, process.name)}, in {_in_words(frame.line, source)}"
-    return "something that it started did not end by itself, or went on without end"
+    return "something that it started did not end by itself"
 
 
 def _in_words(line: int, source: str) -> str:

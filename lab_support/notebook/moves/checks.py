@@ -1,6 +1,6 @@
 """`lab.check`, `lab.hint`, `lab.reveal`: marking an exercise, helping with it, and showing its solution.
 
-Run in the kernel; the reader's program runs in fresh processes. None of them fails a cell on account of what the
+Run in the kernel; the reader's program runs in fresh processes. None of them makes a cell fail, whatever the
 reader wrote or did not write, so a notebook with open exercises runs to its end.
 """
 
@@ -32,7 +32,7 @@ _OUTCOMES = {"passed": True, "failed": False}
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check says of one attempt. In a notebook it shows itself."""
+    """The outcome of checking one attempt. A notebook displays it."""
 
     name: str
     kind: str
@@ -68,7 +68,7 @@ def check(name: str, answer: object = None) -> CheckResult:
     """Mark the exercise `name`: run `answer` in fresh processes and say what they did.
 
     answer: the result of the exercise's `%%python_process` cell (`--into`), a function of the notebook, or a program
-    as text; nothing counts as not attempted. Raises `LookupError` for an exercise that there is not, and nothing else.
+    as text; None if it is not attempted yet. Raises `LookupError` for an unknown exercise, and nothing else.
     """
     task = exercise(name)
     with _busy(f"{name}: your program runs, in fresh processes …"):
@@ -80,7 +80,7 @@ def check(name: str, answer: object = None) -> CheckResult:
 
 @contextmanager
 def _busy(words: str) -> Iterator[None]:
-    """Say so where somebody waits: a program that hangs is watched for up to 10 s."""
+    """Show `words` meanwhile if a reader waits, because a program that hangs is watched for up to 10 s."""
     if get_ipython() is None or record.in_batch():
         yield
         return
@@ -124,7 +124,7 @@ def hint(name: str) -> View:
 
 
 def reveal(name: str, anyway: bool = False) -> View:
-    """A solution of the exercise `name`, folded; not before an attempt, but `anyway`."""
+    """A solution of the exercise `name`, folded. It is refused before an attempt, unless `anyway`."""
     task = exercise(name)
     if not anyway and "state" not in _standing(name):
         text = (
@@ -149,7 +149,7 @@ def _solution(task: Exercise) -> View:
 
 
 def _new_lines(skeleton: str, source: str) -> list[int]:
-    """The lines of `source`, from 1, that the reader's cell did not have; none where nearly all are new."""
+    """The lines of `source`, from 1, that the reader's cell did not have; none if nearly all are new."""
     before, after = skeleton.strip().splitlines(), source.strip().splitlines()
     blocks = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     new = [line for kind, _, _, start, end in blocks if kind != "equal" for line in range(start + 1, end + 1)]
@@ -160,11 +160,11 @@ def _new_lines(skeleton: str, source: str) -> list[int]:
 
 
 def _standing(name: str) -> dict[str, Any]:
-    """How the reader stands with an exercise: the last verdict's fields, hints seen, whether the solution was."""
+    """The reader's record of an exercise: the last verdict's fields, hints seen, whether the solution was seen."""
     kept = record.entries("check", name)
     return kept[-1].fields if kept else {}
 
 
 def _keep(name: str, **news: Any) -> None:
-    """Each entry holds all that is known by then, so that whoever sums up needs the last one alone."""
+    """Append an entry that repeats all that is known so far, so that a summary needs only the last one."""
     record.note("check", name, **(_standing(name) | news))

@@ -1,6 +1,6 @@
-"""`lab.claim`: what the text relies on, tested on the reader's machine and said in words: ✔, ✘, or why it can't be.
+"""`lab.claim`: a statement that the text relies on, tested on the reader's machine: ✔, ✘, or why it can't be tested.
 
-Runs in the kernel. Where nobody reads along, in batch runs and under LAB_STRICT, a false claim ends the run.
+Runs in the kernel. In batch runs and under LAB_STRICT, a false claim ends the run, because no reader would see it.
 """
 
 import html
@@ -22,7 +22,7 @@ _ADVICE = (
 
 
 class ClaimFailed(AssertionError):
-    """A claim that does not hold, where that must end the run."""
+    """A claim is false in a run that must end with it."""
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows this in place of a traceback through our own files, which tells the reader nothing."""
@@ -30,12 +30,12 @@ class ClaimFailed(AssertionError):
 
 
 def claim(words: str, condition: bool | None = None, *, got: object = None, untestable: str = "") -> None:
-    """Show whether `words` hold here, and keep it in the reader's record.
+    """Show whether `words` hold here, and note it in the reader's record.
 
-    condition: None where it can't be tested. got: the figure that it was judged by. untestable: why it can't be tested
+    condition: None if it can't be tested. got: the figure that it was judged by. untestable: why it can't be tested
     on this machine; it is then neither passed nor failed, whatever the condition.
-    Raises `ClaimFailed` for a false one in batch runs and under LAB_STRICT=1, `ValueError` for neither condition nor
-    reason.
+    Raises `ClaimFailed` for a false claim in batch runs and under LAB_STRICT=1, `ValueError` if both condition and
+    untestable are missing.
     """
     if condition is None and not untestable:
         raise ValueError('claim: got no condition, expected True or False, or untestable="why"')

@@ -1,6 +1,6 @@
 """A class's predictions as one histogram, from the files of all readers: `lab.class_histogram`, `lab class`.
 
-Each reader counts once, with the first answer that they gave before they saw the result. It reads files alone.
+Each reader counts once, with the first answer that they gave before they saw the result. It only reads files.
 """
 
 import argparse
@@ -28,8 +28,8 @@ Place = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Of one prediction. answers: one for each reader who gave one in time. supported: option → how many readers'
-    measurements supported it. options, sketch, rows: as asked. skipped: a sentence for each file that was of no use.
+    """The votes on one prediction. answers: one for each reader who gave one in time. supported: option → how many
+    readers' measurements supported it. options, sketch, rows: as asked. skipped: a sentence for each unusable file.
     """
 
     number: str
@@ -44,7 +44,7 @@ class Votes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Readers by option; of a table, those who filled in each row as most measurements have it."""
+        """Readers by option; for a table, by row, those who filled it in as most measurements have it."""
         if self.rows:
             filled = [str(answer) for answer in self.answers]
             return {
@@ -62,7 +62,7 @@ class Votes:
     @property
     def finding(self) -> str:
         if not self.answers:
-            return f"Nobody of {self.readers} answered {self.number} before the result"
+            return f"None of {self.readers} answered {self.number} before the result"
         if self.sketch:
             return f"Mean of {len(self.answers)} sketches: {self._average_in_words}"
         if self.rows:
@@ -89,7 +89,7 @@ class Votes:
 
     @property
     def histogram(self) -> str:
-        """In lines of text. Other people wrote what is in it, so nothing of it is left for a terminal to obey."""
+        """As lines of text without control characters, because other people wrote it and a terminal would obey them."""
         most = max(self.counts.values(), default=0)
         lines = [f"{self.number} {self.words}".rstrip(), self.finding]
         for letter, count in self.counts.items():
@@ -100,7 +100,7 @@ class Votes:
 
 
 def class_histogram(places: Place | Sequence[Place], number: str) -> Picture:
-    """The predictions `number` of all readers whose files are in `places`, files or folders of them, as a figure.
+    """The answers to prediction `number` of all readers whose records are in `places`, files or folders, as a figure.
 
     A file that can't be read or is no record is named in a sentence and left out.
     """
@@ -118,7 +118,7 @@ def collect(places: Sequence[Place], number: str) -> Votes:
 
 
 def _readers(places: Sequence[Place]) -> tuple[list[list[Entry]], tuple[str, ...]]:
-    """What each reader noted, and a sentence for each file that is left out."""
+    """Each reader's entries, and a sentence for each file that is left out."""
     readers, skipped = [], []
     for file in _files(places):
         try:
@@ -134,7 +134,7 @@ def _readers(places: Sequence[Place]) -> tuple[list[list[Entry]], tuple[str, ...
 
 
 def _is_whole(entry: Entry) -> bool:
-    """Whether it has the shape of what a kernel notes; a file may have been edited."""
+    """Whether the entry has the shape that a kernel writes; a file may have been edited."""
     fields = entry.fields
     answer, options = fields.get("answer", ""), fields.get("options", {})
     texts = [entry.name, fields.get("words", ""), fields.get("supported", ""), *fields.get("rows", ())]
@@ -178,7 +178,7 @@ def _first_in_time(mine: list[Entry]) -> dict[str, Any] | None:
 
 
 def draw(votes: Votes) -> Picture:
-    """Bars of counts, of a table how many had each row right; for sketches, the mean share of each bar, dots behind."""
+    """Bars of counts; for a table, of right answers by row; for sketches, of mean shares, with readers as dots."""
     figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     axes = figure.subplots()
     if votes.sketch:
@@ -226,7 +226,7 @@ def add_class_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab class`."""
     parser.description = "A histogram of each prediction, or of one, from the files of all readers."
     parser.add_argument("places", nargs="+", metavar="FOLDER_OR_FILE", help="readers' record.jsonl, or folders of them")
-    parser.add_argument("--prediction", metavar="NUMBER", help="such as 04.1; all that were answered without it")
+    parser.add_argument("--prediction", metavar="NUMBER", help="such as 04.1; by default, all that were answered")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="also write the figure: .svg or .png, of one prediction"
     )
@@ -250,13 +250,13 @@ def run_class_command(arguments: argparse.Namespace) -> int:
 
 
 def numbers_in(places: Sequence[Place]) -> list[str]:
-    """Of all predictions that some reader has answered or seen, in order."""
+    """The numbers of all predictions that any reader has answered or seen, in order."""
     readers, _ = _readers(places)
     return sorted({entry.name for reader in readers for entry in reader if entry.kind == "prediction"})
 
 
 def _no_figure(out: Path, prediction: str | None) -> str:
-    """Why no figure can be written there, or ""."""
+    """The reason why no figure can be written to `out`, or ""."""
     if out.suffix not in (".svg", ".png"):
         return f"got --out {out}, expected a name that ends in .svg or .png"
     return "" if prediction else "got --out without --prediction, expected the number of one prediction, such as 04.1"

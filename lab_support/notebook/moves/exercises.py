@@ -1,8 +1,8 @@
-"""The exercises and broken claims of a notebook, as data: the words in which `notebooks/solutions/` is written.
+"""The exercises and broken claims of a notebook, as data: the vocabulary of `notebooks/solutions/`.
 
 The solutions of a notebook are `NN.py`, or several files `NN_….py`; each has a tuple `EXERCISES` or `BROKEN_CLAIMS`, or
-both; `NN_claims.py` has claims alone, and is not read for a check, as it may look into the notebook itself. They are
-loaded by their place beside the notebooks, also for the reader's copies in workspace/, and run nothing by themselves.
+both; `NN_claims.py` has claims alone, and a check does not read it, because it may look into the notebook itself. They
+are loaded by path, also for the reader's copies in workspace/, and run nothing when loaded.
 """
 
 import ast
@@ -52,7 +52,7 @@ KINDS = ("must", "should", "could")
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A typical wrong answer. cause: what the check must say of it."""
+    """A typical wrong answer. cause: the explanation that the check must give."""
 
     cause: str
     source: str
@@ -62,7 +62,7 @@ class Wrong:
 class Exercise:
     """One cell that the reader fills in.
 
-    name: "04.2". kind: "must" (change something), "should" (find and mend a bug), "could" (open). skeleton: the whole
+    name: "04.2". kind: "must" (change something), "should" (find and fix a bug), "could" (open). skeleton: the whole
     cell as it stands in the notebook. also_right: right answers written differently. hints: in order, the last one
     almost the answer. judge: runs an attempt and says what it found.
     """
@@ -78,13 +78,13 @@ class Exercise:
     judge: Callable[[Attempt], Verdict]
 
     def is_untouched(self, source: str) -> bool:
-        """Whether `source` is the skeleton, or a function of it: other comments and spaces are no attempt."""
+        """Whether `source` is the skeleton or one of its functions; changed comments and spaces are no attempt."""
         return _meaning(source) in {_meaning(self.skeleton), *map(_meaning, _definitions(self.skeleton))}
 
     def mark(self, source: str, own: str = "") -> Verdict:
         """Judge the program `source` in fresh processes. own: the part that the reader wrote, if not all.
 
-        A failure counts only where the reference passes, there and then: what fails that too is the machine.
+        A failure counts only if the reference then passes: if it fails too, the machine is at fault.
         """
         if self.is_untouched(own or source):
             return UNTRIED
@@ -102,7 +102,7 @@ class Exercise:
         except OSError as error:
             return could_not_be_measured(f"this machine would not run it: {error}")
         except (LookupError, TypeError, ValueError) as error:
-            # Of the judge's own: no reader's cell is to fail by it. The tests of the solutions see it as not judged.
+            # An error of the judge itself must not fail a reader's cell. The tests of the solutions see "unmeasured".
             return could_not_be_measured(f"the check met something that it does not know: {error!r}")
 
 
@@ -115,8 +115,8 @@ def _machine_at_fault(control: Verdict) -> Verdict:
 class BrokenClaim:
     """A claim of the notebook, and an experiment in which it is false.
 
-    words: the claim's own. experiment, broken: programs, the one as in the notebook, the other with the effect taken
-    away. holds: says of the result of either whether the claim holds. seconds: the deadline of each.
+    words: the claim's own. experiment, broken: programs, the first as in the notebook, the second with the effect
+    removed. holds: whether the claim holds of a program's result. seconds: the deadline of each program.
     """
 
     words: str
@@ -127,7 +127,7 @@ class BrokenClaim:
 
 
 def nothing_left(words: str, experiment: str) -> BrokenClaim:
-    """The last claim of a notebook, that none of its processes runs. Broken: one that nobody has ended."""
+    """The last claim of a notebook, that none of its processes still runs. Broken: one process is not ended."""
     return BrokenClaim(words, experiment, _ONE_LEFT, lambda result: not result.told.get("running"))
 
 
@@ -143,10 +143,10 @@ child.wait()
 
 
 def on_recording(words: str, experiment: str, finding: str, *edits: str, module: str = "cuda_findings") -> BrokenClaim:
-    """A claim on the recording of `experiment`: that `finding`, a function of recordings/cuda_findings.py or of another
-    module there, holds of it.
+    """A claim about the recording of `experiment`: `finding`, a function of recordings/cuda_findings.py or of another
+    module there, is true of it.
 
-    Broken: the same recording, in whose text each odd one of `edits` is replaced by the one after it, everywhere.
+    Broken: the same recording with its text changed. edits: old and new text in turn, replaced everywhere.
     """
     pairs = list(zip(edits[::2], edits[1::2], strict=True))
     as_it_is, otherwise = (
@@ -173,7 +173,7 @@ def as_program(cell: str) -> str:
 
 
 def changed(source: str, *edits: str) -> str:
-    """`source` with each odd one of `edits` replaced by the one after it. An edit must be found, once."""
+    """`source` with `edits` made: old and new text in turn. Each old text must occur exactly once."""
     for old, new in zip(edits[::2], edits[1::2], strict=True):
         if source.count(old) != 1:
             raise ValueError(f"changed: got {old!r} {source.count(old)} times, expected it once in:\n{source}")
@@ -182,9 +182,9 @@ def changed(source: str, *edits: str) -> str:
 
 
 def cell(number: str, name: str) -> str:
-    """The `%%python_process` cell of the notebook `number` with `--name NAME`, as it stands there, with its first line.
+    """The `%%python_process` cell of the notebook `number` with `--name NAME`, unchanged, with its first line.
 
-    So that a claim is tried on the very program that the reader runs. Raises `LookupError`.
+    It lets a claim be tried on the very program that the reader runs. Raises `LookupError`.
     """
     for path in sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")):
         for each in json.loads(path.read_text(encoding="utf-8"))["cells"]:
@@ -212,19 +212,19 @@ def _definitions(source: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Solutions:
-    """All that there is for one notebook."""
+    """The exercises and broken claims of one notebook."""
 
     exercises: tuple[Exercise, ...]
     broken_claims: tuple[BrokenClaim, ...]
 
 
 def numbers() -> list[str]:
-    """Of the notebooks that have solutions."""
+    """The numbers of the notebooks that have solutions."""
     return sorted({path.stem.partition("_")[0] for path in SOLUTIONS.glob("[0-9]*.py")})
 
 
 def solutions(number: str) -> Solutions:
-    """Of the notebook `number`, such as "00"; read anew. Raises `LookupError`."""
+    """The solutions of the notebook `number`, such as "00", read afresh. Raises `LookupError`."""
     modules = [_load(path) for path in _files(number)]
     claims = [each for module in modules for each in getattr(module, "BROKEN_CLAIMS", ())]
     return Solutions(_exercises_in(modules), tuple(claims))
@@ -251,7 +251,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def exercise(name: str) -> Exercise:
-    """The exercise of that name, "04.2". Raises `LookupError` with those that there are."""
+    """The exercise of that name, "04.2". Raises `LookupError` that lists the known ones."""
     number, dot, _ = name.partition(".")
     if not dot:
         raise LookupError(f'got exercise {name!r}, expected notebook and number, such as "00.1"')

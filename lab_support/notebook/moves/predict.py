@@ -1,7 +1,7 @@
 """`lab.predict`: a question before the result, with buttons or sliders where there are widgets, and calls everywhere.
 
 Runs in the kernel. It never blocks: results that take `prediction=` wait in its place (gate.py). The right option is
-told to the result, not here, so that reading the cell gives nothing away.
+given to the result, not here, so that reading the cell gives nothing away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ def predict(
 ) -> None:
     """Ask the reader to predict `words`. The answer is kept in their record, and shown when the cell runs again.
 
-    number: such as "04.1". options: text by letter. rows: of a table; the reader chooses an option for each, and
-    an answer is a letter for each row, as in "abca". sketch: labels of bars whose heights, shares of a whole, the
-    reader sets. answer: given right here, for who has no widgets; a letter, or one height for each bar in any unit.
-    An answer may be changed until the result was seen. Raises `PredictionError`.
+    number: such as "04.1". options: text by letter. rows: labels of a table's rows; the reader chooses an option for
+    each, so an answer is a letter for each row, as in "abca". sketch: labels of bars; the reader sets their heights,
+    shares of a whole. answer: given in this call, for readers without widgets; a letter, or one height for each bar in
+    any unit. An answer may be changed until the result is seen. Raises `PredictionError`.
     """
     if bool(options) == bool(sketch) or (rows and not options):
         raise PredictionError('got options and sketch, or neither; expected options={"a": …} or sketch=["P1", …]')
@@ -43,13 +43,13 @@ def predict(
 
 
 def answer(number: str, answer: str | Sequence[float]) -> None:
-    """Answer prediction `number` by a call; results that wait for it are drawn. Raises `PredictionError`."""
+    """Answer prediction `number` by a call, and draw the results that wait for it. Raises `PredictionError`."""
     now = predictions.give(number, answer)
     print(status(predictions.question(number), now))
 
 
 def skip(number: str | None = None) -> None:
-    """Draw what waits for prediction `number`, or for any, without an answer."""
+    """Draw the results that wait for prediction `number`, by default for any, without an answer."""
     waiting = predictions.unanswered() if number is None else [number]
     for each in waiting:
         predictions.skip(each)
@@ -61,7 +61,7 @@ def skip(number: str | None = None) -> None:
 
 
 def _show(asked: Question) -> None:
-    """One output: the widget where a front end has widgets, and its twin for all others."""
+    """Show one output: the widget for front ends that have widgets, and its twin for all others."""
     shell = get_ipython()  # type: ignore[no-untyped-call]
     data, metadata = twin(asked)
     if shell is None:

@@ -1,6 +1,6 @@
 """The widgets of `lab.predict`: radio buttons with whole, wrapped options; sliders with a live picture of the shares.
 
-Run in the kernel, on what the browser sends. Their twins for readers without widgets are in predict.py.
+Run in the kernel, when the browser sends a choice. Their twins for readers without widgets are in predict.py.
 """
 
 import html
@@ -24,13 +24,13 @@ _STYLE = """<style>
 .lab-row { line-height: 1.3; padding: 5px 0; white-space: normal; }
 </style>"""
 _GROWS = widgets.Layout(height="auto")  # of a label: as many lines as its words need
-# A page that was loaded again no longer knows which output a result was to replace, and a kernel can't ask it.
-_AFTER_A_RELOAD = " Where “Predict first” still stands in its place, run that cell again."
+# A reloaded page no longer knows which output the result should replace, and a kernel can't ask it.
+_AFTER_A_RELOAD = " If the result's cell still shows “Predict first”, run that cell again."
 _FRAME = {"border_left": "4px solid #0072b2", "padding": "2px 0 2px 12px", "margin": "4px 0"}
 
 
 def panel(asked: Question) -> widgets.VBox:
-    """The question as a widget; it follows what happens to the prediction elsewhere."""
+    """The question as a widget; it follows changes of the prediction elsewhere."""
     heading = widgets.HTML(f"{_STYLE}<b>Predict {asked.number}:</b> {escaped(asked.words)}")
     state = widgets.HTML()
     inputs = (_Sketch if asked.sketch else _Rows if asked.rows else _Options)(asked, state)
@@ -49,7 +49,7 @@ def panel(asked: Question) -> widgets.VBox:
 
 
 def _give(number: str, answer: Any, state: widgets.HTML) -> None:
-    """The rim of what a browser calls: an error would be lost in the kernel's log, so the reader is shown it."""
+    """Give the answer from a browser. An error would be lost in the kernel's log, so it is shown to the reader."""
     try:
         predictions.give(number, answer)
     except Exception as error:
@@ -73,7 +73,7 @@ class _Options:
 
 
 class _Rows:
-    """One drop-down for each row, and a button, as a table is one answer."""
+    """One drop-down for each row, and one button, because a table is one answer."""
 
     def __init__(self, asked: Question, state: widgets.HTML) -> None:
         choices = [("choose …", ""), *((text, letter) for letter, text in asked.options.items())]
@@ -138,13 +138,13 @@ class _Sketch:
 
 
 def shares(heights: Sequence[float]) -> list[float]:
-    """Parts of the whole; all 0 where there is nothing."""
+    """The heights as shares of their sum; all 0 if the sum is 0."""
     whole = sum(heights)
     return [height / whole if whole else 0.0 for height in heights]
 
 
 def bars_svg(labels: Sequence[str], parts: Sequence[float]) -> str:
-    """Bars of shares from 0 to 100 %, as SVG text. It costs about 1 ms, so that it can follow a slider."""
+    """Bars of shares from 0 to 100 %, as SVG text. It takes about 1 ms, so it can follow a slider."""
     width, base, tall = 70 * len(labels) + 20, 150, 120
     said = ", ".join(f"{label} {part:.0%}" for label, part in zip(labels, parts, strict=True))
     bars = "".join(

@@ -14,11 +14,11 @@ _SIGNS = {True: "✔", False: "✘", None: "–"}
 
 
 def progress(number: str | None = None) -> Table:
-    """Predictions, claims, checks and quiz answers of the notebook `number`; by default, of the one that was started.
+    """Predictions, claims, checks and quiz answers of the notebook `number`; by default, the one given to `lab.start`.
 
-    The last row of each counts; of a prediction, the last answer before the result was seen. Claims that held are
-    counted below the table, and have no row of their own: a notebook has dozens. What was not tried is counted there
-    too, by what the notebook asks.
+    The last entry of each counts; for a prediction, the last answer before the result was seen. Claims that held are
+    counted below the table, and have no row of their own, because a notebook has dozens. Questions of the notebook
+    that were not tried are counted there too.
     """
     number = number or os.environ.get(NOTEBOOK, "")
     mine = [entry for entry in record.entries() if _belongs(entry, number)]
@@ -74,7 +74,7 @@ def _summary(rows: list[tuple[str, str, str, str]], asked: Asked) -> str:
 
 
 def _standing(kind: str, rows: list[tuple[str, str, str, str]], asked: tuple[str, ...]) -> str:
-    """Of one kind: how many are right, of how many, and how many of these have no row; "" of a kind without any."""
+    """The counts of one kind: right, all, and not tried (without a row); "" for a kind without any."""
     outcomes = {name: outcome for row_kind, name, _, outcome in rows if row_kind == kind}
     untried = [name for name in asked if name not in outcomes]
     count = len(outcomes) + len(untried)

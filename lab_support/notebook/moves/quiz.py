@@ -1,6 +1,6 @@
 """`lab.quiz`: the questions of a notebook as buttons, or answered in code; each answer gets its feedback.
 
-Runs in the kernel. One output has both: the widget, and the questions as text and HTML for whoever has no widgets.
+Runs in the kernel. One output has both: the widget, and the questions as text and HTML for front ends without widgets.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
     """Show the quiz of the notebook `number`; or mark `answers`, one for each question, as text.
 
     answers: keys ("b", or "ac" where several are right) and numbers; None leaves one out. Each answer is kept in the
-    reader's record. Raises `LookupError` where there is no such quiz, `ValueError` for answers that are none.
+    reader's record. Raises `LookupError` if there is no such quiz, `ValueError` for invalid answers.
     """
     questions = quiz_data.read(number)
     if answers is not None:
@@ -36,7 +36,7 @@ def quiz(number: str, answers: Sequence[object] | None = None) -> View | None:
 
 
 def _as_mime(widget: ipywidgets.Widget) -> dict[str, Any]:
-    """Beside the plain view in one output, of which a front end shows the best that it can."""
+    """The widget as MIME data. One output holds it and the plain view; a front end shows the best that it can."""
     return {WIDGET_VIEW: widget._repr_mimebundle_()[WIDGET_VIEW]}
 
 
@@ -111,7 +111,7 @@ def _widget(number: str, questions: list[Question]) -> ipywidgets.Widget:
 
 
 class _Card:
-    """One question on the page: its choices, and below them what the last answer earned."""
+    """One question on the page: its choices, and below them the feedback on the last answer."""
 
     def __init__(self, number: str, index: int, question: Question) -> None:
         self._question, self._place = question, (number, index)
@@ -131,7 +131,7 @@ class _Card:
         return rows
 
     def _row(self, option: quiz_data.Option) -> ipywidgets.Widget:
-        """A button with the key, and its text beside it, which may be longer than any button."""
+        """A button with the key, and the option's text beside it, because that may be too long for a button."""
         if isinstance(self._question, Multiple):
             button = ipywidgets.ToggleButton(description=option.key, layout=_NARROW, tooltip=option.text)
         else:
@@ -165,7 +165,7 @@ class _Card:
         )
 
 
-# The button's own surface is drawn over its whole row, so that a click on the text chooses as well.
+# The button's clickable surface covers its whole row, so that a click on the text chooses as well.
 _STYLE = """<style>
 .lab-choice { position: relative; border-radius: 3px; max-width: 60em; }
 .lab-choice:hover { background: rgba(0, 114, 178, 0.1); }

@@ -1,4 +1,4 @@
-"""The questions of a notebook's quiz: `data/quiz/NN.json`, read strictly; and what each answer earns. No Jupyter here.
+"""The questions of a notebook's quiz: `data/quiz/NN.json`, read strictly; and the marking of answers. No Jupyter here.
 
 {"notebook": "04", "questions": [
     {"type": "single", "question": …, "from": "03",
@@ -47,7 +47,7 @@ class _Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class Single(_Choice, frozen=True, tag="single"):
-    """One option is right, and one is to be chosen."""
+    """Exactly one option is right; the reader chooses one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +56,7 @@ class Single(_Choice, frozen=True, tag="single"):
 
 
 class Multiple(_Choice, frozen=True, tag="multiple"):
-    """Some options are right, and just these are to be chosen."""
+    """One or more options are right; the reader must choose exactly these."""
 
 
 class Near(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ class Near(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="numeric"):
-    """A number within `tolerance` of `value` is right. right, wrong: what is said then."""
+    """A number within `tolerance` of `value` is right. right, wrong: the feedback in either case."""
 
     question: str
     value: float
@@ -91,7 +91,7 @@ class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What an answer earned. answer: as it is kept: keys such as "a" or "a c", or a number."""
+    """The mark for an answer. answer: in its recorded form: keys such as "a" or "a c", or a number."""
 
     answer: str
     right: bool
@@ -101,7 +101,7 @@ class Mark:
 def read(number: str, folder: Path = QUIZ) -> list[Question]:
     """The questions of the notebook `number`, "00".
 
-    Raises `LookupError` where there is no quiz, `ValueError` where the file is not as above, with what and where.
+    Raises `LookupError` if there is no quiz, `ValueError` that names the error and its place if the file is malformed.
     """
     path = folder / f"{number}.json"
     if not path.exists():
@@ -117,7 +117,7 @@ def read(number: str, folder: Path = QUIZ) -> list[Question]:
 
 
 def mark(question: Question, answer: object) -> Mark:
-    """What `answer` earns: a key, keys ("ac" or ["a", "c"]), or a number. Raises `ValueError` for no answer to it."""
+    """Mark `answer`: a key, keys ("ac" or ["a", "c"]), or a number. Raises `ValueError` for an invalid answer."""
     if isinstance(question, Numeric):
         return _mark_number(question, answer)
     keys = _keys(question, answer)
@@ -127,7 +127,7 @@ def mark(question: Question, answer: object) -> Mark:
     if isinstance(question, Multiple):
         feedback = " ".join(f"{'✔' if option.right else '✘'} ({option.key}) {option.feedback}" for option in chosen)
         if keys & question.right_keys and question.right_keys - keys:
-            feedback += " There is more that is right."
+            feedback += " More of the options are right."
     return Mark(" ".join(sorted(keys)), right, feedback)
 
 

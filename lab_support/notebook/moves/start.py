@@ -35,7 +35,7 @@ def start(number: str, *, experiments: Sequence[str] = ()) -> None:
 
 
 def _where_measured(name: str, *, here: bool) -> str:
-    """What its figures come from: this machine if it has a GPU, else a recording, if there is one."""
+    """The source of its figures: this machine if it has a GPU, else a recording, if there is one."""
     if here:
         return "measured here"
     try:

@@ -1,4 +1,4 @@
-"""Where a reader stands with a prediction, in words."""
+"""The state of a reader's prediction, in words."""
 
 from lab_support.notebook.page import predictions
 from lab_support.notebook.page.predictions import Question
@@ -7,7 +7,7 @@ _CHANGEABLE = "You may change it until you see the result."
 
 
 def status(question: Question, now: predictions.Standing) -> str:
-    """Where the reader stands, in a sentence or two."""
+    """The state of the reader's prediction, in a sentence or two."""
     letters = next(iter(question.options), "") * max(1, len(question.rows))
     call = f'lab.answer("{question.number}", {"[…]" if question.sketch else chr(34) + letters + chr(34)})'
     if now.latest is None:

@@ -1,1 +1,1 @@
-"""What a page shows and remembers: questions, the reader's record, tables, the gate before a result."""
+"""Questions, the reader's record, tables, and the gate that holds back a result until it is predicted."""

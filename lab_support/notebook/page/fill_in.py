@@ -1,4 +1,4 @@
-"""`lab.filled_in`: a table that the reader filled in beforehand, beside what was measured. It measures nothing.
+"""`lab.filled_in`: a table that the reader filled in beforehand, next to the measurement. It measures nothing.
 
 The question is `lab.predict(…, options=…, rows=…)`: one of the options for each row.
 """
@@ -22,15 +22,15 @@ def filled_in(
     """The table of prediction `number`, once it is filled in or skipped.
 
     measured: for each row, the option that the measurement supports, by its letter or its text. seen: for each row,
-    the figure or words that it was judged by, as a further column. frame: what is shown in the table's place.
-    Raises `PredictionError` for other rows or options than were asked.
+    the figure or words that it was judged by, as a further column. frame: turns the table into the thing that is shown.
+    Raises `PredictionError` if the rows or options are not those of the question.
     """
     asked = predictions.question(number)
     if not asked.rows:
         raise PredictionError(f"got no table {number!r}, expected one that was asked: run its lab.predict cell first")
     if set(asked.rows) != set(measured):
         missing, unknown = set(asked.rows) - set(measured), set(measured) - set(asked.rows)
-        raise PredictionError(f"got rows that {number} did not ask, or lacks some: {unknown=}, {missing=}")
+        raise PredictionError(f"got other rows than {number} asks for: {unknown=}, {missing=}")
     letters = "".join(_letter(asked, measured[row]) for row in asked.rows)
     return Gated(number, lambda comparison: frame(_table(asked, letters, seen or {}, comparison)), letters)
 

@@ -1,7 +1,7 @@
-"""Results that wait for a prediction: "predict first" stands in their place, and they are drawn on the answer.
+"""Results that wait for a prediction: "Predict first" is shown in their place until the reader answers.
 
-Runs in the kernel. What was measured is kept by the waiting result, so nothing runs again: the output of the cell that
-asked for it is replaced in place, whether the answer came from a button or from a call.
+Runs in the kernel. The waiting result keeps its measurement, so nothing runs again: its cell's output is replaced in
+place, whether the answer came from a button or from a call.
 """
 
 import html
@@ -23,7 +23,7 @@ Right = str | Callable[[Any], str] | None
 
 
 class Gated:
-    """A result that is shown once prediction `number` is settled. `draw` gets the prediction beside the result."""
+    """A result that is shown once prediction `number` is settled. `draw` gets the prediction and the measurement."""
 
     def __init__(
         self, number: str, draw: Callable[[Comparison], Any], supported: str = "", measured: Sequence[float] = ()
@@ -41,7 +41,7 @@ class Gated:
         return not (record.in_batch() or predictions.standing(self.number).settled)
 
     def drawn(self) -> Any:
-        """The result with the prediction on it. Who asks for it has seen it."""
+        """The result with the prediction on it. This call counts as seeing the result."""
         comparison = predictions.compare(self.number, self._supported, self._measured)
         shown = self._draw(comparison)
         predictions.seen(comparison)
@@ -57,7 +57,7 @@ class Gated:
         predictions.watch(self.number, self._on_change)
 
     def _on_change(self) -> bool:
-        """Draw if it need not wait any more; whether it still waits."""
+        """Draw the result if it no longer waits; return whether it still does."""
         if self._handles and not self.waits:
             handles, self._handles = self._handles, []
             data, metadata = bundle_of(self.drawn())
@@ -90,7 +90,7 @@ def _predict_first(number: str) -> dict[str, str]:
 
 
 def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a front end gets of `shown`: data and metadata by MIME type."""
+    """The data and the metadata of `shown` for a front end, by MIME type."""
     shell = get_ipython()  # type: ignore[no-untyped-call]
     formatter = shell.display_formatter if shell else DisplayFormatter()
     return formatter.format(shown)
@@ -100,26 +100,26 @@ def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = None, of: Any = None) -> Gated:
-    """Show what `draw()` returns once prediction `number` is answered or skipped; at once in batch runs.
+    """Show the result of `draw()` once prediction `number` is answered or skipped; at once in batch runs.
 
-    `draw` sees the names of its cell as they are now. right: the option that the measurement supports, or a function
-    that finds it from `of`.
+    `draw` sees its cell's variables as they are at this call. right: the option that the measurement supports, or a
+    function that finds it from `of`.
     """
     draw_then = _with_the_names_of_now(draw)
     return Gated(number, lambda comparison: with_note(draw_then(), comparison.words), supported(right, of))
 
 
 def _with_the_names_of_now(draw: Callable[[], Any]) -> Callable[[], Any]:
-    """A reader may run all cells and choose afterwards. By then, later cells have given `rows` another meaning."""
+    """`draw` with a copy of its globals, because a reader may answer after later cells have rebound them."""
     if not isinstance(draw, FunctionType):
         return draw
     return FunctionType(draw.__code__, dict(draw.__globals__), draw.__name__, draw.__defaults__, draw.__closure__)
 
 
 def takes_prediction(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a function that draws something the keywords `prediction` and `right`; see `after_prediction`.
+    """Add the keywords `prediction` and `right` to a function that draws its first argument; see `after_prediction`.
 
-    A function as `right` gets what is drawn, the first argument.
+    If `right` is a function, it gets that argument.
     """
 
     @wraps(draw)
@@ -132,12 +132,12 @@ def takes_prediction(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def supported(right: Right, measured: Any) -> str:
-    """The letter that `right` says or finds; "" for none."""
+    """The letter that `right` names or computes; "" for none."""
     return (right(measured) if callable(right) else right) or ""
 
 
 def with_note(shown: Any, words: str) -> Any:
-    """`shown` with a line below it: in the picture or table where it can take one, else beside what it shows."""
+    """`shown` with a line below it: inside the picture or table if that supports notes, else after it."""
     if not words:
         return shown
     return shown.with_note(words) if hasattr(shown, "with_note") else _Noted(shown, words)

@@ -1,10 +1,10 @@
-"""A value of Python's in words, for readers: `answered: 100, no answer: 28` in place of a dictionary."""
+"""A Python value in words, for readers: `answered: 100, no answer: 28` in place of a dictionary."""
 
 from collections.abc import Mapping
 
 
 def plain(value: object, *, digits: int = 2) -> str:
-    """digits: of a float, behind the point. Text stays as it is, "" too; nothing else is ever ""."""
+    """`value` in words. digits: of a float, after the point. Text stays as it is; only empty text gives ""."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

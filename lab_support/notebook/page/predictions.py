@@ -1,4 +1,4 @@
-"""What a reader predicted, and how it stands against what was measured. Data: how it is shown is another matter.
+"""The reader's predictions, compared with the measurements. Data only: other files show it.
 
 Runs in the kernel. Everything is derived from the record, so that a restart of the kernel forgets nothing.
 """
@@ -15,14 +15,14 @@ Answer = str | tuple[float, ...]
 
 TABLE_BUTTON = "This is my table"
 SKETCH_BUTTON = "This is my prediction"
-"""Labels of the buttons, and what the words beside them call these buttons."""
+"""Labels of the buttons, also used by the sentences that mention them."""
 
 CLOSE = 0.15
-"""A sketch is right if at most this part of the whole would have to move from one bar to another."""
+"""A sketch is right if moving at most this share of the whole between bars turns it into the measurement."""
 
 
 class PredictionError(ValueError):
-    """An answer or a question that can't be. The text says got, expected, and what to do."""
+    """An invalid answer or question. The text says got, expected, and what to do."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"PredictionError: {self}"]
@@ -32,7 +32,7 @@ class PredictionError(ValueError):
 class Question:
     """Asked by `lab.predict`. options: text by letter, empty for a sketch; sketch: the labels of its bars.
 
-    rows: of a table that is filled in with one of the options each; empty where there is one choice.
+    rows: labels of a table's rows, each filled in with one of the options; empty if the question is a single choice.
     """
 
     number: str
@@ -42,7 +42,7 @@ class Question:
     rows: tuple[str, ...] = ()
 
     def understand(self, answer: str | Sequence[float]) -> Answer:
-        """The answer in its one form. Raises `PredictionError`."""
+        """The answer in its normal form. Raises `PredictionError`."""
         if self.rows:
             return self._filled_in(answer)
         return self._letter(answer) if self.options else self._shares(answer)
@@ -68,7 +68,7 @@ class Question:
         return tuple(round(number / sum(numbers), 4) for number in numbers)
 
     def steps(self, where: str = "") -> str:
-        """How it is answered where there are widgets. where: such as "in the cell above"."""
+        """The steps to answer it with widgets. where: such as "in the cell above"."""
         what = f"{'choose in every row' if self.rows else 'set every bar' if self.sketch else 'choose'} {where}".strip()
         button = TABLE_BUTTON if self.rows else SKETCH_BUTTON if self.sketch else ""
         return f"{what}, then press “{button}”" if button else what
@@ -96,7 +96,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """counted: the answer before the result was seen; late: the last one after it. None where there is none."""
+    """counted: the answer before the result was seen; late: the last answer after it. None if there is none."""
 
     counted: Answer | None = None
     late: Answer | None = None
@@ -109,12 +109,12 @@ class Standing:
 
     @property
     def settled(self) -> bool:
-        """Whether the result need not wait any more."""
+        """Whether the result no longer waits."""
         return self.latest is not None or self.seen or self.skipped
 
 
 def standing(number: str) -> Standing:
-    """How the reader's prediction `number` stands, from the record."""
+    """The state of the reader's prediction `number`, from the record."""
     counted, late, seen, skipped = None, None, False, False
     for entry in record.entries("prediction", number):
         if entry.fields.get("event") == "answer":
@@ -132,7 +132,7 @@ def answer_of(fields: Mapping[str, Any]) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A prediction beside the result. supported: the option that the measurement supports, or "".
+    """A prediction and the measurement. supported: the option that the measurement supports, or "".
 
     measured: the shares that were measured, for a sketch. answer: None without one; late: it came after the result.
     """
@@ -145,25 +145,25 @@ class Comparison:
 
     @property
     def off(self) -> float:
-        """Which part of the whole a sketch has in the wrong bars."""
+        """The share of the whole that a sketch has in the wrong bars."""
         assert isinstance(self.answer, tuple) and self.measured
         return sum(abs(one - other) for one, other in zip(self.answer, self.measured, strict=True)) / 2
 
     @property
     def right(self) -> bool | None:
-        """None where it can't be told, or there is no answer."""
+        """None without an answer, or if it can't be told."""
         if isinstance(self.answer, tuple):
             return self.off <= CLOSE if self.measured else None
         return self.answer == self.supported if self.answer and self.supported else None
 
     @property
     def rows_right(self) -> int:
-        """How many rows of a table were filled in as measured."""
+        """The number of table rows filled in as measured."""
         return sum(one == other for one, other in zip(str(self.answer), self.supported, strict=False))
 
     @property
     def words(self) -> str:
-        """A sentence or two to stand below the result; "" where there is nothing to say."""
+        """A sentence or two for below the result; "" if there is nothing to say."""
         if self.question.rows:
             who = "Filled in after the result, not counted." if self.late else "You filled it in."
             return "" if self.answer is None else who + self._verdict()
@@ -192,26 +192,26 @@ class Comparison:
 
 _questions: dict[str, Question] = {}
 _watching: dict[str, list[Callable[[], bool]]] = {}
-"""The mutable state here: what this kernel asked, and who is told of an answer, for as long as they say True."""
+"""The mutable state here: this kernel's questions, and the callbacks for each answer, kept while they return True."""
 
 
 def ask(question: Question) -> None:
-    """Remember it, so that answers to it are understood."""
+    """Remember the question, so that answers to it are understood."""
     _questions[question.number] = question
 
 
 def question(number: str) -> Question:
-    """The one that was asked; one without words where the cell that asks it has not run yet."""
+    """The question that was asked; one without words if its cell has not run yet."""
     return _questions.get(number) or Question(number, "")
 
 
 def unanswered() -> list[str]:
-    """The numbers of what was asked, or is waited for, and is not settled."""
+    """Numbers of unanswered predictions: asked or waited for, and not settled."""
     return [number for number in {**_questions, **_watching} if not standing(number).settled]
 
 
 def give(number: str, answer: str | Sequence[float]) -> Standing:
-    """Keep an answer, and draw what waits for it. The same answer again changes nothing. Raises `PredictionError`."""
+    """Record an answer and draw what waits for it. The same answer again changes nothing. Raises `PredictionError`."""
     if number not in _questions:
         raise PredictionError(
             f"got no question {number!r}, expected one that was asked: run its lab.predict cell first"
@@ -227,7 +227,7 @@ def give(number: str, answer: str | Sequence[float]) -> Standing:
 
 
 def skip(number: str) -> None:
-    """Settle it without an answer."""
+    """Settle prediction `number` without an answer."""
     if not standing(number).settled:
         record.note("prediction", number, event="skip")
     tell(number)
@@ -256,7 +256,7 @@ def watch(number: str, changed: Callable[[], bool]) -> None:
 
 
 def tell(number: str) -> None:
-    """Who draws on this may tell of it in turn, as the result is seen then: so nobody is taken off meanwhile."""
+    """Call all watchers of prediction `number`. One that draws calls this again, so the loop runs over a copy."""
     watching = _watching.get(number, [])
     for changed in tuple(watching):
         if not changed() and changed in watching:

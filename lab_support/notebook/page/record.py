@@ -1,7 +1,7 @@
 """The reader's record: predictions, claims, checks and quiz answers, one JSON line each in a local file.
 
 Runs in the kernel. Several kernels may write at once, because each line is appended in one write. Nothing leaves the
-reader's machine. In batch runs nothing is written: what is noted lasts as long as the kernel.
+reader's machine. In batch runs nothing is written: entries last as long as the kernel.
 """
 
 import json
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 STABLE = "LAB_STABLE_OUTPUT"
-"""Set while the published notebooks are made: process labels then stand for pids, so that a new run changes less."""
+"""Set while the published notebooks are made: process labels then replace pids, so that a new run changes less."""
 BATCH = "LAB_BATCH"
-"""Set where nobody reads along: results are drawn at once, false claims end the run, nothing is written."""
+"""Set in runs without a reader: results are drawn at once, false claims end the run, nothing is written."""
 NOTEBOOK = "LAB_NOTEBOOK"
 """The number of the notebook that this kernel runs, as `lab.start` remembers it."""
 KINDS = ("prediction", "claim", "check", "quiz")
 
 _in_memory: list["Entry"] = []
-"""The one mutable state here: what this kernel noted and no file has."""
+"""The one mutable state here: entries of this kernel that are in no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Entry:
 
 
 def in_batch() -> bool:
-    """Whether this is a run that nobody reads along, such as the build of the published notebooks."""
+    """Whether this run has no reader, such as the build of the published notebooks."""
     return bool(os.environ.get(STABLE) or os.environ.get(BATCH))
 
 
@@ -46,10 +46,10 @@ def path() -> Path:
 
 
 def note(kind: str, name: str, **fields: Any) -> None:
-    """Append an entry; kind is one of `KINDS`, fields are as JSON takes them.
-    The number of the notebook is added as `notebook`, where `lab.start` was told it.
+    """Append an entry. kind: one of `KINDS`. fields: values that JSON can hold.
+    The number of the notebook is added as `notebook`, if `lab.start` was given it.
 
-    Where the file can't be written, it says so once and the entry lasts as long as the kernel.
+    If the file can't be written, this says so once, and the entry lasts as long as the kernel.
     """
     assert kind in KINDS, f"got {kind!r}, expected one of {', '.join(KINDS)}"
     if number := os.environ.get(NOTEBOOK):
@@ -74,14 +74,14 @@ def _append(file: Path, text: str) -> None:
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            text = "\n" + text  # a torn last line must not take this one with it
+            text = "\n" + text  # a torn last line must not swallow this one
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
 
 
 def entries(kind: str | None = None, name: str | None = None, path: Path | None = None) -> list[Entry]:
-    """What was noted, in order; of one kind or name if given. Lines that are torn, or no entries, are skipped.
+    """The entries in order, of one kind or name if given. Lines that are torn, or are no entries, are skipped.
 
     path: another reader's file. Raises `OSError` if that can't be read.
     """

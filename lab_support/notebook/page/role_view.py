@@ -1,4 +1,4 @@
-"""One process of a server as the figures and tables take it."""
+"""One process of a server, in the form that figures and tables take."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""SVG pictures on a page: no wider than it, and with words at their foot, such as the reader's prediction. Pure."""
+"""SVG pictures fitted to the page, with words below them, such as the reader's prediction. Pure functions."""
 
 import re
 import textwrap
@@ -11,7 +11,7 @@ _HEAD = re.compile(r'width="([\d.]+)" height="([\d.]+)" viewBox="0 0 ([\d.]+) ([
 
 
 def within_the_page(svg: str) -> str:
-    """`svg`, shown smaller where it is wider than JupyterLab's page, which would cut off its right side."""
+    """`svg`, shrunk if it is wider than JupyterLab's page, which would cut off its right side."""
     found = _HEAD.search(svg)
     if found is None or float(found[1]) <= PAGE_WIDTH:
         return svg
@@ -22,12 +22,12 @@ def within_the_page(svg: str) -> str:
 
 
 def with_words_below(svg: str, words: str) -> str:
-    """`svg`, made taller by the lines that `words` need; as it is, where it does not say its size in pixels."""
+    """`svg`, made taller by the lines that `words` need; unchanged if it does not state its size in pixels."""
     found = _HEAD.search(svg)
     if found is None:
         return svg
     shown, _, width, height = map(float, found.groups())
-    room = width if shown <= PAGE_WIDTH else PAGE_WIDTH  # a wide picture that is shown smaller is seen to its right end
+    room = width if shown <= PAGE_WIDTH else PAGE_WIDTH  # a shrunk picture is visible to its right end
     lines = textwrap.wrap(words, max(20, int((room - 2 * _MARGIN) / _CHARACTER)))
     taller = height + _LINE * len(lines) + _MARGIN
     head = f'width="{shown:g}" height="{taller * shown / width:g}" viewBox="0 0 {width:g} {taller:g}"'

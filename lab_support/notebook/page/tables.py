@@ -24,7 +24,7 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns, and rows of text as long as they are."""
+    """The columns' names, and rows of text with one cell for each."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -55,14 +55,14 @@ class Table:
 
 @takes_prediction
 def table(views: Sequence[RoleView], *columns: str) -> Table:
-    """The named fields of `views`, one row each. Raises `AttributeError` with the name that is not there."""
+    """The named fields of `views`, one row each. Raises `AttributeError` that names a missing field."""
     labels = pid_labels([view.pid for view in views])
     rows = tuple(tuple(_cell(getattr(view, column), column, labels) for column in columns) for view in views)
     return Table(tuple(_HEADS.get(column, column) for column in columns), rows)
 
 
 def pid_labels(pids: Sequence[int]) -> dict[int, str]:
-    """What to show for each pid: itself; or P0, P1, … in the order of an X-ray, in a published notebook."""
+    """The label of each pid: the pid itself; in a published notebook P0, P1, … by ascending pid, as in an X-ray."""
     return {pid: f"P{index}" if os.environ.get(STABLE) else str(pid) for index, pid in enumerate(sorted(pids))}
 
 

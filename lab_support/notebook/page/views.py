@@ -1,4 +1,4 @@
-"""What a move shows: the same words as HTML and as plain text; and Python source, highlighted."""
+"""The output of a move: the same words as HTML and as plain text; and Python source, highlighted."""
 
 import html
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from pygments.lexers import PythonLexer
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 RIGHT, WRONG, NEITHER = "#00845f", "#cc4a10", "#767676"
-"""Ink for signs and words that can be read on white and on the ground of a dark theme: at least 4 to 1 on either."""
+"""Colours of signs and words, legible on white and on a dark theme: the contrast is at least 4 to 1 on either."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """text says all that the HTML says: it is what terminals, screen readers and untrusted notebooks show."""
+    """text says all that the HTML says, because terminals, screen readers and untrusted notebooks show only text."""
 
     text: str
     html: str
@@ -29,7 +29,7 @@ class View:
 
 
 def highlighted(source: str, marked: Iterable[int] = ()) -> str:
-    """Python as HTML that needs no style sheet; what strips styles leaves it readable. marked: lines, from 1."""
+    """Python as HTML that needs no style sheet and stays readable without styles. marked: lines, from 1."""
     style = "background:#f7f7f7;color:#222;padding:.6em .8em;margin:0;line-height:1.35;white-space:pre;overflow-x:auto"
     look = HtmlFormatter(noclasses=True, nobackground=True, prestyles=style, hl_lines=list(marked))
     return highlight(source, PythonLexer(), look)
@@ -42,7 +42,7 @@ def escaped(text: str) -> str:
 
 
 def two_columns(rows: Iterable[tuple[str, str]]) -> str:
-    """Words and what they stand for, as an HTML table without lines."""
+    """Words and their explanations, as an HTML table without lines."""
     first = "text-align:left;vertical-align:top;white-space:nowrap;opacity:.75"
     cells = "".join(
         f'<tr style="background:none"><td style="{first}">{escaped(word)}</td>'
@@ -53,7 +53,7 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def aligned(rows: Iterable[tuple[str, str]]) -> str:
-    """The same as plain text."""
+    """The same rows as plain text."""
     pairs = list(rows)
     width = max((len(word) for word, _ in pairs), default=0)
     return "\n".join(f"   {word.ljust(width)}   {text}" for word, text in pairs)

@@ -1,6 +1,6 @@
-"""The reader's answers from outside a notebook: skipped before a demo (`lab skip`), forgotten (`lab reset --answers`).
+"""Skips (`lab skip`, before a demo) and forgets (`lab reset --answers`) the reader's answers from outside a notebook.
 
-Both work on the record of one workspace. What is forgotten is kept in a file beside it.
+Both work on the record of one workspace. Forgotten entries are kept in a file beside it.
 """
 
 import argparse
@@ -17,15 +17,15 @@ from lab_support.notebook.publishing.workspace import add_workspace_flag, in_a_s
 
 
 def use_record_of(workspace: Path) -> None:
-    """From now on this process reads and writes the record that kernels in `workspace` have. LAB_RECORD goes first."""
+    """From now on this process uses the record of kernels in `workspace`, unless LAB_RECORD names another."""
     if not os.environ.get("LAB_RECORD"):
         os.environ["LAB_RECORD"] = str(workspace / ".lab" / "record.jsonl")
 
 
 def forget(numbers: Iterable[str]) -> Path | None:
-    """Take all that was noted in these notebooks out of the record. Returns where it is kept, None if there was none.
+    """Take all entries of these notebooks out of the record. Returns the file that keeps them, None if there were none.
 
-    What a kernel notes in the very moment may be lost. Raises `OSError`.
+    An entry that a kernel writes at the same moment may be lost. Raises `OSError`.
     """
     file, numbers = record.path(), set(numbers)
     lines = file.read_bytes().split(b"\n") if file.is_file() else []
@@ -41,7 +41,7 @@ def forget(numbers: Iterable[str]) -> Path | None:
 
 
 def _notebook(line: bytes) -> str:
-    """The number of the notebook in which a line was noted; "" of a line that says none."""
+    """The number of the notebook that wrote a line; "" if the line has none."""
     try:
         fields = json.loads(line)
         return fields.get("notebook") or str(fields["name"]).partition(".")[0]
@@ -51,13 +51,13 @@ def _notebook(line: bytes) -> str:
 
 def _free_name(file: Path) -> Path:
     index = 1
-    while (aside := file.with_name(f"{file.name}.before-reset-{index}")).exists():  # no record for `lab class`
+    while (aside := file.with_name(f"{file.name}.before-reset-{index}")).exists():  # `lab class` skips it
         index += 1
     return aside
 
 
 def skip(numbers: Iterable[str]) -> list[str]:
-    """Settle every prediction of these notebooks without an answer; those that were not settled before, by number."""
+    """Settle every prediction of these notebooks without an answer; return the numbers of newly settled ones."""
     asked = [name for number in numbers for name in asked_in(number).prediction]
     open_ones = [name for name in asked if not predictions.standing(name).settled]
     for name in open_ones:
@@ -71,7 +71,7 @@ def skip(numbers: Iterable[str]) -> list[str]:
 def add_skip_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab skip`."""
     parser.description = "For a demo: no result waits for a prediction any more. Run it before the notebook is opened."
-    parser.add_argument("number", nargs="?", default="", help="of a notebook, such as 04; all of them without it")
+    parser.add_argument("number", nargs="?", default="", help="number of a notebook, such as 04; by default, all")
     add_workspace_flag(parser)
 
 
@@ -88,6 +88,6 @@ def run_skip_command(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"lab skip: {in_a_sentence(error)}", file=sys.stderr)
         return 2
-    names = ", ".join(skipped) or "nothing, as all were settled before"
+    names = ", ".join(skipped) or "nothing, because all were settled before"
     print(f"Skipped: {names}. To be asked again: `lab reset {arguments.number or '00'} --answers`.")
     return 0

@@ -1,7 +1,8 @@
-"""Makes the published notebooks: executes each from a clean kernel, tidies its outputs, and guards what is committed.
+"""Makes the published notebooks: executes each from a clean kernel, tidies its outputs, and checks committed ones.
 
-`python -m lab_support.notebook.publishing.build [NN …]` executes and writes; with `--check` it only reads what is
-there and says what is wrong with it, and with `--try` it executes and writes nothing. Outputs are never made by hand.
+`python -m lab_support.notebook.publishing.build [NN …]` executes and writes; with `--check` it only reads the
+notebooks and says what is wrong with them, and with `--try` it executes and writes nothing. Outputs are never made by
+hand.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from lab_support.notebook.page.views import WIDGET_VIEW
 
 CELL_SECONDS = 120
 MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
-"""Absolute places that only one machine has. Those of the system, /proc and /dev, are everybody's."""
+"""Absolute paths of one machine. System paths such as /proc and /dev are on every machine, so they are not here."""
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ def build(path: Path, *, write: bool = True) -> None:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
-    """Run every cell in a kernel of its own, started in `folder`; old outputs are dropped first.
+    """Run all cells in a fresh kernel, started in `folder`; old outputs are dropped first.
 
     Raises `CellExecutionError` at the first cell that fails and does not carry the tag `raises-exception`.
     """
@@ -57,7 +58,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
-        # A reader's IPython settings and history must not show in what is published.
+        # A reader's IPython settings and history must not show in published notebooks.
         client.execute(env={**os.environ, "IPYTHONDIR": own, STABLE: "1"})
 
 
@@ -70,7 +71,7 @@ def clear(notebook: NotebookNode) -> None:
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Drop what would differ on each machine or needs a running kernel to show."""
+    """Drop everything that differs between machines or needs a running kernel."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -84,21 +85,21 @@ def _tidy_output(output: NotebookNode) -> NotebookNode:
     for kind, value in output.get("data", {}).items():
         if _is_text(kind) and isinstance(value, str):
             output.data[kind] = without_machine_paths(value)
-    output.get("data", {}).pop(WIDGET_VIEW, None)  # what it shows lives in a kernel; its twin stays
+    output.get("data", {}).pop(WIDGET_VIEW, None)  # its content lives in a kernel; its plain twin stays
     if "traceback" in output:
         output.traceback = [without_machine_paths(line) for line in output.traceback]
     return output
 
 
 def without_machine_paths(text: str) -> str:
-    """`text` with this machine's folders replaced by what they are: …, python, tmp, ~."""
+    """`text` with this machine's folders replaced by names for them: …, python, tmp, ~."""
     for place, name in _places():
         text = text.replace(place, name)
     return text
 
 
 def _places() -> Iterator[tuple[str, str]]:
-    """Longest first, so that a folder inside another is named by itself."""
+    """This machine's folders and their names; longest first, so that an inner folder gets its own name."""
     root = str(NOTEBOOKS.parent)
     places = {root: "…", sys.prefix: "python", tempfile.gettempdir(): "tmp", str(Path.home()): "~"}
     places |= {sys.base_prefix: "python", sysconfig.get_path("stdlib"): "python/lib"}
@@ -110,7 +111,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def source_hash(notebook: NotebookNode) -> str:
-    """Of all code, in order: what the outputs were made from."""
+    """The hash of all code cells, in order: the source of the outputs."""
     joined = "\0".join(cell.source for cell in code_cells(notebook))
     return hashlib.sha256(joined.encode()).hexdigest()
 
@@ -119,7 +120,7 @@ def source_hash(notebook: NotebookNode) -> str:
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with the committed notebook at `path`, as sentences; it is not executed."""
+    """The problems of the committed notebook at `path`, as sentences; it is not executed."""
     notebook = nbformat.read(path, as_version=4)
     found = []
     if notebook.metadata.get("course", {}).get("source_hash") != source_hash(notebook):
@@ -138,7 +139,7 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
     expected_error = "raises-exception" in cell.metadata.get("tags", [])
     for output in cell.outputs:
         if output.output_type == "error" and not expected_error:
-            yield f"an error that nobody expects: {output.ename}"
+            yield f"an unexpected error: {output.ename}"
         for kind in ("image/png", "image/svg+xml"):
             if kind in output.get("data", {}) and not output.get("metadata", {}).get(kind, {}).get("alt"):
                 yield "a figure without alt text"

@@ -26,16 +26,16 @@ from lab_support.notebook.publishing.workspace import WORKSPACE, add_workspace_f
 
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # else widgets are "not found" the next day
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},  # otherwise widgets are "not found" the next day
     "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False},  # room for the notebooks' names
 }
-# Figures are made for a page of about 840 pixels. In a narrow window they would shrink until nobody can read them.
+# Figures are made for a page of about 840 pixels. In a narrow window they would become too small to read.
 _STYLE = ".jp-RenderedImage img { min-width: 560px; }\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What became of one notebook. state: "new", "same", "updated", "yours" (edited, and kept), "unreadable" (kept)."""
+    """The copy of one notebook. state: "new", "same", "updated", "yours" (edited, and kept), "unreadable" (kept)."""
 
     path: Path
     state: str
@@ -56,7 +56,7 @@ def _bring(original: Path, path: Path) -> Copy:
     copied_from = _copied_from(fresh)
     try:
         mine = nbformat.read(path, as_version=4)
-    except (NotJSONError, ValidationError, UnicodeDecodeError):  # cut off in the midst of being saved, or no notebook
+    except (NotJSONError, ValidationError, UnicodeDecodeError):  # cut off while it was saved, or not a notebook
         return Copy(path, "unreadable")
     if _text_hash(mine) != _copied_from(mine):
         return Copy(path, "yours", original_changed=_copied_from(mine) != copied_from)
@@ -67,7 +67,7 @@ def _bring(original: Path, path: Path) -> Copy:
 
 
 def reset(number: str, workspace: Path = WORKSPACE) -> list[tuple[Path, Path | None]]:
-    """A fresh copy of each notebook that begins with `number`, and where the old copy went, if there was one."""
+    """Make a fresh copy of each notebook that begins with `number`; return it and the old copy's new path, if any."""
     done = []
     for original in find([number]):
         workspace.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _copied_from(notebook: NotebookNode) -> str:
 
 
 def _text_hash(notebook: NotebookNode) -> str:
-    """Of all that a reader can edit: the cells' kinds and sources, not their outputs."""
+    """The hash of all that a reader can edit: the cells' kinds and sources, not their outputs."""
     joined = "\0".join(f"{cell.cell_type}\0{cell.source}" for cell in notebook.cells)
     return hashlib.sha256(joined.encode()).hexdigest()
 
@@ -111,7 +111,7 @@ def _text_hash(notebook: NotebookNode) -> str:
 def add_open_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("number", nargs="?", default="00", help="the notebook to open at (default: 00)")
     parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
-    parser.add_argument("--port", type=int, default=8888, help="of JupyterLab; the next free one is taken")
+    parser.add_argument("--port", type=int, default=8888, help="JupyterLab's port; if it is taken, the next free one")
     parser.add_argument("--copy-only", action="store_true", help="make the copies and do not start JupyterLab")
     add_workspace_flag(parser)
 
@@ -119,13 +119,13 @@ def add_open_flags(parser: argparse.ArgumentParser) -> None:
 def add_reset_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab reset`."""
     parser.description = "A fresh copy of a notebook; the old one is kept beside it."
-    parser.add_argument("number", help="of the notebook: 00, 01, 01a, …; 01 stands for its appendix 01a, too")
+    parser.add_argument("number", help="number of the notebook: 00, 01, 01a, …; 01 includes its appendix 01a")
     parser.add_argument("--answers", action="store_true", help="forget your answers in it too, so that it asks again")
     add_workspace_flag(parser)
 
 
 def run_open_command(arguments: argparse.Namespace) -> int:
-    """`lab open`: make the copies, then become JupyterLab. 2 if there is no such notebook; else it does not return."""
+    """`lab open`: make the copies, then become JupyterLab. Returns 2 if there is no such notebook, else never."""
     chosen = find([arguments.number])
     if not chosen:
         return no_such_notebook("open", arguments.number)

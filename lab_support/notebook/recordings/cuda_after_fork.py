@@ -1,8 +1,8 @@
-"""What the recorded experiments on CUDA and fork say, as tables: each takes a recording, and none measures.
+"""The recorded experiments on CUDA and fork as tables: each function takes a recording, and none measures.
 
 The outcomes are the recordings' own words: returned, raised, crashed, hung. A case that is not in a recording has no
-row. Raises `LookupError` where a recording has nothing of what a table is about. What the lessons claim of the same
-recordings is in `cuda_findings.py`.
+row. Raises `LookupError` if a recording has no samples for a table. The lessons' claims about the same recordings are
+in `cuda_findings.py`.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
@@ -19,7 +19,7 @@ _LONGEST = 62
 
 
 def in_words(sample: dict[str, Any]) -> str:
-    """How a child ended that tried something: its own word, and the error, signal or value behind it."""
+    """The outcome of a child's attempt: its own word, and the error, signal or value behind it."""
     outcome = sample["outcome"]
     if outcome.startswith("raised"):
         return f"{outcome}: {sample['error']}: {short(sample['text'])}"
@@ -29,12 +29,12 @@ def in_words(sample: dict[str, Any]) -> str:
 
 
 def _result(value: Any) -> str:
-    """Of a first operation: what it computed, without what the guard said."""
+    """The value that a first operation computed, without the guard's answer."""
     return str(value["result"]) if isinstance(value, dict) and "result" in value else str(value)
 
 
 def touched(run: Recording) -> dict[str, str]:
-    """what_trips_the_guard: for each row of `TOUCHES`, what the child's first operation came to."""
+    """what_trips_the_guard: for each row of `TOUCHES`, the outcome of the child's first operation."""
     found = {}
     for row, (touch, way) in TOUCHES.items():
         for sample in run.of("forked child", asks="first operation", case=f"{touch}, {way}"):
@@ -43,7 +43,7 @@ def touched(run: Recording) -> dict[str, str]:
 
 
 def started(run: Recording) -> Table:
-    """fork_after_cuda: children of a parent that has used CUDA, by how they were made; seconds are those of repeats."""
+    """fork_after_cuda: children of a parent that has used CUDA, by start method; seconds are the range of repeats."""
     rows = []
     for each in run.of("forked child", asks="first operation"):
         rows.append(("fork", in_words(each), "–", f"{each['ms'] / 1000:.3f}"))
@@ -59,7 +59,7 @@ def started(run: Recording) -> Table:
 
 
 def _seconds(milliseconds: list[float | None], digits: int) -> str:
-    """From the least to the most of those that are known."""
+    """The range of the known values, in seconds."""
     known = [each / 1000 for each in milliseconds if each is not None]
     if not known:
         return "–"
@@ -68,7 +68,7 @@ def _seconds(milliseconds: list[float | None], digits: int) -> str:
 
 
 def forked_first(run: Recording) -> Table:
-    """fork_before_cuda: children that are first to use CUDA, their parent after them, and a child after that."""
+    """fork_before_cuda: children that use CUDA first, their parent after them, and a child forked after that."""
     names = {"forked child": "child, forked before", "forked child after that": "child, forked after the parent's use"}
     rows = tuple((name, in_words(each)) for what, name in names.items() for each in run.of(what))
     return Table(("process", "its first operation"), tuple(some(rows, run)))
@@ -78,12 +78,12 @@ def forked_first(run: Recording) -> Table:
 
 
 def codes(run: Recording) -> Table:
-    """driver_after_fork, the driver's part: calls of one forked child, in this order, by what its parent had done."""
+    """driver_after_fork, the driver's part: calls of one forked child, in order, by the parent's earlier calls."""
     return _in_a_row(run, runtime=False)
 
 
 def runtime_codes(run: Recording) -> Table:
-    """driver_after_fork, the runtime's part: the same of libcudart, which rests on the driver."""
+    """driver_after_fork, the runtime's part: the same for libcudart, which is built on the driver."""
     return _in_a_row(run, runtime=True)
 
 
@@ -96,7 +96,7 @@ def _in_a_row(run: Recording, *, runtime: bool) -> Table:
 
 
 def _answers(sample: dict[str, Any]) -> dict[str, str]:
-    """By call, code and name, without what all names begin with; of a child that did not come to its end, that end."""
+    """By call, its code and name, without the names' common prefix; for a child that did not finish, its outcome."""
     if not sample["outcome"].startswith("returned"):
         return {"all": in_words(sample)}
     names = {each["name"]: re.sub(r"^(CUDA_ERROR_|CUDA_)", "", each["name"]) for each in sample["value"]}
@@ -104,7 +104,7 @@ def _answers(sample: dict[str, Any]) -> dict[str, str]:
 
 
 def _depth(case: str) -> int:
-    """How far the parent had gone."""
+    """The parent's progress, as a number to sort by."""
     order = ("nothing", "loaded", "its version", "cuInit", "primary context", "context", "cudaGetDeviceCount")
     done = case.rpartition(", ")[2]
     return order.index(done) if done in order else len(order)
@@ -116,11 +116,11 @@ def _parent_did(case: str) -> str:
 
 
 def without_guard(run: Recording) -> Table:
-    """guard_bypassed: what the child did, what came of it, and how its parent fared afterwards."""
+    """guard_bypassed: the child's attempt, its outcome, and the parent's state afterwards."""
     samples = some(run.of("forked child"), run)
     after = {sample["case"]: "fine" if sample["ok"] else sample["error"] for sample in run.of("parent afterwards")}
     rows = tuple((_bypassed(each["case"]), in_words(each), after.get(each["case"], "–")) for each in samples)
-    return Table(("the child", "came to", "its parent afterwards"), rows)
+    return Table(("the child", "outcome", "its parent afterwards"), rows)
 
 
 def _bypassed(case: str) -> str:
@@ -131,7 +131,7 @@ def _bypassed(case: str) -> str:
 
 
 def inherited(run: Recording) -> Table:
-    """idle_forked_child: what of the device the parent holds, and its child that never touched CUDA."""
+    """idle_forked_child: parts of the device held by the parent, and by its child that never touched CUDA."""
     pairs = [("parent", each) for each in run.of("parent")[:1]]
     pairs += [("idle child", each) for each in run.of("idle child")[:1]]
     rows = tuple(
@@ -143,18 +143,18 @@ def inherited(run: Recording) -> Table:
 
 
 def freed(run: Recording) -> Table:
-    """memory_after_kill, its bare processes: how many were killed, and when their memory was free."""
+    """memory_after_kill, its bare processes: the number killed, and the time until their memory was free."""
     rounds = some(run.of("bare round"), run)
     killed, left = sum(each["count"] for each in rounds), sum(each["left"] for each in rounds)
     at_once = ", ".join(sorted({str(each["count"]) for each in rounds}))
     times = [each["ms_until_free"] for each in rounds]
-    free = "not all of it came free" if None in times else _seconds(times, 2)
+    free = "not all of it became free" if None in times else _seconds(times, 2)
     heads = ("processes that held 1 GiB each", "killed at once", "seconds until all their memory was free", "left")
     return Table(heads, ((str(killed), at_once, free, str(left)),))
 
 
 def signs(run: Recording) -> Table:
-    """what_a_touch_leaves: a row for each touch whose child is known; those that bar it last."""
+    """what_a_touch_leaves: a row for each touch whose forked child is known; touches that bar the child come last."""
     children = touch_signs.barred()
     held = {each["case"]: each for each in run.of("holds")}
     rows = tuple(
@@ -171,7 +171,7 @@ def signs(run: Recording) -> Table:
 
 
 def of_the_server(run: Recording) -> Table:
-    """server_processes: what each process of our server holds of the GPU, and its own memory on the host."""
+    """server_processes: the parts of the GPU that each process of our server holds, and its private host memory."""
     rows = tuple(
         (
             each["role"],
@@ -186,7 +186,7 @@ def of_the_server(run: Recording) -> Table:
 
 
 def short(text: str) -> str:
-    """The first line of an error's text, or as many of its sentences, or words, as a table has room for."""
+    """The first line of an error's text, cut to as many sentences, or words, as a table has room for."""
     line = text.partition("\n")[0]
     if len(line) <= _LONGEST:
         return line

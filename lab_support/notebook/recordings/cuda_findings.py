@@ -1,7 +1,7 @@
-"""What the lessons claim of the recorded experiments on CUDA: each takes a recording and says whether it holds there.
+"""The lessons' claims about the recorded experiments on CUDA: each function says whether its claim holds in one.
 
-They test the samples, and measure nothing. Each raises `LookupError` where the recording has nothing to test. No
-library but the standard one is imported: the trials of the claims run in small processes.
+They test the samples, and measure nothing. Each raises `LookupError` if the recording has nothing to test. Only the
+standard library is imported, because the trials of the claims run in small processes.
 
 Taught in: 05_why_does_cuda_break_after_fork, 05a_how_does_gpu_memory_travel
 """
@@ -22,11 +22,11 @@ TOUCHES = {
     "NVML, asked how many GPUs there are": ("NVML alone", PLAIN),
     "a tensor on the GPU": ("first operation", PLAIN),
 }
-"""Rows of the question what trips the guard: what the parent did, as the experiment calls it, and in which way."""
+"""Rows of the question what trips the guard: the parent's action and its variant, in the experiment's names."""
 
 
 def some(found: Any, run: Recording) -> Any:
-    """`found`, unless it is empty: then `LookupError`."""
+    """Return `found`. Raises `LookupError` if it is empty."""
     if not found:
         raise LookupError(f"got a recording of {run.name} without these samples, expected some")
     return found
@@ -36,7 +36,7 @@ def some(found: Any, run: Recording) -> Any:
 
 
 def barred(run: Recording) -> dict[str, str]:
-    """what_trips_the_guard: by row of `TOUCHES`, a where the child was refused, else b."""
+    """what_trips_the_guard: by row of `TOUCHES`, a if the child was refused, else b."""
     return {
         row: "a" if any(_refused(each) for each in _children(run, touch, way)) else "b"
         for row, (touch, way) in TOUCHES.items()
@@ -44,12 +44,12 @@ def barred(run: Recording) -> dict[str, str]:
 
 
 def a_question_bars(run: Recording) -> bool:
-    """is_available() in the parent, and its child was refused."""
+    """After is_available() in the parent, its child is refused."""
     return all(_refused(each) for each in _children(run, "is_available", PLAIN))
 
 
 def nvml_does_not_bar(run: Recording) -> bool:
-    """is_available() by way of NVML, device_count() and NVML itself: the child may use CUDA."""
+    """After is_available() by NVML, device_count() or NVML itself in the parent, the child may use CUDA."""
     asked = (("is_available", BY_NVML), ("device_count", PLAIN), ("NVML alone", PLAIN))
     return all(each["outcome"] == "returned" for touch, way in asked for each in _children(run, touch, way))
 
@@ -64,30 +64,30 @@ def _refused(sample: dict[str, Any]) -> bool:
 
 
 def forked_is_refused(run: Recording) -> bool:
-    """fork_after_cuda: by the guard's text."""
+    """fork_after_cuda: every forked child is refused, with the guard's text."""
     return all(_refused(each) for each in some(run.of("forked child", asks="first operation"), run))
 
 
 def new_programs_work(run: Recording) -> bool:
-    """fork_after_cuda: every child by spawn and by forkserver, of a parent that had used CUDA."""
+    """fork_after_cuda: every child by spawn and forkserver works, though its parent had used CUDA."""
     children = some(run.of("started child"), run)
     methods = {each["method"] for each in children}
     return methods == {"spawn", "forkserver"} and all(each["outcome"] == "returned" for each in children)
 
 
 def starting_costs(run: Recording) -> bool:
-    """fork_after_cuda: more than half of the time until the operation was done was over before the first line."""
+    """fork_after_cuda: more than half of a child's time until its operation was done passed before its first line."""
     children = [each for each in some(run.of("started child"), run) if each["outcome"] == "returned"]
     return all(each["ms_to_entry"] > each["ms_to_done"] / 2 for each in some(children, run))
 
 
 def forked_first_works(run: Recording) -> bool:
-    """fork_before_cuda: children of a parent that had not touched CUDA."""
+    """fork_before_cuda: children of a parent that had not touched CUDA work."""
     return all(each["outcome"] == "returned" for each in some(run.of("forked child"), run))
 
 
 def forked_later_is_refused(run: Recording) -> bool:
-    """fork_before_cuda: a child of the same parent, once that has used CUDA too."""
+    """fork_before_cuda: a child of the same parent is refused, once the parent has used CUDA too."""
     return all(_refused(each) for each in some(run.of("forked child after that"), run))
 
 
@@ -95,7 +95,7 @@ def forked_later_is_refused(run: Recording) -> bool:
 
 
 def end_of_driver(run: Recording) -> str:
-    """driver_after_fork: which option of the question holds of a child that calls cuInit after its parent's cuInit.
+    """driver_after_fork: the option that is true of a child that calls cuInit after its parent's cuInit.
 
     a: it works, b: an error, c: it never comes back, d: the child crashes.
     """
@@ -106,7 +106,7 @@ def end_of_driver(run: Recording) -> str:
 
 
 def driver_refuses(run: Recording) -> bool:
-    """Once the parent had called cuInit, or more: every call of the child has the same code, and that is an error."""
+    """After at least cuInit in the parent, every call of the child returns the same code, an error."""
     codes = {
         answer["code"]
         for case in ("cuInit", "context", "primary context")
@@ -117,19 +117,19 @@ def driver_refuses(run: Recording) -> bool:
 
 
 def untouched_starts(run: Recording) -> bool:
-    """A parent that had called nothing: the child's cuInit works."""
+    """The child's cuInit works if the parent had called nothing."""
     return all(_answers(child)[0]["code"] == 0 for child in some(run.of("forked child in a row", case="nothing"), run))
 
 
 def counts_but_refuses(run: Recording) -> bool:
-    """After the parent's cudaGetDeviceCount, the child's says success, and its cudaMalloc an error."""
+    """After the parent's cudaGetDeviceCount, the child's own succeeds, and its cudaMalloc returns an error."""
     children = some(run.of("forked child in a row", case="runtime, cudaGetDeviceCount"), run)
     codes = [{answer["call"]: answer["code"] for answer in _answers(child)} for child in children]
     return all(code["cudaGetDeviceCount"] == 0 and code["cudaMalloc"] != 0 for code in codes)
 
 
 def _answers(child: dict[str, Any]) -> list[dict[str, Any]]:
-    """A child that hung or crashed has none."""
+    """The child's answers; one without a code if it hung or crashed."""
     return list(child["value"]) if child["outcome"].startswith("returned") else [{"call": "", "code": None}]
 
 
@@ -140,12 +140,12 @@ def only_errors(run: Recording) -> bool:
 
 
 def parents_unharmed(run: Recording) -> bool:
-    """guard_bypassed: after each child, the parent's own tensor and a new operation."""
+    """guard_bypassed: after each child, the parent's own tensor is intact, and a new operation works."""
     return all(each["ok"] and each["tensor"]["ok"] for each in some(run.of("parent afterwards"), run))
 
 
 def guard_is_not_asked(run: Recording) -> bool:
-    """guard_bypassed, its case with the guard in place: to read the parent's tensor, the error is not the guard's."""
+    """guard_bypassed, with the guard in place: reading the parent's tensor fails, but with another error."""
     children = some(run.of("forked child", case="guard in place, read the parent's tensor"), run)
     return all(each["outcome"] == "raised" and not _refused(each) for each in children)
 
@@ -154,12 +154,12 @@ def guard_is_not_asked(run: Recording) -> bool:
 
 
 def child_holds_the_device(run: Recording) -> bool:
-    """idle_forked_child: it has as many descriptors of /dev/nvidia* as its parent."""
+    """idle_forked_child: the child has as many descriptors of /dev/nvidia* as its parent."""
     return all(len(parent["device_files"]) == len(child["device_files"]) > 0 for parent, child in _idle(run))
 
 
 def child_lacks_a_mapping(run: Recording) -> bool:
-    """idle_forked_child: it has fewer mappings of the device than its parent, and some."""
+    """idle_forked_child: the child has some mappings of the device, but fewer than its parent."""
     return all(0 < child["device_mappings"] < parent["device_mappings"] for parent, child in _idle(run))
 
 
@@ -172,38 +172,38 @@ def child_is_not_counted(run: Recording) -> bool:
 
 
 def _idle(run: Recording) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each parent with its idle child."""
+    """Pairs of a parent and its idle child."""
     cases = [each["case"] for each in run.of("parent")]
     return [(run.of("parent", case=case)[0], run.of("idle child", case=case)[0]) for case in some(cases, run)]
 
 
 def outlives_its_owner(run: Recording) -> bool:
-    """While the idle child lives, at least half of what the killed parent held is still in use, to the end."""
+    """While the idle child lives, at least half of the killed parent's memory stays in use, to the end."""
     holds, killed = some(run.of("parent holds"), run)[0], some(run.of("parent killed"), run)[0]
     halfway = (holds["before"] + holds["gpu"]["used"]) / 2
     return bool(killed["child_lives"]) and all(each["used"] > halfway for each in killed["watched"])
 
 
 def goes_with_the_child(run: Recording) -> bool:
-    """Once the child is gone as well, the memory in use is what it was before."""
+    """Once the child is gone as well, the memory in use is as before, within 2 MiB."""
     holds, gone = some(run.of("parent holds"), run)[0], some(run.of("child gone as well"), run)[0]
     return bool(gone["watched"][-1]["used"] <= holds["before"] + 2 * MIB)
 
 
 def end_of_memory(run: Recording) -> str:
-    """Which option of the question holds. a: free at once, b: when the child is gone, c: not even then."""
+    """The option that is true. a: memory is free at once, b: when the child is gone, c: not even then."""
     if not outlives_its_owner(run):
         return "a"
     return "b" if goes_with_the_child(run) else "c"
 
 
 def all_came_free(run: Recording) -> bool:
-    """memory_after_kill: of processes without children; none is left, and the memory is what it was."""
+    """memory_after_kill: after processes without children are killed, none is left, and all memory becomes free."""
     return all(each["ms_until_free"] is not None and each["left"] == 0 for each in some(run.of("bare round"), run))
 
 
 def layers_met(run: Recording) -> str:
-    """What a forked child met at the layer that the experiment is about, for the picture of the three."""
+    """A forked child's outcome at the experiment's layer, for the picture of the three layers."""
     words = {
         "fork_after_cuda": (forked_is_refused, "an error:\nthe guard's"),
         "driver_after_fork": (driver_refuses, "an error:\nthe driver's"),
@@ -225,19 +225,19 @@ IPC_CASES = {
 
 
 def received(run: Recording) -> dict[str, str]:
-    """cuda_ipc: by row of `IPC_CASES`, a where the receiver read the sender's bytes to the end, else b."""
+    """cuda_ipc: by row of `IPC_CASES`, a if the receiver read the sender's bytes to the end, else b."""
     return {row: "a" if _reads_the_bytes(run, case) else "b" for row, case in IPC_CASES.items()}
 
 
 def _reads_the_bytes(run: Recording, case: str) -> bool:
-    """Its last look counts: of a sender that ends, the one after that end."""
+    """Whether the receiver's last look saw the sender's bytes; if the sender ends, the look after that counts."""
     sent = some(run.of("sender", case=case), run)[0]["sha256"]
     what = "receiver after the sender" if case.startswith("sender ends") else "receiver"
     return all(_hash_seen(each) == sent for each in some(run.of(what, case=case), run))
 
 
 def _hash_seen(sample: dict[str, Any]) -> str:
-    """Some receivers tell of their attempt by way of the sender, which makes two layers of it."""
+    """The hash that a receiver saw. Some receivers report through the sender, which nests the sample in another."""
     value = sample.get("value") if sample["ok"] else None
     if isinstance(value, dict) and "ok" in value:
         return _hash_seen(value)
@@ -245,50 +245,50 @@ def _hash_seen(sample: dict[str, Any]) -> str:
 
 
 def spawned_shares(run: Recording) -> bool:
-    """cuda_ipc: it read the same bytes, and the sender sees the 1 that it added to each."""
+    """cuda_ipc: a spawned receiver read the same bytes, and the sender sees the 1 that it added to each."""
     seen = some(run.of("sender sees", case="spawned receiver"), run)[0]
     return _reads_the_bytes(run, "spawned receiver") and bool(seen["ok"]) and seen["value"]["first"] == 1
 
 
 def forked_receiver_refused(run: Recording) -> bool:
-    """cuda_ipc: by the guard's text."""
+    """cuda_ipc: a forked receiver is refused, with the guard's text."""
     receivers = some(run.of("receiver", case="forked receiver"), run)
     return all(not each["value"]["ok"] and GUARD in each["value"]["text"] for each in receivers)
 
 
 def fetch_needs_the_sender(run: Recording) -> bool:
-    """cuda_ipc: an error where it had ended before, the right bytes where it ended after."""
+    """cuda_ipc: the fetch fails if the sender has ended before it; the bytes are right if the sender ends after it."""
     return not _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends before the fetch"]) and (
         _reads_the_bytes(run, IPC_CASES["a spawned one, and the sender ends after the fetch"])
     )
 
 
 def handle_bytes(run: Recording) -> list[int]:
-    """cuda_ipc: the sizes of what travels in place of the tensor: handle, name of the counter, event."""
+    """cuda_ipc: the sizes of the parts that travel in place of the tensor: handle, name of the counter, event."""
     (sample,) = some(run.of("handle", case="spawned receiver"), run)
     value = sample["value"] if sample["ok"] else {}
     return [part["bytes"] for part in value.values() if isinstance(part, dict)]
 
 
 def a_handle_travels(run: Recording) -> bool:
-    """cuda_ipc: less than a thousand bytes, of a tensor of millions."""
+    """cuda_ipc: less than a thousand bytes travel, for a tensor of millions."""
     sent = some(run.of("sender", case="spawned receiver"), run)[0]
     return 0 < sum(handle_bytes(run)) < 1000 < sent["allocated"] / 1000
 
 
 def descriptor_is_the_device(run: Recording) -> bool:
-    """memory_as_descriptor: in both processes its link in /proc is a file of the driver's."""
+    """memory_as_descriptor: in both processes, the descriptor's link in /proc leads to one of the driver's files."""
     both = some(run.of("descriptor"), run)
     return len(both) == 2 and all(each["target"].startswith("/dev/nvidia") for each in both)
 
 
 def both_see_the_same(run: Recording) -> bool:
-    """memory_as_descriptor: the receiver reads what the maker wrote, and the maker what the receiver wrote."""
+    """memory_as_descriptor: the receiver reads the maker's bytes, and the maker reads the receiver's."""
     return all(each["sees"] == each["written"] for who in ("receiver", "maker") for each in _bytes(run, who))
 
 
 def outlives_its_maker(run: Recording) -> bool:
-    """memory_as_descriptor: the same bytes once the maker is killed."""
+    """memory_as_descriptor: the receiver reads the same bytes after the maker is killed."""
     return all(each["sees"] == each["written"] for each in _bytes(run, "receiver, after the maker's end"))
 
 
@@ -301,7 +301,7 @@ HOLDS = ("unmapped", "handle released", "descriptor closed")
 
 
 def last_hold(run: Recording) -> str:
-    """memory_as_descriptor: with which option the memory went: a maker killed, b unmapped, c released, d closed."""
+    """memory_as_descriptor: the option that freed the memory: a maker killed, b unmapped, c released, d closed."""
     if not outlives_its_maker(run):
         return "a"
     size = some(run.of("descriptor", side="maker"), run)[0]["size"]
@@ -312,12 +312,12 @@ def last_hold(run: Recording) -> str:
 
 
 def the_descriptor_holds_it(run: Recording) -> bool:
-    """memory_as_descriptor: unmapped and released it stays, and goes when the descriptor is closed."""
+    """memory_as_descriptor: the memory stays when unmapped and released, and goes when the descriptor is closed."""
     return last_hold(run) == "d"
 
 
 def each_process_pays(run: Recording) -> bool:
-    """context_cost: what 4 processes take together is between 3 and 5 times what one takes."""
+    """context_cost: 4 processes together take between 3 and 5 times as much as one."""
     taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
     return bool(3 < taken[4] / taken[1] < 5)
 
@@ -326,7 +326,7 @@ def each_process_pays(run: Recording) -> bool:
 
 
 def engine_cores_alone_hold_it(run: Recording) -> bool:
-    """server_processes: engine cores have the device open and its driver mapped; no other process has either."""
+    """server_processes: all engine cores, and no other process, have the device open or its driver mapped."""
     processes = some(run.of("process"), run)
     holders = {each["role"] for each in processes if each["device_files"] or "libcuda" in each["libraries"]}
     return bool(holders) and holders == {each["role"] for each in processes if each["role"].startswith("engine-")}

@@ -1,5 +1,5 @@
-"""What the recorded experiments on GPU memory in several processes say, as tables: each takes a recording, and none
-measures. Raises `LookupError` where a recording has nothing of what a table is about.
+"""The recorded experiments on GPU memory in several processes as tables: each function takes a recording, and none
+measures. Raises `LookupError` if a recording has no samples for a table.
 
 Taught in: 05a_how_does_gpu_memory_travel
 """
@@ -22,12 +22,12 @@ from lab_support.notebook.recordings.cuda_findings import (
 
 
 def receivers(run: Recording) -> dict[str, str]:
-    """cuda_ipc: for each row of `IPC_CASES`, what its receiver came to, in words."""
+    """cuda_ipc: for each row of `IPC_CASES`, the receiver's outcome in words."""
     return {row: _came_to(run, case) for row, case in IPC_CASES.items()}
 
 
 def _came_to(run: Recording, case: str) -> str:
-    """Of a sender that ended before the fetch: the fetch; of one that ended after it: the look after that."""
+    """The fetch's outcome if the sender ended before it; if the sender ended after it, the outcome of the last look."""
     what = "receiver after the sender" if case == "sender ends after the fetch" else "receiver"
     sample = some(run.of(what, case=case), run)[0]
     value = sample.get("value")
@@ -37,14 +37,14 @@ def _came_to(run: Recording, case: str) -> str:
 
 
 def handle_in_words(run: Recording) -> str:
-    """cuda_ipc: what travels in place of the tensor."""
+    """cuda_ipc: the bytes that travel in place of the tensor, in words."""
     sent = some(run.of("sender", case="spawned receiver"), run)[0]
     sizes = " + ".join(map(str, handle_bytes(run)))
     return f"{sizes} bytes for a tensor of {sent['allocated']:,} bytes"
 
 
 def holds(run: Recording) -> Table:
-    """memory_as_descriptor: memory in use on the GPU, after each thing that was done, and by how much it changed."""
+    """memory_as_descriptor: memory in use on the GPU after each step, and its change."""
     names = {
         "before": "before",
         "made, not imported": "the maker has a context and the memory",
@@ -64,7 +64,7 @@ def holds(run: Recording) -> Table:
 
 
 def contexts(run: Recording) -> Table:
-    """context_cost: what one, two and four processes take, all together and each; medians where there are repeats."""
+    """context_cost: the cost of one, two and four processes, together and each; medians if there are repeats."""
     together = some(run.of("together"), run)
     rows = []
     for count in dict.fromkeys(each["processes"] for each in together):
@@ -95,13 +95,13 @@ def _median(values: list[float]) -> str:
 
 
 def handle_in_few(run: Recording) -> str:
-    """cuda_ipc, in two lines."""
+    """cuda_ipc: the handle's size and need, in two lines."""
     need = "needs the sender until the fetch" if fetch_needs_the_sender(run) else ""
     return f"{' + '.join(map(str, handle_bytes(run)))} bytes, no descriptor\n{need}".strip()
 
 
 def export_in_few(run: Recording) -> str:
-    """memory_as_descriptor, in two lines."""
+    """memory_as_descriptor: its result in two lines."""
     count = len(run.of("descriptor", side="receiver"))
     lives = "its maker may be gone" if outlives_its_maker(run) else ""
     return f"{count} descriptor\n{lives}".strip()

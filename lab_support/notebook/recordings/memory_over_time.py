@@ -1,4 +1,4 @@
-"""Memory in use over time, as steps, with what happened when: whose end gives it back? It measures nothing.
+"""Draws memory in use over time, as steps, with events marked: whose end gives it back? It measures nothing.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
@@ -19,9 +19,9 @@ Points = Sequence[tuple[float, float]]
 
 @takes_prediction
 def memory_over_time(points: Points, *, marks: Mapping[str, float], before: float, unit: str, finding: str) -> Picture:
-    """A line of steps from the first point to the last, a mark for each event, by its second, and the bytes `before`.
+    """A line of steps from the first point to the last, a mark at the second of each event, and the bytes `before`.
 
-    unit: what is counted, such as "memory in use on the GPU". Raises `ValueError` without points.
+    unit: the quantity, such as "memory in use on the GPU". Raises `ValueError` without points.
     """
     if not points:
         raise ValueError("memory_over_time: got no points, expected at least one")
@@ -50,7 +50,7 @@ def memory_over_time(points: Points, *, marks: Mapping[str, float], before: floa
 
 
 def _in_words(points: Points, marks: Mapping[str, float], before: float, unit: str) -> str:
-    """What was in use at each mark and at the end."""
+    """The memory in use at each mark and at the end."""
     at = [f"{words}: {_used_at(points, second) / _MB:.0f}" for words, second in marks.items()]
     return f"{unit}, MB: before {before / _MB:.0f}; " + "; ".join([*at, f"at the end: {points[-1][1] / _MB:.0f}"]) + "."
 

@@ -1,6 +1,6 @@
-"""`lab.recorded("cuda_ipc", draw)`: what an experiment saw. On a machine that can run it, here and now, with the
-recording beside it; elsewhere its recording, with machine and date above it; where there is neither, the sentence that
-says what is missing.
+"""`lab.recorded("cuda_ipc", draw)`: an experiment's result. A machine that can run it shows a run of its own, and the
+recording for comparison; others show the recording, with machine and date above it; without either, a sentence says
+what is missing.
 
 Runs in the kernel; the experiment runs in fresh processes, as `lab record` runs it.
 """
@@ -22,7 +22,7 @@ from lab_support.notebook.page.gate import Gated, bundle_of, with_note
 
 Draw = Callable[[Recording], Any]
 Find = Callable[[Recording], Any]
-"""Finds something in a recording. Raises `LookupError` where the run ended before it saw that."""
+"""Finds something in a recording. Raises `LookupError` if the run ended before it saw that."""
 
 _TOO_SHORT = "It ended before it saw what this figure needs."
 _LACKING = "It lacks what this figure needs."
@@ -30,10 +30,10 @@ _LACKING = "It lacks what this figure needs."
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A result with where it comes from. In a notebook it shows itself.
+    """A result with its source. A notebook displays it.
 
-    run: what was seen, or None. live: whether it was seen here, just now. missing: why there is nothing to see.
-    recording: what to compare a live run with, or None. note: a line below it.
+    run: the run shown, or None. live: whether it ran here, just now. missing: why there is nothing to see.
+    recording: for comparison with a live run, or None. note: a line below it.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Recorded:
 
     @property
     def title(self) -> str:
-        """Where it comes from, in one line."""
+        """Its source, in one line."""
         if self.run is None:
             return f"NOT SHOWN: {self.missing}."
         return _title(self.name, self.run, live=self.live)
@@ -56,17 +56,17 @@ class Recorded:
         return replace(self, note=words)
 
     def shown_as(self, draw: Draw) -> "Recorded":
-        """The same run by another table or picture: nothing runs again."""
+        """The same run in another table or picture. Nothing runs again."""
         return replace(self, draw=draw)
 
     # ---- in a lesson's predictions and claims
 
     def found(self, find: Find) -> Any:
-        """What `find` finds in the run; "" where there is none, or it ended too early."""
+        """The result of `find` for the run; "" if there is no run, or it ended too early."""
         return "" if self.run is None else _try(find, self.run, "")
 
     def tested(self, holds: Find) -> dict[str, Any]:
-        """What `lab.claim(words, **…)` takes: whether it holds, and where that was seen; or why it can't be tested."""
+        """Arguments for `lab.claim(words, **…)`: whether it holds, and in which run; or why it can't be tested."""
         if self.run is None:
             return {"untestable": self.missing}
         outcome = _try(holds, self.run, None)
@@ -79,9 +79,9 @@ class Recorded:
         return {"condition": outcome, "got": f"{_origin(self.run, live=self.live)}{same}"}
 
     def filled_in(self, number: str, options: Find, seen: Find) -> "Gated | Recorded":
-        """The table that the reader filled in, beside what was seen, under the line that says where.
+        """The table that the reader filled in, with the run's results, under the line that names their source.
 
-        options, seen: find, for each row, the option that the run supports, and the words that it was judged by.
+        options, seen: find for each row the option that the run supports, and the words that it was judged by.
         """
         measured: Mapping[str, str] | str = self.found(options)
         if not isinstance(measured, Mapping):
@@ -91,18 +91,18 @@ class Recorded:
         return filled_in(number, measured, self.found(seen), frame=lambda table: replace(frame, draw=lambda _: table))
 
     def _agreement(self, measured: Mapping[str, str], options: Find) -> str:
-        """Of a live run's table: in which rows the recording says something else."""
+        """For a live run's table: the rows in which the recording differs."""
         if self.recording is None:
             return ""
         there = self._of_recording(options) or {}
         other = [row for row, option in measured.items() if there.get(row) != option]
-        says = f"says something else of: {', '.join(other)}" if other else "says the same in every row"
+        says = f"differs in these rows: {', '.join(other)}" if other else "says the same in every row"
         return f"The recording {says} ({_title(self.name, self.recording, live=False)})."
 
     def _of_recording(self, find: Find) -> Any:
-        """What `find` finds in the recording beside a live run; None where there is none, or it lacks that.
+        """The result of `find` for a live run's recording; None if there is no recording, or it lacks the samples.
 
-        An older recording may lack what today's experiment sees, and no reader's run is to fail by it.
+        An older recording may lack samples of today's experiment, and that must not make a reader's run fail.
         """
         try:
             return None if self.recording is None else find(self.recording)
@@ -114,7 +114,7 @@ class Recorded:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = bundle_of(self._shown()) if self.run is not None else ({}, {})
         data["text/plain"] = f"{self.title}\n{data.get('text/plain', '')}".rstrip()
-        if "image/png" in data:  # a front end that is given HTML as well would leave the picture out
+        if "image/png" in data:  # a front end that also gets HTML would leave the picture out
             return data, metadata
         data["text/html"] = _line(self.title) + data.get("text/html", "")
         if beside := self._beside():
@@ -123,15 +123,15 @@ class Recorded:
         return data, metadata
 
     def _shown(self) -> Any:
-        assert self.run is not None, "asked for only where there is one"
+        assert self.run is not None, "called only if there is a run"
         shown = _drawn(self.draw, self.run)
         if isinstance(shown, Picture):
-            # A picture is all that a front end shows of it: the words have to be in it.
+            # A front end shows only the picture, so the words have to be in it.
             return shown.with_note(" ".join(filter(None, [f"{self.title}.", self._compared(shown), self.note])))
         return with_note(shown, self.note)
 
     def _compared(self, picture: Picture) -> str:
-        """Of a live picture: what the recording's says, in words."""
+        """For a live picture: the words of the recording's picture."""
         if self.recording is None:
             return ""
         there = self._of_recording(self.draw) or _LACKING
@@ -140,7 +140,7 @@ class Recorded:
         return f"{same} ({_title(self.name, self.recording, live=False)})."
 
     def _beside(self) -> dict[str, str] | None:
-        """Below a live table: the recording's."""
+        """The recording's table, for below a live one."""
         if self.recording is None or self.run is None or isinstance(_drawn(self.draw, self.run), Picture):
             return None
         title = _title(self.name, self.recording, live=False)
@@ -155,7 +155,7 @@ class Recorded:
 
 
 def titles(*shown: Recorded) -> str:
-    """Where several results come from that one picture is made of, in one line."""
+    """The sources of several results that one picture combines, in one line."""
     by_label: dict[str, list[str]] = {}
     for each in shown:
         by_label.setdefault(each.title.removeprefix(f"{each.name}, "), []).append(each.name)
@@ -178,7 +178,7 @@ def _line(words: str) -> str:
 
 
 def _try(find: Find, run: Recording, otherwise: Any) -> Any:
-    """What `find` finds; `otherwise` in a run that ended before it saw that."""
+    """The result of `find`; `otherwise` if the run ended before it saw that."""
     try:
         return find(run)
     except LookupError:
@@ -195,9 +195,9 @@ def _drawn(draw: Draw, run: Recording) -> Any:
 def recorded(name: str, draw: Draw) -> Recorded:
     """Show `draw(recording)` of the experiment `name` (`lab record --list`), a table or a picture.
 
-    It runs here, within the experiment's own deadline, where this machine has what it needs: a GPU, mostly. The
-    recording is shown beside it then.
-    Raises `LookupError` for an experiment that there is not.
+    If this machine has everything that the experiment needs, usually a GPU, it runs here, within its own deadline, and
+    the recording is shown for comparison.
+    Raises `LookupError` for an unknown experiment.
     """
     experiment = _experiment(name)
     recording = _load(name)
@@ -225,7 +225,7 @@ def _experiment(name: str) -> Experiment:
 
 
 def _here(experiment: Experiment) -> Recording | None:
-    """A run of just now, or None where this machine can't. One without a GPU is not even asked."""
+    """A run made now; None if this machine can't run it. A machine without a GPU is not even tried."""
     if not experiment.with_driver or not doctor.examine().gpus:
         return None
     machine = _machine()
@@ -237,5 +237,5 @@ def _here(experiment: Experiment) -> Recording | None:
 
 @cache
 def _machine() -> Machine:
-    """Asked once: it takes seconds."""
+    """The machine, examined once because it takes seconds."""
     return recorder.look_at_this_machine()

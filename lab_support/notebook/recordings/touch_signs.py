@@ -1,8 +1,8 @@
-"""What a process shows of having touched CUDA, and whether its forked child can use the GPU: three recordings together.
+"""Signs that a process has touched CUDA, and whether its forked child can use the GPU, from three recordings.
 
-`what_a_touch_leaves` says what the process holds; which child can use the GPU is what notebook 05's recordings say,
-`what_trips_the_guard` and `driver_after_fork`. Raises `LookupError` where a recording lacks something. Like
-cuda_findings.py it imports nothing but the standard library; the table is in cuda_after_fork.py.
+`what_a_touch_leaves` says what the process holds; notebook 05's recordings, `what_trips_the_guard` and
+`driver_after_fork`, say which child can use the GPU. Raises `LookupError` if a recording lacks something. Like
+cuda_findings.py it imports only the standard library; the table is in cuda_after_fork.py.
 
 Taught in: 06_which_start_method
 """
@@ -17,18 +17,18 @@ BY_THE_GUARD = {
     "torch.cuda.is_available": "is_available, plain",
     "torch, first operation": "first operation, plain",
 }
-"""Touches, by the name that the experiment on the guard has for them."""
+"""Touches, and the case names of the experiment on the guard."""
 BY_THE_DRIVER = {
     "libcudart loaded": ("runtime, loaded", "cudaMalloc"),
     "cudaRuntimeGetVersion": ("runtime, its version", "cudaMalloc"),
     "cuInit": ("cuInit", "cuInit"),
 }
-"""Touches, by case and call of the experiment on NVIDIA's libraries."""
+"""Touches, and the case and call of the experiment on NVIDIA's libraries."""
 
 
 def telling_sign(run: Recording) -> str:
-    """what_a_touch_leaves: a, b or c where threads, open or mapped device files are there in those alone whose children
-    are barred; d where none of these signs tells."""
+    """what_a_touch_leaves: a, b or c if exactly the processes whose children are barred have several threads (a),
+    open device files (b) or mapped ones (c); d if none of these signs tells."""
     children = barred()
     held = {each["case"]: each for each in run.of("holds")}
     tests = {
@@ -41,7 +41,7 @@ def telling_sign(run: Recording) -> str:
 
 
 def barred() -> dict[str, bool]:
-    """By touch: is a forked child's first use of the GPU refused? Of the recordings."""
+    """By touch: is a forked child's first use of the GPU refused in the recordings?"""
     guard, driver = recordings.load("what_trips_the_guard"), recordings.load("driver_after_fork")
     found = {}
     for touch, case in BY_THE_GUARD.items():
@@ -57,7 +57,7 @@ def barred() -> dict[str, bool]:
 
 
 def mappings_tell(run: Recording) -> bool:
-    """what_a_touch_leaves: device files are mapped after exactly the touches after which a child is barred."""
+    """what_a_touch_leaves: device files are mapped after exactly those touches that bar a child."""
     return telling_sign(run) == "c"
 
 

@@ -1,1 +1,1 @@
-"""Servers and loads that a notebook starts, and what it sees of them."""
+"""Servers and loads that a notebook starts and observes."""

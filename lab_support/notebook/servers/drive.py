@@ -16,20 +16,20 @@ from lab_support.notebook.page.record import in_batch
 from lab_support.notebook.servers.live_load import LiveLoad
 from lab_support.notebook.servers.live_server import Server
 
-_PATIENCE = 10.0  # seconds from a load's last line of progress to its report
+_PATIENCE = 10.0  # seconds allowed from a load's last line of progress to its report
 
 
 class LoadFailed(RuntimeError):
-    """`lab load` ended without a report. The text is what it said."""
+    """`lab load` ended without a report. The text is its output."""
 
 
 def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
-    brief: show two lines of the report instead of its table. live: a picture of it while it runs, whose last frame
-    stays; in batch runs there is the last frame alone.
+    brief: show two lines of the report instead of its table. live: show a picture while it runs, of which the last
+    frame stays; batch runs show only the last frame.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
-    Raises `LoadFailed` if it refuses. It ends with the kernel, and an interrupt of the cell ends it.
+    Raises `LoadFailed` if `lab load` refuses. The load ends with the kernel, and at an interrupt of the cell.
     """
     choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
     words = [word for name, value in choices.items() for word in _flag(name, value)]
@@ -49,7 +49,7 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
 
 
 def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:
-    """Show each frame until the load has ended: the end of its lines."""
+    """Show each frame until the load's lines end, which is when the load does."""
     place: DisplayHandle | None = None
     batch = in_batch()
     for progress in read_progress(lines):
@@ -61,7 +61,7 @@ def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:
 
 
 def _show_frame(picture: LiveLoad, place: DisplayHandle | None) -> DisplayHandle | None:
-    """In this cell's output, where the frame before was; its place. Outside of a notebook nothing is shown."""
+    """Show the frame in this cell's output, in place of the last one; return its place. Outside a notebook: nothing."""
     if get_ipython() is None:
         return None
     data, metadata = picture._repr_mimebundle_()

@@ -1,7 +1,7 @@
 """A load's picture while it runs: tokens per second, and how long tokens take. One SVG, replaced in place.
 
-Written by hand, because a frame costs two milliseconds so, and matplotlib's fifty would disturb what is measured on
-two cores. The last frame stays in the saved notebook. It takes `Progress`, measures nothing, and runs in the kernel.
+The SVG is written by hand, because a frame then takes 2 ms; matplotlib's 50 ms would disturb the measurement on two
+cores. The last frame stays in the saved notebook. It takes `Progress`, measures nothing, and runs in the kernel.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _MARK = 3.5
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One curve. points: (seconds, value); mark: "circle" or "square", so that colour is not needed."""
+    """One curve. points: (seconds, value); mark: "circle" or "square", so that readers need no colour."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -30,7 +30,7 @@ class _Line:
 
 @dataclass(slots=True)
 class LiveLoad:
-    """The frames of one load. `add` what came, and show it: it draws all that there is so far."""
+    """The frames of one load. `add` progress, then show this object: it draws all progress so far."""
 
     description: str
     seen: list[Progress] = field(default_factory=list)
@@ -40,7 +40,7 @@ class LiveLoad:
 
     @property
     def finding(self) -> str:
-        """What the picture says."""
+        """The picture's finding in a sentence."""
         if not self.seen:
             return f"{self.description}: nothing has come yet"
         last = self.seen[-1]
@@ -91,7 +91,7 @@ class LiveLoad:
 
 
 def _panel(left: float, unit: str, lines: Sequence[_Line], seconds: float) -> list[str]:
-    """Axes from 0, and the lines; left: of its own area. Its bottom axis is time."""
+    """Axes from 0, and the lines. left: the left edge of its plotting area. The bottom axis is time."""
     highest = _round_up(max((value for line in lines for _, value in line.points), default=1.0))
     bottom = _TOP + _PANEL_HEIGHT
     parts = [_text(left, _TOP - 10, unit, 11, INK)]
@@ -134,7 +134,7 @@ def _mark(line: _Line, x: float, y: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8, 10 times a power of ten: half of it is a short number too."""
+    """The next of 1, 2, 4, 6, 8, 10 times a power of ten: half of each is a short number too."""
     power = 1.0
     while power * 10 < value:
         power *= 10

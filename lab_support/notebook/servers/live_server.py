@@ -1,8 +1,8 @@
 """A real server for some cells: `server = lab.live_server(api_server_count=3)` … `server.stop()`.
 
 It is started as any user would start it, `python -m lab_support serve`, and seen as any operator could see
-it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel. The same cell run again
-stops the server that it has started before, and starts another.
+it: by HTTP, signals and /proc. It dies with the kernel. No server code runs in the kernel. Running the same cell again
+stops the server that it started before, and starts another.
 """
 
 import atexit
@@ -28,16 +28,16 @@ _ASSIGNS = ("STORE_NAME", "STORE_FAST")  # in a cell or a script, and in a funct
 
 
 class ServerNotReady(RuntimeError):
-    """The server ended, or was not ready in time. The text ends with what it said."""
+    """The server ended, or was not ready in time. The text ends with the server's output."""
 
 
 @dataclass(slots=True, eq=False)
 class Server:
     """A server that is ready, or has been stopped. A context manager: leaving it stops the server.
 
-    url: where it answers. run_id: what its /version repeats. pids: by role, such as "api-0".
-    identities: the same processes by pid and start time, which name them for ever. model: the name to ask for.
-    api_key: what it was started with; None demands none.
+    url: its base URL. run_id: also in its /version. pids: by role, such as "api-0".
+    identities: the same processes by pid and start time, so that a reused pid is not mistaken for them. model: the
+    name to ask for. api_key: the key that it was started with; None if it demands none.
     """
 
     url: str
@@ -72,20 +72,20 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it wrote to its terminal so far."""
+        """Its terminal output so far."""
         if self._said is not None:
             return self._said
         return self._supervised.output + self._supervised.errors
 
     def survivors(self) -> list[str]:
-        """Roles whose process still runs: that very one, by pid and start time."""
+        """Roles whose original process still runs, by pid and start time."""
         return [role for role, identity in self.identities.items() if proc.is_running(identity)]
 
     def stop(self) -> "Leftovers":
-        """SIGTERM to the launcher, and wait; what is left, which is to be nothing. Again is harmless.
+        """Send SIGTERM to the launcher and wait; return what is left, which should be nothing. Again is harmless.
 
         When it returns, every process of the server has been waited for. Worst case: the server's
-        `shutdown_timeout` and 5 seconds, then the kernel is asked to end it.
+        `shutdown_timeout` and 5 seconds, then its supervisor kills it.
         """
         if self._left is not None:
             return self._left
@@ -101,7 +101,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a stopped server left: roles that still run, holders of its socket, names of files."""
+    """The leftovers of a stopped server: roles that still run, holders of its socket, names of files."""
 
     running: list[str]
     holders: list[proc.Holder]
@@ -125,15 +125,15 @@ def live_server(**choices: Any) -> Server:
     """Start a server in processes of its own and wait until it is ready.
 
     choices: `lab serve`'s flags with underscores, such as `api_server_count=3`; the port is free by default.
-    A server that still runs under the name to which this one is assigned is stopped first: `server = live_server()`
-    run again replaces it.
+    If the variable that gets the new server holds one that still runs, that is stopped first: running
+    `server = live_server()` again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
     """
     wanted = {"port": 0, **choices}
     config = ServerConfig(**wanted)
     _stop_predecessor(sys._getframe(1))
     began = time.monotonic()
-    with ExitStack() as until_ready:  # an interrupt while it starts must not leave it behind either
+    with ExitStack() as until_ready:  # an interrupt during the start must not leave a server behind either
         read_end, write_end = os.pipe()
         until_ready.callback(os.close, read_end)
         command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
@@ -151,12 +151,12 @@ def live_server(**choices: Any) -> Server:
 
 
 def cleanup() -> list[Leftovers]:
-    """Stop every live server of this notebook; what each left."""
+    """Stop every live server of this notebook; return the leftovers of each."""
     return [server.stop() for server in list(_live)]
 
 
 def _stop_predecessor(caller: FrameType) -> None:
-    """Before the new one starts, which may want the same port; once it is assigned, nobody can name the old one."""
+    """Stop the old server first: the new one may want its port, and after the assignment no variable names it."""
     name = _assigned_to(caller)
     old = caller.f_locals.get(name)
     if isinstance(old, Server) and old in _live:
@@ -165,7 +165,7 @@ def _stop_predecessor(caller: FrameType) -> None:
 
 
 def _assigned_to(caller: FrameType) -> str:
-    """The variable that gets what the call under way returns, as the next instruction says; "" if it is none."""
+    """The variable that the caller's next instruction assigns the current call's result to; "" if there is none."""
     later = (each for each in dis.get_instructions(caller.f_code) if each.offset > caller.f_lasti)
     following = next(later, None)
     return str(following.argval) if following and following.opname in _ASSIGNS else ""
@@ -178,7 +178,7 @@ def _flags(choices: dict[str, Any]) -> list[str]:
 
 
 def _await_ready(supervised: SupervisedProcess, read_end: int) -> dict[str, Any]:
-    """The server's own ready line. The pipe ends without one when the server does."""
+    """The facts in the server's ready line. If the server ends without one, so does the pipe."""
     text, deadline = b"", time.monotonic() + START_SECONDS
     while not text.endswith(b"\n"):
         if not supervised.readable(read_end, max(0.0, deadline - time.monotonic())):

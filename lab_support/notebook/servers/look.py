@@ -1,7 +1,6 @@
-"""What the notebooks look at: a live server's processes from /proc, as plain dataclasses; and a load on it.
+"""Observations of a live server: its processes from /proc, as plain dataclasses, and its metrics.
 
-Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). All runs in the kernel but the
-load, which is a process of its own, because a load generator inside a kernel would measure the kernel.
+Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). Runs in the kernel.
 """
 
 import re
@@ -49,9 +48,9 @@ def _view(process: proc.Process, roles: dict[int, str], holders: list[proc.Holde
 
 
 def metric(server: Server, name: str) -> float:
-    """What the server's /metrics says of `name`, summed over all that it tells apart; 0 before the first.
+    """The value of `name` in the server's /metrics, summed over its labels; 0 before the first observation.
 
-    Engine cores report a moment after the fact. So it is read until it stays the same for `_SETTLED` seconds,
+    Engine cores report with a delay. So it is read until it stays the same for `_SETTLED` seconds,
     or for 5 seconds at most: on an idle server the figure is final.
     """
     deadline = time.monotonic() + 5.0

@@ -1,4 +1,4 @@
-"""Clients of a cell's workers: they connect, and take down what they get and when. Standard library only."""
+"""Clients of a cell's workers: they connect, and note their answers and the times. Standard library only."""
 
 import selectors
 import socket
@@ -13,7 +13,7 @@ CUT_OFF, NOTHING, STRANGER = "cut off", "no answer", "a stranger"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one client got. by: a worker's name, `STRANGER`, `CUT_OFF` or `NOTHING`. ms: since it was waited for."""
+    """One client's answer. by: a worker's name, `STRANGER`, `CUT_OFF` or `NOTHING`. ms: since `answers` was called."""
 
     by: str
     ms: float
@@ -22,8 +22,8 @@ class Answer:
 class Clients:
     """`count` connections to `address`.
 
-    who: from an answer, a worker's name, or "" for somebody else. finished: wait until each is connected, for 10
-    seconds at most; raises `TimeoutError` then. Otherwise the kernel goes on connecting while they wait for answers.
+    who: maps an answer to a worker's name, or "" for a stranger. finished: wait until each is connected; raises
+    `TimeoutError` after 10 seconds. Otherwise the kernel goes on connecting while they wait for answers.
     """
 
     def __init__(self, address: tuple[str, int], count: int, who: Callable[[bytes], str], finished: bool) -> None:
@@ -31,13 +31,13 @@ class Clients:
         self._sockets = [_connecting(address, finished) for _ in range(count)]
 
     def say(self, text: bytes) -> None:
-        """Each sends `text`; one that is not connected yet does not."""
+        """Send `text` from each client that is connected."""
         for connection in self._sockets:
             with suppress(OSError):
                 connection.send(text)
 
     def answers(self, seconds: float = 5.0) -> list[Answer]:
-        """What each gets, in the order in which it came; after `seconds`, the rest got `NOTHING`. Then all close."""
+        """The answers in the order of their arrival; after `seconds`, the rest get `NOTHING`. Then all close."""
         began, found = time.monotonic(), []
         with selectors.DefaultSelector() as waiting:
             for connection in self._sockets:
@@ -51,7 +51,7 @@ class Clients:
         return found
 
     def outcome(self, seconds: float = 5.0) -> dict[str, int]:
-        """How many got what, for `emit`: "answered", `CUT_OFF`, `NOTHING`, `STRANGER`."""
+        """The count of clients by outcome, for `emit`: "answered", `CUT_OFF`, `NOTHING`, `STRANGER`."""
         by = Counter(answer.by for answer in self.answers(seconds))
         named = {what: by.pop(what, 0) for what in (CUT_OFF, NOTHING, STRANGER)}
         return {"answered": sum(by.values()), **named}

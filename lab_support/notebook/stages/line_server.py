@@ -1,7 +1,7 @@
 """A server for experiments: a question is a line, and the answer is the same line. Standard library only.
 
-It answers two questions at once where two come, a byte of each in turn, as a server does that works for several
-clients. Who shares a connection with somebody else is found out so.
+It answers two questions at once if two come, a byte of each in turn, like a server that works for several
+clients. This exposes processes that share a connection, because their answers get mixed.
 """
 
 import os
@@ -55,7 +55,7 @@ def _serve(listening_socket: socket.socket) -> NoReturn:
 def _await_lines(
     ready: selectors.BaseSelector, listening_socket: socket.socket, seconds: float | None
 ) -> list[tuple[socket.socket, bytes]]:
-    """The lines that came; none after `seconds`, or where somebody only connected or left."""
+    """The lines that came; none after `seconds`, or if a client only connected or left."""
     lines: list[tuple[socket.socket, bytes]] = []
     for key, _ in ready.select(seconds):
         if key.fileobj is listening_socket:

@@ -1,8 +1,8 @@
-"""A pretend driver: in small, what a library has that speaks to a device. There is no device behind it.
+"""A pretend driver: a small model of a library that speaks to a device. There is no device behind it.
 
 It has state in memory, a thread that does the work, and "device memory", which the kernel is told not to copy when the
-process forks. What a forked child gets of it follows from these three, and says nothing of NVIDIA's driver. Standard
-library only: it is imported by a cell's own processes.
+process forks. A forked child's view of it follows from these three, and says nothing about NVIDIA's driver. Standard
+library only, because a cell's own processes import it.
 
 Taught in: 05_why_does_cuda_break_after_fork, 06_which_start_method
 """
@@ -18,7 +18,7 @@ from typing import Any
 class Driver:
     """Starts by itself at its first use. A handle is the number of a value that was stored.
 
-    device: the file without which nothing can be computed.
+    device: a file; without it nothing can be computed.
     """
 
     def __init__(self, device: str = "/dev/zero") -> None:
@@ -28,7 +28,7 @@ class Driver:
         self.forget()
 
     def forget(self) -> None:
-        """Be as before the first use."""
+        """Return to the state before the first use."""
         self.worker: threading.Thread | None = None
         self.stored = 0
 
@@ -44,11 +44,11 @@ class Driver:
         return self.run(lambda: self.peek(handle))
 
     def peek(self, handle: int) -> int:
-        """What `load` does, in the caller's own thread."""
+        """The same as `load`, but in the caller's own thread."""
         return self.memory[handle]
 
     def run(self, job: Callable[[], Any]) -> Any:
-        """What `job` returns, computed by the driver's thread. Raises `OSError` where there is no device."""
+        """Run `job` in the driver's thread and return its result. Raises `OSError` if there is no device."""
         if self.refused:
             raise RuntimeError(self.refused)
         if self.worker is None:
@@ -61,7 +61,7 @@ class Driver:
         os.stat(self.device)
         self.memory = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.memory.madvise(mmap.MADV_DONTFORK)
-        self.kept.append(self.memory)  # never unmapped: in a forked child, what is at its address is another's
+        self.kept.append(self.memory)  # never unmapped: in a forked child, its address may belong to another mapping
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.worker = threading.Thread(target=self._work, daemon=True)
         self.worker.start()
@@ -78,4 +78,4 @@ class Driver:
 
 
 driver = Driver()
-"""This process's own, as a library has it: not started yet."""
+"""This process's own driver, like a library's; not started yet."""

@@ -1,5 +1,5 @@
-"""Shared memory in use on the whole machine, as the kernel counts it (`Shmem` in /proc/meminfo). Standard library only:
-it is imported by a cell's own processes.
+"""Shared memory in use on the whole machine, as the kernel counts it (`Shmem` in /proc/meminfo). Standard library only,
+because a cell's own processes import it.
 
 Taught in: 05_why_does_cuda_break_after_fork
 """
@@ -10,7 +10,7 @@ PACE = 0.02  # seconds from one look to the next
 
 
 def in_use() -> int:
-    """Bytes of it: tmpfs files, memfds and shared anonymous mappings of all processes. Raises `LookupError`."""
+    """The bytes in use: tmpfs files, memfds and shared anonymous mappings of all processes. Raises `LookupError`."""
     with open("/proc/meminfo") as file:
         for line in file:
             if line.startswith("Shmem:"):
@@ -19,7 +19,7 @@ def in_use() -> int:
 
 
 def watch(seconds: float) -> list[tuple[float, int]]:
-    """`in_use()` again and again for so long: the time of each look (`time.monotonic`), and the bytes."""
+    """Call `in_use()` again and again for `seconds`: the time of each look (`time.monotonic`), and the bytes."""
     began = time.monotonic()
     seen = [(began, in_use())]
     while (now := time.monotonic()) < began + seconds:

@@ -1,5 +1,5 @@
-"""PyTorch's guard against CUDA in a forked child, driven by hand: it works in builds without CUDA too. It is PyTorch's
-guard, not CUDA.
+"""PyTorch's guard against CUDA in a forked child, driven by hand. The guard is PyTorch's, not CUDA's, so it works in
+builds without CUDA too.
 
 The two C++ functions are in libtorch_python.so (torch/csrc/utils/device_lazy_init.h, read in torch 2.13.0). torch
 calls the first one right before its first call to a device's runtime; it registers a handler by `pthread_atfork`,
@@ -19,7 +19,7 @@ _IS_SET = "_ZN5torch5utils21is_device_in_bad_forkEN3c1010DeviceTypeE"
 
 
 class Guard:
-    """missing: why it can't be driven here; "" if it can. The names are C++'s, mangled, and may change with torch."""
+    """missing: the reason why it can't be driven here; "" if it can. Its mangled C++ names may change with torch."""
 
     def __init__(self) -> None:
         self.missing = ""
@@ -32,11 +32,11 @@ class Guard:
         self._is_set.restype = ctypes.c_bool
 
     def register(self, device: int = CUDA) -> None:
-        """What torch does before it first calls the device's runtime. There is no way back in this process."""
+        """Register as torch does before its first call to the device's runtime. This process can't undo it."""
         self._register(ctypes.c_int8(device))
 
     def is_set(self, device: int = CUDA) -> bool:
-        """Whether this process is the forked child of one that has registered: what torch asks before each start."""
+        """Whether this process is a forked child of one that has registered; torch asks this before each start."""
         return bool(self._is_set(ctypes.c_int8(device)))
 
 

@@ -29,7 +29,7 @@ for process in (script, child):
 
 
 def test_a_script_that_has_forked_before_it_was_counted_is_the_first_all_the_same():
-    folder = Path(__file__).parents[2] / "lab_support" / "notebook" / "cells"
+    folder = Path(__file__).parents[3] / "lab_support" / "notebook" / "cells"
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, timeout=30)
     assert done.stdout == "[0, 1]\n", done.stderr
 

@@ -43,7 +43,7 @@ def test_an_unfinished_line_is_shown_while_the_cell_runs_and_an_interrupt_report
     assert "P0 waits for its child P1 to end" in COLOURS.sub("", report)
     assert "waits.py, line 7, in <module>: os.waitpid(child, 0)" in report
     assert "waits.py, line 6, in <module>: signal.pause()" in report
-    assert error == ["KeyboardInterrupt: it was interrupted while P0, P1 still ran; all was ended"]
+    assert error == ["KeyboardInterrupt: it was interrupted while P0, P1 still ran; all its processes were ended"]
 
 
 LINE_CUT_BY_ANOTHERS = """
@@ -113,7 +113,7 @@ emit(deep=deep)
 """
     result = run_process(source, expect=1)
     assert [len(event.fields["long"]) for event in result.events] == [99_000]
-    assert "ValueError: emit: got lists more than 200 deep" in result.output
+    assert "ValueError: emit: got lists nested more than 200 deep" in result.output
     assert "4 messages to LAB_CELL/events that `emit` did not send: left out" in shown(capsys)
 
 

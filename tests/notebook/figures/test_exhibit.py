@@ -25,7 +25,7 @@ os.wait()
 
 def test_without_strace_the_recording_is_shown_and_says_so():
     table = lab.exhibit(NAME, WITHOUT_TRACE)
-    assert table.note.startswith("RECORDED, because strace is not here: Linux ")
+    assert table.note.startswith("RECORDED, because strace is not installed: Linux ")
     assert [row for row in table.rows if row[1] == "sendmsg"] == [row for row in table.rows if "SCM_RIGHTS" in row[2]][
         :1
     ]

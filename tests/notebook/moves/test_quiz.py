@@ -97,7 +97,7 @@ def test_each_answer_earns_its_feedback(tmp_path, question, answer, right, feedb
 def test_some_of_several_is_told_so(tmp_path):
     options = [OPTION | {"right": True}, OPTION | {"key": "b", "right": True}, OPTION | {"key": "c"}]
     (question,) = read(tmp_path, SINGLE | {"type": "multiple", "options": options})
-    assert quiz_data.mark(question, "a").feedback == "✔ (a) f There is more that is right."
+    assert quiz_data.mark(question, "a").feedback == "✔ (a) f More of the options are right."
     assert quiz_data.mark(question, "b a").right
 
 

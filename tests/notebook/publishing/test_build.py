@@ -64,7 +64,7 @@ def output(**fields):
         (lambda notebook: notebook.metadata.update(widgets={"state": {}}), "keeps widget state"),
         (
             output(output_type="error", ename="KeyError", evalue="", traceback=[]),
-            "cell 3: an error that nobody expects",
+            "cell 3: an unexpected error",
         ),
         (output(output_type="stream", text="see /home/ann/lab/x"), "a path of one machine: /home/ann/lab/x"),
         (output(output_type="display_data", data={"text/html": "<b>/tmp/x</b>"}), "a path of one machine: /tmp/x"),
@@ -94,8 +94,9 @@ def test_a_notebook_that_fails_is_not_written(tmp_path):
     path = written(tmp_path / "00_small.ipynb", "1 / 0")
     before = path.read_bytes()
     script = (
-        "import sys; from pathlib import Path; from lab_support.notebook.publishing import build;"
-        f"build.NOTEBOOKS = Path({str(tmp_path)!r}); sys.exit(build.main(['00']))"
+        "import sys; from pathlib import Path; from lab_support.notebook.page import committed;"
+        "from lab_support.notebook.publishing import build;"
+        f"committed.NOTEBOOKS = Path({str(tmp_path)!r}); sys.exit(build.main(['00']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

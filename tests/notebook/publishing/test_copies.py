@@ -11,15 +11,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lab_support.__main__ import main
-from lab_support.notebook.publishing import build, copies
+from lab_support.notebook.page import committed
+from lab_support.notebook.publishing import copies
 
 
 @pytest.fixture
 def original(tmp_path, monkeypatch):
-    """The folder of originals, with one notebook that has an output; `build.find` looks there."""
+    """The folder of originals, with one notebook that has an output; `committed.find` looks there."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    monkeypatch.setattr(build, "NOTEBOOKS", folder)
+    monkeypatch.setattr(committed, "NOTEBOOKS", folder)
     write(folder / "00_start.ipynb", "1 + 1")
     return folder / "00_start.ipynb"
 
@@ -189,7 +190,7 @@ def test_skip_settles_every_prediction_of_a_notebook(tmp_path, lab_command):
     assert done.returncode == 0 and "Skipped: 00.1, 00.2, 00.3" in done.stdout, done.stderr
     lines = (tmp_path / ".lab" / "record.jsonl").read_text().splitlines()
     assert lines and all('"event": "skip"' in line and '"name": "00.' in line for line in lines)
-    assert "nothing, as all were settled before" in lab_command("skip", "00", "--workspace", tmp_path).stdout
+    assert "nothing, because all were settled before" in lab_command("skip", "00", "--workspace", tmp_path).stdout
 
 
 @pytest.mark.parametrize("command", ["reset", "open", "skip"])

@@ -123,7 +123,7 @@ def test_a_table_is_filled_in_beside_what_was_seen():
     assert [line.split() for line in shown.splitlines()[1:4]] == [
         ["what", "measured", "seen"], ["first", "one", "a"], ["second", "two", "b"]
     ]  # fmt: skip
-    assert "The recording says something else of: second (fork_before_cuda, RECORDED on" in shown
+    assert "The recording differs in these rows: second (fork_before_cuda, RECORDED on" in shown
     same = repr(live(run_with(1, 2), run_with(1, 2)).filled_in("99.1", options, options))
     assert "The recording says the same in every row (" in same
 
@@ -218,7 +218,7 @@ def test_memory_that_goes_at_once_and_memory_that_stays_are_told_apart():
 def test_the_layers_carry_what_came_of_each():
     assert lab.layers().alt.startswith("Three layers, and a fork treats each of them differently.")
     assert (
-        "What a forked child met at each layer. the libraries below it: a hang."
+        "A forked child's outcome at each layer. the libraries below it: a hang."
         in lab.layers({"the libraries below it": "a\nhang"}).alt
     )
     with pytest.raises(ValueError, match="layers: got CUDA, expected some of PyTorch"):

@@ -89,7 +89,7 @@ HISTORY = QueueHistory(80, tuple(QueueSample(at / 10, waiting) for at, waiting i
 
 def test_the_queues_figure_says_whether_it_was_full():
     picture = lab.accept_queue(HISTORY)
-    assert "The queue was full: 5 waited; in 50% of the looks somebody waited" in picture.alt
+    assert "The queue was full: 5 waited; in 50% of the looks at least one waited" in picture.alt
     assert "One queue with a limit of 4. 2 connections met a full queue." in picture.alt
     far = lab.accept_queue(dataclasses.replace(HISTORY, limit=2048, queues=2))
     assert "At most 5 connections waited" in far.alt and "2 queues, together with a limit of 2048" in far.alt

@@ -1,8 +1,8 @@
-"""Tells the supervisor of a cell, from within each Python process of it, that it was forked or has started.
+"""Tells a cell's supervisor, from inside each of the cell's Python processes, that it was forked or has started.
 
 Python imports a module of this name at start-up; the cell's PYTHONPATH leads here. Looking into /proc from
-outside every few milliseconds would miss the processes that live shorter. Standard library, and no more of it
-than is loaded anyway. It leaves no descriptor or thread behind.
+outside every few milliseconds would miss processes that live shorter. It uses only modules that Python loads
+anyway, and leaves no descriptor or thread behind.
 """
 
 import _socket
@@ -14,7 +14,7 @@ _LONGEST = 4096  # bytes of a command line; a datagram has room for more
 
 
 def _tell(what: str, command: str = "") -> None:
-    """command: with a NUL between its words. Who reads it from /proc may come when the process has ended."""
+    """command: words with NULs between them; it is sent because the process may end before /proc is read."""
     words = os.fsencode(command)[:_LONGEST].hex()
     message = f'{{"made": "{what}", "at": {time.monotonic()}, "parent": {os.getppid()}, "command": "{words}"}}'
     sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
@@ -22,15 +22,15 @@ def _tell(what: str, command: str = "") -> None:
         sender.settimeout(0.2)
         sender.sendto(message.encode(), os.environ["LAB_CELL"] + "/events")
     except OSError:
-        pass  # the supervisor is gone, and so will this process be
+        pass  # the supervisor is gone, and this process will be soon
     finally:
         sender.close()
 
 
 def _give_way() -> None:
-    """To the next module of this name, the machine's own, if there is one; and to the notebook's neighbours.
+    """Import the next module of this name, the machine's own, if there is one; put the notebook's folder on the path.
 
-    Their folder is in a variable of its own, because PYTHONPATH is split at colons.
+    That folder is in a variable of its own, because PYTHONPATH is split at colons.
     """
     here = os.path.dirname(__file__)
     neighbours = os.environ.get("LAB_CELL_NEIGHBOURS", "")

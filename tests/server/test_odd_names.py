@@ -8,7 +8,7 @@ import pytest
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
 from tests.running_server import running_server
-from tests.test_serve_refusals import refusal
+from tests.server.test_serve_refusals import refusal
 
 ODD = os.fsdecode(b"odd-\xe9")
 TOLD = "odd-\N{REPLACEMENT CHARACTER}"

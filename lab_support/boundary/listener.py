@@ -1,10 +1,10 @@
-"""Where connections come in, as the launcher sees it: what it binds, and what it gives each API server of it.
+"""The launcher's side of `--accept`: what it binds for clients, and what it gives each API server to accept from.
 
 shared, exclusive, least-loaded   one listening socket, held by the launcher and all API servers
 handoff                           one listening socket that the launcher alone holds, and a channel to each API server
 reuseport                         one for each API server, held by that one alone
 
-How API servers take connections from it is in boundary/accept.py.
+The API servers' side is in boundary/accept.py.
 """
 
 import socket
@@ -14,14 +14,14 @@ from typing import Protocol, Self
 
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.handoff import Handoff
-from lab_support.boundary.inheritance import Entrance
+from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.listen_socket import listening_socket
 from lab_support.boundary.pokes import Pokes, needs_pokes
 from lab_support.boundary.reuseport import ReuseportGroup, log
 from lab_support.config import ServerConfig
 
 
-class Entrances(Protocol):
+class Listener(Protocol):
     """Made by the launcher, before anything heavy loads. A context manager."""
 
     bound: socket.socket  # to the address that clients know
@@ -30,16 +30,16 @@ class Entrances(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def open_for(self, slot: int) -> Entrance:
+    def open_for(self, slot: int) -> AcceptSource:
         """What the API server that will own `slot` is to be given."""
 
-    def given(self, entrance: Entrance) -> None:
-        """The API server has been started and has its own descriptors."""
+    def close_our_copy(self, source: AcceptSource) -> None:
+        """The API server has been started with it: close here what that one alone is to hold."""
 
     def retire(self, slot: int) -> None:
         """The API server that owns `slot` is about to be asked to take no more connections."""
 
-    def gone(self, slot: int) -> None:
+    def on_ended(self, slot: int) -> None:
         """The API server that owned `slot` has ended."""
 
     @property
@@ -58,16 +58,16 @@ class Entrances(Protocol):
         """In an engine core made by fork, which must hold none of it."""
 
 
-def make_entrances(config: ServerConfig, counters: Counters) -> Entrances:
+def make_listener(config: ServerConfig, counters: Counters) -> Listener:
     """For `--accept`. `counters` has a slot for every API server that may live at once. Raises `ConfigError`."""
     if config.accept == "handoff":
         return Handoff(config, counters)
     if config.accept == "reuseport":
-        return OwnSockets(config)
-    return OneSocket(config, counters.slots)
+        return ReuseportListener(config)
+    return SharedListener(config, counters.slots)
 
 
-class OneSocket:
+class SharedListener:
     """One listening socket for everybody: its queue outlives any API server."""
 
     waitables: Sequence[socket.socket | int] = ()
@@ -84,16 +84,16 @@ class OneSocket:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def open_for(self, slot: int) -> Entrance:
-        return Entrance(self.bound, slot, self._pokes)
+    def open_for(self, slot: int) -> AcceptSource:
+        return AcceptSource(self.bound, slot, self._pokes)
 
     def retire(self, slot: int) -> None:
         """Its own acceptor looks after what waits."""
 
-    def given(self, entrance: Entrance) -> None:
-        """The launcher goes on holding it, for the next one."""
+    def close_our_copy(self, source: AcceptSource) -> None:
+        """There is none: the launcher goes on holding the socket, for the next one."""
 
-    def gone(self, slot: int) -> None:
+    def on_ended(self, slot: int) -> None:
         """It may have been woken for a connection that it did not take, and then nobody else has been."""
         if self._pokes:
             self._pokes.poke_all()
@@ -109,7 +109,7 @@ class OneSocket:
             self._pokes.close()
 
 
-class OwnSockets:
+class ReuseportListener:
     """A listening socket for each API server. Its queue ends with it."""
 
     waitables: Sequence[socket.socket | int] = ()
@@ -125,8 +125,8 @@ class OwnSockets:
     def __exit__(self, *_: object) -> None:
         self._group.__exit__()
 
-    def open_for(self, slot: int) -> Entrance:
-        made = self._group.make()
+    def open_for(self, slot: int) -> AcceptSource:
+        made = self._group.bind_another()
         try:
             guarded = self._group.is_guarded()
         except OSError:  # no descriptor left to try it with
@@ -134,15 +134,15 @@ class OwnSockets:
             raise
         if not guarded:
             log.warning("this kernel lets other programs of this user bind the port too, and they get a part")
-        return Entrance(made, slot, None)
+        return AcceptSource(made, slot, None)
 
     def retire(self, slot: int) -> None:
         """Its own acceptor looks after what waits."""
 
-    def given(self, entrance: Entrance) -> None:
-        entrance.socket.close()
+    def close_our_copy(self, source: AcceptSource) -> None:
+        source.socket.close()
 
-    def gone(self, slot: int) -> None:
+    def on_ended(self, slot: int) -> None:
         """The kernel has closed its socket."""
 
     def on_readable(self) -> None:

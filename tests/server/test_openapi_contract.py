@@ -14,7 +14,7 @@ import pytest
 from tests.running_server import RunningServer, running_server
 
 EXAMPLES = 200 if os.environ.get("LAB_PROVE") else 10
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 CONTEXT = 128
@@ -26,7 +26,7 @@ def contract_holds(server: RunningServer, directory: Path, *words: str) -> None:
     command += ["--request-timeout", "120", "--max-response-time", "100"]  # a busy machine breaks no contract
     # How many made-up requests its generator throws away is a matter of its luck, and no answer of the server's.
     command += ["--suppress-health-check", "filter_too_much"]
-    own = {"SCHEMATHESIS_HOOKS": "tests.openapi_hooks", "CONTEXT_LENGTH": str(CONTEXT), "PYTHONPATH": str(ROOT)}
+    own = {"SCHEMATHESIS_HOOKS": "tests.server.openapi_hooks", "CONTEXT_LENGTH": str(CONTEXT), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, *words], capture_output=True, text=True, cwd=directory, env=os.environ | own, check=False
     )

@@ -176,7 +176,7 @@ def test_a_child_that_never_says_a_word_ends_the_start() -> None:
 
 def test_a_defect_of_the_launcher_is_told_to_the_clients() -> None:
     """Its SIGUSR1 divides by zero here."""
-    program = ("-m", "tests.launcher_with_a_defect")
+    program = ("-m", "tests.server.launcher_with_a_defect")
     with launched(program=program) as (process, ready, log, directory):
         server = RunningServer(process, json.loads(ready.readline()), log, directory)
         streams = Streams(server.url, 4)

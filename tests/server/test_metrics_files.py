@@ -11,7 +11,7 @@ import pytest
 from tests.frontend.test_metrics import value
 from tests.kill_trial import find
 from tests.running_server import RunningServer, running_server
-from tests.test_replacement import successor, until, until_served_by
+from tests.server.test_replacement import successor, until, until_served_by
 
 NOT_ALLOWED = 77
 

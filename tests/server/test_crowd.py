@@ -6,11 +6,11 @@ import socket
 import pytest
 
 from lab_support.frontend.http_head import HEAD_SECONDS
-from tests.crowd import CLOSING, ask, crowd
 from tests.departures import completion
 from tests.running_server import running_server
-from tests.test_limits import address as address_of
-from tests.test_limits import descriptors
+from tests.server.crowd import CLOSING, ask, crowd
+from tests.server.test_limits import address as address_of
+from tests.server.test_limits import descriptors
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 A prompt and max_tokens have to fit the model's context together. The document describes both limits alone, so that
 schemathesis calls a valid prompt with a valid max_tokens valid; the server says 400 where they don't fit together.
-Loaded by SCHEMATHESIS_HOOKS=tests.openapi_hooks; CONTEXT_LENGTH is in the environment too.
+Loaded by SCHEMATHESIS_HOOKS=tests.server.openapi_hooks; CONTEXT_LENGTH is in the environment too.
 """
 
 import json

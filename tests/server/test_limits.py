@@ -16,8 +16,8 @@ import pytest
 from lab_support.boundary.limits import ENOUGH, descriptors_needed, threads_needed
 from lab_support.config import ServerConfig
 from tests.running_server import RunningServer, running_server
-from tests.test_replacement import until
-from tests.test_serve_refusals import refusal
+from tests.server.test_replacement import until
+from tests.server.test_serve_refusals import refusal
 
 OTHER_USER = 54321  # a uid that nobody has
 

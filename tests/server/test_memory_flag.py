@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.running_server import RunningServer, running_server
-from tests.test_replacement import until
+from tests.server.test_replacement import until
 
 ALLOWED = 32  # MiB
 BESIDE = 64  # MiB: what is read of each connection before anybody counts it, and what is being computed of one request

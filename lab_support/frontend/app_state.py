@@ -1,0 +1,84 @@
+"""What the routes of one API server share, made once by `routes.build_app`."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lab_support.boundary.start_rule import Choice
+from lab_support.config import ServerConfig
+from lab_support.frontend.body import BodyReader
+from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.errors import from_fatal, unavailable
+from lab_support.frontend.memory import MemoryBudget
+from lab_support.frontend.metrics import Metrics
+from lab_support.frontend.prompts import PromptReader
+from lab_support.frontend.served_model import ServedModel
+from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers. `started_at`: seconds since 1970; `pids`: process ids by title."""
+
+    api_server_index: int
+    run_id: str
+    version: str
+    started_at: int
+    pids: dict[str, int] = field(default_factory=dict)
+    engine_cores_started_by: Choice = field(default_factory=Choice)
+
+    @property
+    def title(self) -> str:
+        return f"api-{self.api_server_index}"
+
+
+class InFlight(Protocol):
+    """`boundary/counters.py`: this API server's own counts, and the sums over all of them."""
+
+    requests_in_flight: int
+    sequences_in_flight: int
+
+    def total(self) -> int: ...
+
+    def total_sequences(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """Used in the API server's event loop only."""
+
+    config: ServerConfig
+    folder: ModelFolder
+    tokenizer: Tokenizer
+    engine_client: EngineClient
+    counters: InFlight
+    identity: Identity
+    metrics: Metrics
+    memory: MemoryBudget
+    bodies: BodyReader
+    prompts: PromptReader
+
+    @property
+    def model(self) -> ServedModel:
+        """As the engine cores told its limits, or, before that, as its folder and the flags say."""
+        folder, config = self.folder, self.config
+        length = self.engine_client.max_model_len or config.max_model_len or folder.shape.context_length
+        return ServedModel(
+            config.model_name,
+            length,
+            folder.shape.vocab_size,
+            end_token_ids=folder.end_token_ids,
+            sampling=folder.sampling,
+            all_names=config.model_names,
+        )
+
+    def check_alive(self) -> None:
+        """Raises `ApiError` (503) where the server has to end, with what ended it."""
+        if self.engine_client.fatal is not None:
+            raise from_fatal(self.engine_client.fatal)
+
+    def check_ready(self) -> None:
+        """Raises `ApiError` (503) where nobody could compute an answer."""
+        self.check_alive()
+        if not self.engine_client.ready:
+            raise unavailable("the engine cores are still starting", "not_ready")

@@ -1,0 +1,1 @@
+"""The whole server, as a client, an operator or a kernel sees it."""

@@ -6,7 +6,7 @@
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
 # TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
-# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/test_accept.py runs one file.
+# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/server/test_accept.py runs one file.
 
 PYTHON ?= python3
 TORCH ?=

@@ -25,7 +25,7 @@ def found(name: str) -> bool:
 def defined(path: Path) -> set[str]:
     """The classes and functions of a file, methods as `Class.method`."""
     names = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text()).body if path.exists() else []:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
             names |= {f"{node.name}.{inner.name}" for inner in node.body if hasattr(inner, "name")}

@@ -1,6 +1,7 @@
 """Look and types of all code, in notebooks too: `make check`, in seconds.
 
-The three run at once. Exit code 1 where one complains; only those say anything. tests/repository/test_style.py runs the same list.
+The three run at once. Exit code 1 where one complains; only those say anything. The tests run the same list
+(tests/repository/test_style.py).
 """
 
 import subprocess

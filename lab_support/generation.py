@@ -21,7 +21,7 @@ class FinishReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to choose the tokens of one sequence. The ranges are checked at the rim, in `frontend/openai_api.py`.
+    """How to choose the tokens of one sequence. The ranges are checked at the rim, in `frontend/request/openai_api.py`.
 
     temperature: 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are "off".
     presence_penalty, frequency_penalty: subtracted from logits, over generated tokens only (OpenAI's rule).

@@ -15,17 +15,24 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 # What each room may import of the others. Everybody may import the top of the house (config, generation, …).
 MAY_IMPORT = {
-    "processes": {"processes", "frontend", "engine", "boundary"},
+    "processes": {"processes", "frontend", "engine", "supervision", "boundary"},
     "frontend": {"frontend", "boundary"},
+    "supervision": {"supervision", "boundary"},
     "boundary": {"boundary"},
     "engine": {"engine"},
     "instruments": {"instruments"},
     "notebook": {"notebook", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
-# What each room within a room may import of its neighbours. Every one may import the files of the room around it, but
-# for notebook/, whose two files stand above.
+# What each room within a room may import of its neighbours. The files of notebook/ and of frontend/ are above these
+# rooms; those of instruments/ are below.
 NEIGHBOURS = {
+    "frontend/http": set(),
+    "frontend/text": set(),
+    "frontend/request": {"text", "http"},
+    "frontend/routing": set(),
+    "frontend/metrics": {"request"},
+    "frontend/answer": {"routing", "metrics", "request", "text", "http"},
     "instruments/load": set(),
     "instruments/record": set(),
     "instruments/xray": set(),
@@ -90,6 +97,7 @@ def test_rooms_within_a_room_have_an_order(room: str) -> None:
     neighbours = {name.removeprefix(within).split(".")[0] for name in imports} - {own}
     rooms = {each.name for each in (HOUSE / room).parent.iterdir() if (each / "__init__.py").exists()}
     assert neighbours & rooms <= NEIGHBOURS[room]
+    assert within == "lab_support.instruments." or neighbours <= rooms
 
 
 def test_every_room_within_a_room_is_named_here() -> None:
@@ -120,7 +128,10 @@ def test_every_process_has_its_card(path: Path) -> None:
 def test_nothing_starts_a_process_but_start_method() -> None:
     """Of the server's files; the notebooks' own processes are another matter."""
     for path in FILES:
-        if room_of(path) in {"processes", "frontend", "boundary", "engine"} and path.name != "start_method.py":
+        if (
+            room_of(path) in {"processes", "frontend", "supervision", "boundary", "engine"}
+            and path.name != "start_method.py"
+        ):
             makers = {"subprocess", "multiprocessing.Process", "multiprocessing.get_context", "os.fork"}
             assert not makers & imported(path), path
 
@@ -136,7 +147,7 @@ def test_the_map_names_every_room_and_only_files_that_exist() -> None:
     text = lab_support.__doc__ or ""
     rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
     assert rooms == {line.split("/")[0].strip() for line in text.splitlines() if line.startswith("    ")}
-    for name in re.findall(r"[a-z_]+/[a-z_]+\.py", text):
+    for name in re.findall(r"[a-z_/]+/[a-z_]+\.py", text):
         assert (HOUSE / name).exists(), name
 
 

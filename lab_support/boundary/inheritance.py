@@ -16,7 +16,7 @@ from typing import Self
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.messages import Addresses
 from lab_support.boundary.pokes import Pokes
-from lab_support.boundary.start_rule import Choice
+from lab_support.boundary.start_choice import StartChoice
 
 LOADS = "loads"  # the one name that stays: an API server that comes later connects to it
 
@@ -37,7 +37,7 @@ class Run:
     id: str
     metrics_directory: str
     counters: Counters
-    engine_cores_started_by: Choice
+    engine_cores_started_by: StartChoice
 
 
 @dataclass(frozen=True)

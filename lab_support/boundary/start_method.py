@@ -22,7 +22,6 @@ from setproctitle import setproctitle
 
 from lab_support.boundary import after_fork
 from lab_support.boundary.lifeline import ExitCode, ReadEnd, end_process, hold
-from lab_support.boundary.runtime_directory import remove
 from lab_support.boundary.signals import TO_THE_GROUP, blocked, leave_to_the_launcher
 from lab_support.boundary.working_folder import leave_if_gone
 from lab_support.log import never_wait
@@ -37,12 +36,12 @@ class Birth:
     """What every child needs to know before it knows anything else.
 
     name: `api-0`, `engine-0`, `coordinator`: the process title behind `lab:`.
-    directory: the runtime directory, which a child that outlives the launcher removes.
+    clean_up: called in a child that outlives the launcher; it is sent there, so it has to be picklable.
     """
 
     name: str
     module: str
-    directory: str
+    clean_up: Callable[[], None]
     read_end: ReadEnd
 
 
@@ -87,7 +86,7 @@ def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None]
     leave_to_the_launcher()
     never_wait()
     _close_all_on_exec()
-    hold(birth.read_end, clean_up=lambda: remove(birth.directory))
+    hold(birth.read_end, clean_up=birth.clean_up)
     setproctitle(TITLE_PREFIX + birth.name)
     _end_with(lambda: importlib.import_module(birth.module).main(birth.name, *arguments))
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from lab_support.boundary.room import Places
 from lab_support.frontend.app_state import AppState
-from lab_support.frontend.errors import bad_request, unavailable
+from lab_support.frontend.http.errors import bad_request, unavailable
 
 KEPT = 4  # one of so many connections is kept for requests that are not for text
 

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lab_support.boundary.start_rule import Choice
+from lab_support.boundary.start_choice import StartChoice
 from lab_support.config import ServerConfig
-from lab_support.frontend.body import BodyReader
-from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.errors import from_fatal, unavailable
-from lab_support.frontend.memory import MemoryBudget
-from lab_support.frontend.metrics import Metrics
-from lab_support.frontend.prompts import PromptReader
-from lab_support.frontend.served_model import ServedModel
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.http.body import BodyReader
+from lab_support.frontend.http.errors import from_fatal, unavailable
+from lab_support.frontend.http.memory import MemoryBudget
+from lab_support.frontend.metrics.metrics import Metrics
+from lab_support.frontend.request.prompts import PromptReader
+from lab_support.frontend.request.served_model import ServedModel
+from lab_support.frontend.routing.engine_client import EngineClient
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 
 
@@ -25,7 +25,7 @@ class Identity:
     version: str
     started_at: int
     pids: dict[str, int] = field(default_factory=dict)
-    engine_cores_started_by: Choice = field(default_factory=Choice)
+    engine_cores_started_by: StartChoice = field(default_factory=StartChoice)
 
     @property
     def title(self) -> str:

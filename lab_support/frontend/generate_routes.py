@@ -12,20 +12,20 @@ from starlette.types import Receive, Scope, Send
 
 from lab_support.boundary.messages import EngineCoreGone
 from lab_support.frontend.admission import Admission
-from lab_support.frontend.answer_format import ChatFormat, CompletionFormat, Heading
+from lab_support.frontend.answer.answer_format import ChatFormat, CompletionFormat, Heading
+from lab_support.frontend.answer.choice import Choice
+from lab_support.frontend.answer.job import Job, job_of
+from lab_support.frontend.answer.stop_strings import StopStrings
+from lab_support.frontend.answer.streaming import EventStream
+from lab_support.frontend.answer.whole_answer import WholeAnswer
 from lab_support.frontend.app_state import AppState
-from lab_support.frontend.choice import Choice
-from lab_support.frontend.errors import unavailable
-from lab_support.frontend.job import Job, job_of
-from lab_support.frontend.memory import Lease, no_room
-from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
-from lab_support.frontend.parsing import RequestParser
-from lab_support.frontend.prompts import Prompt, prompts_of
-from lab_support.frontend.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
-from lab_support.frontend.sampling import check_together, derived_seed
-from lab_support.frontend.stop_strings import StopStrings
-from lab_support.frontend.streaming import EventStream
-from lab_support.frontend.whole_answer import WholeAnswer
+from lab_support.frontend.http.errors import unavailable
+from lab_support.frontend.http.memory import Lease, no_room
+from lab_support.frontend.http.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
+from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.request.parsing import RequestParser
+from lab_support.frontend.request.prompts import Prompt, prompts_of
+from lab_support.frontend.request.sampling import check_together, derived_seed
 from lab_support.generation import SamplingParams
 
 

@@ -11,16 +11,18 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lab_support.config import ServerConfig
-from lab_support.frontend import openapi
 from lab_support.frontend.app_state import AppState, Identity, InFlight
-from lab_support.frontend.body import BodyReader, ClientGone
-from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.errors import bad_request
 from lab_support.frontend.generate_routes import Generate
-from lab_support.frontend.memory import TOKEN_ID, MemoryBudget
-from lab_support.frontend.metrics import CONTENT_TYPE, Metrics
-from lab_support.frontend.middleware import ApiKey, Errors, Served
-from lab_support.frontend.openai_api import (
+from lab_support.frontend.http.body import BodyReader, ClientGone
+from lab_support.frontend.http.errors import bad_request
+from lab_support.frontend.http.memory import TOKEN_ID, MemoryBudget
+from lab_support.frontend.http.middleware import ApiKey, Errors, Served
+from lab_support.frontend.http.origins import Origins
+from lab_support.frontend.http.page import Page
+from lab_support.frontend.http.response import respond, respond_leased
+from lab_support.frontend.metrics.metrics import CONTENT_TYPE, Metrics
+from lab_support.frontend.request import openapi
+from lab_support.frontend.request.openai_api import (
     Detokenized,
     DetokenizeRequest,
     ModelCard,
@@ -32,13 +34,11 @@ from lab_support.frontend.openai_api import (
     TokenizeRequest,
     Version,
 )
-from lab_support.frontend.origins import Origins
-from lab_support.frontend.page import Page
-from lab_support.frontend.parsing import Messages, RequestParser
-from lab_support.frontend.prompts import PromptReader
-from lab_support.frontend.response import respond, respond_leased
-from lab_support.frontend.served_model import ServedModel
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.request.parsing import Messages, RequestParser
+from lab_support.frontend.request.prompts import PromptReader
+from lab_support.frontend.request.served_model import ServedModel
+from lab_support.frontend.routing.engine_client import EngineClient
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 
 MIB = 1024 * 1024

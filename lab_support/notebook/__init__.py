@@ -23,6 +23,6 @@ else:
 
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext lab_support.notebook`."""
-    from lab_support.notebook.cells import python_process
+    from lab_support.notebook.cells import magic
 
-    python_process.load(shell)
+    magic.load(shell)

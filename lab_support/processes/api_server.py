@@ -32,15 +32,15 @@ from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.room import is_shortage
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
 from lab_support.config import ConfigError, ServerConfig
-from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.heap import give_free_memory_back
-from lab_support.frontend.http_server import HttpServer
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.http.heap import give_free_memory_back
+from lab_support.frontend.http.http_server import HttpServer
+from lab_support.frontend.routing.engine_client import EngineClient
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.log import set_up_log
 from lab_support.model_folder import ModelFolder
 
 if TYPE_CHECKING:
-    from lab_support.frontend.middleware import Served
+    from lab_support.frontend.http.middleware import Served
 
 log = logging.getLogger("lab.api")
 

@@ -21,21 +21,21 @@ from jupyter_client.manager import start_new_kernel
 from lab_support.notebook.script import emit
 
 kernel, client = start_new_kernel()
-client.execute_interactive("from lab_support.boundary.start_rule import *; choice = choose('fork', Seen.here())")
+client.execute_interactive("from lab_support.supervision.start_rule import *; choice = choose('fork', Seen.here())")
 asked = {"method": "choice.method", "reasons": "choice.warning"}
 told = client.execute_interactive("", user_expressions=asked)["content"]["user_expressions"]
 kernel.shutdown_kernel(now=True)
 emit({name: told[name]["data"]["text/plain"] for name in asked})
 """
 _OF_A_PLAIN_PROGRAM = """\
-from lab_support.boundary.start_rule import Seen, choose
+from lab_support.supervision.start_rule import Seen, choose
 from lab_support.notebook.script import emit
 choice = choose("fork", Seen.here())
 emit(method=repr(choice.method), reasons=choice.warning)
 """
 CAPTURED = """\
 from dataclasses import replace
-from lab_support.boundary.start_rule import Seen, choose
+from lab_support.supervision.start_rule import Seen, choose
 from lab_support.notebook.script import emit
 
 plain = Seen("linux", "Linux version 6.18", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)

@@ -6,7 +6,7 @@ ORDER = '''\
 %%python_process --name order --timeout 10 --expect any --into order
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
-from lab_support.boundary.start_rule import Seen, choose
+from lab_support.supervision.start_rule import Seen, choose
 TABLE, pool = {n: n * n for n in range(1000)}, ThreadPoolExecutor(4)
 
 def prepare():

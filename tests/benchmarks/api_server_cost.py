@@ -39,10 +39,10 @@ from lab_support.boundary.messages import (
     encode,
 )
 from lab_support.config import ServerConfig
-from lab_support.frontend.engine_client import EngineClient
-from lab_support.frontend.http_connection import HttpConnection
+from lab_support.frontend.http.http_connection import HttpConnection
 from lab_support.frontend.routes import Identity, build_app
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.routing.engine_client import EngineClient
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.generation import FinishReason
 from lab_support.model_folder import ModelFolder
 from tests.fakes import FakeCounters

@@ -33,7 +33,7 @@ from pathlib import Path
 import uvloop
 from starlette.types import Message, Scope
 
-from lab_support.frontend.middleware import Served
+from lab_support.frontend.http.middleware import Served
 from tests.benchmarks.served_by import SERVERS, make_app
 
 PINGS, COMPLETIONS, CLIENTS, TOKENS, STREAMS = 2000, 50, 8, 300, 2

@@ -16,9 +16,9 @@ import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab_support.config import ServerConfig
-from lab_support.frontend.middleware import Served
+from lab_support.frontend.http.middleware import Served
 from lab_support.frontend.routes import Identity, build_app
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 from tests.fakes import FakeCounters, FakeEngine
 
@@ -39,7 +39,7 @@ async def serve_own(app: Served, port: int) -> None:
     """uvicorn and httptools with the project's own server and connection class."""
     from lab_support.boundary.accept import OpenConnections, SharedAccept
     from lab_support.boundary.counters import Counters
-    from lab_support.frontend.http_server import HttpServer
+    from lab_support.frontend.http.http_server import HttpServer
 
     with _listening(port) as listening, Counters(1) as counters:
         connections = OpenConnections(counters.claim(0))

@@ -23,8 +23,8 @@ from lab_support.boundary.counters import Counters
 from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.listener import Listener, make_listener
 from lab_support.boundary.open_connections import OpenConnections
-from lab_support.boundary.python_processes import stop_python_processes
 from lab_support.config import ServerConfig
+from lab_support.supervision.python_processes import stop_python_processes
 
 STRATEGIES = ("shared", "exclusive", "least-loaded", "reuseport", "handoff")
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab_support.boundary.children import Exited
+from lab_support.supervision.children import Exited
 from tests.boundary.conftest import CHILDREN_UNDER_TEST, family_of
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab_support.boundary.children import Children
 from lab_support.boundary.lifeline import Lifeline
-from lab_support.boundary.python_processes import stop_python_processes
 from lab_support.boundary.signals import Signals
+from lab_support.supervision.children import Children
+from lab_support.supervision.python_processes import stop_python_processes
 
 CHILDREN_UNDER_TEST = "tests.boundary.children_under_test"
 

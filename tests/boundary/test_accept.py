@@ -16,7 +16,7 @@ from lab_support.boundary.counters import TAKES_NONE, Counters
 from lab_support.boundary.inheritance import AcceptSource
 from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.pokes import Pokes
-from lab_support.boundary.python_processes import stop_python_processes
+from lab_support.supervision.python_processes import stop_python_processes
 
 
 class Greeting(asyncio.Protocol):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.boundary import python_processes
 from lab_support.boundary.after_fork import open_descriptors
-from lab_support.boundary.children import Exited, Said, Signalled
 from lab_support.boundary.messages import Fatal, Hello
 from lab_support.boundary.signals import blocked
+from lab_support.supervision import python_processes
+from lab_support.supervision.children import Exited, Said, Signalled
 from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 

@@ -1,7 +1,7 @@
 """One writer a slot, everybody reads."""
 
-from lab_support.boundary.children import Said
 from lab_support.boundary.counters import Counters
+from lab_support.supervision.children import Said
 from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from lab_support.boundary.children import Exited
 from lab_support.boundary.lifeline import ExitCode, describe_exit
+from lab_support.supervision.children import Exited
 from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab_support.boundary.children import Said
 from lab_support.boundary.messages import Ready
 from lab_support.boundary.signals import TO_THE_GROUP, Signals
+from lab_support.supervision.children import Said
 from tests.boundary.conftest import CHILDREN_UNDER_TEST
 
 

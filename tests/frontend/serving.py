@@ -16,10 +16,10 @@ import uvloop
 from lab_support.boundary.accept import OpenConnections, SharedAccept
 from lab_support.boundary.counters import Counters
 from lab_support.config import ServerConfig
-from lab_support.frontend.http_server import HttpServer
-from lab_support.frontend.memory import MemoryBudget
+from lab_support.frontend.http.http_server import HttpServer
+from lab_support.frontend.http.memory import MemoryBudget
 from lab_support.frontend.routes import Identity, build_app
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 from tests.fakes import FakeCounters, FakeEngine
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab_support.config import MODEL_IN_THE_BOX
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 from tests.fakes import FakeEngine, next_token
 from tests.frontend.events import events, streamed_text

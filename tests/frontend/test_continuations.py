@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from lab_support.config import MODEL_IN_THE_BOX
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 from tests.frontend.events import events, streamed_text
-from tests.frontend.made_tokenizers import made
 from tests.frontend.serving import FakeServer, serving
+from tests.frontend.text.made_tokenizers import made
 
 TEXT = "and a process 世"
 

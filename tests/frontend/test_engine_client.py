@@ -14,7 +14,7 @@ from lab_support.boundary.messages import (
     ToEngineCore,
     Tokens,
 )
-from lab_support.frontend.engine_client import EngineClient
+from lab_support.frontend.routing.engine_client import EngineClient
 from lab_support.generation import FinishReason, SamplingParams
 
 SAMPLING = SamplingParams()

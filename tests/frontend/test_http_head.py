@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from lab_support.frontend.http_head import HEAD_BYTES, HEAD_FIELDS, HEAD_SECONDS, LINGER_SECONDS, PIPELINED
+from lab_support.frontend.http.http_head import HEAD_BYTES, HEAD_FIELDS, HEAD_SECONDS, LINGER_SECONDS, PIPELINED
 from tests.fakes import FakeEngine
 from tests.frontend.events import events, streamed_text
 from tests.frontend.serving import FakeServer, serving

@@ -9,7 +9,7 @@ HEAVY = ("torch", "transformers", "numpy", "zmq", "uvicorn", "requests", "httpx"
 
 def test_the_http_side_is_light() -> None:
     program = (
-        "import sys, lab_support.frontend.routes, lab_support.frontend.tokenizer\n"
+        "import sys, lab_support.frontend.routes, lab_support.frontend.text.tokenizer\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

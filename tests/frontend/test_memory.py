@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from lab_support.frontend.memory import MemoryBudget
+from lab_support.frontend.http.memory import MemoryBudget
 from tests.departures import completion
 from tests.fakes import FakeEngine
 from tests.frontend.events import events

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab_support.frontend.openapi import OPERATIONS
+from lab_support.frontend.request.openapi import OPERATIONS
 from tests.frontend.serving import FakeServer, serving
 
 PATHS = sorted({operation.path.replace("{model_id}", "model") for operation in OPERATIONS})

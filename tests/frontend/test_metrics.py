@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from lab_support.boundary.messages import EngineStats
-from lab_support.boundary.metric_files import clear_gauges, metric_files
 from lab_support.config import ServerConfig
-from lab_support.frontend.metrics import Metrics
+from lab_support.frontend.metrics.metrics import Metrics
+from lab_support.supervision.metric_files import clear_gauges, metric_files
 from tests.frontend.serving import serving
 
 
@@ -114,7 +114,7 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
 ONE_LIFE = """
 import os, sys
 from lab_support.boundary.messages import EngineStats
-from lab_support.frontend.metrics import Metrics
+from lab_support.frontend.metrics.metrics import Metrics
 
 slot, steps, engines, statuses, name = *map(int, sys.argv[1:5]), sys.argv[5]
 metrics = Metrics(name, engines, 0, slot)

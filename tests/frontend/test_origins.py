@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab_support.config import ConfigError, ServerConfig, words_for
-from lab_support.frontend.openapi import OPERATIONS
-from lab_support.frontend.origins import own_origins
+from lab_support.frontend.http.origins import own_origins
+from lab_support.frontend.request.openapi import OPERATIONS
 from tests.frontend.serving import FakeServer, serving
 from tests.running_server import running_server
 

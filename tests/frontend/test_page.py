@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lab_support.frontend.openapi import OPERATIONS
-from lab_support.frontend.page import PAGE
+from lab_support.frontend.http.page import PAGE
+from lab_support.frontend.request.openapi import OPERATIONS
 from tests.fakes import FakeEngine
 from tests.frontend.serving import FakeServer, serving
 from tests.in_jupyterlab import chromium, needs_chromium

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lab_support.frontend.errors import ApiError
-from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest
-from lab_support.frontend.parsing import RequestParser
+from lab_support.frontend.http.errors import ApiError
+from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.request.parsing import RequestParser
 
 COMPLETION = RequestParser(CompletionRequest)
 CHAT = RequestParser(ChatCompletionRequest)

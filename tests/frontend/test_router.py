@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lab_support.boundary.messages import EngineLoad
-from lab_support.frontend.router import Router
+from lab_support.frontend.routing.router import Router
 
 
 def test_without_news_the_requests_go_round() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lab_support.frontend.errors import ApiError
-from lab_support.frontend.openai_api import ChatCompletionRequest, ChatMessage, CompletionRequest
-from lab_support.frontend.sampling import derived_seed, sampling_params
-from lab_support.frontend.served_model import ServedModel
+from lab_support.frontend.http.errors import ApiError
+from lab_support.frontend.request.openai_api import ChatCompletionRequest, ChatMessage, CompletionRequest
+from lab_support.frontend.request.sampling import derived_seed, sampling_params
+from lab_support.frontend.request.served_model import ServedModel
 from lab_support.model_folder import SamplingDefaults
 
 MODEL = ServedModel("model", 100, 2048)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lab_support.frontend.stop_strings import StopStrings
+from lab_support.frontend.answer.stop_strings import StopStrings
 
 
 def shown(stops: StopStrings, pieces: list[str]) -> str:

@@ -1,22 +1,22 @@
 """The map of rooms as SVG: what imports stands above what is imported, so every arrow points down.
 
-Two bars take the place of many arrows: the commands at the top may import every room, and every room may import the
-files at the bottom. Rooms that no arrow connects are towers of their own, side by side. The drawing has no random part
+Two bars take the place of many arrows: the commands at the top may import every room, and every room may import what
+stands at the bottom. Rooms that no arrow connects are towers of their own, side by side. The drawing has no random part
 and no dates, so the same code gives the same bytes.
 """
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 
 import lab_support
 from tests.house_map.code import TOP, Package
-from tests.test_house import LIVES_IN
+from tests.test_house import LIVES_IN, MAY_IMPORT
 
 WIDTH, GAP, LANE, BETWEEN, MARGIN = 208, 26, 18, 56, 20
-LINE, BAR = 17, 58
+LINE, BAR, LETTER = 17, 42, 7  # a letter is at most so wide on average
 # Okabe and Ito's colours, which the colour-blind can tell apart: the edge of a box, its fill by day and by night.
 COLOURS = [("#0072b2", "#e3f0f8", "#12303f"), ("#d55e00", "#fbeadd", "#40240f"), ("#009e73", "#e0f4ed", "#0c3327")]
 STYLE = """
@@ -55,7 +55,7 @@ class Spot:
 
 def drawn(package: Package) -> str:
     towers = [rows_of(package, rooms) for rooms in towers_of(package)]
-    left, top = float(MARGIN), MARGIN + BAR + BETWEEN
+    left, top = float(MARGIN), MARGIN + BAR + LINE + BETWEEN
     bottom = top + max(sum(row_height(package, row) + BETWEEN for row in rows) for rows in towers)
     parts = []
     for rows, (edge, _, _) in zip(towers, itertools.cycle(COLOURS), strict=False):
@@ -64,19 +64,21 @@ def drawn(package: Package) -> str:
         parts += [line for row in rows for spot in row for line in spot_lines(package, spot, edge)]
         left += width + 2 * GAP
     width = left - 2 * GAP + MARGIN
-    bars = [*bar(MARGIN, width, "The commands", names(package, commands=True), "they may import every room"),
-            *bar(bottom, width, "For all", names(package, commands=False), "every room may import them")]  # fmt: skip
-    return "\n".join([*opening(package, width, bottom + BAR + MARGIN), *parts, *bars, "</svg>", ""])
+    for_all = bar_lines(bottom, width, "For all: every room may import these", names(package, commands=False))
+    commands = bar_lines(MARGIN, width, "The commands: these may import every room", names(package, commands=True))
+    height = bottom + bar_height(width, names(package, commands=False)) + MARGIN
+    return "\n".join([*opening(package, width, height), *parts, *commands, *for_all, "</svg>", ""])
 
 
 def arrows_of(package: Package) -> set[Edge]:
-    """Between the rooms of the first level, without the top."""
-    ends = ((start.split("/")[0], end.split("/")[0]) for start, end in package.arrows)
-    return {(start, end) for start, end in ends if start != end and TOP not in (start, end)}
+    """Between rooms of the first level that have rules."""
+    ends = {(start.split("/")[0], end.split("/")[0]) for start, end in package.arrows}
+    return {(start, end) for start, end in ends if start != end and {start, end} <= set(rooms_of(package))}
 
 
 def rooms_of(package: Package) -> list[str]:
-    return sorted({room.split("/")[0] for room in package.sizes} - {TOP})
+    """Those of the first level that have rules. A room without rules is for all, as the files at the top are."""
+    return sorted({room.split("/")[0] for room in package.sizes} & MAY_IMPORT.keys())
 
 
 def towers_of(package: Package) -> list[set[str]]:
@@ -164,8 +166,8 @@ def lines_of(package: Package, room: str) -> list[str]:
     return described(room) + [line for title, names in lists if names for line in wrapped(title + ", ".join(names))]
 
 
-def wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 30)
+def wrapped(text: str, letters: int = 30) -> list[str]:
+    return textwrap.wrap(text, letters, break_on_hyphens=False)
 
 
 def box_height(package: Package, room: str) -> float:
@@ -210,14 +212,21 @@ def port(spot: Spot, others: list[Spot], other: Spot) -> float:
 
 def names(package: Package, commands: bool) -> str:
     at_top = [name for name, path in package.modules.items() if package.room(name) == TOP and path.stem != "__init__"]
-    return ", ".join(name.split(".")[-1] for name in at_top if (name in package.commands) == commands)
+    files = [name.split(".")[-1] for name in at_top if (name in package.commands) == commands]
+    for_all = {room.split("/")[0] for room in package.sizes} - {TOP, *rooms_of(package)}
+    return ", ".join(files if commands else [*(f"{room}/" for room in sorted(for_all)), *files])
 
 
-def bar(y: float, width: float, title: str, what: str, rule: str) -> Iterable[str]:
+def bar_lines(y: float, width: float, title: str, what: str) -> Iterator[str]:
     yield (f'<rect class="bar" x="{MARGIN}" y="{y:g}" width="{width - 2 * MARGIN:g}" '
-           f'height="{BAR}" rx="7"/>')  # fmt: skip
-    yield written(width / 2, y + 24, f"{title}: {rule}", "name")
-    yield written(width / 2, y + 44, what, "small")
+           f'height="{bar_height(width, what):g}" rx="7"/>')  # fmt: skip
+    yield written(width / 2, y + 24, title, "name")
+    for number, line in enumerate(wrapped(what, int((width - 3 * MARGIN) / LETTER))):
+        yield written(width / 2, y + 44 + LINE * number, line, "small")
+
+
+def bar_height(width: float, what: str) -> float:
+    return BAR + LINE * len(wrapped(what, int((width - 3 * MARGIN) / LETTER)))
 
 
 def written(x: float, y: float, text: str, kind: str) -> str:

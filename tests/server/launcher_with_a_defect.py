@@ -3,7 +3,7 @@
 import sys
 
 from lab_support.__main__ import main
-from lab_support.boundary.replacement import ApiServers
+from lab_support.supervision.replacement import ApiServers
 
 
 def rolling_restart(servers: ApiServers) -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from lab_support.frontend.http_head import HEAD_SECONDS
+from lab_support.frontend.http.http_head import HEAD_SECONDS
 from tests.departures import completion
 from tests.running_server import running_server
 from tests.server.crowd import CLOSING, ask, crowd

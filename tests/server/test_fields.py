@@ -1,4 +1,4 @@
-"""The table of request fields, lab_support/frontend/FIELDS.md: complete, and each row is as a server does it."""
+"""The table of request fields, frontend/request/FIELDS.md: complete, and each row is as a server does it."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 
 import lab_support.frontend
-from lab_support.frontend.fields import IGNORED, IGNORED_OPTIONS, REFUSED
-from lab_support.frontend.openai_api import ChatCompletionRequest, CompletionRequest, StreamOptions
+from lab_support.frontend.request.fields import IGNORED, IGNORED_OPTIONS, REFUSED
+from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest, StreamOptions
 from tests.running_server import RunningServer, running_server
 
-TABLE = Path(lab_support.frontend.__file__).parent / "FIELDS.md"
+TABLE = Path(lab_support.frontend.__file__).parent / "request" / "FIELDS.md"
 ROUTES = {
     "completions": ("/v1/completions", CompletionRequest, {"prompt": "Once", "max_tokens": 3, "temperature": 0}),
     "chat": (

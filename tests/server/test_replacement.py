@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.boundary.runtime_directory import sweep
 from lab_support.config import MODEL_IN_THE_BOX
 from lab_support.instruments.kernel import accept_queues
+from lab_support.supervision.runtime_directory import sweep
 from tests.benchmarks.accept_strategies import Answers, address_of, answer_queued, open_at_once, request
 from tests.kill_trial import Streams, command, find, living
 from tests.running_server import RunningServer, launched, running_server

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lab_support.engine.runner import Runner
-from lab_support.frontend.tokenizer import Tokenizer
+from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.model_folder import ModelFolder
 from tests.engine.folders import oracle
 from tests.engine.greedy import config

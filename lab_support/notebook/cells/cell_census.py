@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor import children, stat_fields
+from descendants import children, stat_fields
 
 NOBODY = -1
 _MOST_AT_ONCE = 32  # new processes in one look, so that the limit is checked before there are more

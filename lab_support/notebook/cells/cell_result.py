@@ -151,7 +151,7 @@ class ProcessResult:
 
     @property
     def measured(self) -> dict[str, Any]:
-        """The fields of the last event that tells of each process. Raises `LookupError` if none did."""
+        """The fields of the last event that has a list of processes. Raises `LookupError` if none has."""
         for event in reversed(self.events):
             if isinstance(event.fields.get("processes"), list):
                 return event.fields

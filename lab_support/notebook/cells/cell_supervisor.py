@@ -25,26 +25,25 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from cell_census import Census, Member
+from cell_limits import MOST_THREADS, allow_descriptors, become, go_first
 from cell_messages import LONGEST, plain, receive, tell_senders, understood
 from cell_output import Unfinished
+from cell_report import HELD_BACK, Report
 from cell_waits import waits
+from descendants import kill_descendants, stop_descendants
 from named_memory import NamedMemory
-from supervisor import Watched, before_exec, guarded, kill_descendants, stop_descendants, wait_for
+from supervisor import Watched, guarded, wait_for
 
 _READ = 1 << 16
-_HELD_BACK = 4 << 20  # bytes of report that may wait for the kernel; beyond that, the script has to wait too
 _SCAN_EAGERLY, _SCAN = 0.004, 0.02  # seconds between two looks into /proc: at first, and later
 _EAGER_SECONDS = 0.3
 _STACK_SECONDS = {"timeout": 1.0, "interrupt": 0.5}
 _MOST_OF_STACKS = 1 << 20  # bytes of one process
 _MOST_QUEUED = 1024
 """More messages than a datagram socket queues (unix(7), max_dgram_qlen): more in one go come from a fork bomb."""
-_MOST_THREADS = 1000
-"""Threads in a cell of an ordinary user, besides one for each process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +69,6 @@ def main(words: list[str]) -> int:
     return guarded(int(kernel_pid), folder, work, named)
 
 
-class Report:
-    """JSON lines to the kernel. Never blocks; lines are kept until the pipe takes them."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        os.set_inheritable(descriptor, False)  # the kernel passed it to this process, not to the script
-        self.descriptor = descriptor
-        self.waiting = bytearray()
-
-    def tell(self, kind: str, **fields: Any) -> None:
-        self.waiting += json.dumps({"kind": kind, **fields}).encode() + b"\n"
-        self.push()
-
-    def push(self) -> None:
-        try:
-            while self.waiting:
-                del self.waiting[: os.write(self.descriptor, self.waiting[:_READ])]
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:  # the kernel is gone; its pidfd ends this process
-            self.waiting.clear()
-
-    def finish(self, kernel: int) -> None:
-        """Wait until the kernel has taken all, or is gone."""
-        while self.waiting:
-            if kernel in select.select([kernel], [self.descriptor], [])[0]:
-                return
-            self.push()
-
-
 class Cell:
     """The script and all its descendants, from the first to the last."""
 
@@ -107,7 +76,7 @@ class Cell:
         self, plan: Plan, folder: str, report_fd: int, watched: Watched, named: NamedMemory, *, traced: bool
     ) -> None:
         self.plan, self.folder, self.watched, self.named = plan, folder, watched, named
-        self.descriptors = _allow_descriptors(plan.most_processes)
+        self.descriptors = allow_descriptors(plan.most_processes)
         self.report = Report(report_fd)
         self.began = time.monotonic()
         self.told = (sys.stdin.fileno(), watched.kernel, watched.guard)
@@ -158,8 +127,8 @@ class Cell:
         pid = os.fork()
         if pid == 0:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.descriptors)
-            wall = self.plan.most_processes + _MOST_THREADS
-            _become(command, supervisor, theirs.fileno(), err_theirs.fileno(), wall)
+            wall = self.plan.most_processes + MOST_THREADS
+            become(command, supervisor, theirs.fileno(), err_theirs.fileno(), wall)
         theirs.close()
         err_theirs.close()
         os.close(closed_by_exec)
@@ -170,7 +139,7 @@ class Cell:
     def _wait(self) -> None:
         """Wait until something happens, or it is time to look into /proc."""
         until = min(self.next_scan, self.plan.timeout)
-        self._listen_to_output(len(self.report.waiting) < _HELD_BACK)
+        self._listen_to_output(len(self.report.waiting) < HELD_BACK)
         for descriptor, _ in self.poll.poll(max(0.0, until - self.now())):
             if descriptor == self.events.fileno():
                 self._read_events()
@@ -205,7 +174,7 @@ class Cell:
             self.next_scan = self.now() + (_SCAN_EAGERLY if self.now() < _EAGER_SECONDS else _SCAN)
         some_left = self._reap()
         if self.census.count > self.plan.most_processes // 2:
-            _go_first()
+            go_first()
         if self.why:
             return
         if not some_left:
@@ -424,12 +393,6 @@ class Cell:
         self._read_all()
 
 
-def _go_first() -> None:
-    """Run at real-time priority if this user may: each process of a fork bomb wants a core. Children run as before."""
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-
-
 def _readable(descriptor: int) -> int:
     """The number of bytes that can be read from a socket now: unix(7), SIOCINQ."""
     return struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
@@ -445,48 +408,6 @@ def _is_over(pid: int) -> bool:
         return wait_for(pidfd, 0)
     finally:
         os.close(pidfd)
-
-
-def _limit_tasks(more: int) -> None:
-    """A second limit behind the supervisor's own: this user gets at most `more` tasks besides the existing ones.
-
-    Root has no such limit: getrlimit(2), RLIMIT_NPROC. There is none either if /proc/loadavg counts nothing.
-    """
-    tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if tasks and (soft == resource.RLIM_INFINITY or tasks + more < soft):
-        resource.setrlimit(resource.RLIMIT_NPROC, (tasks + more, hard))
-
-
-def _allow_descriptors(processes: int) -> tuple[int, int]:
-    """Allow a pidfd for each possible process and some to spare, up to the hard limit; return the old limits.
-
-    Limits survive exec, so the script's own must be set again before it starts; descriptors are close-on-exec.
-    """
-    soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * processes + 256
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return before
-
-
-def _become(command: list[str], supervisor: int, out: int, err: int, tasks: int) -> None:
-    """In the child: become the script, in a session of its own, with nothing on stdin."""
-    try:
-        os.setsid()
-        before_exec(supervisor, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _limit_tasks(tasks)
-        nowhere = os.open(os.devnull, os.O_RDONLY)
-        for source, number in ((nowhere, 0), (out, 1), (err, 2)):
-            os.dup2(source, number, inheritable=True)
-        os.execv(command[0], command)
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-    finally:
-        os._exit(127)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from supervisor import stat_fields
+from descendants import stat_fields
 
 _CALLS: dict[str, dict[int, str]] = {
     "x86_64": {

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab_support.instruments.proc import Identity
-from lab_support.notebook.cells.supervisor import stat_fields
+from lab_support.notebook.cells.descendants import stat_fields
 
 _MARK = b"LAB_CELL="
 _SUPERVISOR = b"cell_supervisor.py"

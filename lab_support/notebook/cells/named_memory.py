@@ -15,7 +15,7 @@ _DELETED = b" (deleted)"
 File = tuple[int, int]
 """A device and an inode."""
 _REST = 10
-"""A look at all processes takes milliseconds; the pause until the next one is so many times longer."""
+"""A look at all processes takes milliseconds; the pause until the next one is this many times longer."""
 
 
 class NamedMemory:

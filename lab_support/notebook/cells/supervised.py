@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from lab_support.notebook.cells.supervisor import children, kill_below, kill_family
+from lab_support.notebook.cells.descendants import children, kill_below, kill_family
 
 _HERE = Path(__file__).parent
 PATIENCE = 5.0

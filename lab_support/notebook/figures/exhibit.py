@@ -41,7 +41,7 @@ def exhibit(name: str, run: ProcessResult) -> Table:
     """
     if run.trace is not None and run.trace.calls:
         return _table(
-            _lines(run), "Seen by strace, just now. It slows down what it watches: read the calls, not the clock."
+            _lines(run), "Seen by strace, just now. It slows down the processes: read the calls, not the clock."
         )
     recorded = _read(name)
     why = f"strace saw nothing here ({run.outcome_in_words})" if run.trace is not None else "strace is not installed"
@@ -52,7 +52,7 @@ def save(name: str, run: ProcessResult) -> Path:
     """Save strace's calls of `run` as the recorded exhibit `name`. Raises `ValueError` if it saw nothing."""
     if run.trace is None or not run.trace.calls:
         raise ValueError(
-            "exhibit: got a run without a trace, expected one under strace (--strace) where it is installed"
+            "exhibit: got a run without a trace, expected one under strace (--strace), which must be installed"
         )
     version = subprocess.run(["strace", "--version"], capture_output=True, text=True).stdout.split()[3]
     told = {

@@ -18,7 +18,7 @@ _DEEPEST = 6
 _LEAST = 0.004
 """Share of the whole: a narrower block is not drawn, because nobody could see it."""
 _LABEL = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-_GROUPS = ("Python's own start", "multiprocessing", "your script, and what it imports")
+_GROUPS = ("Python's own start", "multiprocessing", "your script and its imports")
 
 
 @takes_prediction

@@ -11,7 +11,7 @@ from lab_support.notebook.figures import drawing
 from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
 _LAYERS = (
-    # name, colour, what the parent has, what the fork does with it
+    # name, colour, the parent's part, the child's part after the fork
     ("PyTorch", "#56b4e9", "a flag in memory, not set", "a handler sets it in the child"),
     ("the libraries below it", "#e69f00", "memory: started, handles, locks", "copied as it is"),
     ("", "#e69f00", "threads that do the work", "not there"),

@@ -20,7 +20,7 @@ _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 
 def outside(things: Sequence[tuple[str, str]] = THINGS) -> Picture:
     """Parent and forked child: for each of `things`, memory's words and the thing outside that they describe."""
-    finding = "A fork copies what memory says, and not what it speaks of"
+    finding = "A fork copies the words in memory, and not the things outside it"
     figure = drawing.sheet(9.2, 3.3, finding)
     axes = drawing.part(figure, 0.01, 0.98, (0, 19.8), (0, 6.6))
     _process(axes, 0.2, "parent", things, there=True)

@@ -69,7 +69,7 @@ class Costs:
     def no_memory(self) -> str:
         """The reason why memory is unknown, for a claim that can't be tested then; "" if it is known."""
         told = any(sample["uss"] for sample in self.samples)
-        return "" if told else "this kernel does not tell private memory (/proc/PID/smaps_rollup)"
+        return "" if told else "this kernel does not report private memory (/proc/PID/smaps_rollup)"
 
     def _of(self, method: str, count: int) -> list[dict[str, Any]]:
         wanted = (method, count, False)
@@ -181,7 +181,7 @@ def _findings(costs: Costs, most: int) -> tuple[str, str]:
     ratio = costs.ms(dearest, most) / costs.ms(cheapest, most)
     time = f"{most} by {dearest} take {ratio:.0f} times as long as by {cheapest}"
     if costs.no_memory:
-        return time, "This kernel does not tell private memory"
+        return time, "This kernel does not report private memory"
     small, large = costs.mb(cheapest, most), costs.mb(dearest, most)
     return time, f"A child by {dearest} has {large:.0f} MB of its own, by {cheapest} {small:.0f}"
 

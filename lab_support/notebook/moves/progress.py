@@ -68,7 +68,7 @@ def _outcome(fields: dict[str, Any]) -> str:
 
 def _summary(rows: list[tuple[str, str, str, str]], asked: Asked) -> str:
     parts = [part for kind in record.KINDS if (part := _standing(kind, rows, asked.names(kind)))]
-    where = "" if record.in_batch() else " This is kept in .lab/record.jsonl, on this machine alone."
+    where = "" if record.in_batch() else " This is kept in .lab/record.jsonl, only on this machine."
     nothing = "" if rows else "Nothing is recorded yet. "
     return (nothing + " · ".join(parts) + ("." + where if parts else "")).strip()
 

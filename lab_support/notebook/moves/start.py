@@ -7,7 +7,7 @@ from IPython import get_ipython
 
 from lab_support import doctor
 from lab_support.instruments.record import recordings
-from lab_support.notebook.cells import python_process
+from lab_support.notebook.cells import magic
 from lab_support.notebook.page.record import NOTEBOOK
 
 
@@ -19,7 +19,7 @@ def start(number: str, *, experiments: Sequence[str] = ()) -> None:
     """
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is not None:
-        python_process.load(shell)
+        magic.load(shell)
     os.environ[NOTEBOOK] = number
     machine = doctor.examine()
     print(doctor.one_line(machine))

@@ -19,7 +19,7 @@ from lab_support.notebook.page.predictions import Comparison, PredictionError, Q
 from lab_support.notebook.page.svg_note import with_words_below
 
 Right = str | Callable[[Any], str] | None
-"""The option that the measurement supports: its letter, or a function that finds it from what was measured."""
+"""The option that the measurement supports: its letter, or a function that finds it from the measurement."""
 
 
 class Gated:

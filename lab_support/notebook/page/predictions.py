@@ -91,7 +91,7 @@ class Question:
         return {letter: float(match[1]) for letter, match in found.items() if match} if all(found.values()) else {}
 
 
-# ---- how a prediction stands -----------------------------------------------------------------------------------------
+# ---- the state of a prediction ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +182,13 @@ class Comparison:
             return f" {'✔' if self.right else '✘'} {self.rows_right} of {len(self.question.rows)} rows as measured."
         if isinstance(self.answer, tuple):
             sign = "✔ Close:" if self.right else "✘ Another picture:"
-            return f" {sign} {self.off:.0%} of the whole stands in other bars."
+            return f" {sign} {self.off:.0%} of the whole is in other bars."
         if self.right:
             return " ✔ The measurement supports it."
         return f" ✘ The measurement supports {self._named(self.supported)}."
 
 
-# ---- what happens to one ---------------------------------------------------------------------------------------------
+# ---- the events of a prediction --------------------------------------------------------------------------------------
 
 _questions: dict[str, Question] = {}
 _watching: dict[str, list[Callable[[], bool]]] = {}

@@ -1,9 +1,9 @@
 """The reader's own copies of the notebooks, in workspace/: `lab open` makes them and opens JupyterLab there.
 
-Copies have no outputs, so that predictions come first, and the cells that ask for one are folded: their options
-stand in the question that they show. A copy that was edited is never overwritten; one
-that was not follows its original. `lab reset NN` makes a fresh copy and keeps the old one beside it. Many users can
-share one clone of the repository, each with a workspace of their own (`--workspace`).
+Copies have no outputs, so that predictions come first, and the cells that ask for one are folded, because their output
+shows the question and its options. An edited copy is never overwritten; an unedited one follows its original.
+`lab reset NN` makes a fresh copy and keeps the old one beside it. Many users can share one clone of the repository,
+each with a workspace of their own (`--workspace`).
 """
 
 import argparse

@@ -60,7 +60,7 @@ def holds(run: Recording) -> Table:
         (words, f"{now / 1e6:.0f}", change.replace("+0", "0").replace("-0", "0"))
         for (words, _), now, change in zip(steps, used, changes, strict=True)
     )
-    return Table(("what is done", "memory in use on the GPU, MB", "change, MB"), rows)
+    return Table(("step", "memory in use on the GPU, MB", "change, MB"), rows)
 
 
 def contexts(run: Recording) -> Table:

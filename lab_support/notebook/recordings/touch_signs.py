@@ -53,7 +53,7 @@ def barred() -> dict[str, bool]:
     return found
 
 
-# ---- what the lesson claims of it ------------------------------------------------------------------------------------
+# ---- the lesson's claims ---------------------------------------------------------------------------------------------
 
 
 def mappings_tell(run: Recording) -> bool:

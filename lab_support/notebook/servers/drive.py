@@ -26,8 +26,8 @@ class LoadFailed(RuntimeError):
 def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
-    brief: show two lines of the report instead of its table. live: show a picture while it runs, of which the last
-    frame stays; batch runs show only the last frame.
+    brief: show two lines of the report instead of its table. live: show a picture while it runs; its last
+    frame stays, and batch runs show only that.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
     Raises `LoadFailed` if `lab load` refuses. The load ends with the kernel, and at an interrupt of the cell.
     """

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lab_support.instruments import proc
+from lab_support.notebook.cells.descendants import kill_family
 from lab_support.notebook.cells.supervised import SupervisedProcess
-from lab_support.notebook.cells.supervisor import kill_family
 
 # A command with a child of its own in another session, the hardest to find, and a file in its temporary folder.
 FAMILY = """

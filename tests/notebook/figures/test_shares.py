@@ -48,7 +48,7 @@ def test_nothing_measured_is_refused():
 def test_a_sketch_is_compared_by_name_or_by_size(labels, answer, off):
     lab.predict("04.3", "shares", sketch=labels, answer=answer)
     drawn = lab.shares({"P1": 30, "P2": 10}, prediction="04.3").drawn()
-    assert f" {off} of the whole stands in other bars" in drawn.alt
+    assert f" {off} of the whole is in other bars" in drawn.alt
 
 
 def test_a_sketch_of_other_bars_is_refused():

@@ -66,7 +66,7 @@ def test_without_importtime_there_is_nothing_to_draw(run):
 
 
 def test_the_magic_can_be_told_to_show_nothing(run, capsys):
-    from lab_support.notebook.cells.python_process import _parser
+    from lab_support.notebook.cells.magic import _parser
 
     assert vars(_parser().parse_args(["--quiet"]))["quiet"] is True
     assert "import time:" in run.output and "import time:" not in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_a_kernel_that_does_not_tell_memory_still_gets_the_times():
     assert "smaps_rollup" in costs.no_memory and not COSTS.no_memory
     assert costs.mb("fork", 4) != costs.mb("fork", 4), "not a number"
     picture = costs.figure()
-    assert "20 times" in picture.alt and "This kernel does not tell private memory" in picture.alt
+    assert "20 times" in picture.alt and "This kernel does not report private memory" in picture.alt
     assert picture.png()
 
 

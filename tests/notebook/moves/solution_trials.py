@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.cells.python_process import options_of, run_process
+from lab_support.notebook.cells.magic import options_of
+from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.attempt import Verdict
 from lab_support.notebook.moves.exercises import BrokenClaim, Exercise, as_program, numbers, solutions
 

@@ -87,4 +87,4 @@ def test_a_slider_changes_the_picture_and_the_button_keeps_the_sketch(page):
     page.locator("button", has_text="This is my prediction").click()
     await_figure(page, 4)
     picture(page, "sketch-kept")
-    assert "whole stands in other bars" in data_of(page, 4)["text/plain"]
+    assert "whole is in other bars" in data_of(page, 4)["text/plain"]

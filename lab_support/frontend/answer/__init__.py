@@ -1,0 +1,1 @@
+"""One answer: its choices, stop strings, log-probabilities, as a stream or as a whole."""

@@ -1,0 +1,75 @@
+"""A request for text once it has been checked: what to generate from each prompt, and how to answer."""
+
+from dataclasses import dataclass
+
+from lab_support.frontend.answer.answer_format import AnswerFormat
+from lab_support.frontend.http.memory import SEQUENCE, TOKEN_ID
+from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest
+from lab_support.frontend.request.prompt_logprobs import Asked
+from lab_support.frontend.request.prompts import Prompt
+from lab_support.frontend.request.sampling import asked_logprobs, sampling_params, stop_strings
+from lab_support.frontend.request.served_model import ServedModel
+from lab_support.generation import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One `SamplingParams` for each prompt; n choices of each. arrived_at: `time.monotonic()` of the request.
+
+    stops, include_stop, end_token_ids: where an answer's text ends. with_usage: a stream ends with counts of tokens;
+    with_usage_so_far: each of its events has some.
+    """
+
+    format: AnswerFormat
+    prompts: list[Prompt]
+    sampling: list[SamplingParams]
+    asked: Asked
+    n: int
+    stops: tuple[str, ...]
+    end_token_ids: frozenset[int]
+    include_stop: bool
+    stream: bool
+    with_usage: bool
+    with_usage_so_far: bool
+    arrived_at: float
+
+    @property
+    def prompt_by_choice(self) -> list[Prompt]:
+        return [prompt for prompt in self.prompts for _ in range(self.n)]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all prompts together, once each."""
+        return sum(len(prompt.token_ids) for prompt in self.prompts)
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it takes, as `memory.py` counts them, without what is answered."""
+        echoed = sum(len(prompt.echo) for prompt in self.prompts)
+        return TOKEN_ID * self.prompt_tokens + SEQUENCE * len(self.prompts) * self.n + echoed
+
+
+def job_of(
+    request: CompletionRequest | ChatCompletionRequest,
+    prompts: list[Prompt],
+    format: AnswerFormat,
+    model: ServedModel,
+    arrived_at: float,
+) -> Job:
+    """Raises `ApiError` (400) where the request does not fit the model."""
+    options = request.stream_options
+    with_usage = bool(options and options.include_usage)
+    return Job(
+        format=format,
+        prompts=prompts,
+        sampling=[sampling_params(request, len(prompt.token_ids), model) for prompt in prompts],
+        asked=asked_logprobs(request),
+        n=request.n or 1,
+        stops=stop_strings(request),
+        end_token_ids=model.end_token_ids,
+        include_stop=bool(request.include_stop_str_in_output),
+        stream=bool(request.stream),
+        with_usage=with_usage,
+        with_usage_so_far=with_usage and bool(options and options.continuous_usage_stats),
+        arrived_at=arrived_at,
+    )

@@ -1,0 +1,203 @@
+"""Ways to send an answer through ASGI: whole from a coroutine, or piece by piece from a plain callback.
+
+An ASGI `send` is a coroutine, but uvicorn's waits only while the client reads too slowly. So a callback can step it
+once and it is done: a streamed token costs no task switch. Where it does wait, a task finishes it and what comes
+meanwhile is queued, at the cost of the request's lease on memory (memory.py).
+
+A body goes out in pieces, so that no more than one of them lies where nobody counts it: in uvicorn's own buffer.
+"""
+
+import asyncio
+import logging
+import os
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any
+
+from starlette.types import Message, Scope, Send
+
+from lab_support.frontend.http.errors import ApiError
+from lab_support.frontend.http.memory import Lease
+
+log = logging.getLogger("lab.api")
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+Headers = list[tuple[bytes, bytes]]
+LEFT = "lab.left"
+"""In a request's scope once its client has left before the answer was whole: how that was seen."""
+CUT_OFF = "lab.cut-off"
+"""In a request's scope: `f(reason)` ends its connection as if its client had left."""
+GIVEN_UP = "cut off: the server's memory was full, and it held most"
+PIECE = 65536  # bytes of an answer that are sent at once
+
+
+class RequestRecord:
+    """What is noted of one request while it is answered: for its headers and its one line in the log."""
+
+    __slots__ = ("completion_tokens", "named_by_header", "prompt_tokens", "request_id", "send_body", "status")
+
+    def __init__(self, request_id: str | None, send_body: Send) -> None:
+        """request_id: the client's own, from its header."""
+        self.named_by_header = request_id is not None
+        self.request_id = request_id or os.urandom(12).hex()
+        self.send_body = send_body  # the server's own `send`, for messages that no middleware looks at
+        self.status = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record that `middleware.Served` made for this request."""
+    record: RequestRecord = scope["lab.record"]
+    return record
+
+
+async def respond(
+    send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None
+) -> None:
+    """Send a whole answer."""
+    await send(_start(status, body, content_type, headers or []))
+    for piece, more in pieces_of(body):
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+async def respond_leased(scope: Scope, send: Send, body: bytes, lease: Lease) -> None:
+    """Send a whole answer that may be large; while it waits for its client the lease holds it.
+
+    Nothing can be said any more when it has to be given up in its middle: its client is cut off.
+    """
+    lease.demand(len(body))
+    lease.on_revoke = lambda: scope[CUT_OFF](GIVEN_UP)
+    await respond(send, 200, body)
+
+
+def pieces_of(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """A body in pieces, at least one, each with whether another follows."""
+    for start in range(0, len(body) or 1, PIECE):
+        yield body[start : start + PIECE], start + PIECE < len(body)
+
+
+async def respond_error(send: Send, error: ApiError) -> None:
+    await respond(send, error.status, error.body(), JSON, error.headers)
+
+
+def _start(status: int, body: bytes | None, content_type: bytes, headers: Headers) -> Message:
+    own = [(b"content-type", content_type)] if body != b"" else []
+    if body is not None:
+        own.append((b"content-length", b"%d" % len(body)))
+    return {"type": "http.response.start", "status": status, "headers": own + headers}
+
+
+class CallbackWriter:
+    """One request's answer, sent from callbacks of the event loop in which the request's task waits.
+
+    Nothing here waits. `close` forgets what a slow client has not taken yet. The body goes past the middleware, which
+    looks at status and headers alone: three coroutines less for each token.
+    lease: holds what is queued. on_broken: called where sending raised, so that nothing will ever end this answer.
+    """
+
+    __slots__ = (
+        "_drain",
+        "_ending",
+        "_lease",
+        "_on_broken",
+        "_queue",
+        "_queued",
+        "_send_body",
+        "_send_start",
+        "started",
+    )
+
+    def __init__(self, send_start: Send, send_body: Send, lease: Lease, on_broken: Callable[[], object]) -> None:
+        self._send_start = send_start
+        self._send_body = send_body
+        self._lease = lease
+        self._on_broken = on_broken
+        self._drain: asyncio.Task[None] | None = None
+        self._queue: deque[tuple[Send, Message]] = deque()  # the bodies in it are bytearrays
+        self._ending = False
+        self.started = False
+
+    def start(self, status: int, content_type: bytes, headers: Headers, body: bytes | None = None) -> None:
+        """Status and headers; with a content-length if the whole `body` is known."""
+        self.started = True
+        self._step(self._send_start, _start(status, body, content_type, headers))
+
+    def write(self, body: bytes) -> None:
+        if len(body) > PIECE:
+            for piece, _ in pieces_of(body):
+                self.write(piece)
+            return
+        self._step(self._send_body, {"type": "http.response.body", "body": body, "more_body": True})
+
+    def end(self, body: bytes) -> None:
+        for piece, more in pieces_of(body):
+            self._step(self._send_body, {"type": "http.response.body", "body": piece, "more_body": more})
+
+    @property
+    def ending(self) -> bool:
+        """Is the last piece on its way, so that nothing more can be said?"""
+        return self._ending
+
+    def close(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+
+    def forget_queued(self) -> None:
+        """Send nothing of the body that is queued. What comes now follows whole messages: HTTP stays in step."""
+        self._queue = deque(each for each in self._queue if "body" not in each[1])
+
+    def _step(self, send: Send, message: Message) -> None:
+        if self._drain is not None:
+            self._put_off(send, message)
+            return
+        self._ending = not message.get("more_body", True)
+        sending: Coroutine[Any, None, None] = send(message)  # type: ignore[assignment]
+        try:
+            waiting_for = sending.send(None)
+        except StopIteration:
+            return
+        except Exception:
+            self._on_broken()
+            raise
+        self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
+
+    def _put_off(self, send: Send, message: Message) -> None:
+        """Queue it, together with what came before if that makes no more than a piece."""
+        body = message.get("body")
+        last = self._queue[-1][1] if self._queue else {}
+        if body is not None and "body" in last and len(last["body"]) + len(body) <= PIECE:
+            last["body"] += body
+            last["more_body"] = message["more_body"]
+        else:
+            self._queue.append((send, message if body is None else dict(message, body=bytearray(body))))
+        self._lease.take(len(body or b""))  # where that fails, this queue has been forgotten by now
+
+    async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
+        try:
+            await _resumed(sending, waiting_for)
+            while self._queue:
+                send, message = self._queue.popleft()
+                self._lease.give_back(len(message.get("body", b"")))
+                self._ending = not message.get("more_body", True)
+                await send(message)
+            self._drain = None
+        except Exception:
+            log.exception("an answer could not be sent")
+            self._on_broken()
+
+
+@types.coroutine
+def _resumed(sending: Coroutine[Any, None, None], waiting_for: Any) -> Generator[Any, None, None]:
+    """The rest of a coroutine that was stepped outside any task and stopped at the future `waiting_for`."""
+    try:
+        while True:
+            yield waiting_for
+            try:
+                waiting_for = sending.send(None)
+            except StopIteration:
+                return
+    finally:
+        sending.close()

@@ -1,0 +1,1 @@
+"""Prometheus metrics of a server, right whichever API server is asked."""

@@ -1,0 +1,1 @@
+"""Requests to engine cores, and their tokens back."""

@@ -1,0 +1,95 @@
+"""`%%python_process`: the cell magic, whose options are those of `run_process`. Runs in the kernel."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from IPython import get_ipython
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.cells.python_process import MOST_OUTPUT, MOST_PROCESSES, TIMEOUT, CellFailed, run_process
+
+
+def python_process(line: str, cell: str) -> ProcessResult | None:
+    """`%%python_process [options]`: run the cell as a process of its own. `%%python_process --help` names the options.
+
+    Returns the result, or assigns it to the name given by --into.
+    """
+    if line.split() in (["--help"], ["-h"]):
+        print(_parser().format_help())
+        return None
+    shell = get_ipython()  # type: ignore[no-untyped-call]
+    options = vars(_parser().parse_args(_split(line)))
+    into = options.pop("into")
+    options["inputs"] = _values(options.pop("inputs"), shell.user_ns)
+    options["env"] = _variables(options.pop("env"))
+    # The magic's own line stays the first, so that line numbers are the cell's.
+    source = f"# %%python_process {line}".rstrip() + "\n" + cell
+    try:
+        result = run_process(source, **options)
+    except CellFailed as failed:
+        if into:
+            shell.user_ns[into] = failed.result
+        raise
+    if not into:
+        return result
+    shell.user_ns[into] = result
+    return None
+
+
+def _split(line: str) -> list[str]:
+    """The line's words, with quotes as in a shell; in `--expect -11`, -11 is not an option."""
+    return shlex.split(re.sub(r"--expect\s+(-\w+)", r"--expect=\1", line))
+
+
+def _values(names: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if missing := [name for name in wanted if name not in namespace]:
+        raise NameError(f"--inputs: got {', '.join(missing)}, expected names of variables of this notebook")
+    return {name: namespace[name] for name in wanted}
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise ValueError(f"--env: got {wrong[0]!r}, expected NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = MagicArgumentParser("%%python_process", add_help=False)
+    add = parser.add_argument
+    add("--timeout", type=float, default=TIMEOUT, help=f"deadline in seconds (default: {TIMEOUT:g})")
+    add("--expect", default="0", help="exit code, -N or SIGNAME, timeout, leftover, processes, output, any")
+    add("--name", default="cell", help="name of the file, as tracebacks show it")
+    add("--inputs", default="", help="a,b: variables of the notebook, as JSON, for script.inputs()")
+    add("--into", default="", help="name of a variable for the result")
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable; may be repeated")
+    add("--python", default="", help="another interpreter")
+    add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
+    add("--buffered", action="store_true", help="leave Python's own output buffers as they would be")
+    add("--quiet", action="store_true", help="do not show its output; the result has it")
+    add("--strace", action="store_true", help="record system calls, into result.trace")
+    add("--most-processes", type=int, default=MOST_PROCESSES, help="living at once (default: %(default)s)")
+    add("--most-output", type=int, default=MOST_OUTPUT, help="bytes (default: %(default)s)")
+    return parser
+
+
+def options_of(cell: str) -> dict[str, Any]:
+    """The options in the first line of a `%%python_process` cell, as arguments of `run_process`.
+
+    --into and --inputs are left out, because they need a notebook. Raises `ValueError` for another cell.
+    """
+    line = cell.partition("\n")[0]
+    if not line.startswith("%%python_process"):
+        raise ValueError(f"got {line!r}, expected a cell that begins with %%python_process")
+    options = vars(_parser().parse_args(_split(line.removeprefix("%%python_process"))))
+    options["env"] = _variables(options["env"])
+    return {name: value for name, value in options.items() if name not in ("into", "inputs")}
+
+
+def load(shell: Any) -> None:
+    """Make `%%python_process` known to an IPython shell. A second call is harmless."""
+    shell.register_magic_function(python_process, magic_kind="cell", magic_name="python_process")

@@ -1,0 +1,1 @@
+"""Policy about processes: the start rule, restarts, the runtime directory."""

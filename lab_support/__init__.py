@@ -18,7 +18,7 @@ Imports point down: processes → frontend → boundary, processes → supervisi
 own: it starts the server as any user would, and sees what any operator could see. Everybody may import the top:
 `config.py` (all choices), `flags.py` (a command's flags of a dataclass), `generation.py` (what one sequence is asked
 for), `model_folder/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (what the kernel
-lets this process have), `command_line.py` (how a command ends).
+lets this process have), `limits.py` (whether that is enough for a server), `command_line.py` (how a command ends).
 
 To read it, follow one request: boundary/messages.py → processes/launcher.py → processes/api_server.py →
 frontend/routes.py, frontend/request/openai_api.py → frontend/routing/engine_client.py → processes/engine_core.py →

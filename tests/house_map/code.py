@@ -116,12 +116,15 @@ def arrows_up(package: Package) -> list[str]:
 
 
 def _allowed(package: Package, name: str, other: str) -> bool:
-    """The rules of a room hold in the rooms within it, too. All may import what has no rules: it is for all."""
+    """The rules of a room hold in the rooms within it, too. All may import what has no rules: it is for all.
+
+    A file at the top may be imported by those who may import what it imports.
+    """
     start, end = package.room(name), package.room(other)
     if name in package.commands or other == package.folder.name:
         return True
     if end == TOP:
-        return other not in package.commands
+        return all(_allowed(package, name, further) for further in package.imports[other])
     outer, outer_end = start.split("/")[0], end.split("/")[0]
     if outer == outer_end:
         return end in (start, outer) or start == outer or _within(end) in NEIGHBOURS.get(_inner(start), set())

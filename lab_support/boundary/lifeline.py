@@ -69,7 +69,7 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadEnd:
     """The end of the pipe that a child holds. Travels as an argument of `Process`: as a descriptor, that is."""
 

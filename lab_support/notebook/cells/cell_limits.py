@@ -1,4 +1,4 @@
-"""What a cell's script may take, and how its process becomes the script. Runs in the supervisor and its child."""
+"""The limits of a cell's script, and the start of the script. Runs in the supervisor and its child."""
 
 import os
 import resource

@@ -1,6 +1,9 @@
 """The wait of a process that does not go on, as the Linux kernel sees it. Runs in the supervisor; stdlib only.
 
 It reports facts: the state, the system call, the object. `cell_words.py` says what they mean.
+
+`instruments/waiting.py` tells as much of each thread, but it looks twice, half a second apart, and the supervisor, which
+Python starts without this package on its path, has no time for that at a deadline.
 """
 
 import os

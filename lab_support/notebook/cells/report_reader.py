@@ -169,5 +169,5 @@ class Reading:
 
 
 def _own_name(process: _Growing) -> str:
-    command = process.execs[-1].command if process.execs else ""  # without exec it has the command line of its parent
+    command = process.execs[-1].command if process.execs else ""  # without exec it has its parent's command
     return next((name for module, name in _OWN_NAMES.items() if module in command), "")

@@ -122,7 +122,7 @@ def _without_onlookers(graph: Graph) -> Graph:
 
     This kernel holds such ends too, but it is the observer, and `take_xray` leaves it out already.
     """
-    onlookers = {one.pid for one in graph.processes if one.outside and "notebook/supervis" in one.title}
+    onlookers = {one.pid for one in graph.processes if one.outside and "cells/supervis" in one.title}
     return replace(
         graph,
         processes=tuple(one for one in graph.processes if one.pid not in onlookers),

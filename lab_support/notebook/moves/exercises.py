@@ -2,7 +2,7 @@
 
 The solutions of a notebook are `NN.py`, or several files `NN_….py`; each has a tuple `EXERCISES` or `BROKEN_CLAIMS`, or
 both; `NN_claims.py` has claims alone, and a check does not read it, because it may look into the notebook itself. They
-are loaded by path, also for the reader's copies in workspace/, and run nothing when loaded.
+are loaded by path from beside the notebooks, also for the reader's copies in workspace/, and run nothing when loaded.
 """
 
 import ast
@@ -116,7 +116,7 @@ class BrokenClaim:
     """A claim of the notebook, and an experiment in which it is false.
 
     words: the claim's own. experiment, broken: programs, the first as in the notebook, the second with the effect
-    removed. holds: whether the claim holds of a program's result. seconds: the deadline of each program.
+    removed. holds: says whether the claim is true of a program's result. seconds: the deadline of each program.
     """
 
     words: str
@@ -157,7 +157,7 @@ def on_recording(words: str, experiment: str, finding: str, *edits: str, module:
 
 _ON_RECORDING = """\
 from lab_support.instruments.record import recordings
-from lab_support.notebook import {module}
+from lab_support.notebook.recordings import {module}
 from lab_support.notebook.script import emit
 text = (recordings.FOLDER / "{name}.json").read_text()
 for old, new in {edits!r}:
@@ -184,7 +184,7 @@ def changed(source: str, *edits: str) -> str:
 def cell(number: str, name: str) -> str:
     """The `%%python_process` cell of the notebook `number` with `--name NAME`, unchanged, with its first line.
 
-    It lets a claim be tried on the very program that the reader runs. Raises `LookupError`.
+    So a claim is tried on the very program that the reader runs. Raises `LookupError`.
     """
     for path in sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")):
         for each in json.loads(path.read_text(encoding="utf-8"))["cells"]:

@@ -96,7 +96,7 @@ def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return formatter.format(shown)
 
 
-# ---- two doors -------------------------------------------------------------------------------------------------------
+# ---- as a function and as a decorator --------------------------------------------------------------------------------
 
 
 def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = None, of: Any = None) -> Gated:

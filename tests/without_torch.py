@@ -3,14 +3,18 @@
     python -m pytest -p tests.without_torch
 
 A test needs PyTorch if its failure says so: in the test itself, in the log of a server that it started, or in the words
-of `lab doctor`. So there is no list to keep, and where PyTorch is installed nothing is skipped.
+of `lab doctor`. So there is no list to keep, but for a mark on the few whose failure can't say it. Where PyTorch is
+installed nothing is skipped.
 """
 
+import importlib.util
 from collections.abc import Generator
 
 import pytest
 
 MISSING = ("No module named 'torch'", "not installed: torch")
+WITH_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+"""For a test whose failure can't say so."""
 
 
 def needs_torch(text: str) -> bool:

@@ -68,14 +68,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # PyTorch's own index has each build in a folder of its own. The name of the build is part of the version, so that pip
-# takes it even where another one is installed.
+# installs it even if another build is installed.
 $(VENV)/.torch-%: requirements.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet "$$(grep '^torch==' requirements.txt)+$*" --index-url https://download.pytorch.org/whl/$*
 	@rm -f $(VENV)/.torch-*
 	@touch $@
 
-# A torch that is already in .venv is kept. Our own package comes as `.`, the folder where make runs: a path that holds
-# a space or a sign would be taken apart in a file of requirements.
+# A torch that is already in .venv is kept. Our own package is installed as `.`, the folder where make runs, because a
+# requirements file would split a path that contains a space or a special character.
 $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python $(TORCH_READY)
 	$(RUN) -m pip install --quiet --upgrade pip
 	@if $(RUN) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'; \

@@ -1,4 +1,4 @@
-"""The `lab` command. Each subcommand imports what it needs and no more: `lab serve` holds no torch and no HTTP.
+"""The `lab` command. Each subcommand imports only what it needs: `lab serve` loads no torch and no HTTP library.
 
 lab serve     start the server
 lab load      drive a server and measure it
@@ -18,7 +18,7 @@ COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "skip"
 
 
 def main() -> int:
-    """Runs in the process that you start; its return value is the exit code."""
+    """Runs in the process of the `lab` command; returns the exit code."""
     if sys.argv[1:2] == ["serve"]:
         from lab_support.boundary.signals import end_by_ctrl_c_without_a_word
 
@@ -34,7 +34,7 @@ def _main() -> int:
 
     from lab_support import __version__
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale that lacks a character is no reason to end
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale that lacks a character must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="lab", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)

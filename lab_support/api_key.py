@@ -1,23 +1,23 @@
-"""The keys that clients may show: from a flag, a file or the environment.
+"""The API keys that clients may send: from a flag, a file or the environment.
 
-A command's words can be read by every user of the machine (/proc/PID/cmdline); a file has its permissions, and a
-process's environment is its own user's. White space at the ends goes: files end with a line feed, and clients' keys
-are stripped, too. White space within is refused: no client can send a line feed, and who sends a space means two keys.
+All users of the machine can read a command line (/proc/PID/cmdline), but not a file without read permission or another
+user's environment. White space at the ends of a key is stripped, because files end with a line feed, and clients' keys
+are stripped, too. White space within a key is refused: a header can't carry a line feed, and a space means two keys.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 VARIABLES = ("LAB_API_KEY", "VLLM_API_KEY")
-_LARGEST = 65536  # bytes of a file that is a key
+_LARGEST = 65536  # bytes; a larger file is no key
 
 
 class ApiKeyError(ValueError):
-    """There is no key where one was named. The text says where."""
+    """No usable key was found in the named place. The text names it."""
 
 
 def find_api_keys(given: Sequence[str], file: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The keys, without white space at their ends; none for a server without one. Raises `ApiKeyError`."""
+    """The keys, stripped; empty for a server without keys. Raises `ApiKeyError`."""
     if given and file is not None:
         raise ApiKeyError("--api-key: got --api-key-file too, expected one of them")
     if file is not None:
@@ -37,19 +37,19 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ApiKeyError(f"--api-key-file: {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ApiKeyError(f"--api-key-file: {path}: got bytes that are no UTF-8, expected a key as text") from error
+        raise ApiKeyError(f"--api-key-file: {path}: got bytes that are not UTF-8, expected a key as text") from error
 
 
 def _checked(key: str, where: str) -> str:
     key = key.strip()
     if not key:
         raise ApiKeyError(
-            f"{where}: got an empty key, expected at least one character; for a server without a key, leave it out"
+            f"{where}: got an empty key, expected at least one character; leave it out for a server without a key"
         )
     for character in key:
         if character.isspace() or ord(character) < 32 or ord(character) == 127:
             raise ApiKeyError(
-                f"{where}: got a key with {character!r} within, expected one without white space and control "
+                f"{where}: got a key that contains {character!r}, expected one without white space and control "
                 "characters; give several keys as several words after --api-key"
             )
     return key

@@ -1,4 +1,4 @@
-"""How a command of ours ends when something ends it first: its reader, Ctrl-C, a full disk. Not for `lab serve`."""
+"""The end of a command that is interrupted by its reader, by Ctrl-C or by a full disk. Not for `lab serve`."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The exit code of `command`, once all that it printed has gone out; as a shell counts it where a signal ends it.
+    """Run `command` and flush its output; returns its exit code, or the one that a shell gives for a signal.
 
-    `lab doctor | head -1` ends without a word, like other programs when their reader has seen enough. Python ignores
-    SIGPIPE, which is right for sockets, so the error of the write has to do for it.
+    `lab doctor | head -1` ends without a message, like other programs whose reader closes the pipe. Python ignores
+    SIGPIPE, which is right for sockets, so the error of the write takes its place.
     """
     try:
         return _flushed(command)
@@ -26,7 +26,10 @@ def run_command(command: Callable[[], int]) -> int:
         if error.filename is not None or error.errno not in _NO_ROOM:
             raise
         _drop_what_is_left()
-        print(f"lab: stdout: got {error.strerror}, so not all was printed; give it room and try again", file=sys.stderr)
+        print(
+            f"lab: stdout: got {error.strerror}, so not everything was printed; make room and try again",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -34,12 +37,12 @@ def _flushed(command: Callable[[], int]) -> int:
     try:
         return command()
     finally:
-        if sys.stdout is not None:  # it is None where stdout was closed before the start
+        if sys.stdout is not None:  # None if stdout was closed before the start
             sys.stdout.flush()
 
 
 def _drop_what_is_left() -> None:
-    """Else Python tries to write it once more at its exit, and prints that it can't."""
+    """Otherwise Python tries to write it again at exit, and prints an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

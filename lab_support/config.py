@@ -1,7 +1,7 @@
-"""One frozen `ServerConfig`: every choice that a server is started with, and the command's flags made from it.
+"""One frozen `ServerConfig` with all settings of a server; the flags of `lab serve` are made from its fields.
 
-The names are vLLM's wherever vLLM has the flag. Nothing here imports a library, so that a wrong flag is
-refused in milliseconds and so that every other module may import this one.
+The names are vLLM's if vLLM has the flag. Nothing here imports a library, so that a wrong flag is refused in
+milliseconds and every other module may import this one.
 """
 
 import argparse
@@ -24,43 +24,43 @@ MODEL_IN_THE_BOX = Path(__file__).resolve().parent.parent / "data" / "model"
 
 
 class ConfigError(ValueError):
-    """A choice that cannot work. The text names what was got, what is allowed and what to do."""
+    """A setting that can't work. The text says what was got, what is allowed and what to do."""
 
     def __init__(self, text: str) -> None:
         super().__init__(in_utf8(text))
 
 
 def is_utf8(name: str) -> bool:
-    """False for what Python made of the bytes of a name that is not UTF-8: no encoder accepts it (PEP 383)."""
+    """Whether `name` was UTF-8. Python turns other bytes into surrogates, which no encoder accepts (PEP 383)."""
     return _NOT_UTF8.search(name) is None
 
 
 def in_utf8(text: str) -> str:
-    """With U+FFFD in place of each byte that is not UTF-8."""
+    """`text` with U+FFFD in place of each byte that is not UTF-8."""
     return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def length(text: str) -> int | None:
-    """As `count`; vLLM's auto and -1 are what fits, which is the default."""
+    """Like `count`; None for vLLM's auto and -1, which mean the default: the longest that fits."""
     return None if text.strip() in ("auto", "-1") else count(text)
 
 
 def origins_from_json(text: str) -> tuple[str, ...]:
-    """vLLM's grammar of --allowed-origins."""
+    """Parses --allowed-origins in vLLM's grammar."""
     try:
         given = json.loads(text)
     except ValueError:
         given = None
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a JSON list of texts, such as '[\"*\"]'")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a JSON list of strings, such as '[\"*\"]'")
     return tuple(given)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Checked when it is made: a `ServerConfig` that exists makes sense by itself (`ConfigError` otherwise).
+    """Checked when it is made: a `ServerConfig` that exists is consistent in itself (`ConfigError` otherwise).
 
-    What depends on the machine or on the model folder is checked by the process that opens them.
+    Settings that depend on the machine or on the model folder are checked by the process that opens them.
     """
 
     model: Path = flag(
@@ -72,20 +72,20 @@ class ServerConfig:
     )
     served_model_name: tuple[str, ...] = flag(
         (),
-        "names that clients may use, the first of which stands in answers; the folder's name by default",
+        "names that clients may use; answers have the first; by default the folder's name",
         type=str,
         many=True,
         group="model",
     )
     load_format: str = flag(
         "auto",
-        "auto reads safetensors; dummy makes random weights from config.json alone",
+        "auto reads safetensors; dummy makes random weights and needs only config.json",
         choices=("auto", "dummy"),
         group="model",
     )
     generation_config: str = flag(
         "auto",
-        "where sampling defaults come from; auto: the model folder's generation_config.json; vllm: from nowhere; else "
+        "source of sampling defaults; auto: the model folder's generation_config.json; vllm: none; otherwise "
         "a folder with such a file, whose max_new_tokens then limits every answer",
         group="model",
     )
@@ -97,26 +97,27 @@ class ServerConfig:
         group="model",
     )
     trust_remote_code: bool = flag(
-        False, "taken where the folder names no code of its own; such code is never run", group="model"
+        False, "accepted if the folder names no code of its own; such code is never run", group="model"
     )
 
     host: str = flag("127.0.0.1", "address to bind")
     port: int = flag(8000, "port to bind; 0 lets the kernel choose one", type=int)
     uds: str | None = flag(
-        None, "path of a Unix domain socket to bind instead of a port; a killed server's name there is taken over"
+        None,
+        "path of a Unix domain socket to bind instead of a port; a socket file left by a killed server is replaced",
     )
     api_key: tuple[str, ...] = flag(
         (),
-        "demand `Authorization: Bearer KEY`, with one of these, everywhere but on /health, /ping, / and /docs; other "
-        "users can read them in the process table: --api-key-file, or LAB_API_KEY or VLLM_API_KEY in the environment, "
-        "hide one",
+        "require `Authorization: Bearer KEY` with one of these keys on all routes but /health, /ping, / and /docs; "
+        "other users can read them in the process table; to hide a key, use --api-key-file, or LAB_API_KEY or "
+        "VLLM_API_KEY in the environment",
         type=str,
         many=True,
     )
-    api_key_file: str | None = flag(None, "file that holds the key; white space at its ends does not count")
+    api_key_file: str | None = flag(None, "file that holds the key; white space at its ends is stripped")
     allowed_origins: tuple[str, ...] = flag(
         (),
-        'web pages that may use this server beside its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
+        'web pages that may use this server besides its own, as a JSON list: \'["http://localhost:3000"]\'; "*" is all',
         type=origins_from_json,
         metavar="JSON",
     )
@@ -125,67 +126,67 @@ class ServerConfig:
     )
     max_num_queued_reqs: int = flag(
         1024,
-        "sequences (a request's prompts times its n) admitted over all API servers before new requests get 503; "
-        "one request for more gets 400; 0 is no limit",
+        "most sequences (a request's prompts times its n) over all API servers; beyond that new requests get 503; "
+        "a single request for more gets 400; 0: no limit",
     )
-    max_body_bytes: int = flag(4 * 1024 * 1024, "largest request body; a larger one gets 413")
-    body_timeout: float = flag(10.0, "seconds within which a request body must have arrived; a slower one gets 408")
+    max_body_bytes: int = flag(4 * 1024 * 1024, "most bytes of a request body; a larger one gets 413")
+    body_timeout: float = flag(10.0, "seconds within which a request body must arrive; a slower one gets 408")
     api_server_memory_mib: int = flag(
         128,
-        "MiB that each API server holds for its clients: bodies that arrive, their texts and tokens, answers that are "
-        "collected or not taken; when it is full, the request that holds most gets 503, or its stream an error; beside "
-        "that a process needs its own 60 MiB, and up to 0.3 MiB for a connection that sends or does not read",
+        "most MiB that each API server holds for its clients: arriving bodies, their texts and tokens, collected or "
+        "unread answers; when it is full, the request that holds most gets 503, or its stream an error; besides, "
+        "a process needs 60 MiB of its own, and up to 0.3 MiB for a connection that sends or does not read",
     )
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
 
     api_server_count: int = flag(
-        2, "how many API server processes accept from the port", group="processes", short=("-asc",)
+        2, "number of API server processes, which accept from the port", group="processes", short=("-asc",)
     )
     accept: str = flag(
         "least-loaded" if sys.platform == "linux" else "shared",
-        "who takes the next connection; shared: whose event loop comes first; exclusive: the one that the kernel "
-        "wakes; least-loaded: the one with the fewest connections; reuseport: the one that a hash of the addresses "
-        "names, by sockets of their own; handoff: the one to which the launcher passes it",
+        "which API server takes the next connection; shared: the first whose event loop accepts; exclusive: the one "
+        "that the kernel wakes; least-loaded: the one with the fewest connections; reuseport: the one chosen by a hash "
+        "of the addresses, each with its own socket; handoff: the one to which the launcher passes it",
         choices=("shared", "exclusive", "least-loaded", "reuseport", "handoff"),
         group="processes",
     )
     backlog: int = flag(
-        2048, "connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn", group="processes"
+        2048, "connections that may wait to be accepted; the kernel limits it to net.core.somaxconn", group="processes"
     )
     restart_api_servers: bool = flag(
-        True, "start a new API server where one has died; otherwise the server ends with it", group="processes"
+        True, "replace an API server that has died; otherwise the server ends with it", group="processes"
     )
     api_server_restart_limit: int = flag(
         5,
-        "deaths in the place of one API server within a minute that are mended so; a new one that does not become "
-        "ready is no death while others serve, and is tried again",
+        "most replacements of one API server within a minute; a new one that does not become ready does not count "
+        "while others serve, and is tried again",
         group="processes",
     )
     ready_timeout: float = flag(
         600.0,
-        "seconds within which every process must be ready at the start; an API server that replaces another has 60, or "
-        "these if they are fewer",
+        "seconds within which every process must be ready at the start; an API server that replaces another has the "
+        "same time, but at most 60",
         group="processes",
     )
     data_parallel_size: int = flag(
         1,
-        "how many engine cores, each with a copy of the model, and on the next GPU where there are several",
+        "number of engine cores, each with a copy of the model, and each on the next GPU if there are several",
         group="processes",
         short=("-dp",),
     )
     start_method: str | None = flag(
         None,
-        "how engine cores are started; by default LAB_START_METHOD, or else spawn; API servers always by spawn",
+        "start method of engine cores; by default LAB_START_METHOD, or else spawn; API servers always use spawn",
         choices=("spawn", "forkserver", "fork"),
         group="processes",
     )
     shutdown_timeout: float = flag(
-        5.0, "seconds that running requests get to finish after SIGTERM or Ctrl-C", group="processes"
+        5.0, "seconds for running requests to finish after SIGTERM or Ctrl-C", group="processes"
     )
 
     device: str = flag(
         "auto",
-        "where engine cores compute; auto takes a GPU where there is one",
+        "where engine cores compute; auto takes a GPU if there is one",
         choices=("auto", "cpu", "cuda"),
         group="engine",
     )
@@ -195,7 +196,7 @@ class ServerConfig:
         choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
         group="engine",
     )
-    enforce_eager: bool = flag(False, "launch each kernel by itself: record no CUDA graphs", group="engine")
+    enforce_eager: bool = flag(False, "launch each kernel separately: capture no CUDA graphs", group="engine")
     max_num_seqs: int = flag(64, "most sequences in one step", group="engine")
     max_num_batched_tokens: int = flag(
         512, "most tokens in one step; longer prompts are computed in chunks", group="engine"
@@ -208,7 +209,7 @@ class ServerConfig:
         group="engine",
     )
     gpu_memory_utilization: float = flag(0.9, "share of the GPU's memory that an engine core may use", group="engine")
-    torch_threads: int = flag(1, "threads of torch in each engine core on a CPU", group="engine")
+    torch_threads: int = flag(1, "torch's threads in each engine core on a CPU", group="engine")
 
     def __post_init__(self) -> None:
         for name in MANY:
@@ -217,7 +218,7 @@ class ServerConfig:
         object.__setattr__(self, "dtype", _SAME_DTYPE.get(self.dtype, self.dtype))
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:  # nor is NaN
+            if value is not None and not value >= least:  # NaN fails, too
                 raise ConfigError(f"{as_flag(name)}: got {value}, expected at least {least}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port: got {self.port}, expected 0 (the kernel chooses) to 65535")
@@ -232,13 +233,13 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
-        if self.api_key:  # also of a config that no command made
+        if self.api_key:  # also of a config that no command line made
             object.__setattr__(self, "api_key", _api_keys(self.api_key, None))
         self._check_names()
         self._check_origins()
 
     def _check_names(self) -> None:
-        """Those that clients must be able to say. (In the folder's name U+FFFD stands for what is not UTF-8.)"""
+        """Names and keys that clients must be able to send. (In the folder's name U+FFFD replaces other bytes.)"""
         for name in self.served_model_name:
             if not name or not is_utf8(name):
                 got = f"{name}, which is not UTF-8" if name else "an empty name"
@@ -248,11 +249,11 @@ class ServerConfig:
 
     def _check_accept(self) -> None:
         if self.accept != "shared" and sys.platform != "linux":
-            raise ConfigError(f"--accept: got {self.accept}, which needs Linux; here --accept shared works")
+            raise ConfigError(f"--accept: got {self.accept}, which needs Linux; use --accept shared here")
         if self.accept == "reuseport" and self.uds:
             raise ConfigError(
                 "--accept: got reuseport together with --uds, but Unix sockets have no SO_REUSEPORT: "
-                "a path leads to one socket; leave one of the two out"
+                "a path leads to one socket; leave out one of the two"
             )
 
     def _check_origins(self) -> None:
@@ -265,7 +266,7 @@ class ServerConfig:
 
     @property
     def processes(self) -> str:
-        """For messages: "2 API servers and 1 engine core"."""
+        """The processes in words: "2 API servers and 1 engine core"."""
         return f"{counted(self.api_server_count, 'API server')} and {counted(self.data_parallel_size, 'engine core')}"
 
     @property
@@ -275,12 +276,12 @@ class ServerConfig:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """All under which clients may ask for it."""
+        """All names by which clients may ask for it."""
         return self.served_model_name or (in_utf8(_folder_name(self.model)),)
 
 
 def _folder_name(folder: Path) -> str:
-    """As it was typed, so that a link's name counts; where that is no name (`.`, `..`), the folder's own."""
+    """The name as typed, so that a link's name counts; if that is no name (`.`, `..`), the folder's own."""
     name = folder.name if folder.name != ".." else ""
     return name or Path(os.path.realpath(folder)).name or "model"
 
@@ -313,7 +314,7 @@ MANY = frozenset(each.name for each in flags.flags_of(ServerConfig) if each.meta
 
 
 def words_for(choices: Mapping[str, Any]) -> list[str]:
-    """Choices as words of `lab serve`: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
+    """Settings as arguments of `lab serve`: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
     return flags.words_for(choices, ServerConfig)
 
 

@@ -1,8 +1,8 @@
-"""What the control groups of this process leave it: cores, memory, processes. Versions 1 and 2, or both at once.
+"""The limits that control groups set for this process: cores, memory, processes. Versions 1 and 2, or both at once.
 
-A group's limit holds for the groups below it too, so the tightest on the way up counts. /proc/self/mountinfo says where
-each hierarchy is mounted, and which of its groups is at the mount's root: in a container that is often its own group,
-and the names that lead there from the machine's root do not exist. None, where nothing limits, or nothing can be read.
+A group's limit also holds for the groups below it, so the tightest on the way up counts. /proc/self/mountinfo says
+where each hierarchy is mounted and which group is the mount's root: in a container that is often the process's own
+group, and the groups above it are not visible. None: there is no limit, or it can't be read.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from lab_support.mounts import Mount, read_mounts
 _PROC = Path("/proc/self")
 
 Limit = Callable[[Path], int | None]
-"""What one group's own files say."""
+"""Reads a limit from one group's own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class GroupLimits:
 
 
 def group_limits(proc: Path = _PROC) -> GroupLimits:
-    """Of the process whose folder in /proc is `proc`. Reads and changes nothing."""
+    """The limits of the process whose folder in /proc is `proc`. Changes nothing."""
     return GroupLimits(
         cores=_tightest(proc, "cpu", {"cgroup": _quota_1, "cgroup2": _quota_2}),
         memory=_tightest(proc, "memory", {"cgroup": _in("memory.limit_in_bytes"), "cgroup2": _in("memory.max")}),
@@ -37,9 +37,9 @@ def group_limits(proc: Path = _PROC) -> GroupLimits:
 
 
 def memory_left(proc: Path = _PROC) -> int | None:
-    """Bytes that the process may still take before one of its groups is full, whose OOM killer would come then.
+    """Bytes that the process may still allocate before one of its groups is full and its OOM killer acts.
 
-    As in MemAvailable of /proc/meminfo, what holds files that nobody has used lately counts as free.
+    As in MemAvailable of /proc/meminfo, inactive file pages count as free.
     """
     of_kind = {
         "cgroup": _left("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -54,7 +54,7 @@ def _tightest(proc: Path, controller: str, limits: dict[str, Limit]) -> int | No
 
 
 def _groups(proc: Path, controller: str) -> Iterator[tuple[Mount, Path]]:
-    """Every group that this process is in, from its own to the top, of version 2 and of the controller's version 1."""
+    """All groups of this process, from its own to the top: those of version 2, and the controller's of version 1."""
     paths = _paths(proc)
     for mount in read_mounts(proc):
         if mount.kind == "cgroup2":
@@ -78,7 +78,7 @@ def _upwards(path: str, mount: Mount) -> Iterator[Path]:
 
 
 def _paths(proc: Path) -> dict[str, str]:
-    """By controller, and by "" of version 2: cgroups(7)."""
+    """Paths by controller; "" stands for version 2: cgroups(7)."""
     paths: dict[str, str] = {}
     for line in _text(proc / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -112,7 +112,7 @@ def _quota_2(group: Path) -> int | None:
 
 
 def _quota_1(group: Path) -> int | None:
-    """The quota is -1 where there is none."""
+    """The quota is -1 if there is none."""
     return _cores(_text(group / "cpu.cfs_quota_us").strip(), _text(group / "cpu.cfs_period_us").strip())
 
 

@@ -1,9 +1,8 @@
-"""What this machine is, whether the server can run here, and what each notebook loses here.
+"""Describes this machine: whether the server can run here, and what each notebook can't show live.
 
-`lab doctor` prints it; `lab.start()` prints one line of it. Everything is found by looking: no package is
-imported (torch's version is read from its metadata) and no process is started, so it takes a fraction of a
-second and changes nothing. It repairs nothing either: each loss comes with the sentence that helps. A thing
-that can't be looked at counts as missing.
+`lab doctor` prints it; `lab.start()` prints one line of it. It imports no package (torch's version is read from its
+metadata) and starts no process, so it takes a fraction of a second and changes nothing. It repairs nothing, either:
+each obstacle comes with a sentence that says what to do. Anything that can't be examined counts as missing.
 """
 
 import argparse
@@ -37,11 +36,11 @@ _SOFT, _HARD = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was found. Bytes and counts; None where it does not exist here, "" where a package is not installed.
+    """The facts about a machine. Bytes and counts; None: does not exist here; "": the package is not installed.
 
-    cores, memory: that this process may use, by affinity and by its control groups. kernel_views: which ways of
-    looking into processes are open to this user, by name. descriptors: as far as a process may raise its limit.
-    shortfalls: what a server would refuse to start for, in its own sentences.
+    cores, memory: that this process may use, by affinity and control groups. kernel_views: whether each way to look
+    into processes is open to this user, by name. descriptors: the hard limit of a process.
+    shortfalls: reasons for which a server would refuse to start, in its own words.
     """
 
     system: str
@@ -72,7 +71,7 @@ class Machine:
 
 
 def examine() -> Machine:
-    """Look at this machine, from this process."""
+    """Examine this machine, from this process."""
     folder, groups = _temporary_folder(), group_limits()
     driver = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     return Machine(
@@ -126,7 +125,7 @@ def _limit(kind: int, *, which: int) -> int | None:
 def _shortfalls() -> tuple[str, ...]:
     try:
         return tuple(shortfalls(ServerConfig()))
-    except ConfigError as error:  # what stands in the environment counts, too
+    except ConfigError as error:  # environment variables count, too
         return (str(error),)
 
 
@@ -141,7 +140,7 @@ def _usable_memory(groups: GroupLimits) -> int:
 
 
 def _temporary_folder() -> str:
-    """The one that programs use here; "" where none can be written."""
+    """The folder that programs use here; "" if none can be written."""
     try:
         return tempfile.gettempdir()
     except OSError:
@@ -149,7 +148,7 @@ def _temporary_folder() -> str:
 
 
 def _file_system(folder: str) -> str:
-    """The kind of file system that holds `folder`, such as ext4 or tmpfs; "" where the kernel does not say."""
+    """The type of the file system that holds `folder`, such as ext4 or tmpfs; "" if the kernel does not tell."""
     mount = mount_of(folder) if folder else None
     return visible(mount.kind) if mount else ""
 
@@ -182,7 +181,7 @@ def _works(attempt: Callable[[], object]) -> bool:
 
 
 def _kcmp_works() -> bool:
-    """Containers often forbid it: compare descriptor 1 of this process with itself."""
+    """Compare descriptor 1 of this process with itself, because containers often forbid kcmp."""
     number = _KCMP.get(platform.machine())
     if number is None or sys.platform != "linux":
         return False
@@ -194,7 +193,7 @@ def _kcmp_works() -> bool:
 
 
 def obstacles(machine: Machine) -> list[str]:
-    """Why the server can't run here, each with what to do; empty if it can."""
+    """Reasons why the server can't run here, each with what to do; empty if it can."""
     found = []
     if machine.system != "Linux":
         found.append(f"got {machine.system}, expected Linux: use Linux, WSL2 on Windows, or a container")
@@ -207,7 +206,7 @@ def obstacles(machine: Machine) -> list[str]:
     if machine.memory < _LEAST_MEMORY:
         found.append(f"got {_size(machine.memory)} of memory, expected 1 GB: give the machine or container more")
     if not machine.temporary_folder:
-        found.append("got no temporary folder that can be written, expected /tmp or another one: set TMPDIR")
+        found.append("got no temporary folder that is writable, expected /tmp or another one: set TMPDIR")
     elif not machine.temporary_writable or machine.temporary_free < _LEAST_TEMPORARY:
         found.append(
             f"the temporary folder has {_size(machine.temporary_free)} free or can't be written, expected 64 MB: "
@@ -218,7 +217,7 @@ def obstacles(machine: Machine) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """Something that some notebooks want: whether it is here, and what they do without it, by number."""
+    """Something that some notebooks need: whether it is here, and the consequence without it, by notebook number."""
 
     met: Callable[[Machine], bool]
     name: str
@@ -236,13 +235,13 @@ _NEEDS = (
         {
             "00": "memory is shown as resident size alone",
             "01": "copy-on-write is shown by recording",
-            "02": "memory beside fork is shown by recording",
+            "02": "memory in comparison with fork is shown by recording",
         },
     ),
     _Need(
         _view("kcmp"),
         "kcmp",
-        {"03": "sameness is shown by inode and by a flag that changes on both sides"},
+        {"03": "identity of objects is shown by inode and by a flag that changes on both sides"},
     ),
     _Need(
         lambda machine: bool(machine.strace) and machine.kernel_views["ptrace of own processes"],
@@ -261,7 +260,7 @@ _NEEDS = (
     _Need(
         lambda machine: machine.cores >= 2,
         "a second core",
-        {"04": "shares look other than on a server", "08": "more processes add no throughput"},
+        {"04": "shares differ from those on a server", "08": "more processes add no throughput"},
     ),
     _Need(
         lambda machine: machine.gpus > 0,
@@ -274,7 +273,7 @@ _NEEDS = (
 
 
 def losses(machine: Machine, number: str) -> list[str]:
-    """What the notebook `number` ("00" to "11") can't show live here, as sentences; empty if nothing."""
+    """Sentences about the parts of notebook `number` ("00" to "11") that can't be live here; empty if all are."""
     return [
         f"without {need.name}, {need.without[number]}"
         for need in _NEEDS
@@ -286,7 +285,7 @@ def losses(machine: Machine, number: str) -> list[str]:
 
 
 def one_line(machine: Machine) -> str:
-    """The machine in a line, as each notebook begins."""
+    """The machine in one line, with which each notebook begins."""
     gpu = f"{machine.gpus} GPU" if machine.gpus else "no GPU"
     parts = [
         f"{machine.system} {'.'.join(machine.kernel.split('.')[:2])}",
@@ -300,7 +299,7 @@ def one_line(machine: Machine) -> str:
 
 
 def describe(machine: Machine) -> str:
-    """Several lines: the machine, what can be seen here, what stands in the way, and each notebook's losses."""
+    """Several lines: the machine, the ways to look into it, each notebook's losses, and obstacles for the server."""
     lines = [
         one_line(machine),
         "",
@@ -321,7 +320,7 @@ def _details(machine: Machine) -> list[tuple[str, str]]:
         ("GPU", f"{machine.gpus} ({machine.gpu_driver or 'driver not read'})" if machine.gpus else "none found"),
         *views,
         ("strace", "found" if machine.strace else "not found"),
-        ("open descriptors a process", str(machine.descriptors or "no limit")),
+        ("open descriptors per process", str(machine.descriptors or "no limit")),
         ("processes of this user", str(machine.processes or "no limit")),
         ("processes of this control group", str(machine.pids_max or "no limit")),
         ("temporary folder", f"{machine.temporary_kind or 'unknown kind'}, {_size(machine.temporary_free)} free"),
@@ -334,7 +333,7 @@ def _details(machine: Machine) -> list[tuple[str, str]]:
 def _widgets(machine: Machine) -> str:
     if not machine.widgets or not machine.lab_widgets:
         return "not installed"
-    # ipywidgets 8 speaks with jupyterlab_widgets 3: always five apart.
+    # ipywidgets 8 needs jupyterlab_widgets 3: their major versions differ by five.
     fit = int(machine.widgets.partition(".")[0]) - int(machine.lab_widgets.partition(".")[0]) == 5
     return f"{machine.widgets}, with JupyterLab's part {machine.lab_widgets}" + ("" if fit else ": they don't fit")
 

@@ -1,7 +1,7 @@
-"""Command-line flags that are made from the fields of a dataclass: each has its name, default and help in one place.
+"""Command-line flags made from the fields of a dataclass: each has its name, default and help in one place.
 
 `flag()` makes such a field, `add_flags` gives a parser one flag for each, `choices_of` reads them back, and `words_for`
-makes a command's words of choices. It imports no library, so that a wrong flag is refused in milliseconds.
+turns values into command-line arguments. It imports no library, so that a wrong flag is refused in milliseconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def count(text: str) -> int:
     number, unit = Decimal(found[1]), found[2]
     times = 1 if not unit else (1000 if unit.islower() else 1024) ** ("kmgt".index(unit.lower()) + 1)
     if number * times % 1 or ("." in found[1] and not unit.islower()):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number; fractions go with k, m, g and t only")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number; fractions need one of k, m, g and t")
     return int(number * times)
 
 
@@ -41,9 +41,9 @@ def flag(
 ) -> Any:
     """A dataclass field that is also a command-line flag: `max_num_seqs` becomes `--max-num-seqs`.
 
-    type: makes the value of a word, or raises `argparse.ArgumentTypeError`; by default it is chosen by the default's
-    own type, `count` for whole numbers. metavar: the value's name in the help. shown: the default's name there.
-    many: it takes one word or more. short: further names.
+    type: turns an argument into the value, or raises `argparse.ArgumentTypeError`; by default it follows from the
+    default's type, `count` for whole numbers. metavar: the value's name in the help. shown: the default's name there.
+    many: it takes one argument or more. short: further names.
     """
     parse = type or _parser_for(default)
     details = {
@@ -66,7 +66,7 @@ def _parser_for(default: object) -> Callable[[str], Any]:
 
 
 def flags_of(kind: type) -> list[Field[Any]]:
-    """Those fields of a dataclass that `flag` made."""
+    """The fields of a dataclass that `flag` made."""
     return [each for each in fields(kind) if "help" in each.metadata]
 
 
@@ -111,12 +111,12 @@ def _default_in_words(details: Mapping[str, Any]) -> str:
 
 
 def choices_of(arguments: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """What the parsed words say for each field of `kind`, also for a field that was no flag but a word of its own."""
+    """The parsed value of each field of `kind`, also of a field that was no flag but a positional argument."""
     return {each.name: getattr(arguments, each.name) for each in fields(kind)}
 
 
 def words_for(choices: Mapping[str, Any], kind: type) -> list[str]:
-    """Choices as words of a command: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
+    """Settings as arguments of a command: `{"port": 0, "restart_api_servers": False}` and so on. None is left out."""
     many = {each.name for each in flags_of(kind) if each.metadata["many"]}
     words: list[str] = []
     for name, value in choices.items():

@@ -1,8 +1,8 @@
-"""What one sequence is asked for, what its tokens are told with, and why it ended: what client, wire and engine know.
+"""Types that clients, messages and the engine share: a sequence's sampling parameters, log-probabilities, and its end.
 
-They live above `boundary/`, which carries them, and `engine/`, which obeys them, because these two never
-import each other. The names are OpenAI's and vLLM's. There are no stop strings here: text is the API
-server's matter, and an engine core never sees any.
+They live above `boundary/`, which carries them, and `engine/`, which obeys them, because these two never import
+each other. The names are OpenAI's and vLLM's. There are no stop strings here: only API servers handle text, and an
+engine core never sees any.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class FinishReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to choose the tokens of one sequence. The ranges are checked at the rim, in `frontend/request/openai_api.py`.
+    """Parameters for choosing one sequence's tokens. `frontend/request/openai_api.py` checks the ranges on arrival.
 
     temperature: 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are "off".
     presence_penalty, frequency_penalty: subtracted from logits, over generated tokens only (OpenAI's rule).
     repetition_penalty: divides or multiplies logits, over prompt and generated tokens (Hugging Face's rule).
     seed: makes a sampled sequence repeatable whatever else is in its batch; None draws one.
     max_tokens: 0 computes the prompt alone, for its log-probabilities.
-    logprobs: how many alternatives to report beside each token; None reports nothing, 0 the token alone.
+    logprobs: how many alternatives to report for each token; None reports nothing, 0 the token alone.
     prompt_logprobs: the same for each token of the prompt but the first, before which there is nothing.
     stop_token_ids: end the sequence like the model's own end token does, even under `ignore_eos`.
     """
@@ -54,10 +54,10 @@ class SamplingParams:
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How likely the model itself found a token: before penalties, temperature and the like (vLLM's raw_logprobs).
+    """A token's log-probability by the model itself, before penalties, temperature and so on (vLLM's raw_logprobs).
 
-    rank 1 is the likeliest; `top` holds (token id, logprob), likeliest first, as many as were asked for. The engine
-    makes it and the wire packs it as it is: of a prompt's tokens a step makes a thousand.
+    rank 1 is the likeliest; `top` holds (token id, logprob), likeliest first, as many as were requested. The engine's
+    object is packed into the message without a copy, because a step makes a thousand for a prompt's tokens.
     """
 
     logprob: float

@@ -1,10 +1,10 @@
-"""One look for every process's log: time, title, pid, level, text, on stderr. And no process waits for its reader.
+"""One log format for all processes: time, title, pid, level, text, on stderr. Writing never blocks a process.
 
-stderr may be a pipe that nobody reads, a terminal that Ctrl-S has stopped, a full disk. A write(2) to it can wait for
-ever, and with it the process, in the middle of a request. So stdout and stderr are written without waiting: what
-does not fit is dropped and counted, and the count is said once there is room again.
+stderr may be a pipe that nobody reads, a terminal that Ctrl-S has stopped, or a full disk. A blocking write(2) to it
+can block the process indefinitely, in the middle of a request. So writes to stdout and stderr don't block: lines that
+do not fit are dropped and counted, and the count is logged once there is room again.
 
-O_NONBLOCK belongs to the open file description, which we share with whoever started us, a shell for example. So a
+O_NONBLOCK belongs to the open file description, which we share with our parent process, for example a shell. So a
 pipe or a terminal is opened a second time, through /proc/self/fd, and that description is ours alone.
 """
 
@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-LONGEST = 1 << 16  # bytes of one write; what is kept of it, while its beginning alone is written, has this bound
+LONGEST = 1 << 16  # most bytes of one write, and so of the rest that is kept when only its beginning was written
 
 NOBODY = "nobody reads them"
 
@@ -28,7 +28,7 @@ Way = Callable[[bytes], int]
 
 def set_up_log(level: str, name: str) -> None:
     """Called once in each process of a server, in its main."""
-    # What no line of ours shows is not looked up: a third of a line's cost (Python's logging documentation).
+    # Skip lookups that our format doesn't show, a third of a line's cost (Python's logging documentation).
     logging._srcfile = None  # type: ignore[attr-defined]
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(
@@ -40,10 +40,10 @@ def set_up_log(level: str, name: str) -> None:
 
 
 def never_wait() -> None:
-    """From now on nothing that this process says on stdout or stderr waits for a reader, or fails for want of one.
+    """From now on no output of this process to stdout or stderr waits for a reader, or fails without one.
 
-    Called first thing in each process of a server, so that tracebacks and warnings go this way too. A descriptor
-    that is closed is opened on /dev/null: the next socket would get its number otherwise, and our words.
+    Called first in each process of a server, so that tracebacks and warnings are covered, too. A closed descriptor is
+    opened on /dev/null; otherwise the next socket would get its number, and then our output.
     """
     _open_what_is_closed()
     sys.stdout = NeverWaiting(Outlet(1), _encoding(sys.stdout))  # type: ignore[assignment]
@@ -55,7 +55,7 @@ def _open_what_is_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the least number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # open(2) takes the lowest free number
 
 
 def _encoding(stream: object) -> str:
@@ -63,18 +63,18 @@ def _encoding(stream: object) -> str:
 
 
 class Outlet:
-    """A descriptor that is written without waiting, by any thread. No error of it is ever raised."""
+    """Writes to a descriptor without blocking, from any thread. It never raises an error."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._send = _way_to(descriptor)
-        self._rest = b""  # of what was written in part: it comes before anything else
+        self._rest = b""  # the rest of a write that was cut; it goes out before anything else
         self._dropped = 0  # lines
         self._trouble = ""
-        self._lock = threading.RLock()  # a signal handler may log while its thread does
+        self._lock = threading.RLock()  # a signal handler may log while its own thread is logging
 
     def write(self, data: bytes) -> str:
-        """Whole lines. Returns why not all of them went; "" where they did."""
+        """Write whole lines. Returns the reason if some were not written, else ""."""
         data = data if len(data) <= LONGEST else data[: LONGEST - 2] + b"~\n"
         with self._lock:
             owed = self._rest or self._dropped
@@ -86,7 +86,7 @@ class Outlet:
             return "" if sent == len(data) else self._trouble or NOBODY
 
     def _catch_up(self) -> bool:
-        """With what is owed: the rest of a line, then the number of those that were dropped. False: not with all."""
+        """Write what is pending: the rest of a line, then the number of dropped lines. False: some is still pending."""
         if self._rest:
             self._rest = self._rest[self._push(self._rest) :]
         if self._dropped and not self._rest:
@@ -100,7 +100,7 @@ class Outlet:
         return f"… {lines} of the log of process {os.getpid()} dropped, because {self._trouble}\n".encode()
 
     def _push(self, data: bytes) -> int:
-        """How many bytes went."""
+        """Returns the number of bytes written."""
         try:
             return self._send(data)
         except BlockingIOError:
@@ -111,14 +111,14 @@ class Outlet:
 
 
 class NeverWaiting(io.TextIOBase):
-    """What `print`, `logging` and tracebacks write to in place of a stream of Python's: whole lines, one write each."""
+    """Replaces Python's own stream for `print`, `logging` and tracebacks: whole lines, one write each."""
 
     errors = "backslashreplace"
 
     def __init__(self, outlet: Outlet, encoding: str) -> None:
         self._outlet = outlet
         self._encoding = encoding
-        self._begun = ""  # a line that has no end yet
+        self._begun = ""  # a line without its end yet
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -171,7 +171,7 @@ def _nowhere(data: bytes) -> int:
 
 
 def _open_again(descriptor: int) -> bool:
-    """Put an open file description of our own, which does not wait, under the descriptor. False: it can't be had."""
+    """Give the descriptor a non-blocking open file description of our own. False: that is not possible."""
     try:
         own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_NOCTTY)
     except OSError:  # no /proc; a terminal of another user (su); a FIFO without a reader
@@ -182,12 +182,12 @@ def _open_again(descriptor: int) -> bool:
 
 
 def _by_send(descriptor: int) -> Way:
-    """A socket can't be opened again; but a call to it may say that it does not wait."""
+    """A socket can't be opened again, but send(2) can be told not to block."""
     if not hasattr(socket, "MSG_DONTWAIT"):
         return _where_there_is_room(descriptor)
 
     def send(data: bytes) -> int:
-        passing = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)  # whatever its kind is
+        passing = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)  # for a socket of any kind
         try:
             return passing.send(data, socket.MSG_DONTWAIT)
         finally:
@@ -197,7 +197,7 @@ def _by_send(descriptor: int) -> Way:
 
 
 def _where_there_is_room(descriptor: int) -> Way:
-    """poll(2) says that a pipe has room for PIPE_BUF bytes. Somebody else may take it first: then we wait after all."""
+    """poll(2) tells that a pipe has room for PIPE_BUF bytes. If another process takes it first, we block after all."""
     room = select.poll()
     room.register(descriptor, select.POLLOUT)
 

@@ -1,4 +1,4 @@
-"""What is mounted where, from /proc/self/mountinfo: proc_pid_mountinfo(5)."""
+"""The mounts of this process, from /proc/self/mountinfo: proc_pid_mountinfo(5)."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """place: where it is; root: what of the file system is there. kind: such as ext4. options: the file system's."""
+    """place: mount point; root: its folder in the file system. kind: such as ext4. options: of the file system."""
 
     place: str
     root: str
@@ -19,7 +19,7 @@ class Mount:
 
 
 def read_mounts(proc: Path = Path("/proc/self")) -> list[Mount]:
-    """In the order in which they were mounted; [] where the kernel does not say."""
+    """In the order of mounting; [] if the kernel does not tell."""
     try:
         lines = (proc / "mountinfo").read_bytes().split(b"\n")
     except OSError:
@@ -35,11 +35,11 @@ def _mount(line: bytes) -> Mount:
 
 
 def _name(field: bytes) -> str:
-    """Any bytes, with spaces, tabs, line feeds and backslashes as three octal digits."""
+    """A path of any bytes; the kernel writes space, tab, line feed and backslash as three octal digits."""
     return os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), field))
 
 
 def mount_of(path: str) -> Mount | None:
-    """The mount that `path` is on: of those that lead there the deepest, of these the last, which covers the others."""
+    """The mount that `path` is on: the deepest one above it, and of several there the last, which hides the others."""
     inside = [mount for mount in read_mounts() if Path(os.path.realpath(path)).is_relative_to(mount.place)]
     return max(reversed(inside), key=lambda mount: len(mount.place), default=None)

@@ -2,7 +2,7 @@
 
 
 def counted(count: int, what: str) -> str:
-    """`1 pipe`, `3 processes`, `2 shared memories`."""
+    """The count and the noun in its form: `1 pipe`, `3 processes`, `2 shared memories`."""
     if count == 1:
         return f"1 {what}"
     if what.endswith(("s", "x", "ch", "sh")):

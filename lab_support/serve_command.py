@@ -1,7 +1,7 @@
-"""The words after `lab serve` to a `ServerConfig`, in the grammar of `vllm serve`.
+"""Parses the arguments of `lab serve` into a `ServerConfig`, in the grammar of `vllm serve`.
 
-The model may be the first word, names may have underscores, and flags of vLLM that mean nothing here are taken or
-refused by name (vllm_flags.py). What is wrong is said in one line. It imports no library, as config.py.
+The model may be the first argument, names may have underscores, and vLLM's flags that mean nothing here are accepted
+or refused by name (vllm_flags.py). An error is one line. Like config.py, this imports no library.
 """
 
 import argparse
@@ -10,21 +10,21 @@ from typing import NoReturn
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig, add_flags, from_flags
 from lab_support.vllm_flags import with_dashes, without_foreign
 
-_HELP = "a model folder, as --model has it (vLLM's grammar)"
+_HELP = "a model folder, the same as --model (vLLM's grammar)"
 _EPILOG = (
-    "Flags of `vllm serve` that change nothing here are taken with a line that says so; others are refused by name."
+    "Flags of `vllm serve` that change nothing here are accepted with a line that says so; others are refused by name."
 )
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line: the usage of so many flags would hide it."""
+    """Reports an error in one line, because the usage of so many flags would hide it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def read_words(words: list[str], prog: str = "lab serve") -> tuple[ServerConfig, list[str]]:
-    """The config, and what is to be said of flags that change nothing. Ends the process where a word makes no sense."""
+    """The config, and notices on flags that change nothing. Ends the process if an argument makes no sense."""
     parser = OneLineParser(prog=prog, epilog=_EPILOG)
     parser.add_argument("model_tag", nargs="?", metavar="MODEL", help=_HELP)
     add_flags(parser)
@@ -37,7 +37,7 @@ def read_words(words: list[str], prog: str = "lab serve") -> tuple[ServerConfig,
 
 def _config(parser: argparse.ArgumentParser, words: list[str]) -> ServerConfig:
     given, others = parser.parse_known_args(words)
-    # argparse gives an optional word its place before the flags or never.
+    # argparse accepts an optional positional argument before the flags only.
     if given.model_tag is None and len(others) == 1 and not others[0].startswith("-"):
         given.model_tag = others.pop()
     if others:
@@ -45,6 +45,6 @@ def _config(parser: argparse.ArgumentParser, words: list[str]) -> ServerConfig:
     if given.model_tag is not None:
         model = type(given.model)(given.model_tag)
         if given.model not in (MODEL_IN_THE_BOX, model):
-            parser.error(f"got the model {given.model_tag} and --model {given.model}, expected one of them")
+            parser.error(f"got the model {given.model_tag} and --model {given.model}, expected only one of them")
         given.model = model
     return from_flags(given)

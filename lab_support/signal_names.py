@@ -1,10 +1,10 @@
-"""Names of signals, of all that a kernel has: Python's `signal.Signals` lacks most of the real-time ones."""
+"""Names of all of the kernel's signals: Python's `signal.Signals` lacks most of the real-time ones."""
 
 import signal
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL`, `SIGRTMIN+6`. Of a signal's number, or of the negative exit code that Python makes of it."""
+    """`SIGKILL` or `SIGRTMIN+6`, for a signal's number or the negative exit code that Python makes of it."""
     number = abs(number)
     try:
         return signal.Signals(number).name

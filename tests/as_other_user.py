@@ -1,4 +1,4 @@
-"""Runs a program of ours as an ordinary user whom nobody else uses here. For `running_server(program=AS_OTHER_USER)`.
+"""Runs a program of ours as an ordinary user of its own, for `running_server(program=AS_OTHER_USER)`.
 
 Root may make as many processes as it likes, whatever RLIMIT_NPROC says: so for a shortage of processes one needs
 another user, and one of its own, as the kernel counts all processes of a user together (getrlimit(2)).

@@ -1,6 +1,6 @@
 """A server under streaming clients whose API servers are killed, rolled and starved; used by test_deaths.py and proofs.
 
-Afterwards it is looked at as a whole: who lost a stream though its API server lived, what is still held, what is left.
+Afterwards the whole is checked: streams lost though their API server lived, resources still held, and remains.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ LEAST_LIMIT = 16  # poll(2) refuses more entries than the limit of descriptors, 
 
 @dataclass
 class Report:
-    """What was done and seen, over all servers. A failure is told with what was done to its server before."""
+    """Actions and observations, over all servers. A failure is told with what was done to its server before."""
 
     kills: Counter[str] = field(default_factory=Counter)
     rolls: int = 0
@@ -162,13 +162,13 @@ class Besieged:
             select.select([], [], [], 0.05)
 
     def everybody_serves(self) -> bool:
-        """Each place has an API server that answers; nobody is still retiring."""
+        """Each slot has an API server that answers, and none is still retiring."""
         if any(title.endswith("retiring") for title in self.api_servers().values()):
             return False
         return set(self.served(10 * len(self.names))) == self.names
 
     def served(self, count: int) -> Counter[str]:
-        """Who answers on so many connections, one after another."""
+        """The servers that answer on so many connections, one after another."""
         answers = Answers()
         for _ in range(count):
             with (
@@ -218,7 +218,8 @@ def _is_expected(made: Besieged, strategy: str, read: Read) -> bool:
     if read.how in {"whole", "sent on"}:
         return True
     if read.how == "unanswered":
-        # Accepted by one that died, or in its own queue, which under reuseport goes with whoever retires too.
+        # Accepted by one that died, or in its own queue, which under reuseport also ends with an API server that
+        # retires.
         died = any(read.begun - 1 <= at <= read.ended for at in made.killed.values())
         return died or (strategy == "reuseport" and made.report.rolls > 0)
     return read.how in {"cut", "error event"} and read.pid in made.killed

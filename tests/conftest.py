@@ -1,4 +1,4 @@
-"""What every test gets: a real server to talk to, and a check that nothing of it is left behind."""
+"""Fixtures for all tests: a real server to talk to, and a check that nothing of it is left behind."""
 
 import contextlib
 import os

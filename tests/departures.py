@@ -51,7 +51,7 @@ MOMENTS = ("at once", "at the first token", "in mid-stream", "at the last", "unr
 
 @dataclass(frozen=True)
 class Departure:
-    """How a client leaves: with what behind its request, by which call, and when."""
+    """A client's departure: the bytes behind its request, the call, and the moment."""
 
     behind: str
     leaving: str
@@ -259,12 +259,12 @@ def shuffled(count: int, seed: int) -> list[Departure]:
 
 
 def descriptors(server: RunningServer) -> int:
-    """How many the API servers of now hold together."""
+    """The total that the present API servers hold."""
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for name, pid in server.pids.items() if name.startswith("api-"))
 
 
 def settled(server: RunningServer, descriptors_before: int, within: float = 30.0) -> dict[str, object]:
-    """What is left of requests, blocks and connections, once nothing is or `within` seconds are over. All are 0."""
+    """The remaining requests, blocks and connections, once there are none or `within` seconds are over. All are 0."""
     deadline = time.monotonic() + within
     while True:
         metrics = server.get("/metrics", headers={"connection": "close"}).text

@@ -1,6 +1,6 @@
 """One SIGKILL of one process of a real server, and what is left afterwards. Used by test_failures.py and by proofs.
 
-Every process of a server inherits its working directory, and here that is a folder which nobody else uses. So
+Every process of a server inherits its working directory, and here that is a folder that no other process uses. So
 whoever works there is left over from the server, whatever its title is and whoever its parent has become.
 """
 
@@ -18,7 +18,7 @@ ROLES = ("launcher", "api-0", "api-1", "engine-0", "coordinator", "resource-trac
 
 @dataclass
 class Outcome:
-    """What one kill left. `seconds` is the time from the kill until the last process was gone."""
+    """The remains of one kill. `seconds` is the time from the kill until the last process was gone."""
 
     seconds: float
     left: list[str]
@@ -52,7 +52,7 @@ def find(role: str, directory: Path) -> int | None:
 
 
 def wait_until_gone(directory: Path, within: float) -> Outcome:
-    """Wait until nobody works in `directory`, at most `within` seconds. Who is left then is named, and killed."""
+    """Wait until no process works in `directory`, at most `within` seconds, then report and kill those left."""
     begun = time.monotonic()
     while (pids := living(directory)) and time.monotonic() < begun + within:
         for pid in pids:

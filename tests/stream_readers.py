@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BODY = {"prompt": "Once upon a time", "max_tokens": 150, "temperature": 0, "ignore_eos": True, "stream": True}
-TIMEOUT = 60.0  # seconds: who waits so long for a word waits for ever
+TIMEOUT = 60.0  # seconds: a reader without a word for so long hangs
 
 
 @dataclass

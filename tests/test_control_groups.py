@@ -97,7 +97,7 @@ def test_where_nothing_can_be_read_nothing_limits(tmp_path):
 
 
 def test_what_is_left_of_memory_is_the_least_of_all_groups(tmp_path):
-    """Version 2: the group above is fuller. What holds files that nobody uses can be taken back."""
+    """Version 2: the group above is fuller. Memory of files that no process uses can be reclaimed."""
     proc = tree(
         tmp_path,
         groups="0::/user/shell\n",

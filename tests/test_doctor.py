@@ -115,7 +115,7 @@ def test_notebooks_that_are_not_there_yet_are_named_as_planned(tmp_path, monkeyp
 
 def test_without_any_temporary_folder_it_says_so(monkeypatch):
     monkeypatch.setattr(doctor.tempfile, "gettempdir", raise_as_python_does)
-    assert "got no temporary folder that can be written" in doctor.describe(doctor.examine())
+    assert "got no temporary folder that is writable" in doctor.describe(doctor.examine())
 
 
 def raise_as_python_does() -> str:

@@ -13,7 +13,7 @@ from lab_support.server_packages import SERVER_PACKAGES
 HOUSE = Path(lab_support.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 
-# What each room may import of the others. Everybody may import the top of the house (config, generation, …).
+# The rooms from which each room may import. All may import the top of the house (config, generation, …).
 MAY_IMPORT = {
     "processes": {"processes", "frontend", "engine", "supervision", "boundary"},
     "frontend": {"frontend", "boundary"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "notebook": {"notebook", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
-# What each room within a room may import of its neighbours. The files of notebook/ and of frontend/ are above these
+# The neighbours from which each room within a room may import. The files of notebook/ and of frontend/ are above these
 # rooms; those of instruments/ are below.
 NEIGHBOURS = {
     "frontend/http": set(),
@@ -126,7 +126,7 @@ def test_every_process_has_its_card(path: Path) -> None:
 
 
 def test_nothing_starts_a_process_but_start_method() -> None:
-    """Of the server's files; the notebooks' own processes are another matter."""
+    """For the server's files only, not for the notebooks' own processes."""
     for path in FILES:
         if (
             room_of(path) in {"processes", "frontend", "supervision", "boundary", "engine"}

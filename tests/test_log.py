@@ -58,7 +58,7 @@ def talker(out: int, before: Callable[[], None] | None = None) -> Iterator[subpr
 
 
 def read_all(descriptor: int) -> bytes:
-    """What is there now."""
+    """The present content."""
     os.set_blocking(descriptor, False)
     said = b""
     with contextlib.suppress(BlockingIOError, OSError):
@@ -83,7 +83,7 @@ def go_on(process: subprocess.Popen[bytes]) -> None:
 
 
 def judge(first: bytes, last: bytes) -> None:
-    """Lines are whole, in order, and counted: those that came and those that are said to be missing are all."""
+    """Lines are whole and in order, and those that arrived and those reported as missing add up to all."""
     lines = (first + last).replace(b"\r\n", b"\n").splitlines()
     came = [int(match[1]) for line in lines if (match := LINE.fullmatch(line))]
     assert came == list(range(len(came)))

@@ -166,7 +166,7 @@ def test_sampling_defaults_are_those_of_generation_config(folder, tmp_path_facto
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"temperature": -1}, "got temperature -1, expected a number from 0 to 2; mend the file, or give --gen"),
+        ({"temperature": -1}, "got temperature -1, expected a number from 0 to 2; fix the file, or give --gen"),
         ({"temperature": "warm"}, "got temperature 'warm'"),
         ({"top_p": 0}, "got top_p 0"),
         ({"top_k": 1.5}, "got top_k 1.5, expected a whole number from -1"),
@@ -341,11 +341,11 @@ def refused(folder: Path, text: str) -> None:
     [
         (
             {"architectures": ["GemmaForCausalLM"]},
-            "got architecture GemmaForCausalLM, supported are LlamaForCausalLM, Mis",
+            "got architecture GemmaForCausalLM, expected one of LlamaForCausalLM, Mis",
         ),
-        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, supported are LlamaForCausalLM"),
+        ({"architectures": ..., "model_type": "gpt2"}, "got architecture gpt2, expected one of LlamaForCausalLM"),
         ({"architectures": "LlamaForCausalLM"}, "got architecture"),
-        ({"hidden_act": "gelu"}, "got hidden_act 'gelu', supported is 'silu'"),
+        ({"hidden_act": "gelu"}, "got hidden_act 'gelu', expected 'silu'"),
         ({"quantization_config": {"bits": 4}}, "got quantized weights"),
         ({"vocab_size": ...}, "got no vocab_size"),
         ({"max_position_embeddings": ...}, "got no max_position_embeddings"),
@@ -358,7 +358,7 @@ def refused(folder: Path, text: str) -> None:
         ({"head_dim": 3}, "got head_dim 3, expected an even number"),
         ({"rms_norm_eps": "small"}, "got rms_norm_eps 'small'"),
         ({"tie_word_embeddings": "yes"}, "got tie_word_embeddings 'yes'"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, "got rope type 'longrope', supported are default, linear"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "got rope type 'longrope', expected one of default, linear"),
         ({"rope_scaling": {"rope_type": "linear"}}, "got no factor"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "got no low_freq_factor"),
         ({"rope_scaling": [1]}, "got rope parameters"),
@@ -437,7 +437,7 @@ def test_a_header_longer_than_any_memory(folder):
 
 def test_weights_of_a_type_that_is_not_computed_with(folder):
     write_safetensors(folder / "model.safetensors", shapes(CONFIG), "I16")
-    refused(folder, "in I16, supported are F64, F32, F16, BF16")
+    refused(folder, "in I16, expected one of F64, F32, F16, BF16")
 
 
 def test_a_missing_shard(folder):

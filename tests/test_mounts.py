@@ -1,4 +1,4 @@
-"""Which mount holds a path, in a mount namespace with odd names, asked in a process of its own."""
+"""The mount of a path, in a mount namespace with odd names, asked in a process of its own."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.nam
 """One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
 ONE_CHOICE = re.compile(r"""lab\.answer\("([\da.]+)", "a"\)""")
-"""What a waiting result says of a question with options; of a table it is a letter for each row."""
+"""The text of a waiting result for a question with options; for a table it has a letter for each row."""
 
 
 def number_of(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""A child with a deadline: what it returned or raised, how it crashed, or what it hangs on. Standard library alone.
+"""Runs a child with a deadline: reports its result or exception, its crash, or where it hangs. Standard library only.
 
-`in_forked_child` forks this very process, with all that it holds: that is the point of most experiments.
-`in_started_child` makes one by spawn or forkserver. Neither leaves a process behind.
+`in_forked_child` forks this very process, with all that it holds, which most experiments are about.
+`in_started_child` makes a child by spawn or forkserver. Neither leaves a process behind.
 """
 
 import faulthandler
@@ -29,11 +29,11 @@ DEBUGGER_SECONDS = 25.0
 def in_forked_child(
     action: Callable[[], Any], seconds: float = 15.0, *, leave_normally: bool = False, native_stacks: bool = False
 ) -> dict[str, Any]:
-    """Fork; run `action` in the child; what came of it: `outcome` is returned, raised, crashed or hung.
+    """Fork and run `action` in the child. `outcome` in the result is returned, raised, crashed or hung.
 
     leave_normally: the child ends by SystemExit, through atexit and destructors, instead of at once. native_stacks:
-    ask gdb or cuda-gdb where a hanging child is, if there is one. Runs in the parent; at most `seconds`, then up to
-    40 more to look at a child that hangs and to kill it.
+    ask gdb or cuda-gdb, if installed, where a hanging child is. Runs in the parent for at most `seconds`, and up to
+    40 s more to examine and kill a child that hangs.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -61,7 +61,7 @@ def _be_the_child(action: Callable[[], Any], write_end: int, errors: IO[bytes]) 
 
 
 def _await(pid: int, read_end: int, deadline: float, native_stacks: bool) -> dict[str, Any]:
-    """Runs in the parent: the child's answer and end."""
+    """Runs in the parent. Returns the child's answer and end."""
     text = _read_all(read_end, deadline)
     os.close(read_end)
     status = _wait(pid, max(0.5, deadline - time.monotonic()))
@@ -69,7 +69,7 @@ def _await(pid: int, read_end: int, deadline: float, native_stacks: bool) -> dic
 
 
 def _read_all(descriptor: int, deadline: float) -> bytes:
-    """Until the other end is closed or `deadline`."""
+    """Read until the other end is closed or until `deadline`."""
     text = b""
     while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(descriptor, 1 << 16)
@@ -80,7 +80,7 @@ def _read_all(descriptor: int, deadline: float) -> bytes:
 
 
 def _wait(pid: int, seconds: float) -> int | None:
-    """The wait status of our child, or None if it still runs after `seconds`."""
+    """The child's wait status, or None if it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -88,11 +88,11 @@ def _wait(pid: int, seconds: float) -> int | None:
             return status
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.002)  # a pidfd would tell at once, but not every sandboxed kernel has them
+        time.sleep(0.002)  # a pidfd would tell at once, but some sandboxed kernels lack them
 
 
 def _judge(text: bytes, status: int) -> dict[str, Any]:
-    """Of a child that has ended."""
+    """The outcome of a child that has ended."""
     ended = how_it_ended(status)
     if not text:
         return {"outcome": "crashed", **ended}
@@ -109,7 +109,7 @@ def how_it_ended(status: int) -> dict[str, Any]:
 
 
 def _hung(pid: int, text: bytes, native_stacks: bool) -> dict[str, Any]:
-    """Look at a child that still runs, then end it. SIGABRT first: faulthandler writes every Python stack then."""
+    """Examine a child that still runs, then end it. SIGABRT first: faulthandler then writes all Python stacks."""
     waits_for = waiting_threads(pid)
     native = _native_stacks(pid) if native_stacks else ""
     os.kill(pid, signal.SIGABRT)
@@ -128,7 +128,7 @@ def _hung(pid: int, text: bytes, native_stacks: bool) -> dict[str, Any]:
 
 
 def _native_stacks(pid: int) -> str:
-    """C stacks of all threads by a debugger, or "" without one. A debugger that takes too long is killed."""
+    """C stacks of all threads from a debugger, or "" if none is installed. A debugger that takes too long is killed."""
     debugger = shutil.which("gdb") or shutil.which("cuda-gdb")
     if debugger is None:
         return ""
@@ -147,9 +147,9 @@ def _native_stacks(pid: int) -> str:
 
 
 def in_started_child(method: str, action: Callable[..., Any], *arguments: Any, seconds: float = 60.0) -> dict[str, Any]:
-    """Run `action(*arguments)` in a child made by `method`; as above, with milliseconds from start() to its entry.
+    """Like `in_forked_child`, for a child made by `method`; adds the milliseconds from start() to its entry.
 
-    action: a function of a module, because spawn sends its name. Runs in the parent.
+    action: a module-level function, because spawn pickles it by name. Runs in the parent.
     """
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
@@ -169,7 +169,7 @@ def in_started_child(method: str, action: Callable[..., Any], *arguments: Any, s
 
 
 def _receive(connection: Connection) -> dict[str, Any]:
-    """The answer; nothing where the child ended without one."""
+    """The answer; nothing if the child ended without one."""
     try:
         return connection.recv()
     except EOFError:

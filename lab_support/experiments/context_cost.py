@@ -1,7 +1,7 @@
 """9. What does one CUDA context per process cost? Memory on both sides, and the time to a first operation.
 
-1, 2 and 4 processes at once, by spawn; one alone 5 times. And bare contexts by the driver API, without torch.
-Samples: `process` (one each), `together` (the GPU's memory before, with all up, after), `bare context`.
+1, 2 and 4 processes at once, by spawn; one alone 5 times. Then bare contexts by the driver API, without torch. Samples:
+`process` (one each), `together` (the GPU's memory before, with all up, after), `bare context`.
 """
 
 import multiprocessing
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def together(count: int, device: str, memory: GpuMemory) -> None:
-    """`count` processes that stay until all are up."""
+    """Start `count` processes, each of which stays until all are up."""
     before = memory.used()
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(count)]
@@ -62,7 +62,7 @@ def together(count: int, device: str, memory: GpuMemory) -> None:
 
 
 def be_a_process(connection: Connection, device: str, asked_at: float) -> None:
-    """Runs in the child: first operation, its times and its host memory; then wait."""
+    """Runs in the child: do a first operation, report its times and the host memory, then wait."""
     entered_at = time.monotonic()
 
     def work() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _ms(seconds: float) -> float:
 
 
 def host_memory() -> dict[str, int]:
-    """Bytes of this process by /proc/self/smaps_rollup; empty where the kernel lacks it."""
+    """This process's bytes by /proc/self/smaps_rollup; empty if the kernel lacks it."""
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
@@ -98,13 +98,13 @@ def host_memory() -> dict[str, int]:
 
 
 def settle(memory: GpuMemory, free_at: int | None) -> dict[str, Any]:
-    """Wait until the memory in use is what it was, 3 s at most."""
+    """Wait until the memory in use is back at its earlier value, for at most 3 s."""
     began = time.monotonic()
     while time.monotonic() - began < SETTLE_SECONDS:
         used = memory.used()
         if used is None or free_at is None or used <= free_at:
             break
-        time.sleep(0.005)  # the pace of measuring
+        time.sleep(0.005)  # interval of measurement
     return {"used": memory.used(), "ms": _ms(time.monotonic() - began)}
 
 
@@ -123,7 +123,7 @@ def bare_context(repeat: int, memory: GpuMemory) -> None:
 
 
 def be_a_bare_context() -> int:
-    """Initialises, makes a context, says how long each took, and waits to be killed."""
+    """Initialise CUDA, make a context, report how long each took, and wait to be killed."""
     began = time.monotonic()
     driver = Driver()
     loaded_at = time.monotonic()

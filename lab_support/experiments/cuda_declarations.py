@@ -1,7 +1,7 @@
-"""What NVIDIA's headers declare of the calls that the experiments make: signatures, structures, constants.
+"""NVIDIA's declarations of the calls that the experiments make: signatures, structures, constants.
 
-For ctypes, on 64-bit Linux. Nothing here was typed on trust: tests/experiments/test_cuda_headers.py compiles a program
-against the headers of the machine and compares every size, offset, number and parameter with this file.
+For ctypes, on 64-bit Linux. Everything here is checked: tests/experiments/test_cuda_headers.py compiles a program
+against the machine's headers and compares each size, offset, number and parameter with this file.
 """
 
 from ctypes import (
@@ -26,7 +26,7 @@ READ_WRITE = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
 SMALLEST = 0  # CU_MEM_ALLOC_GRANULARITY_MINIMUM
 HAS_VIRTUAL_MEMORY = 102  # CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
 HAS_POSIX_DESCRIPTORS = 103  # CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED
-NOT_TOLD = (1 << 64) - 1  # NVML_VALUE_NOT_AVAILABLE, as 64 bits without a sign
+NOT_TOLD = (1 << 64) - 1  # NVML_VALUE_NOT_AVAILABLE, as 64 unsigned bits
 
 
 class MemoryLocation(Structure):
@@ -76,8 +76,8 @@ class ProcessInfo(Structure):
     _fields_ = (("pid", c_uint), ("used", c_ulonglong), ("gpu_instance", c_uint), ("compute_instance", c_uint))
 
 
-# Exported names, which is what dlsym finds: the header's cuMemAlloc is the symbol cuMemAlloc_v2, and in CUDA 13 its
-# cuCtxCreate has become cuCtxCreate_v4. CUdevice is an int; device addresses and handles of memory have 64 bits.
+# Exported names, because dlsym finds those: the header's cuMemAlloc is the symbol cuMemAlloc_v2, and in CUDA 13
+# cuCtxCreate is cuCtxCreate_v4. CUdevice is an int; device addresses and memory handles have 64 bits.
 DRIVER: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
     "cuGetErrorName": (c_int, POINTER(c_char_p)),

@@ -1,7 +1,6 @@
-"""libcuda and libcudart by ctypes: each call's code and name, as the library says it. No torch.
+"""libcuda and libcudart by ctypes: each call answers with the library's code and the code's name. No torch.
 
-What is declared where is cuda_declarations.py's matter. Nothing here knows which codes are good; whoever calls writes
-them down.
+cuda_declarations.py has the declarations. Nothing here judges the codes; callers record them.
 """
 
 import ctypes
@@ -30,7 +29,7 @@ NO_SYMBOL = -1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call said. code: the library's number, `NO_SYMBOL` where it has no such function; name: of that code."""
+    """One call's answer. code: the library's number, or `NO_SYMBOL` if it has no such function; name: of that code."""
 
     call: str
     code: int
@@ -43,13 +42,13 @@ class Answer:
 
 
 class Driver:
-    """The driver API on device 0. Raises OSError where there is no libcuda. Makes no call by itself."""
+    """The driver API on device 0. Raises OSError if there is no libcuda. Makes no call by itself."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(DRIVER_LIBRARY)
 
     def call(self, name: str, *arguments: Any) -> Answer:
-        """`name` with its arguments as declared, or an answer that says that the library lacks it."""
+        """Call `name` with its arguments as declared; if the library lacks it, the answer says so."""
         if not hasattr(self._library, name):
             return Answer(name, NO_SYMBOL, "no such symbol in the library")
         code = _declared(self._library, name, DRIVER[name])(*arguments)
@@ -73,9 +72,9 @@ class Driver:
         return self._asking("cuDeviceGetAttribute", c_int(), which, 0)
 
     def create_context(self) -> Answer:
-        """A context of its own, current in this thread.
+        """Make a new context, current in this thread.
 
-        Drivers keep what they have exported once: _v2 is in those of CUDA 12 and 13, _v4 since 12.5.
+        Drivers keep old symbols: those of CUDA 12 and 13 have _v2; _v4 exists since 12.5.
         """
         context = c_void_p()
         answer = self.call("cuCtxCreate_v2", byref(context), 0, 0)
@@ -84,13 +83,13 @@ class Driver:
         return answer
 
     def retain_primary_context(self) -> Answer:
-        """The context that the runtime API and torch use, made current in this thread."""
+        """Make the context that the runtime API and torch use current in this thread."""
         context = c_void_p()
         answer = self.call("cuDevicePrimaryCtxRetain", byref(context), 0)
         return self.call("cuCtxSetCurrent", context) if answer.ok else answer
 
     def current_context(self) -> Answer:
-        """value: 1 if there is one, 0 if not; its address means nothing outside this process."""
+        """value: 1 if there is one, 0 if not, because its address means nothing outside this process."""
         context = c_void_p()
         answer = self.call("cuCtxGetCurrent", byref(context))
         return Answer(answer.call, answer.code, answer.name, int(bool(context.value)) if answer.ok else None)
@@ -116,7 +115,7 @@ class Driver:
         return self._asking("cuMemGetAllocationGranularity", c_size_t(), byref(properties), SMALLEST)
 
     def create_memory(self, size: int) -> Answer:
-        """value: a handle to physical memory, mapped nowhere yet."""
+        """value: a handle to physical memory that is not mapped yet."""
         properties = allocation_properties()
         return self._asking("cuMemCreate", c_uint64(), size, byref(properties), 0)
 
@@ -125,7 +124,7 @@ class Driver:
         return self._asking("cuMemExportToShareableHandle", c_int(-1), handle, POSIX_FILE_DESCRIPTOR, 0)
 
     def import_memory(self, descriptor: int) -> Answer:
-        """value: a handle. The descriptor itself travels in the place of a pointer, and stays ours to close."""
+        """value: a handle. The descriptor number is passed in place of a pointer, and we still have to close it."""
         return self._asking("cuMemImportFromShareableHandle", c_uint64(), descriptor, POSIX_FILE_DESCRIPTOR)
 
     def reserve_addresses(self, size: int) -> Answer:
@@ -145,13 +144,13 @@ class Driver:
         return self.call("cuMemRelease", handle)
 
     def _asking(self, name: str, value: Any, *arguments: Any) -> Answer:
-        """A call whose first argument is where to put an integer."""
+        """Make a call whose first argument points to its integer result."""
         answer = self.call(name, byref(value), *arguments)
         return Answer(answer.call, answer.code, answer.name, value.value if answer.ok else None)
 
 
 def _declared(library: ctypes.CDLL, name: str, parameters: tuple[Any, ...]) -> Any:
-    """The function with its declaration, by which ctypes makes 64 bits of a Python int where 64 are wanted."""
+    """The function with its declaration, so that ctypes passes a Python int as 64 bits where 64 are declared."""
     function = getattr(library, name)
     function.argtypes, function.restype = parameters, c_int
     return function
@@ -165,7 +164,7 @@ def allocation_properties() -> AllocationProperties:
 
 
 class Runtime:
-    """The runtime API, from the library that torch came with. Raises OSError where none is found."""
+    """The runtime API, from the library that torch brings. Raises OSError if none is found."""
 
     def __init__(self) -> None:
         self.path = find_runtime()

@@ -1,9 +1,9 @@
 """7. A CUDA tensor through a queue to another process: what travels, and who must stay alive?
 
 Cases: a spawned receiver (same bytes, a write seen on the other side, the handle's size, memory on both sides); a
-forked receiver; a producer that ends before its tensor is fetched, and one that is fetched but ends first.
-Samples: `sender`, `receiver`, `sender sees`, `handle`, `receiver after the sender`,
-`case ended` with what was written to stderr.
+forked receiver; a sender that ends before its tensor is fetched, and one that ends after that but before the receiver.
+Samples: `sender`, `receiver`, `sender sees`, `handle`, `receiver after the sender`, `case ended` with what was written
+to stderr.
 """
 
 import ctypes
@@ -36,8 +36,8 @@ def main() -> int:
 
 
 def facts(tensor: torch.Tensor) -> dict[str, Any]:
-    """The bytes' hash, and torch's and the driver's idea of memory here."""
-    here = tensor.cpu()  # without numpy, which torch can do without
+    """The hash of the bytes, and this process's memory by torch and by the driver."""
+    here = tensor.cpu()  # without numpy, which torch does not require
     found: dict[str, Any] = {"sha256": hashlib.sha256(ctypes.string_at(here.data_ptr(), here.nbytes)).hexdigest()}
     if tensor.device.type == "cuda":
         found |= {"allocated": torch.cuda.memory_allocated(), "reserved": torch.cuda.memory_reserved()}
@@ -65,12 +65,12 @@ def to_a_receiver(method: str, device: str) -> None:
         process.kill()
         process.join(5)
     emit("receiver left", exit_code=process.exitcode, **facts(tensor))
-    # Of another tensor, and last: to ask is to share, and what is shared waits for a receiver.
+    # With another tensor, and last, because asking shares the tensor, and a shared one waits for a receiver.
     emit("handle", **attempt(lambda: handle_facts(torch.zeros(COUNT, device=device))))
 
 
 def handle_facts(tensor: torch.Tensor) -> dict[str, Any]:
-    """What torch would send, without sending it: the sizes of its parts. Nothing on a CPU."""
+    """The sizes of the parts that torch would send; sends nothing. Empty on a CPU."""
     if tensor.device.type != "cuda":
         return {}
     names = ("device", "handle", "size", "offset", "counter_file", "counter_offset", "event", "event_sync")
@@ -81,7 +81,7 @@ def handle_facts(tensor: torch.Tensor) -> dict[str, Any]:
 
 
 def receive_and_write(there: "Queue[Any]", back: "Queue[Any]") -> None:
-    """Runs in the receiver: fetch, hash, add 1 to every element, say so, and stay until told to leave."""
+    """Runs in the receiver: fetch, hash, add 1 to each element, report, and stay until told to leave."""
 
     def receive() -> tuple[torch.Tensor, dict[str, Any]]:
         tensor = there.get(timeout=WAIT)
@@ -124,7 +124,7 @@ def sender_ends_first(case: str, device: str) -> None:
 
 
 def send_and_leave(there: "Queue[Any]", fetched: Any, after_fetch: bool, device: str) -> None:
-    """Runs in the sender. Its queue's thread has written everything when the process ends."""
+    """Runs in the sender. The process ends only after its queue's thread has written everything."""
     tensor = torch.arange(COUNT, dtype=torch.int32, device=device)
     emit("sender", **facts(tensor))
     there.put(tensor)

@@ -1,9 +1,9 @@
 """4. Below torch: what do NVIDIA's own libraries answer in a forked child? Codes and names, by ctypes.
 
-Each case is a fresh process whose parent has gone so far: nothing, cuInit, a context of its own, the primary
-context, or the runtime API (loaded only, its version asked, or more). Then every call is asked in a forked child of
-its own, and all in a row in one more.
-Samples: `parent`, `forked child` (with `call`), `forked child in a row`, `parent afterwards`.
+In each case a fresh parent first does one thing: nothing, cuInit, a context of its own, the primary context, or the
+runtime API (only loaded, asked for its version, or more). Then each call is made in a forked child of its own, and all
+calls one after another in one more child. Samples: `parent`, `forked child` (with `call`), `forked child in a row`,
+`parent afterwards`.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ CASES = {
     "runtime, cudaGetDeviceCount": ("cudaGetDeviceCount",),
     "runtime, cudaMalloc": ("cudaMalloc",),
 }
-"""What the parent calls before it forks, by case."""
+"""The parent's calls before it forks, by case."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""3. Fork first, touch CUDA afterwards, in the child: does it work, and who may still fork then?
+"""3. Fork first, touch CUDA afterwards, in the child: does it work, and which process may still fork then?
 
 Samples: `clean parent`, `forked child` (of the clean parent, twice), `parent` (its own first operation, later),
 `forked child after that` (for contrast).

@@ -1,6 +1,6 @@
-"""Not an experiment: what torch and the driver say of this machine, for a recording's provenance and for refusals.
+"""Not an experiment: asks torch and the driver about this machine, for a recording's provenance and for refusals.
 
-Its samples: `driver`, `torch`. A process of its own, because to ask torch is to initialise CUDA.
+Samples: `driver`, `torch`. It is a program of its own, because asking torch initialises CUDA.
 """
 
 import importlib.util

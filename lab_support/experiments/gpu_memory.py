@@ -1,6 +1,6 @@
-"""How much of the GPU's memory is in use, and by which process: NVML by ctypes, or nvidia-smi where it lacks.
+"""GPU memory in use, in all and by process: from NVML by ctypes, or from nvidia-smi if NVML is missing.
 
-It makes no CUDA context and so costs no GPU memory; a process that only looks here has touched no CUDA.
+It makes no CUDA context and so costs no GPU memory; a process that only looks here has not touched CUDA.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _MOST_PROCESSES = 256
 
 
 class GpuMemory(Protocol):
-    """used: bytes, or None where there is no GPU to ask about. processes: bytes (None: not told) by pid."""
+    """used: bytes, or None without a GPU. processes: bytes by pid (None: not told)."""
 
     source: str
 
@@ -31,7 +31,7 @@ class NvmlError(OSError):
 
 
 class Nvml:
-    """The device that CUDA sees as 0. Raises OSError where there is no NVML or no such device."""
+    """The device that CUDA sees as 0. Raises OSError if there is no NVML or no such device."""
 
     source = "NVML"
 
@@ -52,7 +52,7 @@ class Nvml:
         return int(info.used)
 
     def processes(self) -> dict[int, int | None]:
-        """By the pid that the driver knows, which is not ours where we live in a pid namespace."""
+        """By the driver's pids, which differ from ours in a pid namespace."""
         count, infos = c_uint(_MOST_PROCESSES), (ProcessInfo * _MOST_PROCESSES)()
         self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._device, byref(count), infos)
         return {info.pid: None if info.used == NOT_TOLD else int(info.used) for info in infos[: count.value]}
@@ -75,7 +75,7 @@ class Nvml:
 
 
 class NvidiaSmi:
-    """The same by the command, which takes some ten milliseconds a time. Raises OSError where there is none."""
+    """The same by nvidia-smi, which takes some ten milliseconds a call. Raises OSError if it is not installed."""
 
     source = "nvidia-smi"
 
@@ -95,7 +95,7 @@ class NvidiaSmi:
 
 
 class Untold:
-    """Rehearsals on a CPU, and machines with neither NVML nor nvidia-smi: an experiment goes on without this figure."""
+    """For rehearsals on a CPU and machines with neither NVML nor nvidia-smi: experiments run without this figure."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -108,7 +108,7 @@ class Untold:
 
 
 def open_gpu_memory(device: str) -> GpuMemory:
-    """The best way there is here; its `source` says which, or why there is none."""
+    """The best source here; its `source` names it, or says why there is none."""
     if device == "cpu":
         return Untold("no GPU")
     reasons = []
@@ -121,14 +121,14 @@ def open_gpu_memory(device: str) -> GpuMemory:
 
 
 def ask_nvidia_smi(query: str) -> dict[str, Any]:
-    """`query` as csv; its output, and errors, as they are. Raises OSError without nvidia-smi."""
+    """nvidia-smi's output and errors for `query` as csv. Raises OSError without nvidia-smi."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     return {"command": " ".join(command), "exit_code": done.returncode, "output": done.stdout, "errors": done.stderr}
 
 
 def look(memory: GpuMemory) -> dict[str, Any]:
-    """Fields for a sample: memory in use and by process; a refusal is a field too."""
+    """Fields for a sample: memory in use, in all and by process; a refusal is a field, too."""
     found: dict[str, Any] = {"source": memory.source}
     for name in ("used", "processes"):
         try:
@@ -140,7 +140,7 @@ def look(memory: GpuMemory) -> dict[str, Any]:
 
 
 def nvidia_smi_says(query: str = "--query-compute-apps=pid,process_name,used_memory") -> dict[str, Any]:
-    """What the operator's own tool counts, or why it can't."""
+    """nvidia-smi's count of memory by process, or why it has none."""
     try:
         return ask_nvidia_smi(query)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,7 +1,7 @@
 """5. Take torch's guard away in a forked child of a CUDA parent: an error, a hang or a crash?
 
-Each case is a fresh parent with a first operation done and a tensor of 1s on the device, which forks one child. A
-hanging child's threads are looked at, and its stacks taken. Samples: `parent`, `forked child`, `parent afterwards`.
+In each case a fresh parent does a first operation, puts a tensor of 1s on the device and forks one child. The threads
+and stacks of a hanging child are recorded. Samples: `parent`, `forked child`, `parent afterwards`.
 """
 
 import sys
@@ -18,14 +18,14 @@ CHILD_SECONDS = 15.0
 
 
 def bypass(*, as_new: bool) -> None:
-    """Runs in the child. as_new: torch is to initialise CUDA once more, too, instead of taking it for done."""
+    """Runs in the child. as_new: also make torch initialise CUDA again."""
     torch.cuda._is_in_bad_fork = lambda: False
     if as_new:
         torch.cuda._initialized = False
 
 
 def tries(device: str, tensor: torch.Tensor) -> dict[str, Callable[[], Any]]:
-    """What the child does, by case."""
+    """The child's action, by case."""
 
     def after(action: Callable[[], Any], *, as_new: bool = False) -> Callable[[], Any]:
         def bypassed() -> Any:

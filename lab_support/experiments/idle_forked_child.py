@@ -51,7 +51,7 @@ def harmless(case: str, device: str) -> int:
 
 
 def with_an_idle_child(memory: GpuMemory) -> None:
-    """Fork a child that waits for the end of a pipe, look at it from here, and let it go."""
+    """Fork a child that waits for EOF on a pipe, examine it from the parent, and let it end."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -65,7 +65,7 @@ def with_an_idle_child(memory: GpuMemory) -> None:
 
 
 def inherited(pid: int | str) -> dict[str, Any]:
-    """What of NVIDIA's a process holds: open device files by path, mapped lines of /proc/PID/maps, threads."""
+    """A process's NVIDIA device files by path, its NVIDIA lines in /proc/PID/maps, and its threads."""
     folder = Path("/proc") / str(pid)
     opened = sorted(target for target in open_descriptors(pid).values() if "nvidia" in target)
     maps = (folder / "maps").read_text().splitlines() if (folder / "maps").exists() else []
@@ -80,7 +80,7 @@ def inherited(pid: int | str) -> dict[str, Any]:
 
 
 def parent_to_be_killed(device: str) -> int:
-    """Holds memory on the device, forks an idle child, says its pid, and waits to be killed."""
+    """Take memory on the device, fork an idle child, print its pid, and wait to be killed."""
     import torch
 
     tensor = torch.ones(HELD_BYTES // 4, device=device)
@@ -115,7 +115,7 @@ def _lives(line: bytes) -> bool:
 
 
 def watch(memory: GpuMemory, free_at: int | None, seconds: float) -> list[dict[str, Any]]:
-    """Milliseconds and bytes in use, at every change, until it is down to `free_at` or `seconds` are over."""
+    """Milliseconds and bytes in use at each change, until at most `free_at` bytes are in use or `seconds` are over."""
     began = time.monotonic()
     seen: list[dict[str, Any]] = []
     while time.monotonic() - began < seconds:
@@ -124,7 +124,7 @@ def watch(memory: GpuMemory, free_at: int | None, seconds: float) -> list[dict[s
             seen.append({"ms": round((time.monotonic() - began) * 1000, 2), "used": used})
         if used is None or free_at is None or used <= free_at + 2 * MIB:
             break
-        time.sleep(0.001)  # the pace of measuring
+        time.sleep(0.001)  # interval of measurement
     return seen
 
 

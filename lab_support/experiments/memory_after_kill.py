@@ -1,7 +1,7 @@
 """10. kill -9: how long until the GPU's memory is free again, and does anything stay behind?
 
-A server on the GPU, 5 times, each time another of its processes is killed (it is one that ends with an API server,
-too, in place of starting another); and 45 bare processes that hold memory by the driver API, several at a time.
+A server on the GPU, 5 times; each time a different process of it is killed (with --no-restart-api-servers, so that the
+server also ends with an API server). Then 45 bare processes that hold memory by the driver API, several at a time.
 Samples: `server`, `server killed`, `bare round`, `in all`.
 """
 
@@ -33,7 +33,7 @@ def main() -> int:
     deadline = time.monotonic() + options.seconds
     memory = open_gpu_memory(options.device)
     at_first = memory.used()
-    # The bare ones first: they take seconds in all, so a short budget costs servers and not them.
+    # The bare ones first: they take only seconds, so a short budget cuts servers, not them.
     rounds = -(-options.bare // AT_ONCE)
     done = [bare_round(number, min(AT_ONCE, options.bare - number * AT_ONCE), options.device, memory)
             for number in range(rounds) if time.monotonic() < deadline - WAIT]  # fmt: skip
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def kill_a_server(victim: str, device: str, memory: GpuMemory, deadline: float) -> bool:
-    """Whether there was time for it."""
+    """Start a server and kill one of its processes. Returns whether there was time for it."""
     seconds = deadline - time.monotonic() - WAIT
     if seconds < WAIT:
         emit("not run", victim=victim, reason="out of time")
@@ -66,7 +66,7 @@ def kill_a_server(victim: str, device: str, memory: GpuMemory, deadline: float) 
 
 
 def bare_round(number: int, count: int, device: str, memory: GpuMemory) -> int:
-    """Start `count` holders, kill all when all hold; how many were killed."""
+    """Start `count` holders, kill them when all hold memory; returns how many were killed."""
     before = memory.used()
     command = [sys.executable, "-m", MODULE, "--case", "holder", "--device", device]
     holders = [
@@ -86,7 +86,7 @@ def bare_round(number: int, count: int, device: str, memory: GpuMemory) -> int:
 
 
 def hold(device: str) -> int:
-    """A holder: takes memory, says so, waits to be killed."""
+    """Runs in a holder: take memory, report, wait to be killed."""
     kept = bytearray(MIB)
     if device == "cuda":
         driver = Driver()
@@ -105,9 +105,9 @@ def hold(device: str) -> int:
 def watch(
     pids: dict[int, str], child: "subprocess.Popen[bytes] | None", memory: GpuMemory, before: int | None, began: float
 ) -> dict[str, Any]:
-    """Until every process has ended and the memory in use is what it was `before`, `WAIT` seconds at most.
+    """Watch until every process has ended and the memory in use is back at `before`, for at most `WAIT` seconds.
 
-    Milliseconds since `began`, None for what never came; `trace` is the memory in use at every change.
+    Milliseconds since `began`, None for events that did not happen; `trace` is the memory in use at each change.
     """
     trace: list[dict[str, Any]] = []
     gone_after = free_after = None
@@ -120,22 +120,22 @@ def watch(
         if free_after is None and used is not None and before is not None and used <= before + TOLERANCE:
             free_after = now
         if child is not None:
-            child.poll()  # so that it is waited for
+            child.poll()  # reaps it
         if gone_after is None and not any(_runs(pid, started) for pid, started in pids.items()):
             gone_after = now
-        time.sleep(0.001)  # the pace of measuring
+        time.sleep(0.001)  # interval of measurement
     left = [pid for pid, started in pids.items() if _runs(pid, started)]
     return {"ms_until_gone": gone_after, "ms_until_free": free_after, "left": len(left), "trace": trace}
 
 
 def _start_time(pid: int) -> str:
-    """With the pid it names one process for ever; "" if it is gone."""
+    """With the pid it identifies one process uniquely; "" if the process is gone."""
     fields = _stat(pid)
     return fields[19] if fields else ""
 
 
 def _runs(pid: int, started: str) -> bool:
-    """One that has ended and waits for its parent to ask (Z) does not run: its memory is gone."""
+    """A zombie does not run: its memory is gone."""
     fields = _stat(pid)
     return bool(fields) and fields[19] == started and fields[0] not in "ZX"
 

@@ -1,8 +1,8 @@
 """8. GPU memory as a descriptor: can another process map it, as it could map a file?
 
-One process makes memory with the driver's virtual memory API, exports it as a POSIX file descriptor and sends that
-over a Unix socket (SCM_RIGHTS). This one receives it, imports and maps it, reads, writes, and goes on after the maker
-was killed. No torch. Samples: `call` (every call with its code), `descriptor`, `bytes`, `memory`.
+One process makes memory with the driver's virtual memory API, exports it as a POSIX file descriptor and sends that over
+a Unix socket (SCM_RIGHTS). This one receives, imports and maps it, reads, writes, and uses it after the maker was
+killed. No torch. Samples: `call` (every call with its code), `descriptor`, `bytes`, `memory`.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ MODULE = "lab_support.experiments.memory_as_descriptor"
 
 
 class CallFailed(RuntimeError):
-    """A driver call answered with another code than 0; its sample says which."""
+    """A driver call answered with a code other than 0; its sample has the code."""
 
 
 class Side:
-    """One of the two processes: its driver, and every answer as a sample."""
+    """One of the two processes: its driver. Each answer is recorded as a sample."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Side:
             emit("call", side=self.name, attribute=attribute, answer=self.driver.attribute(attribute))
 
     def map(self, handle: int, size: int) -> int:
-        """The address at which the memory behind `handle` can be read and written in this process."""
+        """Map the memory of `handle`; returns its address in this process, readable and writable."""
         address = self.must(self.driver.reserve_addresses(size))
         self.must(self.driver.map_memory(address, size, handle))
         self.must(self.driver.allow_access(address, size))
@@ -74,7 +74,7 @@ def main() -> int:
     if options.case == "maker":
         return be_the_maker(socket.socket(fileno=options.socket))
     ours, theirs = socket.socketpair()
-    # The maker is started before this process touches CUDA: exec would be safe after it too, fork alone not.
+    # Start the maker before this process touches CUDA: afterwards exec would be safe, fork alone would not.
     command = [sys.executable, "-m", MODULE, "--case", "maker", "--socket", str(theirs.fileno())]
     with subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL) as maker:
         theirs.close()
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def be_the_maker(channel: socket.socket) -> int:
-    """Makes memory, sends its descriptor, says what it reads after the other has written, waits to be killed."""
+    """Make memory, send its descriptor, report the bytes after the other side has written, wait to be killed."""
     side = Side("maker")
     side.open_device()
     granularity = side.must(side.driver.granularity())
@@ -110,7 +110,7 @@ def be_the_maker(channel: socket.socket) -> int:
 
 
 def about(descriptor: int) -> dict[str, Any]:
-    """What the kernel calls it."""
+    """The kernel's name and facts of the descriptor."""
     status, info = os.fstat(descriptor), Path(f"/proc/self/fdinfo/{descriptor}")
     return {
         "target": os.readlink(f"/proc/self/fd/{descriptor}"),
@@ -148,14 +148,14 @@ def be_the_receiver(channel: socket.socket, maker: "subprocess.Popen[bytes]", me
 
 
 def outlive(side: Side, maker: "subprocess.Popen[bytes]", memory: GpuMemory, address: int, written: str) -> None:
-    """Kill the maker; is the memory still there?"""
+    """Kill the maker and check whether the memory is still there."""
     maker.kill()
     emit("maker killed", signal=signal.Signals(-maker.wait()).name, gpu=look(memory))
     emit("bytes", who="receiver, after the maker's end", sees=side.read(address), written=written)
 
 
 def let_go(side: Side, memory: GpuMemory, address: int, size: int, handle: int, descriptor: int) -> None:
-    """One hold after the other: with which does the memory go?"""
+    """Drop one hold after another: with which is the memory freed?"""
     side.must(side.driver.unmap_memory(address, size))
     emit("memory", when="unmapped", gpu=look(memory))
     side.must(side.driver.release_memory(handle))

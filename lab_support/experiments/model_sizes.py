@@ -1,7 +1,7 @@
-"""Model folders of common sizes without weights: config.json, and the tokenizer in the box made as large as they are.
+"""Model folders of common sizes without weights: a config.json, and data/model's tokenizer enlarged to match.
 
-For `--load-format dummy`. A model with random weights answers with any of its tokens, so each needs a text: the
-tokens that the box's tokenizer lacks are called x2048, x2049, … Nothing but a few megabytes of JSON is written.
+For `--load-format dummy`. A model with random weights may answer with any token, so each token needs a text: those
+that data/model's tokenizer lacks are called x2048, x2049, … Only a few megabytes of JSON are written.
 """
 
 import json
@@ -14,7 +14,7 @@ CONTEXT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The sizes of one Llama-architecture model, by Hugging Face's names."""
+    """The sizes of one model of the Llama architecture, by Hugging Face's names."""
 
     hidden_size: int
     intermediate_size: int
@@ -27,7 +27,7 @@ class Size:
 
     @property
     def parameters(self) -> int:
-        """Weights in all, norms left out."""
+        """Number of weights, without norms."""
         heads = (2 * self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim
         layer = self.hidden_size * (heads + 3 * self.intermediate_size)
         return self.num_hidden_layers * layer + self.vocab_size * self.hidden_size * (2 - self.tie_word_embeddings)

@@ -1,7 +1,7 @@
-"""What every experiment's program shares: its arguments, its samples, and its cases in fresh processes.
+"""Shared by all experiments' programs: arguments, samples, and cases in fresh processes.
 
-A sample is one JSON line, written the moment it is known, so that a later hang or crash loses nothing. Any process
-of an experiment may write one: a forked child, a spawned one, a case. Standard library alone.
+A sample is one JSON line, written as soon as it is known, so that a later hang or crash loses nothing. Any process
+of an experiment may write one: a forked child, a spawned one, a case. Standard library only.
 """
 
 import argparse
@@ -25,13 +25,13 @@ SAMPLES, CASE, STARTED = "LAB_SAMPLES", "LAB_CASE", "LAB_STARTED"
 MIB = 1 << 20
 LONGEST_TEXT = 8000
 ABORT_SECONDS = 0.5
-"""For writing stacks, between SIGABRT and SIGKILL."""
+"""Seconds for writing stacks, between SIGABRT and SIGKILL."""
 
 
 def start(description: str, words: Sequence[str] | None = None, **extra: Any) -> argparse.Namespace:
-    """The arguments of an experiment; stacks of all threads are written should it crash.
+    """Parse an experiment's arguments, and have the stacks of all threads written if it crashes.
 
-    --device cpu is a rehearsal of the mechanics: it says nothing about a GPU and is never recorded.
+    --device cpu only rehearses the mechanics: it tells nothing about a GPU and is never recorded.
     """
     faulthandler.enable()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,7 +44,7 @@ def start(description: str, words: Sequence[str] | None = None, **extra: Any) ->
 
 
 def emit(what: str, **fields: Any) -> None:
-    """Write one sample. `at` is seconds since the experiment was started, on the clock of all processes."""
+    """Write one sample. Its `at`: seconds since the experiment started, on a clock that all processes share."""
     case = {"case": os.environ[CASE]} if CASE in os.environ else {}
     at = time.monotonic() - float(os.environ.get(STARTED, "0"))
     line = json.dumps({"what": what, **case, **fields, "at": round(at, 4)}, default=_plain, ensure_ascii=False) + "\n"
@@ -53,7 +53,7 @@ def emit(what: str, **fields: Any) -> None:
         return
     descriptor = os.open(os.environ[SAMPLES], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, line.encode())  # one write to a file opened for appending: lines never mix
+        os.write(descriptor, line.encode())  # one write to a file opened for appending, so lines never mix
     finally:
         os.close(descriptor)
 
@@ -63,11 +63,11 @@ def _plain(value: Any) -> Any:
 
 
 def attempt(action: Callable[[], Any]) -> dict[str, Any]:
-    """What `action` returned, or the type and text of what it raised; and milliseconds."""
+    """The result of `action`, or the type and text of its exception; and milliseconds."""
     began = time.perf_counter()
     try:
         outcome: dict[str, Any] = {"ok": True, "value": action()}
-    except Exception as error:  # whatever it raises is what was asked for
+    except Exception as error:  # any exception is a result here
         outcome = {"ok": False, "error": _type_name(type(error)), "text": str(error)[:LONGEST_TEXT]}
     return outcome | {"ms": round((time.perf_counter() - began) * 1000, 3)}
 
@@ -82,10 +82,10 @@ def _type_name(kind: type) -> str:
 def run_cases(
     module: str, cases: dict[str, dict[str, str]], options: argparse.Namespace, seconds: float
 ) -> dict[str, int | None]:
-    """Run each case as a fresh process of `module`, as many at once as there are cores; exit codes by case.
+    """Run each case as a fresh process of `module`, as many at once as there are cores; returns exit codes by case.
 
-    cases: environment variables by case. How each ended is a sample. One that takes longer than `seconds` is looked
-    at and killed, its own children with it: exit code None.
+    cases: environment variables by case. The end of each is a sample. A case that takes longer than `seconds` is
+    examined and killed together with its children; its exit code is None.
     """
     deadline = time.monotonic() + seconds
     waiting, ended = list(cases.items()), dict[str, int | None]()
@@ -101,7 +101,7 @@ def run_cases(
 
 
 def exit_code(ended: dict[str, int | None]) -> int:
-    """1 where a case ended with an exception of its own; a crash or a hang is evidence, and not a failure."""
+    """1 if a case ended with an exception of its own; a crash or a hang is evidence, not a failure."""
     return int(any(code == 1 for code in ended.values()))
 
 
@@ -144,18 +144,18 @@ def _await_case(case: str, process: subprocess.Popen[bytes], errors: IO[bytes], 
 
 
 def tail(opened: IO[bytes]) -> str:
-    """The end of a file that another process wrote."""
+    """The last part of a file that another process wrote."""
     opened.seek(0)
     return opened.read().decode("utf-8", "replace")[-LONGEST_TEXT:]
 
 
 def open_descriptors(pid: int | str = "self") -> dict[int, str]:
-    """What each descriptor of `pid` refers to, by number; empty where /proc doesn't tell."""
+    """The target of each descriptor of `pid`, by number; empty if /proc doesn't tell."""
     found = {}
     folder = Path("/proc") / str(pid) / "fd"
     for name in os.listdir(folder) if folder.is_dir() else []:
         try:
             found[int(name)] = os.readlink(folder / name)
         except OSError:
-            continue  # closed while we looked, as the listing's own is
+            continue  # closed meanwhile, such as the listing's own descriptor
     return found

@@ -1,6 +1,6 @@
 """A server for an experiment, started as any user would start it: `python -m lab_support serve`.
 
-Nothing of the server is imported: what is known of it comes from its ready line, from HTTP and from /proc.
+It imports nothing from the server: all facts come from the ready line, from HTTP and from /proc.
 """
 
 import json
@@ -24,12 +24,12 @@ STOP_SECONDS = 15.0
 
 
 class ServerNotReady(RuntimeError):
-    """It ended, or was silent for too long. The text ends with what it said."""
+    """The server ended, or was silent for too long. The text ends with the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that is ready. pids: by role, the launcher's too. details: what its engine cores chose."""
+    """A server that is ready. pids: by role, including the launcher's. details: choices of its engine cores."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -40,9 +40,9 @@ class Served:
 
 @contextmanager
 def server(*flags: str, seconds: float = 90.0) -> Iterator[Served]:
-    """`lab serve` with `flags` on a free port; stopped, then killed if need be, when the context ends.
+    """`lab serve` with `flags` on a free port; stopped, and if need be killed, when the context ends.
 
-    Raises `ServerNotReady` where it isn't ready within `seconds`.
+    Raises `ServerNotReady` if it isn't ready within `seconds`.
     """
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "lab_support", "serve", "--port", "0", "--ready-fd", str(write_end), *flags]
@@ -85,7 +85,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def metrics(url: str) -> dict[str, float]:
-    """Every sample of /metrics, by `name` or `name{stage="run"}`; summed over all other labels."""
+    """Every value of /metrics, by `name` or `name{stage="run"}`, summed over all other labels."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     found: dict[str, float] = defaultdict(float)

@@ -1,8 +1,8 @@
 """13. The real server on a GPU: which of its processes hold it, and what does each one weigh?
 
-Two API servers, and two engine cores on the one GPU; every process has had work when it is looked at.
-Samples: `server`, and `process` for each: its device files, NVIDIA's and torch's libraries that it maps, threads,
-memory of the host; NVML's count of the GPU's memory by process stands in `gpu`.
+Two API servers, and two engine cores on the one GPU; every process has had work before it is examined.
+Samples: `server`, and for each process `process`: its device files, mapped libraries of NVIDIA and torch, threads,
+host memory; `gpu` has NVML's count of GPU memory by process.
 """
 
 import json
@@ -25,7 +25,7 @@ def main() -> int:
     options = start(__doc__ or "", engine_cores=2)
     memory = open_gpu_memory(options.device)
     flags = ["--device", options.device, "--data-parallel-size", str(options.engine_cores)]
-    flags += ["--num-gpu-blocks-override", "2048"]  # or the first engine core takes the memory of the second
+    flags += ["--num-gpu-blocks-override", "2048"]  # otherwise the first engine core takes the memory of the second
     before = look(memory)
     with server(*flags, seconds=options.seconds - 10) as served:
         for _ in range(REQUESTS):
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def ask(served: Served) -> None:
-    """One short completion, over a connection of its own, so that any API server may get it."""
+    """Ask for one short completion over a new connection, so that any API server may get it."""
     body = json.dumps({"prompt": "Once upon a time", "max_tokens": 4}).encode()
     head = {"Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(f"{served.url}/v1/completions", body, head), timeout=60).read()

@@ -1,9 +1,9 @@
 """11. The real server on the GPU: how long is a decode step, and when is one front end too few?
 
-Step times over batch and context, for the model in the box and for random weights of common sizes; tokens a second
-and TTFT over 1, 2, 4, 8 API servers. A step's time is the engine core's own clock between two looks at /metrics
-while exactly the whole batch decodes; the clients' inter-token latency stands beside it.
-Samples: `server`, `point` (raw looks and the load's report), `front ends`, `not run`.
+Step times over batch and context, for the model in the box and for random weights of common sizes; tokens a second and
+TTFT over 1, 2, 4, 8 API servers. A step's time is the engine core's own clock between two looks at /metrics while
+exactly the whole batch decodes; the clients' inter-token latency is recorded, too. Samples: `server`, `point` (raw
+looks and the load's report), `front ends`, `not run`.
 """
 
 import json
@@ -40,7 +40,7 @@ SEEN = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured; `deadline` on time.monotonic()."""
+    """The plan of measurement; `deadline` on time.monotonic()."""
 
     device: str
     folder: Path
@@ -84,7 +84,7 @@ def out_of_time(plan: Plan, **what: Any) -> bool:
 
 
 def sweep(model: str, plan: Plan) -> None:
-    """All points of one model, on one server."""
+    """Measure all points of one model, on one server."""
     if out_of_time(plan, model=model):
         return
     flags = ["--device", plan.device, "--api-server-count", "1", "--max-num-seqs", str(max(plan.batches))]
@@ -100,14 +100,14 @@ def sweep(model: str, plan: Plan) -> None:
     with server(*flags, seconds=plan.seconds) as served:
         emit("server", model=model, parameters=parameters, flags=_public(flags), details=served.details,
              seconds_to_ready=served.seconds_to_ready)  # fmt: skip
-        load(served, plan, 1, 16, 8)  # kernels are loaded on first use
+        load(served, plan, 1, 16, 8)  # loads kernels, which happens on first use
         for context in plan.contexts:
             for batch in plan.batches:
                 point(model, batch, min(context, context_limit - OUTPUT_TOKENS[model]), served, plan)
 
 
 def _public(flags: list[str]) -> list[str]:
-    """The flags without the temporary folder's path."""
+    """The flags without the path of the temporary folder."""
     return [flag.rpartition("/")[2] for flag in flags]
 
 
@@ -121,7 +121,7 @@ def point(model: str, batch: int, context: int, served: Served, plan: Plan) -> N
 
 
 def step_times(looks: list[list[float]], batch: int) -> list[float]:
-    """Milliseconds a step, one figure for each pair of looks between which only decodes of the whole batch ran."""
+    """Milliseconds a step: one figure for each pair of looks between which only decodes of the whole batch ran."""
     found = []
     for before, after in pairwise(looks):
         steps, run = after[1] - before[1], after[6] - before[6]
@@ -158,7 +158,7 @@ class Looks:
 
 
 def load(served: Served, plan: Plan, clients: int, context: int, output_tokens: int) -> dict[str, Any]:
-    """`lab load`: `clients` requests at once, of `context` drawn tokens each; its report."""
+    """`lab load` with `clients` requests at once, of `context` random tokens each; returns its report."""
     chance = random.Random(context)
     prompts = [{"prompt": [chance.randrange(1, 2048) for _ in range(context)]} for _ in range(clients)]
     file = plan.folder / "prompts.jsonl"
@@ -168,7 +168,7 @@ def load(served: Served, plan: Plan, clients: int, context: int, output_tokens: 
 
 
 def run_load(url: str, words: list[str], seconds: float) -> dict[str, Any]:
-    """One generator to its end. Raises what subprocess raises where it takes longer than `seconds`."""
+    """Run one generator to its end. Raises subprocess.TimeoutExpired if it takes longer than `seconds`."""
     command = [sys.executable, "-m", "lab_support", "load", url, "--ignore-eos", *words]
     done = subprocess.run(
         [*command, "--timeout", str(max(1.0, seconds))],
@@ -185,7 +185,7 @@ def run_load(url: str, words: list[str], seconds: float) -> dict[str, Any]:
 
 
 def front_ends(plan: Plan, counts: list[int]) -> None:
-    """The model in the box, whose steps are short, asked by 256 clients through 1, 2, 4, 8 API servers."""
+    """Load data/model, whose steps are short, with 256 clients through 1, 2, 4, 8 API servers."""
     clients, requests, tokens = (4, 8, 8) if plan.device == "cpu" else (64, 256, 64)
     for count in counts:
         if out_of_time(plan, api_servers=count):
@@ -202,7 +202,7 @@ def front_ends(plan: Plan, counts: list[int]) -> None:
 
 
 def front_end_point(count: int, served: Served, words: list[str], plan: Plan) -> None:
-    """Several generators at once, because one process could be the limit itself."""
+    """Run several generators at once, because a single one could be the bottleneck."""
     reports: list[dict[str, Any]] = [{} for _ in range(GENERATORS)]
 
     def generate(index: int) -> None:
@@ -223,7 +223,7 @@ def front_end_point(count: int, served: Served, words: list[str], plan: Plan) ->
 
 
 def _kept(spent: dict[str, float]) -> dict[str, float]:
-    """What the engine core and the API servers spent; histograms left out."""
+    """The counters of engine core and API servers, without histograms."""
     return {name: value for name, value in spent.items() if name.startswith("lab_")}
 
 

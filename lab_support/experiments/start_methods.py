@@ -1,8 +1,8 @@
-"""12. What does a child cost, by start method: the time until it can work and its memory, bare and with torch.
+"""12. The cost of a child by start method: time until it can work, and memory, bare and with torch.
 
-Needs no GPU: it runs on any Linux machine that has torch. Each method with each module is a case, a fresh process;
-one after the other, because two at once would measure each other; and all of them `repeats` times over, so that a
-busy minute of the machine hits every method alike. What is measured is started_child.py's matter.
+Needs no GPU: it runs on any Linux machine that has torch. Each method with each module is a case in a fresh process.
+Cases run one after another, because two at once would measure each other, and the whole set `repeats` times, so that a
+busy minute of the machine affects every method alike. started_child.py measures.
 """
 
 import json
@@ -34,8 +34,8 @@ def main() -> int:
 
 
 def one_case(method: str, module: str, counts: tuple[int, ...]) -> None:
-    """Raises `CalledProcessError`, with what the case said in its own errors above."""
-    # By -c, so that there is no main script that each child would have to run again.
+    """Run one case. Raises `CalledProcessError`; the case's own errors stand above it."""
+    # By -c, so that there is no main script, which each child would run again.
     program = (
         "import json; from lab_support.experiments.started_child import compare\n"
         f"for each in compare({counts!r}, 1, {module!r}, [{method!r}]): print(json.dumps(each), flush=True)"

@@ -1,7 +1,7 @@
-"""Children that start, import what they are told, and wait; how long that took, and what memory they have.
+"""Starts children that import a given module and wait; measures how long that takes and how much memory they have.
 
-Runs in the parent, but for `live`. Standard library alone, and little of it: all that this file imports, a spawned
-child imports too, and what it costs would be taken for the start method's own cost.
+Runs in the parent, except `live`. It imports little, and only from the standard library, because a spawned child
+imports the same, and the cost would be taken for the start method's own.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 
 SPAWN, FORKSERVER, PRELOAD, FORK = "spawn", "forkserver", "forkserver, preloaded", "fork"
 METHODS = (SPAWN, FORKSERVER, PRELOAD, FORK)
-"""fork last: its parent has to import the module itself, and from then on it has it."""
+"""fork last: it makes the parent import the module, and from then on the parent has it."""
 
 _PATIENCE = 120.0
 
@@ -25,11 +25,11 @@ _PATIENCE = 120.0
 def compare(
     counts: Sequence[int], repeats: int, module: str = "", methods: Sequence[str] = METHODS
 ) -> Iterator[dict[str, Any]]:
-    """Start `counts` children by each method, `repeats` times over; a sample for each time, as `start_children`.
+    """Start `counts` children by each method, `repeats` times; a sample each time, as `start_children` returns it.
 
-    module: what each child needs, such as "torch"; "" for nothing. Before that, each method starts one child that is
-    not counted: its sample has first=True, and its `ms` hold what is paid once (a resource tracker, a fork server, an
-    import in the server or in the parent).
+    module: the children's import, such as "torch"; "" for none. Before that each method starts one child that is
+    not counted: its sample has first=True, and its `ms` include costs that are paid once (a resource tracker, a fork
+    server, an import in the fork server or in the parent).
     """
     for method in methods:
         yield {**_prepared(method, module if method in (PRELOAD, FORK) else ""), "first": True}
@@ -51,11 +51,11 @@ def _prepared(method: str, module: str) -> dict[str, Any]:
 
 
 def start_children(method: str, count: int, module: str = "") -> dict[str, Any]:
-    """Start `count` children, wait until all have what they need, look at their memory, and end them.
+    """Start `count` children, wait until all are ready, read their memory, and end them.
 
-    Returns milliseconds from before the first `start()`: `ms` until the last child was ready, `ms_to_code` of the
-    median child until its first line of ours, `ms_in_start` within `start()` itself; and bytes for each child:
-    `rss`, `pss`, `uss`, empty where /proc has no smaps_rollup.
+    Returns milliseconds since before the first `start()`: `ms` until the last child was ready, `ms_to_code` until the
+    median child reached our first line, `ms_in_start` within `start()` itself; and bytes for each child: `rss`,
+    `pss`, `uss`, empty if /proc has no smaps_rollup.
     """
     context = multiprocessing.get_context(FORKSERVER if method == PRELOAD else method)
     began = time.monotonic()
@@ -64,7 +64,7 @@ def start_children(method: str, count: int, module: str = "") -> dict[str, Any]:
     marks = [_ready(ours) for _, ours in children]
     memory = [memory_of(process.pid or 0) for process, _ in children]
     for process, ours in children:
-        ours.send("end")  # EOF would not reach it: the siblings that were forked after it hold a copy of this end
+        ours.send("end")  # EOF would not reach it, because siblings forked later hold a copy of this end
         process.join()
         ours.close()
     return {
@@ -87,13 +87,13 @@ def _start(context: Any, module: str) -> tuple[BaseProcess, Connection]:
 
 
 def live(parent: Connection, module: str) -> None:
-    """Runs in the child: say when it began and when it has `module`, and stay until told to end."""
+    """Runs in the child: report when it began and when it has imported `module`, and stay until told to end."""
     code = time.monotonic()
     if module:
         importlib.import_module(module)
     parent.send((code, time.monotonic()))
     parent.recv()
-    os._exit(0)  # without the interpreter's farewell, which for torch takes longer than all the rest
+    os._exit(0)  # without the interpreter's finalisation, which with torch takes longer than all the rest
 
 
 def _ready(ours: Connection) -> tuple[float, float]:
@@ -103,7 +103,7 @@ def _ready(ours: Connection) -> tuple[float, float]:
 
 
 def memory_of(pid: int) -> dict[str, int]:
-    """Bytes by /proc/PID/smaps_rollup: `rss`, `pss`, `uss`; empty where the kernel does not tell."""
+    """Bytes by /proc/PID/smaps_rollup: `rss`, `pss`, `uss`; empty if the kernel does not tell."""
     try:
         with open(f"/proc/{pid}/smaps_rollup") as file:
             sizes = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", file.read(), re.M)}
@@ -113,7 +113,7 @@ def memory_of(pid: int) -> dict[str, int]:
 
 
 def stop_fork_server() -> None:
-    """End the fork server, if there is one, so that the next one starts afresh. A private name, 3.11 to 3.14."""
+    """Stop the fork server, if it runs, so that the next one starts afresh. A private API of Python 3.11 to 3.14."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     forkserver.set_forkserver_preload([])
 

@@ -1,8 +1,8 @@
 """14. What does a process hold once it has touched CUDA, and how little is a touch? Seen from outside torch.
 
 Each case is a fresh process that does one thing, from loading a library to a first operation of torch, and then
-looks at itself: its descriptors in /dev, its mappings of device files, its threads, and torch's guard where torch is
-loaded. No child is made. Samples: `touched`, `holds`, `case ended`.
+records its own descriptors in /dev, its mappings of device files, its threads and, if torch is loaded, torch's guard.
+No child is made. Samples: `touched`, `holds`, `case ended`.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def context() -> Any:
 
 
 def of_torch(name: str, device: str) -> Any:
-    """Imports torch, and asks it one thing."""
+    """Import torch and ask it one thing."""
     import torch
 
     from lab_support.experiments.first_operation import first_operation

@@ -1,7 +1,7 @@
-"""2. What must a parent do to CUDA so that its forked child may not? A table of small touches.
+"""2. What must a parent do with CUDA so that its forked child can't use it? A table of small touches.
 
-Each case is a fresh process: the parent does one thing, forks, and the child tries a first operation; once plainly
-and once with PYTORCH_NVML_BASED_CUDA_CHECK=1. Samples: `parent did`, `forked child`, `case ended`.
+Each case is a fresh parent that does one thing and forks; the child tries a first operation. Each runs twice: plainly,
+and with PYTORCH_NVML_BASED_CUDA_CHECK=1. Samples: `parent did`, `forked child`, `case ended`.
 """
 
 import sys
@@ -20,7 +20,7 @@ WAYS: dict[str, dict[str, str]] = {"plain": {NVML_CHECK: "0"}, "nvml check": {NV
 
 
 def touches(device: str) -> dict[str, Callable[[], Any]]:
-    """What the parent does before it forks, by name."""
+    """The parent's actions before it forks, by name."""
     return {
         "nothing": lambda: None,
         "is_available": torch.cuda.is_available,

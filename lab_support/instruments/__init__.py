@@ -1,4 +1,4 @@
-"""What an operator can see of running processes: /proc, the kernel, HTTP. Imports nothing of the server."""
+"""Running processes as an operator sees them: /proc, the kernel, HTTP. Imports nothing from the server."""
 
 from lab_support.old_paths import folder_of
 

@@ -1,7 +1,7 @@
-"""Was a process forked from another, or did it begin as a program of its own? The addresses of its memory tell.
+"""Was a process forked from another, or did it start with execve? Its memory addresses tell.
 
-The kernel lays out each new program at addresses drawn by chance (address space layout randomisation). A fork keeps
-them, execve(2) draws anew. So a child with its parent's addresses is a copy, and no exec lies between.
+The kernel lays out each new program at random addresses (address space layout randomisation). A fork keeps them;
+execve(2) draws new ones. So a child with its parent's addresses is a copy that never called exec.
 """
 
 import re
@@ -13,7 +13,7 @@ _STACK = re.compile(r"-([0-9a-f]+) .*\[stack\]$", re.MULTILINE)
 
 
 def stack_top(pid: int) -> int | None:
-    """The highest address of the main stack, which does not grow; None where the kernel does not tell."""
+    """The highest address of the main stack, which stays fixed; None if the kernel does not tell."""
     try:
         found = _STACK.search(read_text(Path(f"/proc/{pid}/maps")))
     except OSError:
@@ -22,7 +22,7 @@ def stack_top(pid: int) -> int | None:
 
 
 def is_copy(pid: int, of: int) -> bool | None:
-    """Whether `pid` has the addresses of `of`; None where that says nothing: not readable, or nothing is random."""
+    """Whether `pid` has the addresses of `of`; None where they are not readable or the kernel does not randomise."""
     one, other = stack_top(pid), stack_top(of)
     if one is None or other is None or not _randomised():
         return None

@@ -1,8 +1,8 @@
-"""Descriptor messages counted by Python itself: an audit hook sees every sendmsg of this process, without privilege.
+"""Messages that carry descriptors, counted by a Python audit hook: it sees each sendmsg and needs no privilege.
 
-It sees the calls that Python code makes in this one process, and neither C code nor children. The event
-does not show whether a message carries descriptors; who called tells it for Python's own senders
-(`multiprocessing.reduction.sendfds`, `socket.send_fds`). Where strace is there, `strace.py` shows the rest.
+It sees calls by Python code in this process; it misses C code and children. The event does not show whether a message
+carries descriptors; the caller tells, if it is one of Python's own senders (`multiprocessing.reduction.sendfds`,
+`socket.send_fds`). `strace.py` shows the rest, if strace is installed.
 """
 
 import socket
@@ -21,14 +21,14 @@ class UnixSend:
 
     caller: str
     carries_descriptors: bool | None
-    """True for Python's own senders of descriptors, None for any other: the event does not tell."""
+    """True for Python's own senders of descriptors; None for others, because the event does not tell."""
 
 
 @contextmanager
 def unix_sends() -> Iterator[list[UnixSend]]:
-    """A list that grows by each sendmsg of this process on a Unix socket, until the `with` ends.
+    """A list to which each sendmsg of this process on a Unix socket is added, until the `with` ends.
 
-    An audit hook can't be removed: each use leaves one behind that does nothing for the rest of the process.
+    An audit hook can't be removed: each use leaves one that does nothing for the rest of the process's life.
     """
     sends: list[UnixSend] = []
     watching = True

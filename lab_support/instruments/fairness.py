@@ -1,4 +1,4 @@
-"""How even shares are: the Gini coefficient, and what a fair random draw would show. Standard library only.
+"""Evenness of shares: the Gini coefficient, and its values in a fair random draw. Standard library only.
 
 Taught in: 04_who_gets_the_next_connection
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 def gini(counts: Collection[int]) -> float:
-    """0 where all have the same; (n - 1) / n where one of n has all. Nothing at all counts as even."""
+    """0 if all have the same; (n - 1) / n if one of n has everything. Nothing at all counts as even."""
     ordered, whole = sorted(counts), sum(counts)
     if not whole:
         return 0.0
@@ -21,7 +21,7 @@ def gini(counts: Collection[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FairDraw:
-    """What chance alone does. gini: on average; most: what 99 of 100 draws do not exceed; busiest: the same, of it."""
+    """Results of chance alone. gini: its mean; most: its 99th percentile; busiest: that of the largest count."""
 
     gini: float
     most: float
@@ -30,7 +30,7 @@ class FairDraw:
 
 @functools.cache
 def fair_draw(workers: int, connections: int, draws: int = 2000) -> FairDraw:
-    """Each of `connections` falls to one of `workers` at random, all with the same chance; `draws` times."""
+    """Give each of `connections` to one of `workers` at random, all equally likely; repeat `draws` times."""
     chance = random.Random(4)
     drawn = [Counter(chance.choices(range(workers), k=connections)) for _ in range(draws)]
     counts = [[each[worker] for worker in range(workers)] for each in drawn]

@@ -1,7 +1,7 @@
-"""What /proc/PID/fdinfo, fd and maps say of one process: flags, what an epoll set watches, memory that it shares.
+"""One process by /proc/PID/fdinfo, fd and maps: descriptor flags, members of epoll sets, shared memory.
 
-It reads one process at a time and compares nothing; `xray.py` puts processes together. A process or a
-descriptor that is gone is None or nothing; what another user owns raises PermissionError. Linux only.
+Functions read one process and compare nothing; `xray/read.py` puts processes together. They return None or nothing for
+a process or a descriptor that is gone, and raise PermissionError for another user's process. Linux only.
 """
 
 import os
@@ -25,9 +25,9 @@ _MAPPING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A descriptor that an epoll set watches. number: as it was when it was added; inode: of its object, 0 if unknown.
+    """A descriptor that an epoll set watches. number: under which it was added; inode: of its object, 0 if unknown.
 
-    exclusive: added with EPOLLEXCLUSIVE, so the kernel wakes one of the sets that wait and not all.
+    exclusive: added with EPOLLEXCLUSIVE, so the kernel wakes one of the waiting sets, not all.
     """
 
     number: int
@@ -37,7 +37,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class DescriptorInfo:
-    """One descriptor. flags: as open(2) has them. inheritable: would stay open over execve.
+    """One descriptor. flags: those of open(2). inheritable: stays open across execve.
 
     watched: members, if it is an epoll set. eventfd_id: the kernel's own number for an eventfd, else None.
     """
@@ -61,7 +61,7 @@ class DescriptorInfo:
 
 @dataclass(frozen=True, slots=True)
 class SharedMapping:
-    """Pages that a process maps so that others who map the same file or memory see its writes. size in bytes."""
+    """Pages mapped with MAP_SHARED: all processes that map the same file or memory see writes. size in bytes."""
 
     path: str
     device: tuple[int, int]
@@ -91,7 +91,7 @@ def _watched(text: str) -> Iterator[Watched]:
 
 
 def link_of(pid: int, number: int) -> str | None:
-    """What /proc calls the target of a descriptor: `socket:[1234]`, `anon_inode:[eventpoll]`, a path made visible."""
+    """The target of a descriptor, as /proc names it: `socket:[1234]`, `anon_inode:[eventpoll]`, a path, escaped."""
     try:
         return visible_bytes(os.readlink(os.fsencode(PROC / str(pid) / "fd" / str(number))))
     except _GONE:
@@ -99,7 +99,7 @@ def link_of(pid: int, number: int) -> str | None:
 
 
 def status_of(pid: int, number: int) -> os.stat_result | None:
-    """stat(2) of the object behind a descriptor, a deleted file's too."""
+    """stat(2) of the object behind a descriptor, even of a deleted file."""
     try:
         return os.stat(PROC / str(pid) / "fd" / str(number))
     except _GONE:
@@ -107,7 +107,7 @@ def status_of(pid: int, number: int) -> os.stat_result | None:
 
 
 def socket_protocol(pid: int, number: int) -> str:
-    """Such as "TCP" or "UNIX-STREAM"; "" of what is no socket. Also of one that is neither bound nor connected."""
+    """Such as "TCP" or "UNIX-STREAM", even if the socket is neither bound nor connected; "" if it is no socket."""
     try:
         return os.getxattr(PROC / str(pid) / "fd" / str(number), "system.sockprotoname").rstrip(b"\0").decode()
     except OSError:
@@ -115,7 +115,7 @@ def socket_protocol(pid: int, number: int) -> str:
 
 
 def shared_mappings(pid: int) -> list[SharedMapping]:
-    """Mappings made with MAP_SHARED: memory and files, one entry for each file with its pages summed."""
+    """Mappings made with MAP_SHARED, of memory and files: one entry for each file, with the sum of its pages."""
     try:
         text = read_text(PROC / str(pid) / "maps")
     except _GONE:
@@ -127,7 +127,7 @@ def shared_mappings(pid: int) -> list[SharedMapping]:
         key = (int(major, 16), int(minor, 16)), int(inode)
         before = found.get(key)
         size = int(end, 16) - int(start, 16) + (before.size if before else 0)
-        # The kernel writes a line feed in a path as \\012 here, and as itself in the link of a descriptor: proc(5).
+        # The kernel escapes a line feed in a path as \\012 here, but not in the link of a descriptor: proc(5).
         path = visible(path.replace("\\012", "\n"))
         found[key] = SharedMapping(path, *key, write == "w" or bool(before and before.writable), size)
     return list(found.values())

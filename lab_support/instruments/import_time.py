@@ -1,7 +1,7 @@
-"""What `python -X importtime` says, as a tree: which import took how long, and which imports it made in turn.
+"""The output of `python -X importtime` as a tree: each import's time, and the imports that it made in turn.
 
-Python writes one line for each module when its import has ended, so what a module imported stands above it, two
-spaces further in. A spawned child writes it too: it gets its parent's `-X importtime`, or inherits
+Python writes a module's line when its import has ended, so the modules that it imported stand above it, indented by two
+more spaces. A spawned child writes them too: it gets its parent's `-X importtime`, or inherits
 PYTHONPROFILEIMPORTTIME=1.
 """
 
@@ -16,7 +16,7 @@ _LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)$", re.MULTILI
 class Import:
     """One module's first import in one process. ms: milliseconds with all that it imported; own_ms: without.
 
-    imports: what it was the first to import, in order.
+    imports: the modules that it was the first to import, in order.
     """
 
     name: str
@@ -25,14 +25,14 @@ class Import:
     imports: tuple["Import", ...] = ()
 
     def __iter__(self) -> Iterator["Import"]:
-        """Itself, and all below it."""
+        """This import and all below it."""
         yield self
         for each in self.imports:
             yield from each
 
 
 def parse(text: str) -> tuple[Import, ...]:
-    """The imports that nobody's import made, in order; other lines are passed over."""
+    """The top-level imports, in order; other lines are skipped."""
     waiting: list[tuple[int, Import]] = []
     for own, whole, indent, name in _LINE.findall(text):
         depth = len(indent) // 2
@@ -43,5 +43,5 @@ def parse(text: str) -> tuple[Import, ...]:
 
 
 def find(imports: tuple[Import, ...], name: str) -> Import | None:
-    """The import of the module `name`, wherever it is below `imports`; None where it was not imported."""
+    """The import of the module `name`, at any depth; None if it was not imported."""
     return next((each for top in imports for each in top if each.name == name), None)

@@ -1,8 +1,8 @@
-"""Questions that the kernel answers about processes: is this one object, who waits, who was woken, what was dropped.
+"""Questions to the kernel about processes: are two descriptors one object, who waits, who was woken, what was dropped?
 
-Each answer says how it was found, and where it could not be found, why (`reason`); none raises for that. All
-of it works for an ordinary user on processes of their own. Descriptor messages are in `audit.py`, system
-calls one by one in `strace.py`. Linux only.
+Each answer names its method; one that could not be found gives the reason (`reason`) instead of raising. All of it
+works for an ordinary user on their own processes. `audit.py` counts descriptor messages, `strace.py` shows single
+system calls. Linux only.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ _KCMP_FILE, _KCMP_VM, _KCMP_FILES = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Sameness:
-    """Whether two are one and the same in the kernel; None if it can't be told here. how: the means that decided."""
+    """Whether two things are one in the kernel; None if that can't be told here. how: the method that decided."""
 
     same: bool | None
     how: str = ""
@@ -41,12 +41,12 @@ class Sameness:
 def same_open_file_description(
     pid: int, number: int, other_pid: int, other_number: int, means: Sequence[str] = MEANS
 ) -> Sameness:
-    """Whether two descriptors lead to one open file description: one offset, one set of flags.
+    """Whether two descriptors refer to one open file description: one offset, one set of flags.
 
-    means: those to try, in this order. `KCMP` decides always, where it is allowed. `INODE` decides where the
-    objects differ, and for sockets, which have one description each. `FLAG` sets a status flag on one side,
-    looks for it on the other, and takes it back; one side must be this process. The flag is one that the
-    kernel ignores for that kind of object.
+    means: the methods to try, in this order. `KCMP` always decides if it is allowed. `INODE` decides if the objects
+    differ, and for sockets, which have one description each. `FLAG` sets a status flag on one side, looks for it on
+    the other, and resets it; one side must be this process. The flag is one that the kernel ignores for that kind of
+    object.
     """
     reasons = []
     for one in means:
@@ -59,12 +59,12 @@ def same_open_file_description(
 
 
 def same_descriptor_table(pid: int, other_pid: int) -> Sameness:
-    """Whether two processes or threads have one descriptor table, so that what one opens the other has too."""
+    """Whether two processes or threads share one descriptor table, so that a file that one opens is open in both."""
     return _kcmp(pid, other_pid, _KCMP_FILES, 0, 0)
 
 
 def same_memory(pid: int, other_pid: int) -> Sameness:
-    """Whether two processes or threads have one address space."""
+    """Whether two processes or threads share one address space."""
     return _kcmp(pid, other_pid, _KCMP_VM, 0, 0)
 
 
@@ -134,7 +134,7 @@ def _same_by_flag(pid: int, number: int, other_pid: int, other_number: int) -> S
 
 
 def _follows(number: int, flag: int, other_pid: int, other_number: int) -> Sameness:
-    """Whether the other side's flags change as this side's do, there and back."""
+    """Whether the other side's flags change with this side's, at the change and when it is undone."""
     before = fcntl.fcntl(number, fcntl.F_GETFL)
     seen = [_flags(other_pid, other_number)]
     try:
@@ -166,7 +166,7 @@ _ASK = {KCMP: _same_by_kcmp, INODE: _same_by_inode, FLAG: _same_by_flag}
 
 @dataclass(frozen=True, slots=True)
 class AcceptQueue:
-    """Connections that the kernel has finished and no process has accepted yet. limit: None where it is unknown."""
+    """Connections that the kernel has established and no process has accepted yet. limit: None if unknown."""
 
     inode: int
     address: str
@@ -177,7 +177,7 @@ class AcceptQueue:
 
 @dataclass(frozen=True, slots=True)
 class AcceptQueues:
-    """One queue for each listening socket. how: the means that answered; reason: what is missing and why, or ""."""
+    """One queue for each listening socket. how: the method that answered; reason: what is missing and why, or ""."""
 
     queues: tuple[AcceptQueue, ...]
     how: str
@@ -185,7 +185,7 @@ class AcceptQueues:
 
     @property
     def waiting(self) -> int:
-        """Connections in all of them."""
+        """Connections in all queues."""
         return sum(queue.waiting for queue in self.queues)
 
 
@@ -205,9 +205,9 @@ def accept_queues(port: int, means: Sequence[str] = sockets.MEANS) -> AcceptQueu
 
 @dataclass(frozen=True, slots=True)
 class ListenOverflows:
-    """Counts since the network namespace was made, of all its sockets together. None: unknown, see `reason`.
+    """Counts of all sockets of the network namespace since it was made. None: unknown, see `reason`.
 
-    overflows: a connection found the accept queue full. drops: those, and connections lost for other causes.
+    overflows: connections that found the accept queue full. drops: these and connections lost for other causes.
     """
 
     overflows: int | None
@@ -215,7 +215,7 @@ class ListenOverflows:
     reason: str = ""
 
     def since(self, earlier: "ListenOverflows") -> "ListenOverflows":
-        """What was added after `earlier`."""
+        """The increase since `earlier`."""
         if None in (self.overflows, self.drops, earlier.overflows, earlier.drops):
             return ListenOverflows(None, None, self.reason or earlier.reason)
         assert self.overflows is not None and earlier.overflows is not None
@@ -224,7 +224,7 @@ class ListenOverflows:
 
 
 def listen_overflows(pid: int | None = None) -> ListenOverflows:
-    """The counters of the namespace in which `pid` lives; by default of this process."""
+    """The counters of `pid`'s network namespace; by default of this process's."""
     path = proc.PROC / ("self" if pid is None else str(pid)) / "net/netstat"
     try:
         lines = [line.split() for line in path.read_text().splitlines() if line.startswith("TcpExt:")]
@@ -239,15 +239,15 @@ def listen_overflows(pid: int | None = None) -> ListenOverflows:
 # ---- wake-ups --------------------------------------------------------------------------------------------------------
 
 _SETTLE_SECONDS = 0.05
-"""A process that was woken for nothing is counted when it goes back to sleep, a moment after the work is done."""
+"""A process woken in vain is counted only when it sleeps again, a moment after the work is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class WakeUps:
     """Voluntary context switches of all threads of some processes, over a piece of work.
 
-    switches: during `seconds` of work. idle_rate: per second, when nothing was asked of them. reason: what
-    makes the figure too small or impossible, or "".
+    switches: during `seconds` of work. idle_rate: per second without work. reason: why the figure is too small or
+    missing, or "".
     """
 
     switches: int
@@ -258,7 +258,7 @@ class WakeUps:
 
     @property
     def for_the_work(self) -> float:
-        """The switches without those that would have happened anyway; 0 at least."""
+        """The switches minus those that would have happened anyway; at least 0."""
         return max(0.0, self.switches - self.idle_rate * self.seconds)
 
     @property
@@ -271,10 +271,10 @@ def count_wake_ups(
 ) -> WakeUps:
     """Run `work`, which makes `connections` connections to the processes `pids`, and count how often they were woken.
 
-    First they are left alone for `idle_seconds`, for the idle rate. Every sleep that ends is one voluntary
-    switch, so it is one for each wake-up. The processes should do nothing else meanwhile, and a thread that
-    ends during the work takes its count with it. Connections that come at once are served by one wake-up: where
-    each is to meet sleepers, `work` calls `wait_until_asleep` before it.
+    First it waits `idle_seconds` to measure the idle rate. Each sleep is one voluntary switch, so there is one for each
+    wake-up. The processes should do nothing else meanwhile, and the count of a thread that ends during the work is
+    lost. One wake-up can serve several connections that arrive together: if each should find the processes asleep,
+    `work` calls `wait_until_asleep` before each.
     """
     assert connections > 0, f"got {connections} connections, expected at least one"
     pids = list(pids)
@@ -294,7 +294,7 @@ def count_wake_ups(
 
 
 def wait_until_asleep(pids: Iterable[int], seconds: float = 1.0) -> bool:
-    """Wait until every thread of the processes `pids` sleeps; False if one did not within `seconds`."""
+    """Wait until every thread of the processes `pids` sleeps; False if one still runs after `seconds`."""
     pids = list(pids)
     deadline = time.monotonic() + seconds
     while any(state in "RD" for pid in pids for state in proc.read_thread_states(pid).values()):

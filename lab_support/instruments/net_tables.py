@@ -1,7 +1,7 @@
-"""The tables of sockets in /proc/PID/net, as records of fields. What the fields mean stands with those who read them.
+"""The tables of sockets in /proc/PID/net, as records of fields. Their readers document what the fields mean.
 
-A Unix socket's name ends its line, and may hold line feeds: a line that does not begin as records do goes on with the
-name before it. Nothing here tells a name that imitates a whole record from one; sock_diag, which has lengths, does.
+A Unix socket's name ends its line and may hold line feeds, so a line that does not begin like a record continues the
+name before it. A name that imitates a whole record is taken for one; sock_diag, which gives lengths, is not fooled.
 """
 
 import re
@@ -14,12 +14,12 @@ _UNIX_RECORD = re.compile(r"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} [0-9A
 
 
 def tcp_records(folder: Path, table: str) -> Iterator[list[str]]:
-    """The fields of each socket in `folder`/tcp or tcp6. Nothing where there is no such table."""
+    """The fields of each socket in `folder`/tcp or tcp6; nothing if there is no such table."""
     return (line.split() for line in _lines(folder / table))
 
 
 def unix_records(folder: Path) -> Iterator[list[str]]:
-    """Seven fields of each Unix socket in `folder`/unix, and its name, "" if it has none."""
+    """Seven fields of each Unix socket in `folder`/unix, then its name, "" if it has none."""
     for line in _joined(_lines(folder / "unix")):
         fields = line.split(maxsplit=6)
         inode, _, name = fields.pop().partition(" ")

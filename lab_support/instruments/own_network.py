@@ -1,6 +1,6 @@
-"""A network of its own for this process: a namespace where a setting can be tried without touching the machine's.
+"""A network namespace for this process alone, where a setting can be tried without changing the machine's.
 
-An ordinary user may do it too, where user namespaces are allowed. Linux only.
+Needs root, or user namespaces that an ordinary user may create. Linux only.
 
 Taught in: 04_who_gets_the_next_connection
 """
@@ -18,16 +18,16 @@ _SETTINGS = Path("/proc/sys/net/ipv4")
 
 
 def own_network(**settings: int) -> str:
-    """Move this process, and what it starts from now on, into a new network with a loopback of its own.
+    """Move this process, and all that it starts from now on, into a new network namespace with its own loopback.
 
-    settings: of net.ipv4, such as `tcp_migrate_req=1`. Returns "", or why it could not be done; then what was done
-    up to there stays. Call it with one thread only.
+    settings: of net.ipv4, such as `tcp_migrate_req=1`. Returns "", or the reason for a failure; steps before it are not
+    undone. Call it while the process has one thread only.
     """
     user, group = os.getuid(), os.getgid()
     if (refused := _unshare(_CLONE_NEWNET)) and (refused := _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)):
         return f"unshare: {refused}; a network of its own needs root or user namespaces"
     try:
-        if os.getuid() != user:  # a new user namespace: nobody is anybody there until it is written down
+        if os.getuid() != user:  # a new user namespace has no users until uid_map and gid_map are written
             for name, line in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
                 Path("/proc/self", name).write_text(line)
         _loopback_up()
@@ -39,7 +39,7 @@ def own_network(**settings: int) -> str:
 
 
 def _unshare(flags: int) -> str:
-    """ "" or what was wrong. Python has a function of its own for this from 3.12 on."""
+    """The error, or "". Python 3.12 and later have os.unshare for this."""
     libc = ctypes.CDLL(None, use_errno=True)
     return os.strerror(ctypes.get_errno()) if libc.unshare(flags) else ""
 

@@ -1,9 +1,9 @@
 """/proc, read into dataclasses: processes below a pid, their memory, descriptors, libraries and context switches.
 
-It looks from outside, as any operator of the same user could, and changes nothing. A process that ends
-while it is read is not an error: functions that read one process answer None or nothing then. What another
-user owns raises PermissionError where one process was asked for, and is left out where many were searched.
-Linux only; elsewhere each function raises `NotLinux`.
+It looks from outside, as any other process of the same user could, and changes nothing. A process that ends while it is
+read is not an error: functions that read one process return None or nothing then. Another user's process raises
+PermissionError in a function that reads one process, and is left out of a search. Linux only; elsewhere each function
+raises `NotLinux`.
 """
 
 import os
@@ -20,16 +20,16 @@ from lab_support.instruments.net_tables import tcp_records, unix_records
 PROC = Path("/proc")
 
 _GONE = (FileNotFoundError, ProcessLookupError)
-"""What /proc says of a process that has ended, before open and between open and read."""
+"""Errors of /proc for a process that has ended: at open, and between open and read."""
 
 
 class NotLinux(RuntimeError):
-    """This system has no /proc as Linux has it."""
+    """This system has no /proc like Linux's."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """One process for ever: the kernel reuses pids, but not with the same start.
+    """Identifies one process uniquely: the kernel reuses pids, but not with the same start time.
 
     start_ticks: clock ticks from boot to its start.
     """
@@ -42,8 +42,8 @@ class Identity:
 class Process:
     """One process at the moment it was read.
 
-    name, title: with what no terminal should get escaped. title: its command line, or what it wrote over it, or its
-    short name in brackets if it has none.
+    name, title: control characters are escaped. title: its command line, or the title it set in place of that, or its
+    short name in brackets if it has neither.
     state: the kernel's letter: R running, S sleeping, D in the kernel, T stopped, Z ended but not waited for.
     """
 
@@ -61,13 +61,13 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Ended, though a parent has yet to wait for it."""
+        """A zombie: it has ended, but its parent has not waited for it yet."""
         return self.state in "ZX"
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. rss counts a shared page in full, pss its share among those that map it, uss leaves it out."""
+    """Bytes. rss counts a shared page in full, pss divides it by the processes that map it, uss leaves it out."""
 
     rss: int
     pss: int
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class ListeningSocket:
-    """One kernel object that connections arrive at. port is 0 for a Unix socket; queued: waiting to be accepted."""
+    """A socket that listens. port: 0 for a Unix socket; queued: connections that wait to be accepted."""
 
     inode: int
     address: str
@@ -88,9 +88,9 @@ class ListeningSocket:
 class Descriptor:
     """One entry of a process's descriptor table.
 
-    kind: "listening socket", "socket", "pipe", "memfd", "epoll", "eventfd", "pidfd", another anonymous kind
-    by the kernel's name, or "file". inode: of the kernel object, 0 where it has none of its own.
-    about: a listening socket's address, or what the kernel calls the target.
+    kind: "listening socket", "socket", "pipe", "memfd", "epoll", "eventfd", "pidfd", another anonymous kind by the
+    kernel's name, or "file". inode: of the kernel object, 0 if it has none of its own.
+    about: a listening socket's address, or the kernel's name of the target.
     """
 
     number: int
@@ -110,7 +110,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class ContextSwitches:
-    """Of one thread or all of a process. voluntary: it went to sleep by itself, so about once for each wake-up."""
+    """Of one thread, or of all of a process. voluntary: it went to sleep by itself, so about once for each wake-up."""
 
     voluntary: int
     involuntary: int
@@ -120,7 +120,7 @@ class ContextSwitches:
 
 
 def read_process(pid: int) -> Process | None:
-    """The process `pid`, or None if there is none (any more)."""
+    """The process `pid`, or None if it does not exist (any more)."""
     _require_linux()
     try:
         stat = read_text(PROC / str(pid) / "stat")
@@ -143,7 +143,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def is_running(identity: Identity) -> bool:
-    """Whether this very process still runs. One that has ended but was not waited for does not."""
+    """Whether this very process still runs. A zombie does not."""
     process = read_process(identity.pid)
     return process is not None and process.identity == identity and not process.ended
 
@@ -162,7 +162,7 @@ def read_memory(pid: int) -> Memory | None:
 
 
 def read_context_switches(pid: int) -> ContextSwitches | None:
-    """Context switches of all threads of `pid` that now live, or None if the process has ended."""
+    """Context switches of all living threads of `pid`, or None if the process has ended."""
     threads = read_thread_switches(pid).values()
     if not threads:
         return None
@@ -227,7 +227,7 @@ def all_processes() -> list[Process]:
 
 
 def process_tree(pid: int) -> list[Process]:
-    """`pid` and all that descend from it, each before its children, siblings by age; empty if it has ended.
+    """`pid` and all its descendants, each before its children, siblings by age; empty if it has ended.
 
     One pass over /proc, so a process that was born or re-parented meanwhile may be missed.
     """
@@ -255,7 +255,7 @@ def read_descriptors(pid: int) -> list[Descriptor]:
         process = read_process(pid)
         if process and not process.ended:
             raise
-        return []  # until it is waited for, what /proc has of it belongs to root
+        return []  # root owns a zombie's files in /proc
 
 
 def _descriptor_table(pid: int, listening: dict[int, ListeningSocket]) -> list[Descriptor]:
@@ -285,7 +285,7 @@ def _descriptor(number: int, target: str, listening: dict[int, ListeningSocket])
 
 
 def listening_sockets() -> dict[int, ListeningSocket]:
-    """Every socket in this network namespace that listens, TCP and Unix, by inode."""
+    """Every listening socket in this network namespace, TCP and Unix, by inode."""
     _require_linux()
     tcp = [*_listening_tcp("tcp", socket.AF_INET), *_listening_tcp("tcp6", socket.AF_INET6)]
     return {found.inode: found for found in (*tcp, *_listening_unix())}
@@ -297,7 +297,7 @@ def _listening_tcp(table: str, family: int) -> Iterator[ListeningSocket]:
             continue
         host, _, port = fields[1].partition(":")
         address = _address_text(host, family)
-        # Of a socket that listens, rx_queue is the length of its accept queue.
+        # rx_queue of a listening socket is the length of its accept queue.
         queued = int(fields[4].partition(":")[2], 16)
         yield ListeningSocket(int(fields[9]), f"{address}:{int(port, 16)}", int(port, 16), queued)
 
@@ -317,9 +317,9 @@ def _listening_unix() -> Iterator[ListeningSocket]:
 
 
 def holders_of_listening_socket(port: int, pids: Iterable[int] | None = None) -> list[Holder]:
-    """Who holds a descriptor of a TCP socket that listens on `port`, by pid and descriptor number.
+    """The holders of TCP sockets that listen on `port`, ordered by pid and descriptor number.
 
-    pids: look there only; by default at every process of this user.
+    pids: look at these only; by default at every process of this user.
     """
     listening = {inode: found for inode, found in listening_sockets().items() if found.port == port}
     return [
@@ -334,7 +334,7 @@ def _descriptors_if_allowed(pid: int, listening: dict[int, ListeningSocket]) -> 
     try:
         return _descriptor_table(pid, listening)
     except PermissionError:
-        return []  # another user's: left out of a search, as the module says
+        return []  # another user's, so left out of the search, as the module says
 
 
 def _numbers_in(folder: Path) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""A short name for a process, for a box or a column: what it is rather than which interpreter runs it."""
+"""A short name for a process, for a box or a column: the program rather than the interpreter that runs it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _TAKES_A_WORD = frozenset({"-X", "-W"})
 
 
 def short_name(process: Process) -> str:
-    """`lab:api-0` stays; `/usr/bin/python3 -u /opt/bin/gunicorn app:app` is gunicorn; a kernel thread is `[name]`."""
+    """`lab:api-0` stays; `/usr/bin/python3 -u /bin/gunicorn app:app` is `gunicorn`; a kernel thread is `[name]`."""
     words = process.title.split()
     if not words or process.title.startswith("[") or words[0].endswith(":") or _is_title(words[0]):
         return process.title.strip()
@@ -27,7 +27,7 @@ def short_name(process: Process) -> str:
 
 
 def _is_title(word: str) -> bool:
-    """Whether a process wrote this itself: `lab:api-0`, `VLLM::EngineCore`. Paths and plain programs have no colon."""
+    """Whether the process set this title: `lab:api-0`, `VLLM::EngineCore`. Paths and plain programs have no colon."""
     return ":" in word and not word.startswith("/")
 
 

@@ -1,10 +1,10 @@
-"""The accept queue of a port over time: a thread looks at it every few milliseconds while something else happens.
+"""The accept queue of a port over time: a thread samples it every few milliseconds while something else happens.
 
     with watching_accept_queue(port) as watch:
         ...  # make connections
     watch.history()
 
-A look is one question to sock_diag and wakes nobody. It knows no process and draws nothing.
+A sample is one request to sock_diag and wakes no process. Nothing here knows processes or draws.
 """
 
 import threading
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from lab_support.instruments.kernel import ListenOverflows, accept_queues, listen_overflows
 
 EVERY = 0.01
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """One look. at: seconds since the watch began; waiting: connections, in all queues of the port together."""
+    """One sample. at: seconds since the watch began; waiting: connections in all queues of the port together."""
 
     at: float
     waiting: int
@@ -29,11 +29,11 @@ class QueueSample:
 
 @dataclass(frozen=True, slots=True)
 class QueueHistory:
-    """What was seen of the accept queues of one port.
+    """Samples of the accept queues of one port.
 
-    limit: of all its queues together, as `listen` was asked; None where it is unknown. The kernel takes one more in
-    each. queues: how many sockets listened, at most. overflows: connections, of the whole network namespace, that
-    met a full queue meanwhile; None where nobody counts them. reason: what is missing and why, or "".
+    limit: the sum of the backlogs given to `listen`; None if unknown. The kernel takes one more in each queue. queues:
+    the largest number of listening sockets. overflows: connections, in the whole network namespace, that met a full
+    queue meanwhile; None if they are not counted. reason: what is missing and why, or "".
     """
 
     port: int
@@ -45,7 +45,7 @@ class QueueHistory:
 
     @property
     def most(self) -> int:
-        """The longest that was seen; 0 without a look."""
+        """The longest queue of all samples; 0 without samples."""
         return max((sample.waiting for sample in self.samples), default=0)
 
     @property
@@ -54,12 +54,12 @@ class QueueHistory:
 
     @property
     def share_of_time_waiting(self) -> float:
-        """The share of all looks that found somebody waiting."""
+        """The share of samples with at least one connection waiting."""
         return sum(sample.waiting > 0 for sample in self.samples) / max(1, len(self.samples))
 
 
 class QueueWatch:
-    """Looks until it is stopped, in a thread of this process; see `watching_accept_queue`."""
+    """Samples until it is stopped, in a thread of this process; see `watching_accept_queue`."""
 
     def __init__(self, port: int, every: float) -> None:
         self.port, self._every = port, every
@@ -74,13 +74,13 @@ class QueueWatch:
         self._thread.start()
 
     def history(self) -> QueueHistory:
-        """What was seen so far, or in all."""
+        """All samples so far."""
         overflows: ListenOverflows = listen_overflows().since(self._overflows_before)
         reason = "; ".join(part for part in (self._reason, overflows.reason) if part)
         return QueueHistory(self.port, tuple(self._samples), self._queues, self._limit, overflows.overflows, reason)
 
     def stop(self) -> None:
-        """When it returns, the thread has ended; at most one look more."""
+        """When it returns, the thread has ended; it takes at most one more sample."""
         self._over.set()
         self._thread.join()
 
@@ -99,12 +99,12 @@ class QueueWatch:
 
 @contextmanager
 def watching_accept_queue(port: int, every: float = EVERY) -> Iterator[QueueWatch]:
-    """Watch the accept queues of all TCP sockets that listen on `port`, every so many seconds, while the body runs.
+    """Sample the accept queues of all TCP sockets that listen on `port` every `every` seconds while the body runs.
 
     Raises `NothingListens` if nobody listens there.
     """
     if not accept_queues(port).queues:
-        raise NothingListens(f"got port {port}, on which nobody listens; expected that of a running server")
+        raise NothingListens(f"got port {port}, on which nobody listens; expected the port of a running server")
     watch = QueueWatch(port, every)
     try:
         yield watch

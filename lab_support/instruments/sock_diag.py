@@ -1,8 +1,8 @@
-"""sock_diag, the netlink door through which `ss` asks the kernel for sockets: requests out, messages in, as bytes.
+"""sock_diag, the netlink protocol by which `ss` asks the kernel for sockets: requests out, messages in, as bytes.
 
-It needs no privilege. It answers for the network namespace of the process that asks, and knows what
-/proc/net does not say: the limit of an accept queue, and which Unix socket is the other end of which.
-What the figures mean stands in `sockets.py`. Linux only.
+It needs no privilege. It answers for the network namespace of the process that asks, and tells two things that
+/proc/net does not: the limit of an accept queue, and which Unix socket is the other end of which. `sockets.py`
+documents the figures. Linux only.
 """
 
 import errno
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LISTEN = 10
-"""The kernel's number for the state of a socket that listens, TCP or Unix."""
+"""The kernel's number for the state of a listening socket, TCP or Unix."""
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -35,9 +35,9 @@ _SHOW_NAME_PEER_QUEUES = 0x1 | 0x4 | 0x10
 
 @dataclass(frozen=True, slots=True)
 class TcpMessage:
-    """One TCP socket. Of one that listens, read_queue is how many wait to be accepted, and write_queue the limit.
+    """One TCP socket. If it listens, read_queue is the number of waiting connections, and write_queue the limit.
 
-    Of any other they are bytes: not yet read by its process, and not yet acknowledged by the peer.
+    Otherwise they are bytes: not yet read by its process, and not yet acknowledged by the peer.
     """
 
     family: int
@@ -53,7 +53,7 @@ class TcpMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnixMessage:
-    """One Unix socket. The queues are as of TCP. peer: inode of the other end, 0 if there is none.
+    """One Unix socket. The queues are as in `TcpMessage`. peer: inode of the other end, 0 if there is none.
 
     name: the bound path; an abstract one begins with a NUL byte.
     """
@@ -67,7 +67,7 @@ class UnixMessage:
 
 
 def tcp_sockets(family: int) -> list[TcpMessage]:
-    """Every TCP socket of `family` (AF_INET or AF_INET6), those in TIME_WAIT and in accept queues with inode 0.
+    """Every TCP socket of `family` (AF_INET or AF_INET6); in TIME_WAIT and in accept queues the inode is 0.
 
     Raises OSError where the kernel or a sandbox refuses.
     """
@@ -76,7 +76,7 @@ def tcp_sockets(family: int) -> list[TcpMessage]:
 
 
 def unix_sockets() -> list[UnixMessage]:
-    """Every Unix socket. Raises OSError where the kernel or a sandbox refuses."""
+    """Every Unix socket. Raises OSError if the kernel or a sandbox refuses."""
     request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, _ALL_STATES, 0, _SHOW_NAME_PEER_QUEUES, 0xFFFFFFFF, 0xFFFFFFFF)
     return [_unix_message(body) for body in _dump(request)]
 

@@ -1,8 +1,8 @@
-"""The sockets of a network namespace: who listens where, how long the accept queue is, which is whose other end.
+"""The sockets of a network namespace: listening addresses, lengths of accept queues, the two ends of connections.
 
-Asked of the kernel by sock_diag (`sock_diag.py`), or read from /proc/PID/net where that is refused or the
-process lives in another namespace; then limits and Unix peers stay unknown, and `reason` says so. It knows no
-process: which of them hold a socket is a matter of descriptors (`proc.py`, `xray.py`).
+The kernel is asked by sock_diag (`sock_diag.py`). If that is refused, or the process lives in another namespace,
+/proc/PID/net is read instead; then limits and Unix peers stay unknown, and `reason` says so. Nothing here knows
+processes: `proc.py` and `xray/read.py` find those that hold a socket, by their descriptors.
 """
 
 import os
@@ -30,9 +30,9 @@ class Socket:
     """One socket. family is "TCP" or "Unix"; state is "listening", "connected" or "" for any other.
 
     address, peer_address: "127.0.0.1:8000", "[::1]:8000", a path, "@name" for an abstract one, or "".
-    port: 0 of a Unix socket. peer_inode: the other end of a connected Unix socket; 0 if unknown or none.
-    waiting, limit: of one that listens, the connections in its accept queue and how many it would take:
-    the kernel takes one more than the limit of a TCP queue. Else 0 and None; None too where it is unknown.
+    port: 0 for a Unix socket. peer_inode: the other end of a connected Unix socket; 0 if unknown or none.
+    waiting, limit: for a listening socket, the connections in its accept queue and the queue's limit (a TCP queue
+    takes one more); otherwise 0 and None. The limit is also None if it is unknown.
     """
 
     inode: int
@@ -48,7 +48,7 @@ class Socket:
 
 @dataclass(frozen=True, slots=True)
 class SocketTable:
-    """Sockets by inode. how: the means that answered. reason: what is therefore missing and why, or ""."""
+    """Sockets by inode. how: the method that answered. reason: what it could not tell and why, or ""."""
 
     sockets: dict[int, Socket]
     how: str
@@ -60,9 +60,9 @@ class SocketTable:
 
 
 def read_sockets(pid: int | None = None, means: Sequence[str] = MEANS) -> SocketTable:
-    """All sockets of the namespace in which `pid` lives; by default of this process.
+    """All sockets of the network namespace of `pid`; by default of this process's.
 
-    means: those to try, in this order. Raises `NotLinux` elsewhere than on Linux.
+    means: the methods to try, in this order. Raises `NotLinux` on any other system.
     """
     if sys.platform != "linux":
         raise NotLinux(f"got {sys.platform}, expected Linux: sockets are read from sock_diag and /proc/net.")
@@ -84,14 +84,14 @@ def _in_our_namespace(pid: int) -> bool:
     try:
         return os.readlink(PROC / str(pid) / "ns/net") == os.readlink(PROC / "self/ns/net")
     except OSError:
-        return True  # ended, or another user's: then ours is the best guess
+        return True  # ended, or another user's process: our own namespace is the best guess
 
 
 # ---- by sock_diag ----------------------------------------------------------------------------------------------------
 
 
 def _from_sock_diag() -> Iterator[Socket]:
-    """Without those that belong to no process: in TIME_WAIT, or not accepted yet."""
+    """Leaves out sockets that belong to no process: in TIME_WAIT, or not accepted yet."""
     families = [socket.AF_INET, socket.AF_INET6] if socket.has_ipv6 else [socket.AF_INET]
     for message in (message for family in families for message in sock_diag.tcp_sockets(family)):
         if message.inode:
@@ -137,7 +137,7 @@ def _unix_name(name: bytes) -> str:
 
 
 def address_text(family: int, host: bytes, port: int) -> str:
-    """`127.0.0.1:80` or `[::1]:80`. An IPv4 address inside an IPv6 one is written as the IPv4 address that it is."""
+    """`127.0.0.1:80` or `[::1]:80`. An IPv4-mapped IPv6 address is written as IPv4."""
     if family == socket.AF_INET6 and host.startswith(bytes(10) + b"\xff\xff"):
         family, host = socket.AF_INET, host[12:]
     text = socket.inet_ntop(family, host)

@@ -1,7 +1,7 @@
-"""System calls of interest, through strace where it is installed: an exhibit, for it slows down what it watches.
+"""System calls of interest, through strace. For demonstrations only, because strace slows down the watched processes.
 
-A command is started under it, or running processes are watched during a piece of work. All threads and
-children are followed. Where strace is missing or refused the trace is empty and says why; `audit.py` counts
+A command is started under strace, or running processes are watched during a piece of work. All threads and
+children are followed. If strace is missing or refused, the trace is empty and says why; `audit.py` counts
 descriptor messages without it.
 """
 
@@ -37,7 +37,7 @@ _UNFINISHED = " <unfinished ...>"
 class Call:
     """One system call. at: seconds since the epoch; arguments: as strace prints them, long strings cut.
 
-    result: None where it never returned. error: such as "EAGAIN", else "".
+    result: None if it never returned. error: such as "EAGAIN", else "".
     """
 
     pid: int
@@ -54,7 +54,7 @@ class Call:
 
     @property
     def makes_process(self) -> bool:
-        """Whether it made a process; a clone that shares memory and descriptor table makes a thread."""
+        """Whether it made a process. A clone with CLONE_THREAD makes a thread."""
         return self.name in MAKE_PROCESSES and (self.result or 0) > 0 and "CLONE_THREAD" not in self.arguments
 
 
@@ -62,7 +62,7 @@ class Call:
 class Trace:
     """Calls in the order in which they began. reason: why there are none, or "".
 
-    exit_code, output: of a command that was started under strace, its standard output; else None and "".
+    exit_code, output: of the command that was started under strace (standard output); else None and "".
     """
 
     calls: tuple[Call, ...]
@@ -75,7 +75,7 @@ class Trace:
 
     @property
     def descriptor_messages(self) -> tuple[Call, ...]:
-        """Each message sent that carried descriptors."""
+        """Each sent message that carried descriptors."""
         return tuple(call for call in self.named("sendmsg") if call.descriptors and not call.error)
 
     @property
@@ -84,9 +84,9 @@ class Trace:
 
 
 def trace_command(command: Sequence[str], *, timeout: float = 60.0, calls: Iterable[str] = OF_INTEREST) -> Trace:
-    """Run `command` to its end under strace; without strace it is not run.
+    """Run `command` to its end under strace. If strace is not available, `command` is not run.
 
-    At `timeout` seconds it and all that it started are killed, and the trace says so.
+    After `timeout` seconds it is killed with all that it started, and the trace says so.
     """
     with _folder(calls) as (words, folder, reason):
         if reason:
@@ -104,7 +104,7 @@ def trace_command(command: Sequence[str], *, timeout: float = 60.0, calls: Itera
 
 
 def _until_its_end(process: "subprocess.Popen[str]", timeout: float) -> tuple[str, str, bool]:
-    """What it wrote, what strace said, and whether it had to be killed. Its session is gone when this returns."""
+    """Its output, strace's own messages, and whether it had to be killed. Its session has ended when this returns."""
     try:
         return *process.communicate(timeout=timeout), False
     except subprocess.TimeoutExpired:
@@ -117,9 +117,9 @@ def _until_its_end(process: "subprocess.Popen[str]", timeout: float) -> tuple[st
 
 
 def trace_processes(pids: Iterable[int], work: Callable[[], object], *, calls: Iterable[str] = OF_INTEREST) -> Trace:
-    """Watch the processes `pids` while `work` runs, then let go of them. Where strace can't, `work` runs unwatched.
+    """Watch the processes `pids` while `work` runs, then detach. If strace can't attach, `work` runs unwatched.
 
-    A call that waits when strace comes is begun again, and epoll_wait may return EINTR instead.
+    A call in which a thread waits when strace attaches is restarted, but epoll_wait may return EINTR instead.
     """
     with _folder(calls) as (words, folder, reason):
         if reason:
@@ -136,13 +136,13 @@ def trace_processes(pids: Iterable[int], work: Callable[[], object], *, calls: I
                 _wait_until_stopped_twice(pids, before)
             work()
         finally:
-            strace.send_signal(signal.SIGINT)  # it detaches; what it watched goes on
+            strace.send_signal(signal.SIGINT)  # strace detaches; the watched processes go on
             strace.communicate()
         return Trace(tuple(_read(folder)), reason)
 
 
 def _wait_until_attached(strace: "subprocess.Popen[str]", processes: int) -> str:
-    """ "" once strace has said of each process that it is attached; else what it said."""
+    """strace's message, or "" once it has reported each process as attached."""
     assert strace.stderr is not None
     for line in strace.stderr:
         if "attached" not in line:
@@ -154,9 +154,10 @@ def _wait_until_attached(strace: "subprocess.Popen[str]", processes: int) -> str
 
 
 def _wait_until_stopped_twice(pids: Iterable[int], before: dict[int, int]) -> None:
-    """strace says "attached" before it is: a thread that sleeps in a call is stopped once, and again as it begins anew.
+    """Wait until each sleeping thread was stopped twice, 1 s at most: strace says "attached" too early.
 
-    Whoever connects before that second stop is not seen. For a second at most; what runs is seen at once.
+    It stops a thread that sleeps in a call once to attach and again when the call restarts. A connection that arrives
+    before the second stop is missed. Threads that run are watched at once.
     """
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
@@ -167,19 +168,19 @@ def _wait_until_stopped_twice(pids: Iterable[int], before: dict[int, int]) -> No
 
 
 def _stops(pids: Iterable[int]) -> dict[int, int]:
-    """How often each thread has left the processor so far."""
+    """The number of times each thread was taken off its processor so far."""
     switches = (proc.read_thread_switches(pid) for pid in pids)
     return {thread: one.voluntary + one.involuntary for threads in switches for thread, one in threads.items()}
 
 
 @contextmanager
 def _folder(calls: Iterable[str]) -> Iterator[tuple[list[str], Path, str]]:
-    """strace's first words, the folder where it writes one file for each thread, and why it can't be used, or ""."""
+    """The start of strace's command line, the folder for its files, and the reason why it can't be used, or ""."""
     if shutil.which("strace") is None:
         yield [], Path(), "strace is not installed (Debian, Ubuntu: apt install strace)"
         return
     with tempfile.TemporaryDirectory(prefix="lab-strace-") as folder:
-        # One file for each thread, so that no line of one cuts a line of another. `?`: not every machine has each call.
+        # One file for each thread, so that lines of different threads don't mix. `?`: some machines lack some calls.
         wanted = ",".join(f"?{name}" for name in calls)
         yield ["strace", "-ff", "-ttt", "-s", "48", "-e", f"trace={wanted}", "-o", f"{folder}/calls"], Path(folder), ""
 
@@ -197,7 +198,7 @@ def _read(folder: Path) -> list[Call]:
 
 
 def parse(text: str, pid: int) -> Iterator[Call]:
-    """The calls in what `strace -ttt` wrote of one thread."""
+    """The calls of one thread, from the output of `strace -ttt`."""
     pending: tuple[float, str, str] | None = None
     for line in text.splitlines():
         if resumed := _RESUMED.match(line):

@@ -1,6 +1,6 @@
-"""What a process waits for, thread by thread: state, kernel function, system call. Standard library alone.
+"""Shows what a hanging process waits for, by thread: state, kernel function, system call. Standard library only.
 
-For a process that hangs. It looks twice, so that a thread that spins is told from one that sleeps.
+It looks twice, so that a thread that spins can be told from one that sleeps.
 """
 
 import os
@@ -14,10 +14,10 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class WaitingThread:
-    """One thread at one moment; a field is "" where the kernel doesn't say.
+    """One thread at one moment; a field that the kernel doesn't tell is "".
 
     state: the kernel's letter. waits_in: the kernel function it sleeps in (/proc/…/wchan). system_call: number and
-    arguments, "running" outside the kernel. kernel_stack: root alone may read it. cpu_ticks: spent meanwhile.
+    arguments, or "running" outside the kernel. kernel_stack: for root only. cpu_ticks: spent between the two looks.
     """
 
     thread_id: int
@@ -71,4 +71,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:
-        return ""  # gone, not allowed, or unknown to this kernel: a field says "" then
+        return ""  # gone, not allowed, or unknown to this kernel: the field is ""

@@ -1,8 +1,8 @@
 """A Hugging Face model folder, read and checked without torch: its JSON files and the headers of its safetensors files.
 
-Used by the launcher (so that a broken folder is refused before any process is started), by API servers (context
-length, sampling defaults, end tokens, where the tokenizer is) and by engine cores (which tensor lies where in which
-file). It reads no weight: JSON and a few file sizes, in a few milliseconds.
+Used by the launcher (to refuse a broken folder before it starts any process), by API servers (context length,
+sampling defaults, end tokens, path of the tokenizer) and by engine cores (file and offset of each tensor). It reads
+JSON and a few file sizes in a few milliseconds, and no weights.
 """
 
 from lab_support.model_folder.folder import ModelFolder

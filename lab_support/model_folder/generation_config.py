@@ -1,7 +1,7 @@
-"""generation_config.json: how the model's makers want it to be sampled, and which tokens end an answer.
+"""generation_config.json: the sampling defaults that the model's makers recommend, and the tokens that end an answer.
 
---generation-config says where it is looked for, as in vLLM (config/model.py, get_diff_sampling_param): `auto` in the
-model folder; `vllm` too, but for end tokens alone; else in the folder that is named, or in the file itself.
+--generation-config says where to look, as in vLLM (config/model.py, get_diff_sampling_param): `auto`: in the
+model folder; `vllm`: there, too, but only for end tokens; otherwise in the given folder or file.
 """
 
 from collections.abc import Mapping
@@ -56,15 +56,15 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {
     "guidance_scale": (1,),
     "stop_strings": ([],),
 }
-"""What transformers' generate would obey and this server, like vLLM, does not; and values that change nothing."""
+"""Fields that transformers' generate obeys but this server, like vLLM, ignores; with the values that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingDefaults:
-    """Values for a request's gaps; None where the folder has none. `source` is the file, "" where there is none.
+    """Defaults for fields that a request omits; None if the folder has none. `source` is the file, "" without one.
 
-    max_new_tokens: most tokens of an answer whose request says nothing. is_limit: most tokens of any answer then, as
-    in vLLM where --generation-config names a path.
+    max_new_tokens: most tokens of an answer if the request does not say. is_limit: it limits every answer, as in vLLM
+    if --generation-config names a path.
     """
 
     temperature: float | None = None
@@ -78,13 +78,13 @@ class SamplingDefaults:
 
     @property
     def given(self) -> dict[str, float]:
-        """Those that there are, by their names in the file."""
+        """The values that are set, by their names in the file."""
         return {name: value for name in _RANGES if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """The file, read and checked. `eos_token_id`: as it stands there. ignored: what it has and nobody here obeys."""
+    """The file, read and checked. `eos_token_id`: as written there. ignored: its fields that this server ignores."""
 
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     eos_token_id: Any = None
@@ -92,7 +92,7 @@ class GenerationConfig:
 
 
 def read_generation_config(model: Path, choice: str) -> GenerationConfig:
-    """choice: --generation-config. Raises `ModelFolderError`, also where a path is given and leads to no such file."""
+    """choice: --generation-config. Raises `ModelFolderError`, also if it is a path without such a file."""
     file = _file(model, choice)
     if not file.exists() and choice in ("auto", "vllm"):
         return GenerationConfig()
@@ -115,7 +115,7 @@ def _file(model: Path, choice: str) -> Path:
     named = Path(choice)
     if not named.exists():
         raise ModelFolderError(
-            f"--generation-config: got {choice}, which is not there; give auto, vllm, or a folder with {FILE_NAME}"
+            f"--generation-config: got {choice}, which does not exist; give auto, vllm, or a folder with {FILE_NAME}"
         )
     return named if named.is_file() else named / FILE_NAME
 
@@ -124,7 +124,7 @@ def _check_ranges(values: Mapping[str, Any], file: Path) -> None:
     for name, allowed in _RANGES.items():
         if (value := values.get(name)) is not None and not allowed.holds(value):
             raise ModelFolderError(
-                f"{file}: got {name} {value!r}, expected {allowed}; mend the file, or give --generation-config vllm"
+                f"{file}: got {name} {value!r}, expected {allowed}; fix the file, or give --generation-config vllm"
             )
 
 

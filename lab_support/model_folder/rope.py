@@ -1,4 +1,4 @@
-"""Rotary position embedding as config.json describes it, in every way in which transformers has written it."""
+"""Rotary position embedding as config.json describes it, in every format that transformers has written."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn")
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary position embedding: its base and how its frequencies are stretched for long contexts.
+    """Rotary position embedding: its base, and the scaling of its frequencies for long contexts.
 
-    `attention_factor` multiplies cos and sin; it differs from 1 under yarn only. `original_context` is the context
-    length that the model was first trained with, in tokens.
+    `attention_factor` multiplies cos and sin; it differs from 1 only for yarn. `original_context` is the context length
+    of the model's original training, in tokens.
     """
 
     kind: str = "default"
@@ -32,7 +32,7 @@ class Rope:
     def context(self, positions: int) -> int:
         """The longest sequence, in tokens, of a model whose config.json says max_position_embeddings `positions`.
 
-        Linear and dynamic RoPE stretch that number; under llama3 and yarn it is the stretched one already (vLLM's
+        For linear and dynamic RoPE that number has yet to be scaled; for llama3 and yarn it is already scaled (vLLM's
         config/model.py, _get_and_verify_max_len).
         """
         return int(positions * self.factor) if self.kind in ("linear", "dynamic") else positions
@@ -41,14 +41,14 @@ class Rope:
 def parse_rope(config: dict[str, Any], source: Path, positions: int) -> Rope:
     """RoPE as transformers 5 writes it (`rope_parameters`) or as older versions do (`rope_theta`, `rope_scaling`).
 
-    positions: max_position_embeddings. Where both ways are there, the older one counts, as in transformers.
+    positions: max_position_embeddings. If both formats are there, the older one counts, as in transformers.
     """
     given = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(given, dict):
-        raise ModelFolderError(f"{source}: got rope parameters {given!r}, expected an object; mend the file")
+        raise ModelFolderError(f"{source}: got rope parameters {given!r}, expected an object; fix the file")
     kind = _kind(given, source)
     if given.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
-        raise ModelFolderError(f"{source}: got a partial_rotary_factor, supported is 1 (the whole head is rotated)")
+        raise ModelFolderError(f"{source}: got a partial_rotary_factor, expected 1 (the whole head is rotated)")
     read = ObjectReader(given, source)
     theta = read.number("rope_theta", ObjectReader(config, source).number("rope_theta", 10_000.0))
     if kind == "default":
@@ -64,17 +64,17 @@ def parse_rope(config: dict[str, Any], source: Path, positions: int) -> Rope:
 def _kind(given: dict[str, Any], source: Path) -> str:
     if any(isinstance(value, dict) for value in given.values()):
         raise ModelFolderError(
-            f"{source}: got rope parameters for {', '.join(given)}, supported are the same for all layers; "
+            f"{source}: got rope parameters for {', '.join(given)}, expected the same for all layers; "
             "give another model"
         )
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ROPE_TYPES:
-        raise ModelFolderError(f"{source}: got rope type {kind!r}, supported are {', '.join(ROPE_TYPES)}")
+        raise ModelFolderError(f"{source}: got rope type {kind!r}, expected one of {', '.join(ROPE_TYPES)}")
     return kind
 
 
 def _original_context(config: dict[str, Any], read: ObjectReader, kind: str, positions: int) -> int:
-    if kind in ("linear", "dynamic"):  # transformers does not look for another number there
+    if kind in ("linear", "dynamic"):  # transformers reads no other number there
         return positions
     name = "original_max_position_embeddings"
     return ObjectReader(config, read.source).size(name, read.size(name, positions))

@@ -1,8 +1,8 @@
 """The sizes of a decoder, as config.json gives them, for Llama and its nearest relatives.
 
-The relatives differ from Llama in which products have a bias, in whether queries and keys are normalised, and in
-what a missing key stands for. The values are those of transformers' configuration_mistral.py, configuration_qwen2.py
-and configuration_qwen3.py.
+They differ from Llama in three ways: which linear layers have a bias, whether queries and keys are normalised, and
+which values replace missing keys. The values are those of transformers' configuration_mistral.py,
+configuration_qwen2.py and configuration_qwen3.py.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from lab_support.model_folder.rope import Rope, parse_rope
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What an architecture fixes, and what it takes a missing key for.
+    """Properties that an architecture fixes, and its defaults for missing keys.
 
-    A text in place of True or False is the key of config.json that decides. window: does sliding_window count?
+    A string in place of True or False is the key in config.json that decides. window: whether sliding_window counts.
     """
 
     model_type: str
@@ -50,8 +50,8 @@ FAMILIES = {
 class ModelShape:
     """The sizes of a decoder of Llama's kind; a `ModelShape` that exists makes sense by itself.
 
-    context_length: the longest sequence, in tokens. sliding_window: how many tokens a row looks at, itself included;
-    None where it looks at all.
+    context_length: the longest sequence, in tokens. sliding_window: how many tokens a token attends to, including
+    itself; None if to all before it.
     """
 
     vocab_size: int
@@ -73,7 +73,7 @@ class ModelShape:
     dtype: str
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor that the folder has to hold, by Hugging Face's names."""
+        """Name and shape of each tensor that the folder must hold, by Hugging Face's names."""
         tensors: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocab_size, self.hidden_size),
             "model.norm.weight": (self.hidden_size,),
@@ -146,15 +146,15 @@ def _family(config: dict[str, Any], source: Path) -> Family:
         return FAMILIES[found[0]]
     name = ", ".join(map(str, found)) if isinstance(found, list) and found else config.get("model_type", "none")
     raise ModelFolderError(
-        f"{source}: got architecture {name}, supported are {', '.join(FAMILIES)}; give another model"
+        f"{source}: got architecture {name}, expected one of {', '.join(FAMILIES)}; give another model"
     )
 
 
 def _check_kind(config: dict[str, Any], source: Path) -> None:
     if config.get("hidden_act", "silu") != "silu":
-        raise ModelFolderError(f"{source}: got hidden_act {config['hidden_act']!r}, supported is 'silu'")
+        raise ModelFolderError(f"{source}: got hidden_act {config['hidden_act']!r}, expected 'silu'")
     if config.get("quantization_config"):
-        raise ModelFolderError(f"{source}: got quantized weights, supported are plain ones; give the unquantized model")
+        raise ModelFolderError(f"{source}: got quantized weights, expected plain ones; give the unquantized model")
 
 
 def _kv_heads(read: ObjectReader, heads: int) -> int:
@@ -162,7 +162,7 @@ def _kv_heads(read: ObjectReader, heads: int) -> int:
     if heads % kv_heads:
         raise ModelFolderError(
             f"{read.source}: got {heads} attention heads over {kv_heads} key-value heads, expected a multiple; "
-            "mend the file"
+            "fix the file"
         )
     return kv_heads
 
@@ -171,13 +171,13 @@ def _head_dim(read: ObjectReader, hidden: int, heads: int, rope: Rope) -> int:
     if read.values.get("head_dim") is None and hidden % heads:
         raise ModelFolderError(
             f"{read.source}: got hidden_size {hidden} over {heads} attention heads, expected a multiple; "
-            "give head_dim or mend the file"
+            "give head_dim or fix the file"
         )
     head_dim = read.size("head_dim", hidden // heads)
     if head_dim % 2:
-        raise ModelFolderError(f"{read.source}: got head_dim {head_dim}, expected an even number; mend the file")
+        raise ModelFolderError(f"{read.source}: got head_dim {head_dim}, expected an even number; fix the file")
     if rope.kind == "dynamic" and head_dim == 2:
-        raise ModelFolderError(f"{read.source}: got head_dim 2 with dynamic RoPE, expected at least 4; mend the file")
+        raise ModelFolderError(f"{read.source}: got head_dim 2 with dynamic RoPE, expected at least 4; fix the file")
     return head_dim
 
 
@@ -194,7 +194,7 @@ def _sliding_window(family: Family, read: ObjectReader) -> int | None:
 
 
 def _any_above_full_layers(family: Family, read: ObjectReader) -> bool:
-    """In Qwen's models the first max_window_layers look at everything."""
+    """Whether any layer uses the window: in Qwen's models the first max_window_layers attend to everything."""
     if not isinstance(family.window, str):
         return True
     full = read.values["max_window_layers"]

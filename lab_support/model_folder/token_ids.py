@@ -1,6 +1,6 @@
-"""Which ids the tokenizer's files give: that of its end token, and the highest of all; and where roles are named.
+"""Token ids in the tokenizer's files: the end token's and the highest; and which file names the tokens' roles.
 
-Read without the `tokenizers` library, which only API servers have; they also say what is wrong with these files.
+Read without the `tokenizers` library, which only API servers load; they also report errors in these files.
 """
 
 import json
@@ -15,7 +15,7 @@ _ADDED_TOKENS = re.compile(rb'"added_tokens"\s*:\s*(?=\[)')
 
 
 class TokenIds:
-    """Of one folder. Raises `ModelFolderError` where a file beside tokenizer.json is no JSON object."""
+    """Token ids of one folder. Raises `ModelFolderError` if a file other than tokenizer.json is not a JSON object."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "tokenizer.json"
@@ -25,7 +25,7 @@ class TokenIds:
 
     @property
     def end_token(self) -> int | None:
-        """None where no file names an end token, or where the tokenizer doesn't have it."""
+        """None if no file names an end token, or if the tokenizer doesn't have it."""
         text = self._end_token_text()
         if text is None:
             return None
@@ -33,7 +33,7 @@ class TokenIds:
         return self._own().get(text) if found is None else found
 
     def highest(self) -> tuple[int, str]:
-        """The highest id that a text can become, and its token; -1 where there is none."""
+        """The highest id that a text can become, and its token; -1 if there is none."""
         tokens = (*self._own().items(), *self._added())
         return max(((number, text) for text, number in tokens), default=(-1, ""))
 
@@ -42,7 +42,7 @@ class TokenIds:
         return config if says_everything(self._config) else others or config
 
     def _added(self) -> Iterator[tuple[str, int]]:
-        """Added tokens and their ids. Of tokenizer.json that part alone is parsed: the rest may be 10 MB."""
+        """Added tokens and their ids. Only this part of tokenizer.json is parsed, because the rest may be 10 MB."""
         for token in self._array_in_tokenizer():
             if isinstance(token, dict) and (text := _content(token)) and isinstance(token.get("id"), int):
                 yield text, token["id"]
@@ -66,13 +66,13 @@ class TokenIds:
             vocabulary = json.loads(self._file.read_bytes())["model"]["vocab"]
         except (ValueError, LookupError, TypeError, RecursionError, OSError):
             return {}
-        if isinstance(vocabulary, list):  # of texts and scores
+        if isinstance(vocabulary, list):  # of pairs of text and score
             return {entry[0]: number for number, entry in enumerate(vocabulary)}
         return dict(_numbers_alone(vocabulary)) if isinstance(vocabulary, dict) else {}
 
 
 def says_everything(tokenizer_config: Mapping[str, Any]) -> bool:
-    """A tokenizer_config.json that numbers its added tokens is the only file that names tokens and roles.
+    """Whether tokenizer_config.json numbers its added tokens, and so is the only file that names tokens and roles.
 
     Otherwise special_tokens_map.json has the last word on roles, and added_tokens.json names the tokens
     (transformers 5.23, `PreTrainedTokenizerBase._from_pretrained`).
@@ -81,7 +81,7 @@ def says_everything(tokenizer_config: Mapping[str, Any]) -> bool:
 
 
 def content_of(token: Any) -> Any:
-    """Its text: these files have a token as that, or as an object that has it as `content`."""
+    """A token's text: these files hold it directly, or as `content` of an object."""
     return token.get("content") if isinstance(token, dict) else token
 
 

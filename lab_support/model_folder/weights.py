@@ -1,4 +1,4 @@
-"""Which tensor lies where in the folder's safetensors files: their headers, read and checked; no weight is read."""
+"""Reads and checks the headers of a folder's safetensors files: the place of each tensor. It reads no weights."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from lab_support.model_folder.json_object import ModelFolderError, read_object
 
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
-LONGEST_HEADER = 100_000_000  # the format's own limit, so that a wrong first 8 bytes can't ask for all memory
+LONGEST_HEADER = 100_000_000  # the format's own limit, so that a wrong length can't take all memory
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies: `nbytes` bytes of `file` from byte `start` on. dtype is safetensors' name (F32, BF16, …)."""
+    """The place of a tensor: `nbytes` bytes of `file` from byte `start` on. dtype: safetensors' name (F32, BF16, …)."""
 
     file: Path
     dtype: str
@@ -27,7 +27,7 @@ class StoredTensor:
 
 
 def find_tensors(path: Path) -> dict[str, StoredTensor]:
-    """Every tensor in the folder's model.safetensors, or in the shards that model.safetensors.index.json names."""
+    """All tensors in the folder's model.safetensors, or in the shards that model.safetensors.index.json names."""
     single, index = path / "model.safetensors", path / "model.safetensors.index.json"
     if single.is_file():
         return read_header(single)
@@ -105,12 +105,12 @@ def check_tensors(path: Path, expected: dict[str, tuple[int, ...]], stored: Mapp
             )
         if found.dtype not in ITEM_SIZES:
             raise ModelFolderError(
-                f"{found.file}: got {name} in {found.dtype}, supported are {', '.join(ITEM_SIZES)}; convert the weights"
+                f"{found.file}: got {name} in {found.dtype}, expected one of {', '.join(ITEM_SIZES)}; convert it"
             )
 
 
 def unused_tensors(expected: Mapping[str, object], stored: Mapping[str, StoredTensor]) -> list[str]:
-    """Names of those that nobody computes with, but for what older checkpoints hold beside their weights."""
+    """Names of stored tensors that the model does not use, except those that older checkpoints hold besides weights."""
     return [
         name for name in stored if name not in expected and name != "lm_head.weight" and not name.endswith(_BUFFERS)
     ]

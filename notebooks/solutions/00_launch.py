@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lab_support.instruments.xray.rows import counted
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.plural import counted
 
 LAUNCH = '''\
 %%python_process --name launch --timeout 10 --expect any --into launched

@@ -1,7 +1,7 @@
 """01.2, should: workers that wait for ever for a lock that the reporter held when they were forked."""
 
-from lab_support.instruments.xray.rows import counted
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.plural import counted
 
 WORKERS = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers

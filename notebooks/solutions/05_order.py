@@ -1,7 +1,7 @@
 """05.1, must: a launcher that has used the driver forks its workers, and they wait for ever."""
 
-from lab_support.instruments.xray.rows import counted
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
+from lab_support.plural import counted
 
 ORDER = '''\
 %%python_process --name workers --timeout 3 --expect any --into workers

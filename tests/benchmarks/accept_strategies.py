@@ -1,4 +1,4 @@
-"""Who got the next connection, at what price: `python -m tests.benchmarks.accept_strategies `.
+"""The shares and costs of accept strategies: `python -m tests.benchmarks.accept_strategies `.
 
 Every strategy of `--accept`, with 2, 4 and 8 API servers, under four loads of connections that only ask /ping, and
 one of streams:
@@ -42,7 +42,7 @@ CLOSE, KEEP = b"connection: close\r\n", b""
 
 @dataclass
 class Outcome:
-    """What one load did to one server. `switches`: for each connection."""
+    """One load's effect on one server. `switches`: for each connection."""
 
     strategy: str
     api_servers: int
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass
 class Answers:
-    """Who answered, and after how long (seconds). A connection without an answer counts as failed."""
+    """The slot that answered, and its latency in seconds. A connection without an answer counts as failed."""
 
     served: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an API server's own code costs, step by step: `python -m tests.benchmarks.api_server_cost`.
+"""The cost of an API server's own code, step by step: `python -m tests.benchmarks.api_server_cost`.
 
 The real HTTP protocol, application and messages run in this process; the engine core's messages are made beforehand,
 and eight clients are answered at once. Three ways, CPU time in µs for a request and for each further token:

@@ -39,7 +39,7 @@ def scope_of(request: web.BaseRequest) -> Scope:
 
 
 class Exchange:
-    """`receive` and `send` of one request. A client that leaves cancels the handler, so nobody need be told."""
+    """`receive` and `send` of one request. A client that leaves cancels the handler, so no message is needed."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request

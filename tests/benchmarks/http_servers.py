@@ -6,9 +6,9 @@ h11, hypercorn, granian, aiohttp   (aiohttp by an adapter; granian in our event 
 alone       no server at all: what the application and the fake engine cost by themselves. It is part of every row.
 
 Each round starts one after the other in a process of its own and ends it again. CPU is that of the server's process
-with all its threads, user and system, in µs for a request or for a streamed token: medians of the rounds, and beside
-them the lowest and the highest. Start: until the first answer. Memory: of the process after its first answer, in
-MiB, resident (RSS), and what is its own alone (USS). Wall figures say more about the machine's other work.
+with all its threads, user and system, in µs for a request or for a streamed token: medians of the rounds, with the
+lowest and the highest. Start: until the first answer. Memory: of the process after its first answer, in MiB, resident
+(RSS), and what is its own alone (USS). Wall figures say more about the machine's other work.
 
 Servers that are not installed are named as such; they are in no list of requirements:
 `pip install h11 hypercorn granian aiohttp`.
@@ -54,7 +54,7 @@ STREAM = completion(max_tokens=TOKENS, stream=True)
 
 @dataclass
 class Running:
-    """A server's process, as the kernel tells of it."""
+    """A server's process, by the kernel's figures."""
 
     pid: int
     port: int

@@ -1,8 +1,8 @@
 """One process that serves the real application by one of several HTTP servers, with a fake engine behind it.
 
-`python -m tests.benchmarks.served_by SERVER PORT STEP_SECONDS`; it ends with whoever started it. All but granian take
-a listening socket that was made elsewhere, and all run in this process's one uvloop. What is imported here belongs to
-the server that is chosen: the others need not be installed.
+`python -m tests.benchmarks.served_by SERVER PORT STEP_SECONDS`; it ends when the process that started it ends. All but
+granian take a listening socket that was made elsewhere, and all run in this process's one uvloop. Only the chosen
+server's packages are imported; the others need not be installed.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Acceptors of every strategy in processes of their own, on uvloop, with a launcher that hands over where one has to.
 
-Whoever takes a connection says its slot in one byte, and waits for the client to go.
+The process that accepts a connection sends its slot in one byte, and waits for the client to leave.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ class Acceptors:
         self.set_limit(slot, next(itertools.islice(free, connections - 1, None)) + 1 + reserve)
 
     def greeted(self, clients: list[socket.socket]) -> Counter[bytes]:
-        """Who has greeted them; b"" is a connection that was cut."""
+        """The slots that have greeted them; b"" is a connection that was cut."""
         found: Counter[bytes] = Counter()
         for client in clients:
             try:
@@ -163,7 +163,7 @@ def _start(made: Acceptors, slot: int, loop: Callable, stack: contextlib.ExitSta
 
 
 def _look_after(listener: Listener, stopping: socket.socket) -> None:
-    """What the launcher's main thread does."""
+    """The work of the launcher's main thread."""
     while True:
         due = None if listener.due is None else max(0.0, listener.due - time.monotonic())
         ready = connection.wait([stopping, *listener.waitables], due)

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def make_orphan(hold: int, let_go: int) -> int:
-    """Its pid. It ends once nobody holds `let_go` any more."""
+    """Its pid. It ends once no process holds `let_go` any more."""
     read, write = os.pipe()
     if (middle := os.fork()) == 0:
         if (orphan := os.fork()) == 0:

@@ -102,7 +102,7 @@ def test_and_still_whoever_has_fewer_open_takes_it() -> None:
             assert ours.poll(30) and ours.recv() == "ready"
 
         def greeted_by(count: int) -> dict[bytes, list[socket.socket]]:
-            """Clients that come one after the other, and stay, by who has greeted them."""
+            """Clients that connect one after the other and stay, by the process that has greeted them."""
             found: dict[bytes, list[socket.socket]] = {b"0": [], b"1": []}
             for _ in range(count):
                 client = stack.enter_context(socket.create_connection(listening.getsockname(), timeout=10))

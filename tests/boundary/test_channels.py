@@ -1,4 +1,4 @@
-"""The ZeroMQ channels over real sockets: what is sent early arrives, and nobody's end stalls another."""
+"""The ZeroMQ channels over real sockets: early messages arrive, and the end of one process stalls no other."""
 
 import asyncio
 import contextlib

@@ -149,7 +149,7 @@ def test_a_signal_goes_to_the_child_and_to_nobody_who_has_its_number_later(famil
 
 
 def stranger_with(number: int) -> int:
-    """A process of ours with this number: the kernel can be told which it gave last, by who may."""
+    """A process of ours with this number: a privileged user can set the last pid that the kernel gave."""
     for _ in range(100):
         try:
             with open("/proc/sys/kernel/ns_last_pid", "w") as last:

@@ -1,4 +1,4 @@
-"""The sockets under the channels: each has a name that nobody had before, and where one fails none stays open."""
+"""The sockets under the channels: each has a new name, and if one fails none stays open."""
 
 import os
 import shutil

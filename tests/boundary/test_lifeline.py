@@ -1,4 +1,4 @@
-"""Whatever kills the launcher, its children end: the promise of `lifeline.py`."""
+"""The launcher's children end when it is killed, by any means: the promise of `lifeline.py`."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""What is sent arrives, and what is not a message of ours is refused."""
+"""Messages arrive as they were sent, and anything that is not one of ours is refused."""
 
 import subprocess
 import sys

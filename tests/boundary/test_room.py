@@ -1,4 +1,4 @@
-"""Processes that have no descriptor left for another connection: nobody is cut, and siblings with room take over."""
+"""Processes that have no descriptor left for another connection: no client is cut, siblings with room take over."""
 
 import asyncio
 import contextlib
@@ -60,12 +60,12 @@ def test_whoever_has_no_descriptor_left_cuts_nobody_and_the_sibling_takes_over(s
 
 @pytest.mark.parametrize("strategy", ["exclusive", "least-loaded", "handoff", "shared"])
 def test_each_that_comes_alone_is_taken_by_the_sibling_at_once(strategy: str) -> None:
-    """The kernel may wake the one without room for it, and nobody else."""
+    """The kernel may wake only the one without room for it."""
     with acceptors(strategy) as made, contextlib.ExitStack() as stack:
         made.leave_room_for(0, 1, RESERVE)
         for _ in range(2 * ROOM):
             assert made.greeted([stack.enter_context(made.connect())])[b""] == 0
-        if strategy != "shared":  # there whoever wakes first takes each, and the one with room may take them all
+        if strategy != "shared":  # there the first to wake takes each, and the one with room may take them all
             assert made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1]
 
 
@@ -211,7 +211,7 @@ class Receiver:
         self._stack = stack
 
     def read(self) -> int:
-        """How many there were."""
+        """Returns their number."""
         found = 0
         with contextlib.suppress(BlockingIOError):
             while accepted := receive(self.channel):
@@ -278,7 +278,7 @@ def test_one_without_room_gives_back_and_gets_its_share_again_later(launcher) ->
 
 
 def test_a_newcomer_does_not_make_up_for_what_it_has_missed(launcher) -> None:
-    """Connections that end at once, one after another: nobody has any open when the next one comes."""
+    """Connections that end at once, one after another: none is open when the next one comes."""
     handoff, receivers, stack = launcher
 
     def one_after_another(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A terminal's signals are the launcher's matter: its children never end by one, in no moment of their making."""
+"""Only the launcher reacts to a terminal's signals: its children never end by one, at no moment of their start."""
 
 import os
 import signal

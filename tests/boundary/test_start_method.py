@@ -1,4 +1,4 @@
-"""What a child gets from its launcher under each start method: the descriptors it was given, and no others."""
+"""A child has the descriptors that its launcher gave it, and no others, under each start method."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Clients that nobody has accepted are counted, and those among them that have sent something."""
+"""Clients that wait to be accepted are counted, and those among them that have sent something."""
 
 import contextlib
 import socket

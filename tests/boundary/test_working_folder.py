@@ -1,4 +1,4 @@
-"""What was named relative to the folder of the start means the same for as long as the server runs."""
+"""A path relative to the folder of the start keeps its meaning for as long as the server runs."""
 
 import os
 from pathlib import Path

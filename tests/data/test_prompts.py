@@ -1,4 +1,4 @@
-"""The prompts for load tests: as many and as mixed as promised, and made by the script beside them."""
+"""The prompts for load tests: as many and as mixed as promised, and made by the script next to them."""
 
 import json
 from pathlib import Path

@@ -24,8 +24,10 @@ ON_REAL = [CPU, REAL]
 
 @dataclass(frozen=True)
 class Device:
-    """flag: for --device. torch: where transformers computes beside it. near: how far float32 logits may lie from a
-    CPU's. On a GPU that is a guess with room, made without one: it adds up in another order, in blocks."""
+    """flag: for --device. torch: the device for transformers. near: most difference of float32 logits from a CPU's.
+
+    On a GPU `near` is a generous guess, made without one: a GPU adds in another order, in blocks.
+    """
 
     name: str
     flag: str
@@ -38,7 +40,7 @@ class Device:
 
     @contextmanager
     def waits(self) -> Iterator[list[str]]:
-        """What waited for the device meanwhile; the list is complete when the context has ended."""
+        """Operations that waited for the device; the list is complete when the context has ended."""
         found: list[str] = []
         if self.pretended:
             before = len(self.pretended.waits)

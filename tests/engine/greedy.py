@@ -12,7 +12,7 @@ from lab_support.engine.scheduler import Scheduler
 from lab_support.generation import SamplingParams
 from tests.engine.folders import oracle_logits
 
-# Where the two best logits lie within this of each other, either token is right.
+# If the two best logits differ by less than this, either token is right.
 NEAR_TIE = 1e-4
 
 
@@ -42,7 +42,7 @@ def generate_with_logprobs(
 
 
 def scheduler_for(runner: Runner, **sizes) -> Scheduler:
-    """One that asks for as much as the runner has, but for `sizes`."""
+    """One that asks for as much as the runner has, except for `sizes`."""
     usual = dict(
         block_size=16,
         num_blocks=runner.num_blocks,

@@ -1,4 +1,4 @@
-"""What the kernels of a decode step compute (engine/kernels.py), in plain PyTorch: row by row, in float32.
+"""The computations of a decode step's kernels (engine/kernels.py), in plain PyTorch: row by row, in float32.
 
 The Triton kernels are compared with it, and the pretended GPU, which can run none, computes with it.
 """

@@ -1,8 +1,8 @@
 """A stand-in for a GPU: tensors of another device, computed on the CPU, by which every crossing and wait shows.
 
-So the lines that a GPU would take run here: without the device, but with its rules. A tensor of the host beside one of
-the device is an error, as it is on a GPU; whatever would have to wait for the device is written down in `waits`. How
-fast a GPU is, how it rounds and how much memory it has, this can't say.
+So the code for a GPU runs here: without the device, but by its rules. Mixing a tensor of the host with one of the
+device is an error, as on a GPU; operations that would wait for the device are listed in `waits`. A GPU's speed,
+rounding and memory are not simulated.
 """
 
 from collections.abc import Iterator

@@ -58,7 +58,7 @@ ARCHITECTURES = {
     "Qwen3": dict(family="qwen3", head_dim=24),
     "Qwen3 with biases": dict(family="qwen3", attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1),
 }
-OLD_ROPES = {  # rope_scaling as versions of transformers before 5 wrote it, beside rope_theta
+OLD_ROPES = {  # rope_scaling as versions of transformers before 5 wrote it, next to rope_theta
     "linear": dict(type="linear", factor=2.5),
     "dynamic": dict(type="dynamic", factor=2.0),
     "llama3": {key: value for key, value in LLAMA3.items() if key != "rope_theta"},
@@ -166,7 +166,7 @@ def dynamic(tmp_path_factory) -> tuple[Path, list[list[int]], list[list[tuple[in
 
 
 def token_by_token(model, question: list[int], count: int) -> list[tuple[int, float]]:
-    """What transformers' `generate` does. Its frequencies depend on how long the sequence is at each forward pass."""
+    """The result of transformers' `generate`, whose frequencies depend on the sequence's length at each pass."""
     with torch.inference_mode():
         model(torch.tensor([[0]]))  # a short sequence: forget the length of the one before
         answer, cache, tokens = [], None, question

@@ -1,4 +1,4 @@
-"""What must hold wherever the engine computes: on the CPU, by a GPU's own lines on a pretended one, and on a GPU.
+"""Tests for every device of the engine: the CPU, a GPU's code on a simulated device, and a real GPU.
 
 `pytest -m gpu tests/engine` runs the last alone. The real server's part is in tests/server/test_on_a_gpu.py.
 """
@@ -101,8 +101,10 @@ def test_in_float32_twenty_prompts_of_the_model_in_the_box(device):
 
 
 def bfloat16_errors(folder: Path, device: Device, texts: list[list[int]]) -> tuple[list[torch.Tensor], float]:
-    """transformers' float32 logits for each text [tokens, vocabulary]; and how far, as a root mean square, its own
-    bfloat16 logits lie from them on this device. That is what bfloat16 costs, whoever computes."""
+    """transformers' float32 logits for each text [tokens, vocabulary], and the error of its own bfloat16 logits.
+
+    The error on this device is a root mean square. It is the cost of bfloat16 on any device.
+    """
     model = oracle(folder)
     exact = [oracle_logits(model, text) for text in texts]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device.torch)
@@ -201,7 +203,7 @@ def test_the_kv_cache_gets_what_is_free_less_what_a_step_and_others_need():
 
 @pytest.mark.parametrize("device", [REAL], indirect=True)
 def test_on_a_gpu_the_kv_cache_leaves_free_what_it_was_told_to(device):
-    """And it is smaller where somebody else has memory: here a tensor of this process's."""
+    """And it is smaller if other memory is in use: here by a tensor of this process."""
     choices = dict(device=device.flag, num_gpu_blocks_override=None, gpu_memory_utilization=0.5)
     total = torch.cuda.mem_get_info()[1]
     alone = Runner(config(MODEL_IN_THE_BOX, **choices))

@@ -1,4 +1,4 @@
-"""Log-probabilities of prompts' own tokens: transformers', whatever pieces a prompt is computed in and beside whom."""
+"""Log-probabilities of prompts' own tokens equal transformers', in any chunks and in any batch."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_no_token_is_made_where_none_is_asked_for(folder: Path) -> None:
 
 
 def test_few_rows_of_logits_exist_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And none but the sampled ones where nobody asks."""
+    """And only the sampled ones if no request asks for them."""
     seen: list[int] = []
     report = prompt_scores.report
 
@@ -102,7 +102,7 @@ def test_few_rows_of_logits_exist_at_once(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_step_tells_so_many_and_no_more() -> None:
-    """Whoever asks for much goes slowly, and nobody else does."""
+    """A request for many is slow, and no other is."""
     scheduler = Scheduler(
         block_size=16, num_blocks=999, max_num_seqs=9, max_num_batched_tokens=900, max_model_len=999, end_token_ids=[]
     )

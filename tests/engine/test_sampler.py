@@ -1,4 +1,4 @@
-"""Which token is chosen, by the sampler's public door, on logits made by hand, on every device.
+"""The sampler's choice of tokens, by its public functions, on logits made by hand, on every device.
 
 Statistical tests draw 4,000 tokens and allow 5 standard deviations: a right sampler fails one in 10^6 runs.
 """
@@ -47,7 +47,7 @@ def token(logits: list[float], **sampling) -> int:
 
 
 def shares(logits: list[float] | torch.Tensor, **sampling) -> dict[int, float]:
-    """How often each token comes in DRAWS independent draws."""
+    """The count of each token in DRAWS independent draws."""
     rows = torch.as_tensor(logits).expand(DRAWS, -1)
     drawn = sample(rows, *(sequence(seed=seed, **sampling) for seed in range(DRAWS))).token_ids
     return {token: count / DRAWS for token, count in Counter(drawn).items()}

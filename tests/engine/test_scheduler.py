@@ -175,7 +175,7 @@ def test_a_long_prompt_never_stalls_a_running_stream():
         assert step.num_tokens <= 16
         seen.append([output.request_id for output in scheduler.update(step, runner.run(step))])
     assert all("stream" in names for names in seen[:19])
-    # 15 prompt tokens a step beside the stream's one: 7 steps for 100.
+    # 15 prompt tokens a step in addition to the stream's one: 7 steps for 100.
     assert [index for index, names in enumerate(seen) if "long" in names] == [6]
 
 
@@ -199,7 +199,7 @@ def test_no_more_than_max_num_seqs_run_at_once():
 
 
 def test_requests_start_in_the_order_of_arrival():
-    """A small one doesn't overtake a large one that waits for blocks: it could do so for ever."""
+    """A small one doesn't overtake a large one that waits for blocks, which might then wait indefinitely."""
     scheduler, runner = make(num_blocks=8), FakeRunner(4, 16)
     scheduler.add(request("first", prompt=12, max_tokens=12))
     step_once(scheduler, runner)
@@ -411,7 +411,7 @@ def test_an_abort_of_a_waiting_request():
 
 
 def test_an_abort_while_a_step_is_in_flight_frees_after_it():
-    """The step still writes into these blocks, so nobody else may get them before it has ended."""
+    """The step still writes into these blocks, so no other sequence may get them before it has ended."""
     scheduler, runner = make(), FakeRunner(4, 16)
     scheduler.add(request("a"))
     step = scheduler.schedule()

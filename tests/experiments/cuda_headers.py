@@ -1,7 +1,7 @@
 """Asks a C++ compiler what NVIDIA's headers declare, in the words in which `described` puts what ctypes was told.
 
-A parameter is i32, u64 and so on; `p` a pointer to what nobody may see into, `pu64` one to something; `s24` a structure
-of 24 bytes. An enumeration counts as the 32-bit integer that it is passed as.
+A parameter is i32, u64 and so on; `p` an opaque pointer, `pu64` a pointer to u64; `s24` a structure of 24 bytes. An
+enumeration counts as the 32-bit integer that it is passed as.
 """
 
 import ctypes
@@ -52,7 +52,7 @@ template <class R, class... A> struct signature<R (*)(A...)> {
 
 
 def find(header: str) -> Path | None:
-    """The folder of a header: $CUDA_HOME, beside torch (NVIDIA's wheels), /usr/local/cuda*, in this order."""
+    """The folder of a header: $CUDA_HOME, next to torch (NVIDIA's wheels), /usr/local/cuda*, in this order."""
     spec = importlib.util.find_spec("torch")
     wheels = [Path(place).parent / "nvidia" for place in (spec.submodule_search_locations or [])] if spec else []
     folders = [Path(os.environ["CUDA_HOME"]) / "include"] if "CUDA_HOME" in os.environ else []
@@ -66,7 +66,7 @@ def declares(folder: Path, header: str, name: str) -> bool:
 
 
 def ask(folder: Path, header: str, questions: Iterable[str], build: Path) -> dict[str, str]:
-    """What a program of these FUNCTION, NUMBER, SIZE and PLACE lines prints, by their first word."""
+    """The output of a program of these FUNCTION, NUMBER, SIZE and PLACE lines, by their first word."""
     source = build / "ask.cpp"
     # The switch by which NVIDIA's own libraries see every version of a function, and not the newest alone.
     source.write_text(

@@ -1,4 +1,4 @@
-"""What ctypes is told of CUDA's libraries, argument by argument, against NVIDIA's headers and libraries themselves.
+"""Our ctypes declarations of CUDA's libraries are compared with NVIDIA's headers and libraries, argument by argument.
 
 Skips, with the reason, where the headers are missing. CUDA_HOME=FOLDER compares with another version's.
 """

@@ -1,7 +1,7 @@
 """The experiments' mechanics without a GPU: children of every fate, layouts, descriptors, servers that are killed.
 
-Where the driver is needed, `pretend_driver.c` stands in for libcuda; where torch's CUDA is, `--device cpu` does
-the same with tensors on the CPU. Neither says anything about a GPU, and neither is ever recorded.
+If the driver is needed, `pretend_driver.c` stands in for libcuda; if torch's CUDA is needed, `--device cpu` does the
+same with tensors on the CPU. Neither says anything about a GPU, and neither is ever recorded.
 """
 
 import ast
@@ -156,7 +156,7 @@ def test_memory_made_in_one_process_is_mapped_in_another_by_its_descriptor_and_o
 
 
 def told(script: str, environment: dict[str, str]) -> str:
-    """What a few lines of Python print, in a process with these libraries."""
+    """The output of a few lines of Python, in a process with these libraries."""
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, check=True)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""What a child costs, by start method: real children, counted, measured, and gone afterwards."""
+"""The cost of a child by start method: real children, counted, measured, and gone afterwards."""
 
 import json
 import os

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass
 class FakeServer:
-    """A running API server with `engine` behind it. What touches the engine goes through `call`."""
+    """A running API server with `engine` behind it. Calls that touch the engine go through `call`."""
 
     config: ServerConfig
     engine: FakeEngine
@@ -63,7 +63,7 @@ class FakeServer:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def call(self, function: Callable[[], T]) -> T:
-        """What `function` returns when the server's event loop runs it."""
+        """The result of `function`, run by the server's event loop."""
         answer: Future[T] = Future()
 
         def run() -> None:

@@ -1,4 +1,4 @@
-"""Who answers whom, without sockets: what is sent, who hears what, and who hears no more."""
+"""The routing of answers, without sockets: messages sent, their receivers, and the end of deliveries."""
 
 import pytest
 
@@ -153,7 +153,7 @@ def test_bad_news_reaches_the_others_where_one_stumbles_over_it(client: EngineCl
 
 
 def test_a_sequence_that_could_not_be_sent_is_not_in_flight(client: EngineClient, wire: Wire) -> None:
-    """What is in flight decides where the next one goes: a count that stays would turn all others away."""
+    """Requests in flight decide where the next one goes: a count that stays would turn all others away."""
     send = wire.send
 
     def gone(engine_index: int, message: ToEngineCore) -> None:

@@ -151,7 +151,7 @@ def test_whatever_counts_is_zero_again_after_every_kind_of_end(leaving: str) -> 
             assert fake.connections and fake.connections.count == 0, how
             assert (fake.memory.held, fake.memory.leases) == (0, set()), how
         assert len(ways) == 40
-        # What was still to be said was not made for nobody: most of them left before the end.
+        # The rest of the answers was not generated in vain: most clients left before the end.
         assert len(fake.engine.aborted) > len(ways) / 2
 
 
@@ -179,7 +179,7 @@ def test_so_is_one_that_sends_more_only_while_it_is_answered(behind: str) -> Non
 
 @pytest.mark.parametrize("behind", BEHIND)
 def test_a_client_that_stays_gets_every_answer_in_its_order(behind: str) -> None:
-    """What is pipelined is answered once the answer before it is whole."""
+    """A pipelined request is answered once the answer before it is complete."""
     with serving(FakeEngine(step_seconds=0.001)) as fake, fake.connect() as connection:
         body = json.dumps({"prompt": "Once", "max_tokens": 30, "ignore_eos": True}).encode()
         head = HEAD + b"content-length: %d\r\n\r\n" % len(body)

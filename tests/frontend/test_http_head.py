@@ -1,4 +1,4 @@
-"""Bytes that clients send before an answer begins: one request has one answer, and nothing waits for ever."""
+"""Bytes that clients send before an answer begins: one request has one answer, and nothing waits indefinitely."""
 
 import contextlib
 import json
@@ -238,7 +238,7 @@ def test_a_chunk_found_bad_after_the_answer_gets_no_second_one(fake: FakeServer)
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1/completions"])
 def test_after_expect_the_connection_ends_with_the_answer(fake: FakeServer, path: str) -> None:
-    """A client that got its answer in place of `100 Continue` may send the body, or not: nobody could tell."""
+    """A client that got its answer in place of `100 Continue` may send the body or not: the server can't tell."""
     answer = talk(fake, head("Expect: 100-continue\r\n", path), BODY, LAST)
     assert statuses(answer) == ([404] if path == "/nowhere" else [100, 200])
     assert b"connection: close" in answer

@@ -1,4 +1,4 @@
-"""What an API server's own code pulls in: start-up time and memory are figures of the course."""
+"""The imports of an API server's own code: start-up time and memory are figures of the course."""
 
 import subprocess
 import sys

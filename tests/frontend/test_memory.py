@@ -1,4 +1,4 @@
-"""The memory that clients take: bounded whoever sends, paid by who holds most, and given back after every end."""
+"""The memory for clients is bounded, the request that holds most pays when it is full, and every end gives it back."""
 
 import contextlib
 import json
@@ -116,7 +116,7 @@ def test_a_body_that_does_not_fit_is_refused_before_it_is_sent(small: FakeServer
 
 
 def test_bodies_that_wait_behind_an_answer_are_counted_and_their_connections_cut_off_for_room() -> None:
-    """They are pipelined: read as far as one read(2) goes, by nobody yet."""
+    """They are pipelined: received as far as one read(2) goes, and not parsed yet."""
     with serving(FakeEngine(running=False), api_server_memory_mib=1) as fake, contextlib.ExitStack() as stack:
         behind = HEAD.format("/tokenize", 3_000_000).encode() + b"a" * 150_000
         for number in range(12):

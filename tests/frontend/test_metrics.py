@@ -65,7 +65,7 @@ def test_two_api_servers_give_one_sum(tmp_path: Path) -> None:
 
 
 def test_counts_are_published_without_being_asked_for(tmp_path: Path) -> None:
-    """What one API server counted shows at another, though nobody asks the first for its metrics."""
+    """Counts of one API server show at another, though nobody asks the first for its metrics."""
     with api_server(0, tmp_path) as first, api_server(1, tmp_path) as second:
         requests.post(first + "/v1/completions", json={"prompt": [5], "max_tokens": 7}, timeout=30)
         deadline = time.monotonic() + 30

@@ -167,4 +167,4 @@ def test_a_flag_that_is_no_list_is_refused() -> None:
     command = [sys.executable, "-m", "lab_support", "serve", "--allowed-origins", "http://a"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "got 'http://a', expected a JSON list of texts" in done.stderr
+    assert "got 'http://a', expected a JSON list of strings" in done.stderr

@@ -396,7 +396,7 @@ def another_origin() -> Iterator[str]:
 
 
 def attack(browser: Any, fake: FakeServer, origin: str) -> dict[str, str]:
-    """How a page of `origin` fares that tries to use the server in every way that a page has."""
+    """The results of a page of `origin` that tries to use the server in every way that a page has."""
     with window(browser, fake) as page:
         page.goto(origin)
         return page.evaluate(ATTACK % (fake.url, fake.url))

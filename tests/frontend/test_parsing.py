@@ -224,7 +224,7 @@ def test_what_is_refused_is_shown_by_its_beginning() -> None:
 
 
 def test_messages_come_as_the_client_wrote_them_and_once() -> None:
-    """A chat template may read fields that nobody here knows; another field's odd number changes none of them."""
+    """A chat template may read fields that this server does not know; another field's odd number changes none."""
     message = {"role": "user", "content": [{"type": "text", "text": "hi", "cache": 1}], "weight": 1.0, "ids": [None]}
     for more in ({}, {"max_tokens": 16.0}):
         request, messages = CHAT.parse_conversation(json.dumps({"messages": [message]} | more).encode())

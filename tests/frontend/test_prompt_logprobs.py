@@ -131,7 +131,7 @@ def test_a_chat_has_them_beside_its_choices(fake: FakeServer) -> None:
 
 
 def test_they_count_as_memory() -> None:
-    """What is collected for one client makes it give up, and not the server."""
+    """A client for which too much is collected loses its answer, and the server goes on."""
     with serving(api_server_memory_mib=1) as fake:
         prompt = [70] * 1500
         refused = fake.post("/v1/completions", {"prompt": prompt, "n": 4, "prompt_logprobs": 20, "max_tokens": 1})

@@ -1,4 +1,4 @@
-"""Which engine core gets the next request: vLLM's score."""
+"""The choice of the engine core for the next request: vLLM's score."""
 
 from collections import Counter
 

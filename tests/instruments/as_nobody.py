@@ -1,4 +1,4 @@
-"""Runs a function in a forked child as the user nobody, with no privilege left, or in a sandbox as containers have it.
+"""Runs a function in a forked child as the user nobody, without privileges, or in a sandbox like a container's.
 
 Only root can become nobody; the sandbox needs no privilege, but its filter is written for x86-64.
 """
@@ -29,14 +29,14 @@ needs_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the fi
 
 
 def as_nobody(function: Callable[[], Any]) -> Any:
-    """What `function` returned, in a child that has given up root. Raises RuntimeError with its traceback."""
+    """The result of `function` in a child that has given up root. Raises RuntimeError with its traceback."""
     return _in_a_child(function, _become_nobody)
 
 
 def as_nobody_with_python(function: Callable[[], Any]) -> Any:
-    """The same, where `function` starts Python processes: nobody can reach the interpreter then, wherever it is.
+    """The same for a `function` that starts Python processes: the user nobody can reach the interpreter.
 
-    Who is an ordinary user already stays who they are.
+    An ordinary user stays the same user.
     """
 
     def prepare() -> None:

@@ -85,7 +85,7 @@ class FreeServer:
         return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
 
     def _answer(self, client: socket.socket, body: dict, chance: random.Random) -> bool:
-        """Whether the connection goes on."""
+        """Whether the connection stays open."""
         events, ending = self._events(body, chance)
         text = b"".join(self._written(event, chance) for event in events).removesuffix(ending)
         if chance.random() < 0.1:

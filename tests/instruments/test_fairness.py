@@ -1,4 +1,4 @@
-"""How even shares are, and what chance alone does."""
+"""Evenness of shares, and the results of chance alone."""
 
 import pytest
 

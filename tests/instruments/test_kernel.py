@@ -1,4 +1,4 @@
-"""What the kernel answers, asked about real processes: by kcmp and sock_diag, by the fall-backs, and as nobody."""
+"""The kernel's answers about real processes: by kcmp and sock_diag, by the fallbacks, and as the user nobody."""
 
 import contextlib
 import json

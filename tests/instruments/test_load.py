@@ -205,7 +205,7 @@ def test_nobody_there_is_an_error_of_each_request():
 
 
 def test_connecting_is_bounded_in_time_too():
-    """Nobody accepts and the queue is full: the kernel would go on trying for two minutes."""
+    """No process accepts and the queue is full: the kernel would keep trying for two minutes."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as nobody, socket.create_connection(nobody.getsockname()):
         load = Load(f"127.0.0.1:{nobody.getsockname()[1]}", requests=2, clients=2, prompt_words=WORDS, timeout=0.1)
         assert asyncio.run(run_load(load)).errors == {"connect: timeout": 2}

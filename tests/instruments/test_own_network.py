@@ -1,4 +1,4 @@
-"""A network of its own: this process's alone, with a loopback that works, and settings that nobody else gets."""
+"""A network namespace for this process alone, with a working loopback, and settings that affect no other."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ SETTING = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
 def look() -> dict[str, object]:
-    """In a process of its own: one thread, and nobody else's network is left by this."""
+    """In a process of its own: it has one thread, and the test's own process stays in its network."""
     refused = own_network(tcp_migrate_req=1)
     if refused:
         return {"refused": refused}

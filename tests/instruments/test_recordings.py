@@ -1,4 +1,4 @@
-"""`lab record`: what ran is kept with where it comes from; what hangs, crashes or stays behind stops nobody."""
+"""`lab record`: runs are kept with their origin; one that hangs, crashes or leaves processes stops no other."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""X-rays of real process trees: who holds what, checked against what the tree said of itself and what `ss` says."""
+"""X-rays of real process trees: their holders are checked against the tree's own reports and against `ss`."""
 
 import contextlib
 import glob
@@ -29,6 +29,7 @@ from lab_support.instruments.xray import rows as xray_rows
 from lab_support.instruments.xray import svg as xray_svg
 from lab_support.instruments.xray import text as xray_text
 from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
+from lab_support.plural import counted
 from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
 from tests.running_server import RunningServer
 
@@ -238,7 +239,7 @@ def test_a_client_outside_is_drawn_with_its_end_of_the_connection():
             other.kill()
         [connection] = graph.of_kind("TCP connection")
         outside = [process for process in graph.processes if process.outside]
-        assert other.pid in pids(outside) and os.getpid() not in pids(outside)  # who looks is not in the picture
+        assert other.pid in pids(outside) and os.getpid() not in pids(outside)  # we are not in the picture
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == running.process.pid} == {True}
         assert {hold.bound for hold in graph.holds_on(connection) if hold.pid == other.pid} == {False}
         assert pids(graph.who_holds(port=running.numbers["port"])) == {running.process.pid, *running.children}
@@ -304,7 +305,7 @@ def test_in_a_sandbox_listeners_and_pipes_are_still_one_object_and_the_rest_is_s
         polls, _ = held_as(graph, number, running.numbers["shared_poll"])
         assert len(graph.holders(polls)) == 1
         words = xray_text.text(graph)
-        assert "other ends of Unix sockets are unknown" in words and "each process's own: kcmp" in words
+        assert "other ends of Unix sockets are unknown" in words and "even if they are shared: kcmp" in words
 
 
 @needs_root
@@ -334,7 +335,7 @@ def test_a_killed_child_is_gone_and_holds_no_more():
         [listening] = before.listening_sockets
         assert listening.id in {hold.object_id for hold in change.holds_gone}
         words = xray_text.difference_text(before, after)
-        assert f"({killed})" in words and "held no more" in words and "listening socket" in words
+        assert f"({killed})" in words and "no longer held" in words and "listening socket" in words
         assert "★" not in xray_svg.svg(after, after)
 
 
@@ -353,7 +354,7 @@ def test_nothing_happened_is_one_sentence(seen):
     running, graph = seen
     again = xray_read.take_xray(running.process.pid)
     assert not xray_graph.compare(graph, again)
-    assert xray_text.difference_text(graph, again) == "Nothing came and nothing went.\n"
+    assert xray_text.difference_text(graph, again) == "Nothing has changed.\n"
 
 
 def test_a_graph_goes_to_json_and_back(seen):
@@ -470,7 +471,7 @@ def test_no_line_of_words_is_cut_off_where_a_page_is_as_narrow_as_the_narrowest_
 
 
 def end_of(text: ElementTree.Element) -> float:
-    """Where a line of words ends, in the font that the picture asks for first, from its own metrics. In pixels."""
+    """The end of a line of words in the picture's first font, by the font's own metrics. In pixels."""
     font = FontProperties(family="DejaVu Sans", weight=text.get("font-weight") or "normal")
     words = TextPath((0, 0), text.text, size=float(text.get("font-size")), prop=font)
     return float(text.get("x")) + words.get_extents().x1
@@ -647,4 +648,4 @@ def xray_of(pid: int, port: int, processes: int) -> Graph:
     ],
 )
 def test_a_number_of_things_is_said_as_one_says_it(number, noun, words):
-    assert xray_rows.counted(number, noun) == words
+    assert counted(number, noun) == words

@@ -1,4 +1,4 @@
-"""What tests with real kernels share."""
+"""Shared fixtures of the tests with real kernels."""
 
 from collections.abc import Iterator
 from pathlib import Path

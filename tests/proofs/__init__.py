@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One promise: what was asked, what was measured, and whether that meets it."""
+    """One promise: the requirement, the measurement, and whether it is met."""
 
     asked: str
     measured: str

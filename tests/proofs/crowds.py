@@ -2,7 +2,7 @@
 
 `python -m tests.proofs.crowds [--strategies …] [--limits 256,1024]`. The connections are opened as fast as one client
 can, at the given `ulimit -n` of every process of the server; then 40 new clients ask /health and 10 ask for a token,
-one after another, while the crowd is there. In the last second the server's CPU is looked at: nobody spins.
+one after another, while the crowd is there. In the last second the server's CPU time shows that no process spins.
 """
 
 import argparse

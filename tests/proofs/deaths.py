@@ -9,7 +9,7 @@
 - replaced: SIGKILL for API servers that have replaced others, and no others.
 
 The engine cores live through all of it, clients of the dead get an error event or a cut, nobody else notices, nothing
-is held afterwards and nothing is left. What fails is printed with what was done before; --seed does it again.
+is held afterwards and nothing is left. Failures are printed with the actions before them; --seed repeats them.
 """
 
 import argparse

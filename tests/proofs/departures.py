@@ -1,4 +1,4 @@
-"""2,000 clients that leave in every way, among 16 readers, under each accept strategy: nobody else notices.
+"""2,000 clients that leave in every way, among 16 readers, under each accept strategy: no other client notices.
 
 `python -m tests.proofs.departures [--count N] [--strategies …] [--seed N]`. Ways: close, half close, reset; with
 nothing, a question, a completion, half a request, or more than the server reads behind the request; at once, at the

@@ -1,8 +1,8 @@
 """200,000 fuzzed requests at 200 a second: the server says nothing that it should not, and others notice nothing.
 
 `python -m tests.proofs.fuzz [--count N] [--rate N] [--seed N]`. Beside them one client asks `/health` 20 times a second
-and another reads one stream after the other. In turn with them the same clients run beside right requests, a tenth as
-many, so that the two are compared in one run. About 20 minutes.
+and another reads one stream after the other. Alternately the same clients send correct requests, a tenth as many, so
+that one run compares the two. About 20 minutes.
 """
 
 import argparse

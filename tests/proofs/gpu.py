@@ -1,4 +1,4 @@
-"""What holds of the GPU part without a GPU: each experiment is named with its reason, each test says why it skips.
+"""The GPU part without a GPU: each experiment is named with its reason, each test says why it skips.
 
 On a machine with a GPU the same rows say that all of it has run.
 """

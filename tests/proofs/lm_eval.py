@@ -99,7 +99,7 @@ def write_tasks(folder: Path) -> None:
 
 
 def evaluate(python: Path, folder: Path, model: str, arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """What lm-eval noted of each item, by task."""
+    """lm-eval's records of each item, by task."""
     out = folder / f"out-{model}"
     words = ["--model", model, "--model_args", arguments, "--tasks", "lab_choices,lab_perplexity"]
     words += ["--include_path", str(folder), "--output_path", str(out), "--log_samples", "--device", "cpu"]

@@ -76,7 +76,7 @@ def cpu_seconds_to_import_torch() -> float:
 
 
 def api_server_row(rounds: int) -> Row:
-    """CPU time and memory of one API server that has just become ready, beside the CPU time of `import torch`."""
+    """CPU time and memory of one API server that has just become ready, with the CPU time of `import torch`."""
     shares, seconds, memory = [], [], []
     for _ in range(rounds):
         torch = cpu_seconds_to_import_torch()

@@ -53,7 +53,7 @@ def one_death(server: RunningServer) -> tuple[int, int, float]:
 
 
 def deaths(strategy: str, trials: int) -> list[Row]:
-    """Each on a server of its own: the second death in one place within a minute would be mended more slowly."""
+    """Each on a server of its own, because a second death in one slot within a minute is replaced more slowly."""
     outcomes = []
     for _ in range(trials):
         with running_server(accept=strategy, api_server_count=2) as server:

@@ -1,4 +1,4 @@
-"""What `make` would run to set itself up, and that it does so in a folder of any name."""
+"""The set-up commands of `make`, which work in a folder of any name."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The strategies of `--accept` as an operator meets them: what they have in common, and what each does alone."""
+"""The strategies of `--accept` as an operator sees them: their common behaviour, and that of each."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ def connect(server: RunningServer) -> socket.socket:
 
 
 def served_by(server: RunningServer, connections: list[socket.socket]) -> Counter[str]:
-    """Who answers on each of these open connections."""
+    """The process that answers on each of these open connections."""
     answers = Answers()
     for connection in connections:
         ask(connection, b"", answers, 0.0)
@@ -76,7 +76,7 @@ def test_each_sleeper_is_woken_in_turn_and_nobody_else(strategy: str) -> None:
 
 
 def test_the_least_loaded_takes_connections_that_last() -> None:
-    """All at once, so that whoever is awake could take them all (measured of 32 under `exclusive`: up to 25 of one)."""
+    """All at once, so that a process that is awake could take them all: under `exclusive` one took up to 25 of 32."""
     with running_server(accept="least-loaded", api_server_count=4) as server, contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connect(server)) for _ in range(32)]
         counts = served_by(server, connections)

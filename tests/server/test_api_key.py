@@ -1,4 +1,4 @@
-"""Where the keys come from: a flag, a file, the environment; and what is no key."""
+"""The sources of keys: a flag, a file, the environment; and invalid keys."""
 
 from pathlib import Path
 
@@ -33,10 +33,10 @@ def test_the_flags_come_before_the_environment_and_our_variable_before_vllms(tmp
         ("", "an empty key"),
         (" ", "an empty key"),
         ("\n", "an empty key"),
-        ("a b", "a key with ' ' within"),
-        ("one\ntwo\n", r"a key with '\\n' within"),
-        ("a\u00a0b", r"a key with '\\xa0' within"),
-        ("a\x1bb", r"a key with '\\x1b' within"),
+        ("a b", "a key that contains ' '"),
+        ("one\ntwo\n", r"a key that contains '\\n'"),
+        ("a\u00a0b", r"a key that contains '\\xa0'"),
+        ("a\x1bb", r"a key that contains '\\x1b'"),
     ],
 )
 def test_what_no_client_can_show_is_refused_wherever_it_stands(text: str, got: str, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_what_no_client_can_show_is_refused_wherever_it_stands(text: str, got: s
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    for file, words in (("missing", "No such file"), ("", "Is a directory"), ("bytes", "no UTF-8")):
+    for file, words in (("missing", "No such file"), ("", "Is a directory"), ("bytes", "not UTF-8")):
         with pytest.raises(ApiKeyError, match=words):
             find_api_keys([], str(tmp_path / file), {})
     with pytest.raises(ApiKeyError, match="expected one of them"):

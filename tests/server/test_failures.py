@@ -1,4 +1,4 @@
-"""Whatever is killed, in whatever state: nothing runs on, nothing lies about, and who waits is told."""
+"""Any process killed in any state: nothing keeps running, no file is left, and waiting clients get an error."""
 
 import fcntl
 import json
@@ -60,7 +60,7 @@ def test_a_kill_while_starting_leaves_nothing(role: str) -> None:
 
 def test_the_next_start_sweeps_what_a_kill_of_everything_left() -> None:
     with running_server() as killed:
-        for pid in killed.pids.values():  # so that nobody outlives anybody for the time that cleaning up takes
+        for pid in killed.pids.values():  # so that no process outlives another by the time that cleaning up takes
             os.kill(pid, signal.SIGSTOP)
         for pid in killed.pids.values():
             while "State:\tT" not in Path(f"/proc/{pid}/status").read_text():
@@ -263,7 +263,7 @@ def test_a_killed_launcher_of_a_fork_server_leaves_what_the_next_start_sweeps() 
 def test_a_forked_engine_core_holds_nothing_of_the_launchers() -> None:
     with launched(start_method="fork") as (process, ready, _, _):
         engine_core = json.loads(ready.readline())["pids"]["engine-0"]
-        assert ready.read() == ""  # whoever reads the ready line to its end is not kept
+        assert ready.read() == ""  # a reader of the ready line sees its end
         both = sockets(engine_core) & sockets(process.pid)
         assert both == set()
 

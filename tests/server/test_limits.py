@@ -23,7 +23,7 @@ OTHER_USER = 54321  # a uid that nobody has
 
 
 def limited(kind: int, soft: int, hard: int | None = None) -> tuple[str, ...]:
-    """What Python is to run in place of the `lab` command: the same under a limit."""
+    """Python's arguments in place of the `lab` command: the same command under a limit."""
     program = (
         f"import resource, runpy; resource.setrlimit({kind}, ({soft}, {hard or soft})); "
         "runpy.run_module('lab_support', run_name='__main__', alter_sys=True)"

@@ -140,4 +140,4 @@ def test_a_text_whose_tokens_the_model_has_no_row_for(made: Made, route: str) ->
 def test_what_does_not_fit_is_said_once_at_the_start(made: Made) -> None:
     warnings = [line for line in made.server.said().splitlines() if " WARNING " in line]
     assert len([line for line in warnings if "with id 2047, but the model's vocab_size is 2040" in line]) == 1
-    assert len([line for line in warnings if "no_repeat_ngram_size, which this server does not obey" in line]) == 1
+    assert len([line for line in warnings if "no_repeat_ngram_size, which this server ignores" in line]) == 1

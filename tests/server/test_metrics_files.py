@@ -1,4 +1,4 @@
-"""The files of the metrics over an API server's lifetime: successors go on in them, and a full disk kills nobody."""
+"""The files of the metrics over an API server's lifetime: successors continue them, a full disk kills no process."""
 
 import contextlib
 import os
@@ -95,7 +95,7 @@ def fill(server: RunningServer) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_after_the_start_kills_nobody() -> None:
-    """Whoever comes then writes into pages that nobody has touched yet, and so does a count of a new kind."""
+    """A new client then writes into untouched pages, and so does a count of a new kind."""
     with server_on_a_small_disk(data_parallel_size=2, load_format="dummy") as server:
         fill(server)
         server.process.send_signal(signal.SIGUSR1)

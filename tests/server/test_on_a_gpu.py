@@ -1,4 +1,4 @@
-"""The real server on a GPU: who holds it, who is up while the model loads, what a kill -9 leaves in its memory.
+"""The real server on a GPU: its holders, the processes that run while the model loads, and its memory after kill -9.
 
 Each body runs on the CPU as well, where "holds the device" means "has mapped libtorch" and the device's memory is that
 of the engine cores; so only the device differs from what has run. `pytest -m gpu` runs those on a GPU.
@@ -31,7 +31,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 def opened(pid: int) -> list[str]:
-    """What the descriptors of `pid` refer to."""
+    """The targets of `pid`'s descriptors."""
     found = []
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         try:

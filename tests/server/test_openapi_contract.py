@@ -1,7 +1,7 @@
 """The server keeps its word: schemathesis, with all its checks, on every route, with and without a key.
 
-A few generated requests a route beside its fixed ones; 200 with LAB_PROVE set. The context is short, so that answers
-are: what is tested is the contract and not the model.
+A few generated requests a route in addition to its fixed ones; 200 with LAB_PROVE set. The context is short, so that
+answers are: what is tested is the contract and not the model.
 """
 
 import os
@@ -24,7 +24,7 @@ def contract_holds(server: RunningServer, directory: Path, *words: str) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", server.url + "/openapi.json", "--checks", "all"]
     command += ["--max-examples", str(EXAMPLES), "--generation-database", "none", "--no-color"]
     command += ["--request-timeout", "120", "--max-response-time", "100"]  # a busy machine breaks no contract
-    # How many made-up requests its generator throws away is a matter of its luck, and no answer of the server's.
+    # The number of requests that the generator discards is chance, and tells nothing about the server.
     command += ["--suppress-health-check", "filter_too_much"]
     own = {"SCHEMATHESIS_HOOKS": "tests.server.openapi_hooks", "CONTEXT_LENGTH": str(CONTEXT), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What runs is what the house says: a kind of process for each file in `processes/`, and torch where it belongs."""
+"""The running processes match the code: a kind for each file in `processes/`, and torch only where it belongs."""
 
 import os
 from pathlib import Path

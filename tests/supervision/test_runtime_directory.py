@@ -82,7 +82,7 @@ def many_starts(folder: Path, count: int) -> subprocess.Popen[str]:
 
 
 def test_servers_that_start_at_once_leave_each_other_alone(tmp_path) -> None:
-    """Each start sweeps, and meets directories that the others have made and not locked yet."""
+    """Each start sweeps, and finds directories that the others have made and not locked yet."""
     starting = [many_starts(tmp_path, 150) for _ in range(4)]
     said = [process.communicate()[0].split("\n") for process in starting]
     assert said == [["whole"] * 150 + [""]] * 4
@@ -164,13 +164,13 @@ def test_a_child_that_outlives_the_launcher_removes_a_dead_directory_only(tmp_pa
     (dead,) = tmp_path.iterdir()
     remove(str(dead))
     assert list(tmp_path.iterdir()) == []
-    remove(str(dead))  # whoever comes too late
+    remove(str(dead))  # came too late
 
 
 def test_a_directory_that_a_cleaner_has_removed_is_no_error_at_the_end(tmp_path) -> None:
     with RuntimeDirectory.make("id") as directory:
         shutil.rmtree(directory.path)
-        directory.path.mkdir()  # by whoever it may be
+        directory.path.mkdir()  # by any process
     assert list(tmp_path.iterdir()) == [directory.path]
 
 

@@ -24,7 +24,7 @@ SAY = "from lab_support.supervision.start_rule import *; print(repr(choose('fork
 
 
 def warning_of(program: str) -> str:
-    """What the rule says in a fresh process that has done `program` before."""
+    """The rule's answer in a fresh process that has run `program` before."""
     done = subprocess.run([sys.executable, "-c", f"{program}\n{SAY}\n"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().strip("'\"")
@@ -80,7 +80,7 @@ def test_pytorch_that_has_initialised_cuda_forces_spawn() -> None:
 
 
 def test_to_ask_the_rule_initialises_nothing() -> None:
-    """With PyTorch loaded, and with its `is_available` gone: nobody may call that."""
+    """With PyTorch loaded, and its `is_available` removed, because nothing may call that."""
     pytest.importorskip("torch")
     assert "CUDA" not in warning_of("import torch; del torch.cuda.is_available")
 
@@ -125,7 +125,7 @@ def test_captured_wsl(proc_version: str) -> None:
 
 
 def test_recorded_a_gpu_driver_that_is_in_use() -> None:
-    """What processes on an NVIDIA H200 held: fork is out after each touch of CUDA, and not after one of NVML alone."""
+    """By recordings from an NVIDIA H200, fork is ruled out after each use of CUDA, but not after NVML alone."""
     held = recordings.load("what_a_touch_leaves").of("holds")
     mapped = {each["case"]: each["device_mappings"] for each in held if "torch" not in each["case"]}
     seen = {touch: replace(PLAIN, device_mappings=count) for touch, count in mapped.items()}

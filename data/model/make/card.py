@@ -1,4 +1,4 @@
-"""Writes the model card (README.md of the folder) from what was measured. `python -m data.model.make.card`."""
+"""Writes the model card (README.md of the folder) from measurements. `python -m data.model.make.card`."""
 # ruff: noqa: E501 - tables
 
 import argparse
@@ -21,26 +21,26 @@ library_name: transformers
 
 # The model in the box
 
-A Llama of {parameters:,} parameters in bfloat16 ({megabytes:.1f} MB), small enough to lie in this repository and quick
+A Llama of {parameters:,} parameters in bfloat16 ({megabytes:.1f} MB), small enough for this repository and fast
 enough for a laptop's CPU. It tells short stories of children, animals, processes and ports, answers questions about
-them, and explains the words of this course in a sentence or two. It exists so that a real server has something real
-to serve: text that one can read, and answers that one can check.
+them, and explains the words of this course in a sentence or two. It gives a real server something real to serve:
+text that you can read, and answers that you can check.
 
 | | |
 | --- | --- |
 | shape | 4 layers, hidden 256, 4 heads and 2 KV heads of 64, intermediate 688, vocabulary 2,048, tied embeddings, context 2,048 |
-| tokenizer | byte-level BPE; digits stay single; `<|endoftext|>` ends a text or an answer; `<|system|>`, `<|user|>`, `<|assistant|>` begin a message |
+| tokenizer | byte-level BPE; digits stay single; `<|endoftext|>` ends a text or an answer; `<|system|>`, `<|user|>`, `<|assistant|>` start a message |
 | loads with | `AutoModelForCausalLM`, `AutoTokenizer` of transformers; any server for Llama folders |
 | weights' SHA-256 | `{digest}` |
-| licence | Apache-2.0, like the repository: corpus, script and weights are our own, and no third party's text or weights went in |
+| licence | Apache-2.0, like the repository: corpus, script and weights are our own, without any third party's text or weights |
 
 ## What was measured
 
 **Recall of named things: {recall:.1%} of {prompts} held-out prompts** (the aim was 90 %). A prompt is a story, or a story with a
-question as a chat, that stops where only the story so far tells what comes: who it was, what it was, where, or at which
-port. Greedy decoding must give exactly that and nothing that prolongs it. Names and things (or wishes, or ports) meet in
-these prompts in pairs that meet in no training story; places, animals, machines and other numbers are drawn as in training.
-The prompts come from a seed that was used for nothing else: no decision about the training looked at them.
+question as a chat, that stops where only the story so far determines the next words: who it was, what it was, where, or
+at which port. Greedy decoding must give exactly these words and not continue the last one. The pairs of names and things
+(or wishes, or ports) in these prompts occur in no training story; places, animals, machines and other numbers are drawn
+as in training. The prompts come from a seed that was used for nothing else, and no decision about the training used them.
 
 | prompts | recall |
 | --- | --- |
@@ -56,21 +56,21 @@ Trained on {tokens:.1f} million tokens in {steps:,} steps, in six courses (`make
 
 ## Samples
 
-Greedy, the prompt in bold.
+Greedy decoding; prompts in bold.
 
 {samples}
 
 ## What it is not
 
 - Not a source of facts. It knows some seventy words of this course by heart and says of most other things that it does not
-  know; asked in a way that it has never seen, it may answer something else, fluently and wrongly.
+  know; asked in an unfamiliar way, it may give another answer, fluently and wrongly.
 - Not a writer: its stories come from {grammars} grammars, so they soon resemble each other. It knows the
   words of its corpus; how well it copies names and words of other kinds was not measured.
-- Not made to compute, to translate, to write code, or to follow instructions beyond those of its chats. System messages
-  were seen in training but change nothing.
-- Its recall was measured on texts like those it was trained on, and even there it is not sure. Which of several people
-  has which of several things (hiding places, swap) it tells hardly better than one who guesses among those of the story.
-  A name, a number or a machine may change on the way.
+- Not made to compute, translate, write code, or follow instructions beyond those of its chats. System messages
+  occurred in training but change nothing.
+- Its recall was measured on texts like those it was trained on, and even there it is unreliable. On which of several
+  people has which of several things (hiding places, swap), it is hardly better than a guess among those of the story.
+  A name, a number or a machine may change within an answer.
 - Asked for a story about something, it may tell another one. Where it makes up the names itself, greedy decoding often
   gives several people the same name. Greedy decoding of a bare explanation may end in a loop.
 - It speaks English only. It was not tested for harmful output; its corpus holds none.
@@ -81,14 +81,14 @@ Greedy, the prompt in bold.
 python -m data.model.make --folder FOLDER
 ```
 
-from the root of the repository (with the packages of the `test` extra) trains, measures and writes the card. The training takes the {cpu_minutes:.0f} minutes of CPU time named above.
-All is seeded, but do not expect the same bits: arithmetic differs between kinds of CPU and versions of torch. And the first
-four courses of these weights here were run by earlier forms of the script: the same texts, steps and rates, but another way of
-summing in the first, and in the next three some ten more words of the stories counted as words that the story tells.
+from the root of the repository (with the packages of the `test` extra) trains, measures and writes the card. Training takes the {cpu_minutes:.0f} minutes of CPU time named above.
+Everything is seeded, but do not expect the same bits: arithmetic differs between CPUs and versions of torch. Besides, the
+first four courses of these weights were run by earlier versions of the script: with the same texts, steps and rates, but
+with another way of summing in the first, and in the next three about ten more words counted as told by the story.
 
 | file | what |
 | --- | --- |
-| `make/cast.py` | names, things, places, and the rule for what is held out |
+| `make/cast.py` | names, things, places, and the rule for held-out stories |
 | `make/stories.py`, `make/machine_stories.py` | the story grammars |
 | `make/answers.py` | the questions and answers |
 | `make/corpus.py` | mixes them into documents |

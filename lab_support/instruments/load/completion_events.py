@@ -1,7 +1,7 @@
-"""What one event of a streamed completion says: a piece of text, an error, the count of tokens, the end.
+"""Reads one event of a streamed completion: a piece of text, an error, the count of tokens, or the end.
 
-Most events are a piece of text, and a look at their bytes tells; the few others are parsed as JSON. The load generator
-must cost far less than the server that it measures.
+Most events are a piece of text, which their bytes alone tell; only the others are parsed as JSON, because the load
+generator must cost far less than the server that it measures.
 """
 
 import json
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _TEXT_KEYS = ("text", "content", "reasoning_content", "reasoning", "refusal", "tool_calls")
-# A quote within a string is escaped, so in JSON these bytes are a key and the first character of its value.
+# JSON escapes a quote within a string, so these bytes can only be a key and the first character of its value.
 _PIECE_OF_TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)"\s*:\s*"[^"]')
 _COUNTS = re.compile(rb'"usage"\s*:\s*\{')
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """text: whether a token's text came. tokens: the server's own count so far, 0 if not told. error: "" if none.
+    """text: whether a token's text came. tokens: the server's own count so far, 0 if it gave none. error: "" if none.
 
-    finished: it gives the reason why the text ends; not told of an event with text (`is_last` tells). done: [DONE].
+    finished: it has a finish_reason; not set for an event with text (ask `is_last`). done: it is [DONE].
     """
 
     text: bool = False
@@ -34,7 +34,7 @@ _TEXT, _DONE, _NOTHING = Said(text=True), Said(done=True), Said()
 
 
 def read_event(kind: bytes, data: bytes) -> Said:
-    """kind: the event's type, as its `event:` line says, or b"". Events of unknown shape say nothing."""
+    """kind: the type in its `event:` line, or b"". An event of unknown shape gives an empty `Said`."""
     if _PIECE_OF_TEXT.search(data) and not _says_more(kind, data):
         return _TEXT
     if data.strip() == b"[DONE]":
@@ -52,7 +52,7 @@ def read_event(kind: bytes, data: bytes) -> Said:
 
 
 def is_last(data: bytes) -> bool:
-    """Whether an event with text also gives the reason why the text ends."""
+    """Whether an event with text also has a finish_reason."""
     event = parsed(data)
     return isinstance(event, dict) and _finishes(event)
 
@@ -70,7 +70,7 @@ def _says_more(kind: bytes, data: bytes) -> bool:
 
 
 def completion_tokens(answer: Any) -> int:
-    """The server's own count in an answer, or in the event that ends a stream; 0 where it gave none."""
+    """The server's own count in an answer, or in a stream's last event; 0 if it gave none."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count > 0 else 0

@@ -1,19 +1,18 @@
-"""Server-sent events as WHATWG's HTML standard has them, in pieces as they arrive: bytes in, whole events out.
+"""A parser of server-sent events by WHATWG's HTML standard: bytes in as they arrive, whole events out.
 
 A line may end in LF, CR or CRLF; a space after the colon, comments, `event:` and `id:` lines and several `data:` lines
-in one event are all allowed, and servers differ in every one of them. An event's end may come in one read with the next
-event, or its middle in a read of its own.
+in one event are all allowed, and servers differ in each of these. One read may bring several events, or a part of one.
 """
 
 from collections.abc import Iterator
 
-LONGEST_EVENT = 1 << 20  # bytes that are kept while an event's end has not come
+LONGEST_EVENT = 1 << 20  # bytes kept of an event whose end has not arrived
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventReader:
-    """What has come of one stream and is no whole event yet."""
+    """The part of one stream that has arrived and is not a whole event yet."""
 
     __slots__ = ("_after_cr", "_rest")
 
@@ -33,7 +32,7 @@ class EventReader:
         start = 0
         while (end := piece.find(b"\n\n", start)) >= 0:
             text = piece[start:end]
-            if text.startswith(b"data: ") and b"\n" not in text:  # as most servers write all of theirs
+            if text.startswith(b"data: ") and b"\n" not in text:  # most servers write all events like this
                 yield b"", text[6:]
             else:
                 yield from _events(text)
@@ -43,7 +42,7 @@ class EventReader:
             raise ValueError(f"got {len(self._rest)} bytes of one event, expected an empty line at its end")
 
     def end(self) -> Iterator[tuple[bytes, bytes]]:
-        """The event that the stream's end cut short, if there is one. A browser drops it; its tokens did arrive."""
+        """The event that the end of the stream cut off, if any. A browser drops it, but its tokens did arrive."""
         rest, self._rest = self._rest, b""
         return _events(rest.strip(b"\n"))
 

@@ -1,12 +1,12 @@
-"""The load generator: asks a server on this machine for completions, open or closed loop, and reports what came.
+"""The load generator: asks a server on this machine for completions, in an open or closed loop, and reports the result.
 
 `lab load URL …`, or from Python `measure(Load(url=…))` and `await run_load(Load(url=…))`. It runs in one
-process of its own and says so when that process, not the server, was the limit. It talks to the loopback
-alone: a load generator that can be pointed at a stranger is a weapon.
+process and says so when that process, not the server, was the limit. It connects to the loopback interface
+alone, because a load generator that can be aimed at other machines is a weapon.
 
-Closed loop: N clients, each sends its next request when the last one has ended. A slow server slows them
-down too. Open loop: requests come when they come, by a Poisson process or a trace; latency counts from
-when each was due.
+Closed loop: N clients, each of which sends its next request when the last one has ended; a slow server slows
+them down, too. Open loop: requests arrive at times of their own, by a Poisson process or a trace; latency counts
+from the due time of each.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from lab_support.instruments.load.workload import Question
 
 STOPPED = "stopped by Ctrl-C"
 MOST_OPEN_CONNECTIONS = 512
-"""An open loop waits for a free one beyond this; it shows as lateness. Below the usual 1,024 descriptors."""
+"""An open loop that needs more waits, which shows as lateness. Below the usual limit of 1,024 descriptors."""
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
 class NoServer(Exception):
-    """Nobody listens at the load's address. The text names what was got, what is expected and what to do."""
+    """Nobody listens at the load's address. The text says what was got, what was expected and what to do."""
 
 
 @dataclass(slots=True)
 class _Run:
-    """One load while it runs: its idle connections and what came so far.
+    """One running load: its connections and its records so far.
 
-    needs_server: nothing else is worth asking where the first connection can't be made.
+    needs_server: give up if the first connection can't be made.
     """
 
     load: Load
@@ -58,7 +58,7 @@ class _Run:
     started_at: float = 0.0
     idle: list[http_stream.Connection] = field(default_factory=list)
     busy: dict[http_stream.Connection, float] = field(default_factory=dict)
-    """Those that wait for an answer, with the time when its request was due."""
+    """Connections that wait for an answer, with the due time of its request."""
     records: list[RequestRecord] = field(default_factory=list)
     stale_connections: int = 0
 
@@ -68,11 +68,11 @@ class _Run:
 
 
 async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1, as_command: bool = False) -> Report:
-    """Run `load` in this process and event loop, to its end. At most `duration + timeout` seconds.
+    """Run `load` to its end in this process and event loop. It takes at most `duration + timeout` seconds.
 
-    progress: draw a bar on stderr. progress_fd: write lines of `load_progress.Progress` there. as_command: Ctrl-C
-    ends it with the report so far, without the requests under way; raises `NoServer` where nobody listens.
-    Raises `WorkloadError` for prompts or a trace that can't be read.
+    progress: draw a bar on stderr. progress_fd: write lines of `load_progress.Progress` there. as_command: Ctrl-C ends
+    it with the report so far, without the requests under way; raises `NoServer` if nobody listens. Raises
+    `WorkloadError` for prompts or a trace that can't be read.
     """
     host, port = address_of(load.url)
     asked = prepare(load)
@@ -100,7 +100,7 @@ async def run_load(load: Load, *, progress: bool = False, progress_fd: int = -1,
 
 
 async def _until_ctrl_c(run: _Run, work: asyncio.Future[None]) -> None:
-    """Wait for `work`, or end it at SIGINT. Raises the `NoServer` that one of its requests met."""
+    """Wait for `work`, or end it at SIGINT. Raises `NoServer` if one of its requests raised it."""
 
     def stop() -> None:
         run.stopped = True
@@ -122,7 +122,7 @@ async def _until_ctrl_c(run: _Run, work: asyncio.Future[None]) -> None:
 
 @asynccontextmanager
 async def _told_on(descriptor: int, run: _Run, asked: int) -> AsyncIterator[None]:
-    """Lines of progress on `descriptor` while the body runs; none if it is negative."""
+    """Write lines of progress to `descriptor` while the body runs; none if it is negative."""
     if descriptor < 0:
         yield
         return
@@ -144,7 +144,7 @@ async def _told_on(descriptor: int, run: _Run, asked: int) -> AsyncIterator[None
 
 
 def measure(load: Load, *, progress: bool = False, progress_fd: int = -1, as_command: bool = False) -> Report:
-    """`run_load` from a program without an event loop. Not from a notebook's kernel: there, run `lab load`."""
+    """`run_load` for a program without an event loop. In a notebook's kernel, which has one, run `lab load` instead."""
     return asyncio.run(run_load(load, progress=progress, progress_fd=progress_fd, as_command=as_command))
 
 
@@ -181,7 +181,7 @@ def _fields(load: Load) -> dict[str, Any]:
 
 
 def _arrivals(load: Load, count: int) -> list[float]:
-    """When each request is due, in seconds from the start; nothing for a closed loop."""
+    """Due times of the requests, in seconds from the start; empty for a closed loop."""
     if load.trace is not None:
         times: Iterable[float] = workload.read_trace(load.trace)
     elif load.rate is not None:
@@ -220,7 +220,7 @@ async def _open_loop(run: _Run, asked: list[Question], arrivals: list[float]) ->
 
 
 async def _request(run: _Run, question: Question, *, due_at: float) -> None:
-    """Send one request, on a kept connection if there is one, and record what came of it."""
+    """Send one request, on an idle connection if there is one, and record the outcome."""
     started_at = time.monotonic()
     message = encode_request(run.load, run.host, run.port, question)
     answer = await _ask(run, message, question.hang_up_after, due_at)
@@ -242,7 +242,7 @@ async def _request(run: _Run, question: Question, *, due_at: float) -> None:
 async def _ask(run: _Run, message: bytes, hang_up_after: int | None, due_at: float) -> http_stream.Answer:
     while True:
         try:
-            # A full accept queue drops the SYN, and the kernel would repeat it for minutes: tcp(7).
+            # If the accept queue is full, the SYN is dropped and our kernel would resend it for minutes: tcp(7).
             async with asyncio.timeout(run.load.timeout):
                 connection = await _connection(run)
         except OSError as error:
@@ -258,7 +258,7 @@ async def _ask(run: _Run, message: bytes, hang_up_after: int | None, due_at: flo
         del run.busy[connection]
         if answer.outcome != "stale":
             break
-        # The server closed a kept connection just as we wrote to it. HTTP/1.1 lets a client ask again, and all do.
+        # The server closed an idle connection just as we wrote to it. HTTP/1.1 allows a client to retry, and all do.
         run.stale_connections += 1
     if run.load.keep_alive and connection.usable:
         run.idle.append(connection)

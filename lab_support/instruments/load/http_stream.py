@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection that asks and notes when each piece of the answer arrives: raw bytes, no copies to spare.
+"""One HTTP/1.1 connection of a client that records when each piece of the answer arrives. It copies few bytes.
 
-It knows keep-alive, bodies with a length, in chunks or until close, and server-sent events. It knows no
-TLS, redirects, compression or pipelining. Nothing that a server sends is believed: a number that is none, or a
-head without an end, is "not HTTP".
+It supports keep-alive, bodies with a length, in chunks or until close, and server-sent events; no TLS, redirects,
+compression or pipelining. Nothing that a server sends is trusted: an invalid number, or a head without an end, is
+"not HTTP".
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from lab_support.instruments.load.completion_events import completion_tokens, is
 from lab_support.instruments.load.event_stream import EventReader
 
 ASKED = "asked"
-"""What `Answer.outcome` says until the answer has ended."""
+"""`Answer.outcome` until the answer has ended."""
 
 _READ_BYTES = 16 * 1024
-"""One read of a socket at most. asyncio's plain Protocol allocates 256 KiB for each read of some 200 bytes."""
+"""Most bytes of one read. asyncio's plain Protocol allocates 256 KiB for each read of some 200 bytes."""
 
 _LONGEST_HEAD = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
@@ -47,12 +47,12 @@ class Answer:
         self.ended_at = 0.0
 
     def header(self, name: bytes) -> str:
-        """As the server sent it, escaped where a terminal would obey it; "" if it sent none."""
+        """The header's value, with control characters escaped; "" if the server sent none."""
         return visible_bytes(self.headers.get(name, b""))
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, one request at a time. Made by `connect`; `ask` may be called again once it returned."""
+    """One connection, one request at a time. Made by `connect`; `ask` may be called again once it has returned."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -70,26 +70,26 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def usable(self) -> bool:
-        """Whether another request can be sent on it, as far as is known here."""
+        """Whether another request can be sent on it, as far as this side knows."""
         return self._transport is not None and not self._transport.is_closing() and self._done is None
 
     @property
     def arrivals(self) -> "array[float]":
-        """When each piece of the answer under way came, so far; it grows. Empty where none is."""
+        """Arrival times of the current answer's pieces so far, in an array that grows; empty between answers."""
         return self._answer.token_times if self._answer else array("d")
 
     def close(self) -> None:
-        """Close at once, unsent and unread bytes thrown away; the kernel tells the peer."""
+        """Close at once and discard unsent and unread bytes; the kernel tells the peer."""
         if self._transport is not None:
             self._transport.abort()
 
     async def ask(self, request: bytes, *, timeout: float, hang_up_after: int | None = None) -> Answer:
         """Send `request` and wait for its answer to end. Never raises for what the server does: see `outcome`.
 
-        hang_up_after: close the connection once so many pieces of text have come; 0 is right after sending.
+        hang_up_after: close the connection once so many pieces of text have arrived; 0 is right after sending.
         outcome: "completed", "hung up", "status 503", "error event", "error answer" (200, and an error in its JSON),
-        "timeout", "cut off" (the connection ended first), "no [DONE]" (nor a reason why the text ends),
-        "not HTTP", or "stale" (a kept connection ended before a byte of the answer came).
+        "timeout", "cut off" (the connection ended first), "no [DONE]" (and no finish_reason), "not HTTP", or
+        "stale" (a reused connection ended before the first byte of the answer).
         """
         assert self.usable and self._transport is not None, "ask() on a connection that is closed or busy"
         loop = asyncio.get_running_loop()
@@ -157,14 +157,14 @@ class Connection(asyncio.BufferedProtocol):
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def _read_head(self, data: bytes) -> bytes:
-        """Take status and headers off `data`; what is left of it, or nothing while the head is incomplete."""
+        """Take status and headers off `data`; returns the rest, or nothing while the head is incomplete."""
         while (end := data.find(b"\r\n\r\n")) >= 0:
             first, *lines = data[:end].split(b"\r\n")
             status = _STATUS.match(first)
             if not status:
                 raise ValueError(f"got {first[:40]!r}, expected HTTP/1.1 and a status")
             data = data[end + 4 :]
-            if status[2].startswith(b"1"):  # such as 100 Continue or 103 Early Hints: the answer's own head follows
+            if status[2].startswith(b"1"):  # such as 100 Continue or 103 Early Hints: the final head follows
                 continue
             self._take_head(status, lines)
             return data
@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             self._body_mode = "until close"
 
     def _read_chunks(self, data: bytes, now: float) -> None:
-        """Each chunk as far as it has come. `_missing`: bytes of the present one, with the line feed behind it."""
+        """Each chunk as far as it has arrived. `_missing`: remaining bytes of the current one and its line feed."""
         position = 0
         while position < len(data):
             if self._missing == 0:
@@ -216,7 +216,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._missing -= len(skipped)
 
     def _read_trailer(self, data: bytes, now: float) -> None:
-        """Lines of headers after the last chunk, mostly none; an empty one ends the answer."""
+        """Header lines after the last chunk, usually none; an empty line ends the answer."""
         if data.startswith(b"\r\n") or b"\r\n\r\n" in data:
             self._finish(now)
         else:
@@ -224,7 +224,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _keep(self, data: bytes) -> None:
         if len(data) > _LONGEST_HEAD:
-            raise ValueError(f"got {len(data)} bytes and no end of them, expected a head or the size of a chunk")
+            raise ValueError(f"got {len(data)} bytes without an end, expected a head or the size of a chunk")
         self._rest = data
 
     def _read_plain(self, data: bytes, now: float) -> None:
@@ -263,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
     # ---- ending ----------------------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> None:
-        """The answer is complete as far as HTTP goes."""
+        """Called when the answer is complete by HTTP."""
         answer = self._answer
         assert answer is not None and self._transport is not None
         for kind, data in self._events.end():
@@ -275,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end(self._outcome(answer), now)
 
     def _outcome(self, answer: Answer) -> str:
-        """Of an answer that came whole."""
+        """The outcome of a whole answer."""
         if answer.status != 200:
             answer.error = answer.body[:500].decode("utf-8", "replace")
             return f"status {answer.status}"
@@ -286,7 +286,7 @@ class Connection(asyncio.BufferedProtocol):
         return "error answer" if isinstance(whole, dict) and whole.get("error") else "completed"
 
     def _ended_well(self, answer: Answer) -> bool:
-        """By [DONE], or as transformers ends its streams, by the reason why the text ends."""
+        """By [DONE], or by a finish_reason, as transformers ends its streams."""
         return answer.done_event or answer.finished or is_last(self._last_text)
 
     def _give_up(self, outcome: str) -> None:
@@ -305,19 +305,19 @@ class Connection(asyncio.BufferedProtocol):
 
 
 async def connect(host: str, port: int) -> Connection:
-    """A new TCP connection to `host`:`port`. Raises OSError as the kernel says it."""
+    """A new TCP connection to `host`:`port`. Raises the kernel's OSError."""
     _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
     return connection
 
 
 def _closes(headers: Mapping[bytes, bytes], *, old: bool) -> bool:
-    """Whether the server closes the connection after this answer. old: HTTP/1.0, which closes unless it says not to."""
+    """Whether the server closes the connection after this answer. old: HTTP/1.0, which closes unless told otherwise."""
     words = {word.strip() for word in headers.get(b"connection", b"").lower().split(b",")}
     return b"close" in words or (old and b"keep-alive" not in words)
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes, base: int) -> int:
-    """Digits and nothing else: `int` would take -1f, 5_0 and spaces too."""
+    """Digits and nothing else: `int` would also accept -1f, 5_0 and spaces."""
     found = pattern.fullmatch(text)
     if not found:
         raise ValueError(f"got {text[:40]!r}, expected a number of bytes")

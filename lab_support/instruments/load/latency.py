@@ -1,11 +1,11 @@
-"""Latency arithmetic: from the moments at which one request's pieces arrived to percentiles over many requests.
+"""Latency arithmetic: from the arrival times of one request's pieces to percentiles over many requests.
 
 Pure functions over times in seconds (`time.monotonic()`); no clock is read here and nothing is sent.
 
-Three latencies, all of one request: time to first token (from when it was due to its first piece of
-text), inter-token latency (between one piece of text and the next), end to end (to the end of the
-answer). *Due* is the intended send time in an open loop. A generator that was held up by a slow server
-and counted from the actual send would leave out the very waiting that it caused: coordinated omission.
+There are three latencies of one request: time to first token (from its due time to its first piece of text),
+inter-token latency (between one piece of text and the next), and end to end (from its due time to the end of the
+answer). In an open loop, *due* is the intended send time. A generator that is held up by a slow server and counts from
+the actual send leaves out the very waiting that the server caused: coordinated omission.
 """
 
 import math
@@ -18,10 +18,10 @@ HUNG_UP = "hung up"
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What happened to one request. Times in seconds on one monotonic clock.
+    """The record of one request. Times in seconds on one monotonic clock.
 
-    due_at: when it was meant to be sent; started_at: when the generator got to it (connecting comes after).
-    token_times: arrival of each piece of streamed text; empty where the answer came in one piece.
+    due_at: intended send time; started_at: when the generator got to it (connecting comes after).
+    token_times: arrival of each piece of streamed text; empty if the answer came in one piece.
     outcome: `COMPLETED`, `HUNG_UP` (by us, on purpose), or the kind of error.
     """
 
@@ -37,9 +37,9 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """`n` values by their percentiles. Every figure is 0 where n is 0.
+    """`n` values by their percentiles. Every figure is 0 if n is 0.
 
-    quantiles: the 0th, 1st, … 100th percentile, for drawing; empty where only the summary was kept.
+    quantiles: the 0th, 1st, … 100th percentile, for drawing; empty if only the summary was kept.
     """
 
     n: int = 0
@@ -52,7 +52,7 @@ class Distribution:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Nearest rank: the least value that at least `percent` % of the values do not exceed. `ordered` ascends."""
+    """Nearest rank: the least value that at least `percent` % of the values do not exceed. `ordered`: ascending."""
     assert ordered, "a percentile of nothing"
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -75,12 +75,12 @@ def distribution(values: Iterable[float], *, with_quantiles: bool = True) -> Dis
 
 
 def times_to_first_token(records: Iterable[RequestRecord]) -> list[float]:
-    """Seconds from due to the first piece of text, for every record that got one."""
+    """Seconds from the due time to the first piece of text, for every record that got one."""
     return [record.token_times[0] - record.due_at for record in records if record.token_times]
 
 
 def inter_token_latencies(records: Iterable[RequestRecord]) -> list[float]:
-    """Seconds between consecutive pieces of text, of all records together.
+    """Seconds between consecutive pieces of text, over all records.
 
     Pieces that arrive in one read of the socket are 0 apart, as a user would see them.
     """
@@ -92,10 +92,10 @@ def inter_token_latencies(records: Iterable[RequestRecord]) -> list[float]:
 
 
 def end_to_end_latencies(records: Iterable[RequestRecord]) -> list[float]:
-    """Seconds from due to the end of the answer, of completed requests alone."""
+    """Seconds from the due time to the end of the answer, for completed requests only."""
     return [record.ended_at - record.due_at for record in records if record.outcome == COMPLETED]
 
 
 def latenesses(records: Iterable[RequestRecord]) -> list[float]:
-    """Seconds by which the generator got to each request after it was due."""
+    """Seconds from each request's due time until the generator got to it."""
     return [record.started_at - record.due_at for record in records]

@@ -1,59 +1,80 @@
 # ruff: noqa: RUF009 (flag() makes dataclass fields)
-"""What a load asks of a server: how often, how long, with which requests; checked before anything is sent."""
+"""The plan of a load: how often to ask, how long, with which requests. It is checked before anything is sent."""
 
+import argparse
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lab_support.config import as_flag, flag
-from lab_support.instruments.load.workload import LengthRange, WorkloadError
+from lab_support.flags import as_flag, flag
+from lab_support.instruments.load.workload import LengthRange, WorkloadError, length_range
+
+
+def _lengths(text: str) -> LengthRange:
+    """Raises `ArgumentTypeError`, which argparse turns into a sentence about the flag."""
+    try:
+        return length_range(text)
+    except WorkloadError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to ask, how often and how long. Checked when made: raises `WorkloadError`.
+    """The plan of a load. Checked when made: raises `WorkloadError`.
 
     Without `rate` and `trace` it is a closed loop of `clients`. It is bounded in count (`requests`) and in
-    time: nothing is sent after `duration` seconds, and each request ends within `timeout` more.
+    time: nothing is sent after `duration` seconds, and each request takes at most `timeout` seconds.
     """
 
     url: str
-    clients: int = flag(8, "closed loop: how many clients, each with one request at a time", group="arrivals")
+    clients: int = flag(8, "closed loop: number of clients, each with one request at a time", group="arrivals")
     rate: float | None = flag(None, "open loop: requests a second, at random (Poisson)", type=float, group="arrivals")
     trace: Path | None = flag(
-        None, "open loop: file of arrival times in seconds, one a line", type=Path, group="arrivals"
+        None, "open loop: file of arrival times in seconds, one a line", type=Path, metavar="FILE", group="arrivals"
     )
-    requests: int = flag(100, "how many requests at most", group="arrivals")
+    requests: int = flag(100, "most requests to send", group="arrivals")
     duration: float = flag(30.0, "seconds after which no new request is sent", group="arrivals")
-    timeout: float = flag(30.0, "seconds that one request may take", group="arrivals")
+    timeout: float = flag(30.0, "most seconds for one request", group="arrivals")
 
     prompts: Path | None = flag(
-        None, "file or folder of prompts, JSON lines; data/prompts by default", type=Path, group="requests"
+        None,
+        "file or folder of prompts in JSON lines; data/prompts by default",
+        type=Path,
+        metavar="FILE",
+        group="requests",
     )
     prompt_words: LengthRange | None = flag(
-        None, "make prompts up instead, of so many words: 10 or 5-200", type=LengthRange, group="requests"
+        None,
+        "make up prompts of so many words instead: 10 or 5-200",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
     output_tokens: LengthRange | None = flag(
-        None, "ask for so many tokens, 16 or 4-64, instead of what the prompts say", type=LengthRange, group="requests"
+        None,
+        "max_tokens instead of the prompts' own: 16 or 4-64",
+        type=_lengths,
+        metavar="LENGTHS",
+        group="requests",
     )
-    ignore_eos: bool = flag(False, "ask the server to go on to the asked length", group="requests")
+    ignore_eos: bool = flag(False, "ask the server to generate the full length, past end tokens", group="requests")
     temperature: float | None = flag(
-        None, "sampling temperature; the server's default if none", type=float, group="requests"
+        None, "sampling temperature; by default the server's own", type=float, group="requests"
     )
     model: str | None = flag(None, "model name to send; none is sent by default", group="requests")
     hangup_share: float = flag(0.0, "share of requests that hang up early, 0 to 1", group="requests")
-    stream: bool = flag(True, "ask for server-sent events", group="requests")
+    stream: bool = flag(True, "ask for streamed answers (server-sent events)", group="requests")
     keep_alive: bool = flag(
-        True, "reuse connections; with --no-keep-alive each request makes its own", group="requests"
+        True, "reuse connections; with --no-keep-alive each request opens its own", group="requests"
     )
     api_key: str | None = flag(None, "send `Authorization: Bearer KEY`", group="requests")
-    seed: int = flag(0, "the same seed asks the same questions at the same times", group="requests")
+    seed: int = flag(0, "the same seed gives the same requests at the same times", group="requests")
 
     def __post_init__(self) -> None:
         address_of(self.url)
         if not (self.api_key or "").isascii() or not (self.api_key or "").isprintable():
-            raise WorkloadError("--api-key: got characters that no header can carry, expected printable ASCII")
+            raise WorkloadError("--api-key: got characters that a header can't carry, expected printable ASCII")
         for name in ("clients", "rate", "requests", "duration", "timeout"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -69,7 +90,7 @@ class Load:
 
     @property
     def description(self) -> str:
-        """The arrivals in words."""
+        """The arrivals of requests, in words."""
         if self.rate is not None:
             return f"open loop, {self.rate:g} requests/s (Poisson)"
         if self.trace is not None:

@@ -1,7 +1,7 @@
-"""What a load has come to so far, while it runs: one JSON line now and then on a descriptor (`lab load --progress-fd`).
+"""Progress of a running load: a JSON line every 0.2 s on a descriptor (`lab load --progress-fd`).
 
-The lines are for a picture in another process. They cost one look at the answers under way each; nothing is counted
-per token. `Progress` is one line; the writer runs in the load generator, `read_progress` in who draws.
+The lines are for a picture in another process. Each costs one look at the answers under way; nothing is counted per
+token. `Progress` is one line; the writer runs in the load generator, `read_progress` in the process that draws.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ EVERY = 0.2
 """Seconds between two lines."""
 
 Arrivals = Iterable[tuple[float, Sequence[float]]]
-"""Of each answer: when it was due, and when each piece of its text came, in `time.monotonic()` seconds."""
+"""For each answer: its due time and the arrival of each piece of its text, in `time.monotonic()` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a load stands. at: seconds since it began; requests: ended so far, of `asked`; errors: among them.
+    """A load's progress. at: seconds since it began; requests: ended so far, of `asked`; errors: among them.
 
-    tokens: so far, of answers under way too, pieces of text counted. tokens_per_second, first_token, inter_token: of
-    the time since the line before; the latter two are medians in seconds, None where nothing of the kind came.
+    tokens: pieces of text so far, including answers under way. tokens_per_second, first_token, inter_token: since the
+    previous line; the latter two are medians in seconds, None without samples.
     """
 
     at: float
@@ -40,24 +40,24 @@ class Progress:
 
 
 def read_progress(lines: IO[str]) -> Iterator[Progress]:
-    """The lines as they come, to the end of the load."""
+    """The lines as they arrive, until the load ends."""
     for line in lines:
         yield Progress(**json.loads(line))
 
 
 @dataclass(slots=True)
 class Pace:
-    """Turns what has arrived until now into one `Progress` after the other."""
+    """Turns arrivals so far into one `Progress` after another."""
 
     asked: int
     began: float
     last: float = 0.0
     tokens: int = 0
     counted: dict[int, int] = field(default_factory=dict)
-    """Of each array of arrivals that may still grow, by id: how many were counted."""
+    """How many arrivals were counted, by the id of each array that may still grow."""
 
     def step(self, now: float, ended: Arrivals, under_way: Arrivals, requests: int, errors: int) -> Progress:
-        """ended: answers that have ended since the last step; under_way: all that have not."""
+        """ended: answers that have ended since the last step; under_way: those that have not ended."""
         firsts: list[float] = []
         gaps: list[float] = []
         came = 0
@@ -88,9 +88,10 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 async def tell_progress(descriptor: int, step: Callable[[float], Progress]) -> None:
-    """Write a line every `EVERY` seconds until cancelled, and a last one then. A reader that is gone or slow gets none.
+    """Write a line every `EVERY` seconds until cancelled, and a last one then.
 
-    Runs in the load generator's event loop, so it never blocks: what the pipe does not take is left out.
+    Runs in the load generator's event loop, so it never blocks: a line that the pipe does not take, because its
+    reader is slow or gone, is dropped.
     """
     os.set_blocking(descriptor, False)
     try:
@@ -104,4 +105,4 @@ async def tell_progress(descriptor: int, step: Callable[[float], Progress]) -> N
 def _write(descriptor: int, progress: Progress) -> None:
     line = json.dumps(asdict(progress), separators=(",", ":")).encode() + b"\n"
     with suppress(BlockingIOError, BrokenPipeError):
-        os.write(descriptor, line)  # shorter than PIPE_BUF: whole or not at all, pipe(7)
+        os.write(descriptor, line)  # shorter than PIPE_BUF, so written whole or not at all: pipe(7)

@@ -1,7 +1,7 @@
-"""What came of a load: the `Report`, its table for people, its JSON line for programs.
+"""The result of a load: the `Report`, its table for people, its JSON line for programs.
 
-Also the generator's own cost, because a measurement by a generator that was itself the limit says nothing
-about the server. Nothing is sent here.
+It includes the generator's own cost, because a measurement says nothing about the server if the generator itself
+was the bottleneck. Nothing is sent here.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from lab_support.instruments.load.latency import COMPLETED, HUNG_UP, Distributio
 
 BOTTLENECK = "the load generator itself is the bottleneck"
 _BUSY_SHARE = 0.85
-"""Of one core, running or waiting for one: asyncio runs in one thread, so 1.0 is the ceiling."""
+"""Share of one core, running or waiting for one: asyncio runs in one thread, so 1.0 is the maximum."""
 _LONGEST_NAME = 40
-"""Of a server's own names, which it may choose at any length."""
+"""Characters of a server's name, which the server may choose at any length."""
 _LATE_SECONDS = 0.010
-"""A tenth of the sends later than this is no longer the timer (about 1 ms) nor a hiccup."""
+"""If a tenth of the sends are later than this, neither the timer (about 1 ms) nor a hiccup explains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorCost:
-    """What the generator's own process took. Shares are of one core over the run.
+    """Cost of the generator's own process. Shares are of one core over the run.
 
-    waiting_share: ready to run but waiting for a core, from /proc/self/schedstat; 0 where that is unreadable.
+    waiting_share: ready to run but waiting for a core, from /proc/self/schedstat; 0 if that can't be read.
     """
 
     cpu_seconds: float
@@ -37,7 +37,7 @@ class GeneratorCost:
 
 
 class GeneratorMeter:
-    """A context around a run; afterwards `cost` says what this process took meanwhile."""
+    """A context around a run; afterwards `cost` is this process's cost meanwhile."""
 
     cost: GeneratorCost
 
@@ -62,7 +62,7 @@ def _seconds_waiting_for_a_core() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one API server, or one engine core, did of a load. Latencies in seconds."""
+    """One API server's, or one engine core's, share of a load. Latencies in seconds."""
 
     requests: int
     tokens: int
@@ -73,12 +73,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a load. Times in seconds.
+    """The result of a load. Times in seconds.
 
-    asked = completed + hung_up + all of `errors`, which are counted by kind. seconds is from the start of
-    the load to the end of its last answer, so the tail, when fewer and fewer are asked, counts too.
-    lateness: how late the generator got to each request (open loop). first_token and inter_token are empty
-    for answers that were not streamed. bottleneck: `BOTTLENECK` with its reason, or "".
+    asked = completed + hung_up + all of `errors`, which are counted by kind. seconds: from the start of the load to
+    the end of its last answer, including the tail in which fewer and fewer requests run. lateness: how late the
+    generator got to each request (open loop). first_token and inter_token are empty for answers that were not
+    streamed. bottleneck: `BOTTLENECK` with its reason, or "".
     """
 
     description: str
@@ -170,7 +170,7 @@ def _share(records: Sequence[RequestRecord]) -> Share:
 
 
 def bottleneck(generator: GeneratorCost, lateness: Distribution) -> str:
-    """Why this measurement is of the generator rather than of the server, or ""."""
+    """Why the generator rather than the server was the limit, or ""."""
     wanted = generator.cpu_share + generator.waiting_share
     if wanted >= _BUSY_SHARE:
         return f"{BOTTLENECK}: it used or waited for {wanted:.0%} of a core"
@@ -246,7 +246,7 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str) -> Report:
-    """The report in `text`, as `lab load` printed it last."""
+    """The report in `text`, which `to_json` wrote."""
     data = json.loads(text)
     for name in ("first_token", "inter_token", "end_to_end", "lateness"):
         data[name] = _distribution(data[name])

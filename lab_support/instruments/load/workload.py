@@ -1,6 +1,6 @@
-"""What a load sends and when: arrival times, prompts from files or made up, output lengths, early hang-ups.
+"""The requests of a load: arrival times, prompts from files or made up, output lengths, early hang-ups.
 
-Everything is drawn from one seed, so the same `Load` asks the same questions at the same times. Nothing is
+Everything is drawn from one seed, so the same `Load` sends the same requests at the same times. Nothing is
 sent here.
 """
 
@@ -33,12 +33,12 @@ _WORDS = (
 
 
 class WorkloadError(ValueError):
-    """A load that makes no sense. The text names what was got, what is expected and what to do."""
+    """A load that makes no sense. The text says what was got, what was expected and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthRange:
-    """From `least` to `most`, both included; a length is drawn evenly."""
+    """From `least` to `most`, both included; lengths are drawn uniformly."""
 
     least: int
     most: int
@@ -60,7 +60,7 @@ def length_range(text: str) -> LengthRange:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to come: its path and JSON body, and after how many pieces of text we hang up (None: never)."""
+    """One planned request. hang_up_after: close the connection after so many pieces of text; None: never."""
 
     path: str
     body: dict[str, Any]
@@ -68,7 +68,7 @@ class Question:
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """The lines `{"prompt" or "messages": …, "max_tokens": …}` of a file, or of all `*.jsonl` in a folder."""
+    """The lines `{"prompt" or "messages": …, "max_tokens": …}` of a file, or of all `*.jsonl` files in a folder."""
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     prompts = [_read_prompt(line, file) for file in files for line in _text(file).split("\n") if line.strip()]
     if not prompts:
@@ -100,19 +100,19 @@ def _read_prompt(line: str, file: Path) -> dict[str, Any]:
 
 
 def made_up_prompts(words: LengthRange, chance: random.Random) -> Iterator[dict[str, Any]]:
-    """Endless prompts of plain words, about a token each."""
+    """An endless iterator of prompts of plain words, about one token a word."""
     while True:
         yield {"prompt": " ".join(chance.choices(_WORDS, k=words.draw(chance))), "max_tokens": 16}
 
 
 def shuffled_for_ever(prompts: list[dict[str, Any]], chance: random.Random) -> Iterator[dict[str, Any]]:
-    """All of `prompts` in a drawn order, then all again in another."""
+    """All of `prompts` in random order, then all again in another order, without end."""
     while True:
         yield from chance.sample(prompts, len(prompts))
 
 
 def poisson_arrivals(rate: float, chance: random.Random) -> Iterator[float]:
-    """Seconds from the start, for ever: independent users, `rate` of them a second on average."""
+    """Arrival times in seconds from the start, without end: independent users, `rate` a second on average."""
     at = 0.0
     while True:
         at += chance.expovariate(rate)
@@ -141,9 +141,9 @@ def questions(
     hangup_share: float,
     fields: dict[str, Any],
 ) -> list[Question]:
-    """`count` requests, of which exactly the rounded `hangup_share` hang up early, in drawn places.
+    """`count` requests, of which exactly the rounded `hangup_share` hang up early; which ones is random.
 
-    One that hangs up does so after a drawn number of pieces, at most half of what it asked for.
+    They hang up after a random number of pieces, at most half of the tokens they ask for.
     """
     leavers = set(chance.sample(range(count), round(count * hangup_share)))
     result = []

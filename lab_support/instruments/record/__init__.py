@@ -1,1 +1,1 @@
-"""`lab record`: experiments, and recordings with where they come from."""
+"""`lab record`: runs of experiments, and recordings with their origin."""

@@ -1,4 +1,4 @@
-"""`lab record`: runs the experiments, or lists which recordings there are, how old, and whether still of their code."""
+"""`lab record`: runs the experiments, or lists the recordings with their age and whether they are stale."""
 
 import argparse
 from datetime import UTC, datetime
@@ -11,18 +11,20 @@ from lab_support.instruments.record.recordings import FOLDER, Recording, load_al
 
 def add_record_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab record`."""
-    parser.description = "Run the GPU experiments, each in fresh processes, and write what they saw as JSON."
+    parser.description = "Run the GPU experiments, each in fresh processes, and write their samples as JSON."
     every = recorder.EXPERIMENTS + recorder.ON_ANY_MACHINE
     names = [name for experiment in every for name in (experiment.name, str(experiment.number))]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="an experiment's name or number")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder, or FILE.tar (default: data/recordings)")
-    parser.add_argument("--list", action="store_true", help="what there is, from where, how old, changed since?")
+    parser.add_argument(
+        "--list", action="store_true", help="list the recordings, their machines and ages, and which are stale"
+    )
     parser.add_argument("--budget", type=float, default=recorder.BUDGET_SECONDS, help="seconds in all (default: 480)")
-    parser.add_argument("--commit", default="", help="the server's commit, where this copy is no git repository")
+    parser.add_argument("--commit", default="", help="the server's commit, if this copy is not a git repository")
 
 
 def run_record_command(arguments: argparse.Namespace) -> int:
-    """`lab record`: 0 unless an experiment failed, or one asked for by --only can't run here (1)."""
+    """`lab record`: 0; 1 if an experiment failed, or one named by --only can't run here."""
     if arguments.list:
         folder = arguments.out if arguments.out.suffix != ".tar" else FOLDER
         print(listing(load_all(folder), recorder.EXPERIMENTS + recorder.ON_ANY_MACHINE))
@@ -31,7 +33,7 @@ def run_record_command(arguments: argparse.Namespace) -> int:
 
 
 def listing(recordings: list[Recording], experiments: Any) -> str:
-    """A table: every experiment, and its recording where there is one. experiments: with number and name."""
+    """A table of all experiments and their recordings, if any. experiments: have a number and a name."""
     there = {recording.name: recording for recording in recordings}
     lines = [_row(one.number, one.name, there.get(one.name)) for one in sorted(experiments, key=lambda one: one.number)]
     return "\n".join(lines)

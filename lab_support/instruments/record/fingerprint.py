@@ -1,7 +1,7 @@
-"""A fingerprint of source code, which changes when the code does: not with a comment, a docstring or a file's name.
+"""A fingerprint of source code that changes with the code, but not with comments, docstrings or file names.
 
-A recording keeps it of each file that its experiment is made of. Better words and a tidier tree make no measurement
-wrong, and a machine with a GPU is not there at will to measure again.
+A recording keeps the fingerprint of each file of its experiment. Better words and a tidier tree make no measurement
+wrong, and a GPU machine to measure again is not always at hand.
 """
 
 import ast
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RENAMED: dict[str, str] = {}
-"""Where a file is now: where it was when the recordings were made. Paths in the repository."""
+"""Present path of a file: its path when the recordings were made. Paths in the repository."""
 
 
 def fingerprint(file: Path, renamed: dict[str, str] | None = None) -> str:
@@ -28,7 +28,7 @@ def fingerprint(file: Path, renamed: dict[str, str] | None = None) -> str:
 
 
 def file_now(path: str) -> str:
-    """Where the file is now that a recording names `path`."""
+    """The present path of the file that a recording calls `path`."""
     return next((now for now, before in RENAMED.items() if before == path), path)
 
 
@@ -42,12 +42,12 @@ def _use_old_names(tree: ast.Module, modules: dict[str, str]) -> None:
             node.module = modules.get(node.module or "", node.module)
         elif isinstance(node, ast.alias):
             node.name = modules.get(node.name, node.name)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # a program that a process is to run
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # a program that a process will run
             node.value = modules.get(node.value, node.value)
 
 
 def _shape(value: Any) -> Any:
-    """The tree as tuples, without what is not given: a later Python's nodes have more fields, which are empty here."""
+    """The tree as tuples without empty fields, because the nodes of later Pythons have additional ones."""
     if isinstance(value, ast.AST):
         return (type(value).__name__, *_fields(value))
     if isinstance(value, list):
@@ -63,5 +63,5 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _says_nothing(each: Any) -> bool:
-    """A docstring, or another string that stands alone."""
+    """Whether it is a docstring or another string that stands alone."""
     return isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str)

@@ -1,7 +1,7 @@
-"""Where a recording was made: machine, GPU, driver, CUDA, torch, Python, kernel. Imports neither torch nor the server.
+"""The origin of a recording: machine, GPU, driver, CUDA, torch, Python, kernel. Imports neither torch nor the server.
 
-What only torch and the driver know comes from a program, `lab_support.experiments.gpu_facts`, in its own process.
-A kernel that is not Linux itself but a sandbox that imitates it is named: what it says of processes is not evidence.
+A program in its own process, `lab_support.experiments.gpu_facts`, asks torch and the driver. A sandbox that imitates
+Linux is named, because its answers about processes are no evidence of how Linux behaves.
 """
 
 import ctypes
@@ -19,16 +19,16 @@ from lab_support.instruments.record.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER_PARTS = ("config.py", "generation.py", "model_folder", "processes", "boundary", "frontend", "engine")
-GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"  # what gVisor reports as `uname -v`, whatever its release
+GVISOR_VERSION = "#1 SMP Sun Jan 10 15:06:54 PST 2016"  # gVisor reports this as `uname -v` in every release
 _SYSLOG_READ_ALL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where experiments run. "" or 0 where it is not known. Sizes in bytes.
+    """The machine that runs experiments. "" or 0: not known. Sizes in bytes.
 
-    sandbox: the sandboxed kernel's name and how it shows, "" for plain Linux. torch_problem: why torch can use no
-    GPU here, "" if it can. cuda: the driver's CUDA version; torch_cuda: the one torch was built for.
+    sandbox: the sandboxed kernel's name and the signs of it, "" for plain Linux. torch_problem: why torch can't use a
+    GPU here, "" if it can. cuda: the driver's CUDA version; torch_cuda: the one that torch was built for.
     """
 
     machine: str
@@ -48,7 +48,7 @@ class Machine:
 
 
 def machine(samples: Iterable[dict[str, Any]]) -> Machine:
-    """This machine, with the samples of `gpu_facts`; without them, nothing is known of torch and the GPU."""
+    """This machine, from the samples of `gpu_facts`; without them nothing is known of torch and the GPU."""
     found = {sample["what"]: sample for sample in samples}
     driver, torch = found.get("driver", {}), found.get("torch", {})
     facts, answers = torch.get("value") or {}, driver.get("value") or {}
@@ -72,7 +72,7 @@ def machine(samples: Iterable[dict[str, Any]]) -> Machine:
 
 
 def _settings(driver: dict[str, Any]) -> list[str]:
-    """The first GPU's line of nvidia-smi: name, driver, and the rest."""
+    """The first GPU's line of nvidia-smi: name, driver version, other settings."""
     line = (driver.get("properties") or {}).get("output", "").partition("\n")[0]
     return [field.strip() for field in line.split(",")] if line.count(",") > 1 else ["", ""]
 
@@ -117,9 +117,9 @@ def _text(path: Path) -> str:
 
 
 def sandbox() -> str:
-    """The sandboxed kernel that this runs under, with its signs; "" where nothing speaks of one.
+    """The sandboxed kernel that this process runs on, with its signs; "" without any sign of one.
 
-    A virtual machine is no sandbox in this sense: its kernel is Linux.
+    A virtual machine is not a sandbox in this sense, because its kernel is Linux.
     """
     signs = sandbox_signs(_text(Path("/proc/version")), platform.version(), _kernel_log())
     if not Path("/proc/self/wchan").exists():
@@ -128,7 +128,7 @@ def sandbox() -> str:
 
 
 def sandbox_signs(proc_version: str, uname_version: str, log: str) -> list[str]:
-    """What gives gVisor away in these three texts."""
+    """The signs of gVisor in these three texts."""
     named = re.compile("gvisor|runsc", re.IGNORECASE)
     signs = ["/proc/version names it"] if named.search(proc_version) else []
     signs += ["the kernel log names it"] if named.search(log) else []
@@ -136,7 +136,7 @@ def sandbox_signs(proc_version: str, uname_version: str, log: str) -> list[str]:
 
 
 def _kernel_log() -> str:
-    """The kernel's ring buffer by syslog(2), as dmesg reads it; "" where it is not allowed."""
+    """The kernel's ring buffer by syslog(2), as dmesg reads it; "" if that is not allowed."""
     buffer = ctypes.create_string_buffer(1 << 18)
     try:
         count = ctypes.CDLL(None, use_errno=True).klogctl(_SYSLOG_READ_ALL, buffer, len(buffer))
@@ -149,7 +149,7 @@ def _kernel_log() -> str:
 
 
 def server_hash() -> str:
-    """sha256 over the fingerprints of the server's source files, whatever these are called."""
+    """sha256 over the fingerprints of the server's source files; their names don't count."""
     house = ROOT / "lab_support"
     files = [
         path for part in SERVER_PARTS for path in ([house / part] if part.endswith(".py") else _below(house / part))
@@ -162,7 +162,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def server_commit() -> str:
-    """The repository's commit, with "+" where the server's files differ from it; "" outside a git repository."""
+    """The repository's commit, with "+" if the server's files differ from it; "" outside a git repository."""
     commit = _git("rev-parse", "HEAD")
     parts = [f"lab_support/{part}" for part in SERVER_PARTS]
     return commit + ("+" if commit and _git("status", "--porcelain", "--", *parts) else "")

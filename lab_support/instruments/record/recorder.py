@@ -1,7 +1,7 @@
-"""Runs the experiments for `lab record`: which, in what order, for how long, and what is refused here and why.
+"""Runs the experiments for `lab record`: which, in what order, for how long, and which this machine can't run.
 
-Each runs as `python -m lab_support.experiments.NAME` in a session of its own with a deadline (trial.py). One that
-fails, hangs or crashes is recorded as such and stops nobody. Nothing of the experiments is imported.
+Each runs as `python -m lab_support.experiments.NAME` in a session of its own with a deadline (trial.py). If one
+fails, hangs or crashes, that is recorded and the others run. The experiments are not imported here.
 """
 
 import ast
@@ -29,7 +29,7 @@ from lab_support.server_packages import SERVER_PACKAGES
 
 BUDGET_SECONDS = 480.0
 RESERVE_SECONDS = 12.0
-"""For killing what hangs, and for writing."""
+"""Seconds for killing hanging processes and for writing."""
 FACTS_SECONDS = 90.0
 SERVED = (*SERVER_PACKAGES, "tqdm")
 """Packages of an experiment that starts a server and asks it by `lab load`, which draws with tqdm."""
@@ -41,10 +41,10 @@ MEMORY = "how much host memory a process has"
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One program. seconds: its deadline; least: it is not begun with less than that left.
+    """One program. seconds: its deadline; least: it is not started with fewer seconds left.
 
-    claims: what it says of processes, which a sandboxed kernel can't support. with_…: what it needs; one with the
-    server keeps the server's commit.
+    claims: its statements about processes, which a sandboxed kernel can't support. with_…: its needs; with_server
+    also records the server's commit.
     """
 
     number: int
@@ -88,21 +88,21 @@ EXPERIMENTS = (
                (DESCRIPTORS, ENDS)),
     Experiment(3, "fork_before_cuda", "Fork first, CUDA afterwards: does it work?", 60, 15),
 )  # fmt: skip
-"""Most valuable first: that is the order in which they run."""
+"""In the order of running, the most valuable first."""
 
 ON_ANY_MACHINE = (
     Experiment(12, "start_methods", "What does a child cost, by start method?", 470, 150,
                with_driver=False, with_torch=False),
 )  # fmt: skip
-"""Need no GPU. They run where they are named by --only: on a lent GPU machine the minutes are the GPU's."""
+"""Need no GPU. They run only if --only names them, because time on a GPU machine is for the GPU."""
 
 
 # ---- the whole set ---------------------------------------------------------------------------------------------------
 
 
 def record(only: list[str], out: Path, budget: float, commit: str, experiments: tuple[Experiment, ...] = ()) -> int:
-    """Run what can run here and write it to `out`; prints a line each. The command's exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # end as Ctrl-C does: with everything that was started killed
+    """Run the experiments that can run here and write them to `out`; prints a line each. The command's exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C, which kills everything that was started
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     every = experiments or (EXPERIMENTS + (ON_ANY_MACHINE if only else ()))
@@ -117,7 +117,7 @@ def record(only: list[str], out: Path, budget: float, commit: str, experiments: 
 
 
 def _one(experiment: Experiment, machine: Machine, output: "Output", left: float, commit: str) -> str:
-    """How it ended: recorded, failed (recorded as that), refused, or not run."""
+    """Run one experiment: "recorded", "failed" (recorded, too), "refused", or "not run"."""
     head = f"{experiment.number:>3}  {experiment.name:24}"
     if reason := refusal(experiment, machine):
         output.say(f"{head}can't run here: {reason}")
@@ -154,7 +154,7 @@ def refusal(experiment: Experiment, machine: Machine) -> str:
 
 
 def look_at_this_machine() -> Machine:
-    """Asks torch and the driver, in a process of its own."""
+    """Ask torch and the driver, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="rec-") as folder:
         command = [sys.executable, "-m", "lab_support.experiments.gpu_facts"]
         run_trial(command, deadline=FACTS_SECONDS, environment=environment(Path(folder)), folder=Path(folder))
@@ -173,7 +173,7 @@ def describe(machine: Machine) -> str:
 
 
 def run_experiment(experiment: Experiment, machine: Machine, seconds: float, commit: str = "") -> Recording:
-    """Run it with `seconds` as its deadline. It is told to be done a little sooner."""
+    """Run it with a deadline of `seconds`. It is told to end 3 s sooner."""
     words = ["-m", experiment.module, "--seconds", f"{seconds - 3:.0f}"]
     date = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="rec-", ignore_cleanup_errors=True) as name:
@@ -214,7 +214,7 @@ def _recording(
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """An experiment's variables: this repository is importable, one GPU is visible, torch's own switches are unset."""
+    """An experiment's environment: this repository importable, one GPU visible, torch's own variables unset."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTORCH_", "LAB_"))}
     temporary = folder / "t"
     temporary.mkdir()
@@ -230,14 +230,14 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def read_samples(folder: Path) -> list[dict]:
-    """What was written before the end, however it came; a line cut off by a kill is left out."""
+    """The samples written before the end, even by a kill; a line that was cut off is left out."""
     file = folder / "samples"
     lines = file.read_text(errors="replace").splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def without_paths(text: str, folder: str) -> str:
-    """`text` without this machine's own folders. A prefix such as /usr is no secret and stays."""
+    """`text` without this machine's own folders. A prefix such as /usr is not private and stays."""
     prefixes = [path for path in (sys.prefix, sys.base_prefix) if path.count("/") > 2]
     home = str(Path.home())
     places = {str(ROOT): ".", folder: "$TMP", **dict.fromkeys(prefixes, "$PYTHON")}
@@ -278,7 +278,7 @@ def _file_of(module: str) -> Path:
 class Output:
     """A folder, or FILE.tar: one archive with every recording and the log. A context manager.
 
-    The archive is whole after each recording, so that a kill loses what was running and nothing else.
+    The archive is complete after each recording, so that a kill loses only the running experiment.
     """
 
     def __init__(self, out: Path) -> None:

@@ -1,8 +1,8 @@
-"""Measured runs with where they come from: `load("fork_after_cuda")` for a notebook, and the command `lab record`.
+"""Measured runs and their origin: `load("fork_after_cuda")` for a notebook; `lab record` makes and lists them.
 
-A recording exists only where it was made: one JSON file in data/recordings for each experiment that ran. It knows
-whether its experiment has changed since (stale) and whether the server in it is an older one. How experiments are
-run is recorder.py's matter. Nothing heavy is imported here.
+A recording is one JSON file in data/recordings, written by a run of its experiment and by nothing else. It knows
+whether its experiment has changed since (stale) and whether its server is an older one. recorder.py runs the
+experiments. Nothing heavy is imported here.
 """
 
 import dataclasses
@@ -20,16 +20,16 @@ FORMAT = 1
 
 
 class NoRecording(LookupError):
-    """There is no recording of that name. The text says what there is and how one is made."""
+    """There is no recording of that name. The text lists those that exist and says how to make one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One experiment's run.
 
-    machine: where. command, date (UTC, ISO 8601), seconds, exit_code, signal, timed_out: how it ran. sha256: the
-    fingerprint of the experiment's own file; sources: of every file of ours that it is made of, by path then.
-    server_commit, server_sha256: of the server where it took part, else "". samples: what it saw, as written. hung,
+    machine: where it ran. command, date (UTC, ISO 8601), seconds, exit_code, signal, timed_out: how it ran. sha256: the
+    fingerprint of the experiment's own file; sources: of each file of ours in it, by its path at that time.
+    server_commit, server_sha256: of the server if one took part, else "". samples: as the experiment wrote them. hung,
     left: processes at its deadline, and left behind. refused: claims that this machine's kernel can't support.
     """
 
@@ -67,17 +67,17 @@ class Recording:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the code of a file that the experiment is made of has changed since: not its comments or its name."""
+        """Whether the code of one of the experiment's files has changed since. Comments and file names don't count."""
         return any(_hash_now(path) != sha256 for path, sha256 in self.sources.items())
 
     @property
     def is_of_older_server(self) -> bool:
-        """Whether a server took part that is not the present one. That is no staleness: it was that server's run."""
+        """Whether its server differs from the present one. That is not stale: it reports that server's run."""
         return bool(self.server_sha256) and self.server_sha256 != provenance.server_hash()
 
     @property
     def label(self) -> str:
-        """One sentence for a figure's title."""
+        """One sentence for the title of a figure."""
         where = self.machine
         cuda = [f"driver {where.driver}", f"CUDA {where.cuda or where.torch_cuda}"] if where.gpu else []
         python = [] if where.gpu else [f"Python {where.python}"]
@@ -91,7 +91,7 @@ class Recording:
         return "; ".join([text, *notes])
 
     def of(self, what: str, **fields: Any) -> list[dict[str, Any]]:
-        """The samples called `what` whose fields have these values, in the order they were written."""
+        """The samples called `what` whose fields have these values, in the order of writing."""
         wanted = {"what": what, **fields}
         return [sample for sample in self.samples if all(sample.get(key) == value for key, value in wanted.items())]
 
@@ -122,7 +122,7 @@ def load_all(folder: Path = FOLDER) -> list[Recording]:
 
 
 def to_json(recording: Recording) -> str:
-    """Readable JSON, each sample on a line of its own, so that a change shows in a diff."""
+    """Readable JSON with one line for each sample, so that a diff shows changes."""
     fields = {"format": FORMAT, **dataclasses.asdict(recording)}
     samples = ",\n".join("  " + json.dumps(sample, ensure_ascii=False) for sample in fields.pop("samples"))
     head = json.dumps(fields, indent=1, ensure_ascii=False)
@@ -130,7 +130,7 @@ def to_json(recording: Recording) -> str:
 
 
 def from_json(text: str) -> Recording:
-    """Raises ValueError for another format than this version writes."""
+    """Raises ValueError for any format but the one that this version writes."""
     fields = json.loads(text)
     if fields.pop("format", None) != FORMAT:
         raise ValueError(f"got a recording of another format, expected {FORMAT}; record it again")

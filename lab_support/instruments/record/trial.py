@@ -1,7 +1,8 @@
-"""One command in processes of its own, with a deadline: how it ended, what it wrote, what hung, what it left behind.
+"""Runs one command with a deadline: reports how it ended, its output, which processes hung, and which it left behind.
 
-The command gets a session of its own. At the deadline every process of it is looked at, asked for its stacks
-(SIGABRT: faulthandler writes them) and killed. What a command leaves running is named and killed. Linux only.
+The command gets a session of its own. At the deadline each of its processes is examined, asked for its stacks
+(SIGABRT: faulthandler writes them) and killed. Processes that a command leaves running are reported and killed.
+Linux only.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from lab_support.signal_names import signal_name
 
 PR_SET_CHILD_SUBREAPER = 36
 LEAVE_SECONDS = 2.0
-"""For helpers that end by themselves just after the command, such as Python's resource tracker."""
+"""For helper processes that end by themselves just after the command, such as Python's resource tracker."""
 STACK_SECONDS = 1.0
 KILL_SECONDS = 5.0
 LONGEST_OUTPUT = 60_000
@@ -29,7 +30,7 @@ LONGEST_OUTPUT = 60_000
 
 @dataclass(frozen=True, slots=True)
 class HangingProcess:
-    """One process that ran at the deadline, or was left behind."""
+    """One process that still ran at the deadline, or was left behind."""
 
     title: str
     state: str
@@ -38,9 +39,9 @@ class HangingProcess:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended. signal: its name where one ended it, else "". exit_code: None then.
+    """The end of a command. signal: the name of the signal that ended it, else ""; then exit_code is None.
 
-    output and errors: the ends of what all its processes wrote. hung: its processes at the deadline. left: those
+    output and errors: the last part of what all its processes wrote. hung: its processes at the deadline. left: those
     that outlived it. unkillable: how many still ran after SIGKILL.
     """
 
@@ -56,15 +57,15 @@ class Ended:
 
 
 def run_trial(command: list[str], *, deadline: float, environment: dict[str, str], folder: Path) -> Ended:
-    """Run `command` in `folder`, `deadline` seconds at most. Runs in a process whose main thread calls it.
+    """Run `command` in `folder`, for at most `deadline` seconds. Call it in the main thread.
 
-    When it returns, no process of the command runs, but for `unkillable`. Worst case: deadline and 10 seconds.
+    When it returns, no process of the command runs, except `unkillable`. Worst case: the deadline plus 10 seconds.
     """
     already = set(_children())
     began = time.monotonic()
     output, errors = folder / "output", folder / "errors"
     with _adopting_orphans(), output.open("wb") as out, errors.open("wb") as err:
-        # Files, not pipes: a process left behind would keep a pipe open for ever.
+        # Files, not pipes, because a process left behind would keep a pipe open indefinitely.
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -109,7 +110,7 @@ def _ended_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 @contextmanager
 def _adopting_orphans() -> Iterator[None]:
-    """Orphans of the command become this process's children, so that none can be overlooked: prctl(2)."""
+    """Orphans of the command become children of this process, so that none is missed: prctl(2)."""
     library = ctypes.CDLL(None, use_errno=True)
     library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -123,7 +124,7 @@ def _children() -> list[int]:
 
 
 def _members(leader: int, already: set[int]) -> list[proc.Process]:
-    """The command, what descends from it, what is in its session, and orphans of it, if they still run."""
+    """The running processes of the command: itself, its descendants, its session and its orphans."""
     processes = {process.pid: process for process in proc.all_processes()}
 
     def belongs(process: proc.Process) -> bool:
@@ -147,7 +148,7 @@ def _session(pid: int) -> int:
 def _left_behind(leader: int, already: set[int]) -> tuple[HangingProcess, ...]:
     deadline = time.monotonic() + LEAVE_SECONDS
     while (members := _members(leader, already)) and time.monotonic() < deadline:
-        time.sleep(0.02)  # they are not our children until they are orphans: nothing to wait on
+        time.sleep(0.02)  # poll: they are not our children until they are orphans, so we can't wait for them
     return tuple(_look(process, 0.1) for process in members)
 
 
@@ -157,7 +158,7 @@ def _look(process: proc.Process, seconds: float) -> HangingProcess:
 
 def _look_and_ask_for_stacks(members: list[proc.Process]) -> tuple[HangingProcess, ...]:
     seen = tuple(_look(process, 0.2) for process in members)
-    # One after the other, or their letters would mix; children first, for some end with their parent.
+    # One after another, so that their stacks don't mix; children first, because some end with their parent.
     for process in reversed(members):
         _send(process.pid, signal.SIGABRT)
         _wait_for_end(process.pid, STACK_SECONDS)
@@ -172,7 +173,7 @@ def _wait_for_end(pid: int, seconds: float) -> None:
 
 
 def _kill_all(process: "subprocess.Popen[bytes]", already: set[int]) -> int:
-    """SIGKILL until none is left; how many were still there after `KILL_SECONDS`."""
+    """Send SIGKILL until none is left; returns how many still ran after `KILL_SECONDS`."""
     deadline = time.monotonic() + KILL_SECONDS
     while (members := _members(process.pid, already)) and time.monotonic() < deadline:
         for member in members:

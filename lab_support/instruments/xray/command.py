@@ -1,8 +1,8 @@
 """X-ray of a server: its processes, the kernel objects that they share, and by which descriptors. `lab xray PID`.
 
-This is the command. `read.py` looks, `graph.py` answers questions, `rows.py` folds what is alike, `text.py` and
-`svg.py` show. It works on any process tree of the same user, and
-on all as root. It reads /proc, asks sock_diag and kcmp, and changes nothing. Linux only.
+This file is the command. `read.py` collects, `graph.py` answers questions, `rows.py` joins what is alike, `text.py`
+and `svg.py` show it. It works on any process tree of the same user, and on all as root. It reads /proc, asks
+sock_diag and kcmp, and changes nothing. Linux only.
 """
 
 import argparse
@@ -18,15 +18,15 @@ from lab_support.instruments.xray.text import difference_text, text
 
 def add_xray_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab xray`."""
-    parser.description = "Show a process, all that descend from it, and the kernel objects that they share."
-    parser.add_argument("pid", type=int, help="of the first process: a launcher, a postmaster, a gunicorn master")
-    parser.add_argument("--svg", metavar="FILE", type=Path, help="write the picture there too")
+    parser.description = "Show a process, all its descendants, and the kernel objects that they share."
+    parser.add_argument("pid", type=int, help="the first process: a launcher, a postmaster, a gunicorn master")
+    parser.add_argument("--svg", metavar="FILE", type=Path, help="also write the picture there")
     parser.add_argument("--json", action="store_true", help="print the graph as one line of JSON, for --compare")
-    parser.add_argument("--compare", metavar="FILE", type=Path, help="an earlier --json: say what came and went since")
+    parser.add_argument("--compare", metavar="FILE", type=Path, help="an earlier --json: show what has changed since")
 
 
 def run_xray_command(arguments: argparse.Namespace) -> int:
-    """Runs in the process of `lab xray`. Prints the X-ray, or the difference to an earlier one; the exit code."""
+    """Print the X-ray, or the difference to an earlier one. Returns the exit code. Runs in `lab xray`'s process."""
     try:
         before = from_json(arguments.compare.read_text()) if arguments.compare else None
         graph = take_xray(arguments.pid)

@@ -1,6 +1,6 @@
-"""An X-ray as an object to query: processes, the kernel objects that they hold, and who holds what by which descriptor.
+"""An X-ray as an object to query: processes, kernel objects, and which process holds which by which descriptor.
 
-Frozen data and questions to it. It reads nothing from the machine (`read.py` does) and draws nothing.
+Frozen data with queries. Nothing here reads from the machine (`read.py` does) or draws.
 """
 
 import json
@@ -30,14 +30,14 @@ STANDARD_STREAMS = frozenset({0, 1, 2})
 
 
 class UnknownProcess(LookupError):
-    """No process of this X-ray has that title or pid."""
+    """No process of this X-ray has that name, title or pid."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessNode:
-    """One process. descriptors: how many it has open; None if they may not be read by who took the X-ray.
+    """One process. descriptors: how many it has open; None if the user who took the X-ray may not read them.
 
-    name: short, for a box; title: as `ps` shows it. outside: not below the root, but holding what is held there.
+    name: short, for a box; title: as `ps` shows it. outside: not below the root, but holds objects of the tree.
     """
 
     pid: int
@@ -57,11 +57,11 @@ class ProcessNode:
 
 @dataclass(frozen=True, slots=True)
 class KernelObject:
-    """One object in the kernel. id is the same in a later X-ray. The two ends of a connection are one object here.
+    """One object in the kernel. The two ends of a connection are one object here. id: the same in later X-rays.
 
-    address: where a socket or a connection's server side is bound, a path, or a memory's name; peer: the other
+    address: of a socket or of the server side of a connection, a path, or a memory's name; peer: of the other
     side of a TCP connection.
-    inodes: of the object, or of both ends. waiting, limit: a listening socket's accept queue. size: bytes.
+    inodes: of the object, or of both ends. waiting, limit: of a listening socket's accept queue. size: bytes.
     """
 
     id: str
@@ -83,9 +83,9 @@ class KernelObject:
 class Hold:
     """A process holds an object. number: its descriptor, None for memory that is mapped without one.
 
-    access: "read", "write", "read and write", or "mapped". inode: which end of a connection. bound: that end
-    has the address (the server's side). inheritable: stays open over execve. epoll_sets: the descriptor
-    numbers of this process's epoll sets that watch it, exclusive: of those with EPOLLEXCLUSIVE.
+    access: "read", "write", "read and write", "path only" or "mapped". inode: which end of a connection. bound: that
+    end has the address (the server's side). inheritable: stays open across execve. epoll_sets: descriptor numbers of
+    this process's epoll sets that watch it; exclusive: of those with EPOLLEXCLUSIVE.
     """
 
     pid: int
@@ -101,7 +101,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Graph:
-    """All that was seen at one moment, below the process `root`. notes: what could not be seen, and why."""
+    """The state of the tree below the process `root` at one moment. notes: what could not be read, and why."""
 
     root: int
     processes: tuple[ProcessNode, ...]
@@ -119,7 +119,7 @@ class Graph:
     # ---- questions -------------------------------------------------------------------------------------------------
 
     def process(self, wanted: int | str) -> ProcessNode:
-        """By pid or by name. Raises `UnknownProcess`."""
+        """The process with that pid, name or title. Raises `UnknownProcess`."""
         for process in self.processes:
             if wanted in (process.pid, process.name, process.title):
                 return process
@@ -142,7 +142,7 @@ class Graph:
         return tuple(thing for thing in self.objects if thing.id in ids)
 
     def between(self, one: int | str, other: int | str) -> tuple[KernelObject, ...]:
-        """The objects that two processes both hold, so all by which they can reach each other directly."""
+        """The objects that both processes hold: all direct ways between them."""
         ids = {thing.id for thing in self.held_by(other)}
         return tuple(thing for thing in self.held_by(one) if thing.id in ids)
 
@@ -161,7 +161,7 @@ class Graph:
     def who_holds(
         self, *, port: int | None = None, address: str | None = None, inode: int | None = None
     ) -> tuple[ProcessNode, ...]:
-        """The holders of the sockets that listen on `port`, or of what has that address (path, name) or inode."""
+        """The holders of the sockets that listen on `port`, or of objects with that address (path, name) or inode."""
         assert (port, address, inode).count(None) == 2, "expected exactly one of port, address, inode"
         found = [
             thing
@@ -175,7 +175,7 @@ class Graph:
 
     @property
     def inside(self) -> tuple[ProcessNode, ...]:
-        """The root and what descends from it."""
+        """The root and its descendants."""
         return tuple(process for process in self.processes if not process.outside)
 
     # ---- to a file and back ----------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Graph:
 
 
 def from_json(text: str) -> Graph:
-    """The graph that `to_json` wrote. Raises ValueError for anything else."""
+    """The graph that `to_json` wrote. Raises ValueError for any other text."""
     try:
         data = json.loads(text)
         return Graph(
@@ -208,9 +208,9 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What came and what went from one X-ray to a later one.
+    """The difference of two X-rays: what is new and what is gone.
 
-    holds_*: of objects that are in both, such as a listening socket that one more process holds.
+    holds_*: of objects that are in both, such as a listening socket with one more holder.
     """
 
     processes_new: tuple[ProcessNode, ...]
@@ -227,7 +227,7 @@ class Difference:
 
 
 def compare(before: Graph, after: Graph) -> Difference:
-    """What differs between two X-rays of one machine, taken one after the other."""
+    """The difference of two X-rays of one machine, taken one after the other."""
     ids_before, ids_after = {thing.id for thing in before.objects}, {thing.id for thing in after.objects}
     people_before = {process.identity for process in before.processes}
     people_after = {process.identity for process in after.processes}
@@ -243,7 +243,7 @@ def compare(before: Graph, after: Graph) -> Difference:
 
 
 def _missing_from(other: Graph, graph: Graph, ids: Iterable[str]) -> tuple[Hold, ...]:
-    """The holds of `graph` on the objects `ids` that `other` lacks."""
+    """The holds of `graph` on the objects `ids` that `other` does not have."""
     wanted = set(ids)
     there = {(hold.pid, hold.object_id, hold.number) for hold in other.holds}
     return tuple(

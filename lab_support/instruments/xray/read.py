@@ -1,8 +1,8 @@
 """Takes an X-ray: reads a process tree's descriptors and shared mappings, and finds out which are one kernel object.
 
-Two descriptors lead to one object where the kernel gives them one number: the inode of a socket, pipe or
-memory, the id of an eventfd. For what has no number (epoll sets, io_uring, …) kcmp(2) tells. The two ends of
-a connection are one object. It looks only; a process that ends meanwhile is left out. Linux only.
+Two descriptors refer to one object if the kernel gives them one number: the inode of a socket, pipe or memory,
+the id of an eventfd. For objects without a number (epoll sets, io_uring, …) kcmp(2) tells. The two ends of a
+connection are one object. It changes nothing; a process that ends meanwhile is left out. Linux only.
 """
 
 import os
@@ -24,12 +24,12 @@ _ANONYMOUS_KINDS = {"eventpoll": xray_graph.EPOLL_SET, "eventfd": xray_graph.EVE
 
 
 class NoSuchProcess(LookupError):
-    """The process whose X-ray was asked for is not there."""
+    """There is no process with the pid whose X-ray was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One hold and its object. loose: the object has no number of its own, so its id is only provisional."""
+    """One hold and its object. loose: the object has no number of its own, so its id is provisional."""
 
     thing: KernelObject
     hold: Hold
@@ -38,7 +38,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """The sockets of the tree's namespace, and what must be looked up in them."""
+    """The sockets of the tree's network namespace, with indexes."""
 
     sockets: dict[int, sockets.Socket]
     partners: dict[tuple[str, str], int]
@@ -46,11 +46,11 @@ class _Network:
 
 
 def take_xray(pid: int, *, outside: bool = True, without: Collection[str] = ()) -> Graph:
-    """The X-ray of `pid` and all that descend from it, as this user may see them.
+    """The X-ray of `pid` and all its descendants, as this user may see them.
 
-    outside: look at every other process too, for those that hold an end or a copy of what the tree holds.
-    without: leave out `sockets.SOCK_DIAG` or `kernel.KCMP`, to see what a sandbox that forbids them leaves.
-    Raises `NoSuchProcess`, and `proc.NotLinux` elsewhere.
+    outside: also search all other processes for holders of the tree's objects, or of their other ends.
+    without: leave out `sockets.SOCK_DIAG` or `kernel.KCMP`, to see the effect of a sandbox that forbids them.
+    Raises `NoSuchProcess`, and `proc.NotLinux` on any other system.
     """
     tree = [process for process in proc.process_tree(pid) if not process.ended]
     if not tree:
@@ -140,7 +140,7 @@ def _without_prefix(nodes: list[ProcessNode]) -> tuple[ProcessNode, ...]:
 
 
 def _look_into(pid: int, network: _Network) -> list[_Seen] | None:
-    """What `pid` holds; None if this user may not know. Nothing if it has ended."""
+    """The objects that `pid` holds; None if this user may not read them, nothing if it has ended."""
     try:
         numbers = sorted(int(name) for name in os.listdir(proc.PROC / str(pid) / "fd"))
         seen = [one for number in numbers if (one := _see(pid, number, network)) is not None]
@@ -166,7 +166,7 @@ def _see(pid: int, number: int, network: _Network) -> _Seen | None:
 def _object_behind(
     pid: int, number: int, link: str, info: fdinfo.DescriptorInfo, network: _Network
 ) -> tuple[KernelObject | None, bool, bool]:
-    """The object, whether its id is provisional, and whether this is the bound end of a connection."""
+    """The object, whether its id is provisional, and whether the descriptor is the bound end of a connection."""
     if link.startswith("socket:["):
         thing, bound = _socket(pid, number, int(link[8:-1]), network)
         return thing, False, bound
@@ -180,7 +180,7 @@ def _object_behind(
 
 
 def _socket(pid: int, number: int, inode: int, network: _Network) -> tuple[KernelObject, bool]:
-    """The socket, or the connection of which it is one end; and whether that end is the bound one."""
+    """The socket, or the connection of which it is one end, and whether that end is the bound one."""
     found = network.sockets.get(inode)
     if found is None or not found.state:
         protocol = fdinfo.socket_protocol(pid, number) or "unknown"
@@ -214,7 +214,7 @@ def _tcp_connection(found: sockets.Socket, network: _Network) -> tuple[KernelObj
 
 
 def _anonymous(pid: int, number: int, link: str, info: fdinfo.DescriptorInfo) -> KernelObject:
-    """`anon_inode:[eventpoll]`, `anon_inode:inotify`, and any other that is no path."""
+    """Objects without a path: `anon_inode:[eventpoll]`, `anon_inode:inotify` and others."""
     what = link.removeprefix("anon_inode:").partition(":")[0].strip("[]")
     kind = _ANONYMOUS_KINDS.get(what, xray_graph.OTHER)
     if info.eventfd_id is not None:
@@ -257,7 +257,7 @@ def _see_mappings(pid: int) -> Iterator[_Seen]:
 
 
 def _with_epoll_sets(pid: int, seen: list[_Seen]) -> list[_Seen]:
-    """The same, each with the epoll sets of `pid` that watch it."""
+    """`seen`, each with the epoll sets of `pid` that watch it."""
     watchers: dict[int, list[tuple[int, fdinfo.Watched]]] = {}
     for one in seen:
         if one.thing.kind == xray_graph.EPOLL_SET and one.hold.number is not None:
@@ -268,7 +268,7 @@ def _with_epoll_sets(pid: int, seen: list[_Seen]) -> list[_Seen]:
 
 
 def _with_watchers(one: _Seen, watchers: list[tuple[int, fdinfo.Watched]]) -> _Seen:
-    # An epoll set keeps the number under which something was added, though that may be another object by now.
+    # An epoll set keeps the descriptor number of the adding, which may be another object by now.
     right = [(number, watched) for number, watched in watchers if _may_be(watched.inode, one)]
     sets = tuple(number for number, _ in right)
     exclusive = tuple(number for number, watched in right if watched.exclusive)
@@ -284,7 +284,7 @@ def _may_be(inode: int, one: _Seen) -> bool:
 
 
 def _merge_loose(seen: list[_Seen], ask: bool) -> tuple[list[_Seen], str]:
-    """Give one id to loose objects that kcmp says are one; and a note where it can't be asked."""
+    """Give loose objects that are one by kcmp the same id; and a note if kcmp can't be used."""
     first_of: dict[tuple[str, str], list[Hold]] = {}
     reason = "" if ask else "kcmp was not asked"
     merged = []
@@ -300,11 +300,11 @@ def _merge_loose(seen: list[_Seen], ask: bool) -> tuple[list[_Seen], str]:
         merged.append(one)
     if not reason:
         return merged, ""
-    return merged, f"Shared epoll sets and their like are drawn as each process's own: {reason}."
+    return merged, f"Epoll sets and similar objects are drawn as unshared, even if they are shared: {reason}."
 
 
 def _find_same(hold: Hold, known: list[Hold]) -> tuple[Hold | None, str]:
-    """The one of `known` that is the same object, if any; and why that can't be told, or ""."""
+    """The one of `known` that is the same object, if any; and the reason if that can't be told, or ""."""
     for other in known:
         assert hold.number is not None and other.number is not None
         answer = kernel.same_open_file_description(hold.pid, hold.number, other.pid, other.number, (kernel.KCMP,))
@@ -326,7 +326,7 @@ def _still_there(pid: int) -> bool:
 def _look_outside(
     tree: list[proc.Process], seen: list[_Seen], network: _Network
 ) -> tuple[list[ProcessNode], list[_Seen]]:
-    """Other processes that hold a socket, pipe or memory of the tree, or the other end; and those holds."""
+    """Other processes that hold a socket, pipe or memory of the tree, or its other end; and their holds."""
     inside = {process.pid for process in tree} | {os.getpid()}
     wanted, accesses = _wanted_links(seen), _accesses(seen)
     nodes, found = [], []
@@ -340,7 +340,7 @@ def _look_outside(
 
 
 def _wanted_links(seen: list[_Seen]) -> frozenset[str]:
-    """How /proc writes the objects of the tree that others may hold; not those that are only standard streams."""
+    """Links in /proc of the tree's objects that others may hold, except those that are standard streams only."""
     numbers: dict[str, set[int | None]] = {}
     for one in seen:
         numbers.setdefault(one.thing.id, set()).add(one.hold.number)
@@ -357,7 +357,7 @@ def _wanted_links(seen: list[_Seen]) -> frozenset[str]:
 
 
 def _accesses(seen: list[_Seen]) -> dict[str, set[str]]:
-    """What the tree can do with each object, by its id."""
+    """The tree's accesses to each object, by its id."""
     accesses: dict[str, set[str]] = {}
     for one in seen:
         accesses.setdefault(one.thing.id, set()).add(one.hold.access)
@@ -365,9 +365,9 @@ def _accesses(seen: list[_Seen]) -> dict[str, set[str]]:
 
 
 def _matters_outside(one: _Seen, accesses: dict[str, set[str]]) -> bool:
-    """Whether it is of the tree, and no mere copy: who was given the same end of a pipe by a common ancestor.
+    """Whether it is an object of the tree, and not just the same end of a pipe, inherited from a common ancestor.
 
-    A link only says where to look: two memories may have one name.
+    Equal links are not enough, because two memories may have one name.
     """
     inside = accesses.get(one.thing.id, set())
     return bool(inside) and not (one.thing.kind == xray_graph.PIPE and inside == {one.hold.access})

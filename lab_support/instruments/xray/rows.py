@@ -1,8 +1,8 @@
-"""What of an X-ray is worth a line, and which objects share one: the same rows for the text and for the picture.
+"""The rows of an X-ray, the same for the text and for the picture: which objects are shown, and which share a row.
 
-A row is an object that more than one process holds, a listening socket or a GPU device; or several that are
-alike: the connections to one address, the pipes between one process and each of its children. What one
-process alone holds is counted and not shown. Pure functions over a graph.
+A row is an object that more than one process holds, a listening socket or a GPU device; or several objects that are
+alike: the connections to one address, the pipes between one process and each of its children. Other objects that
+one process alone holds are counted and not shown. Pure functions over a graph.
 """
 
 from collections import Counter
@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from lab_support.instruments.xray import graph as xray_graph
 from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
+from lab_support.plural import counted
 
 MOST_OUTSIDE = 3
-"""Processes outside of the tree that get a column; others are counted."""
+"""At most so many processes outside the tree get a column; others are counted."""
 
 _DELETED = " (deleted)"
 _CONNECTIONS = (xray_graph.TCP_CONNECTION, xray_graph.UNIX_CONNECTION)
@@ -21,7 +22,7 @@ _CONNECTIONS = (xray_graph.TCP_CONNECTION, xray_graph.UNIX_CONNECTION)
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """One process's part in a row. reads, writes: of pipes, else False. listens: by which it accepts connections.
+    """One process's part in a row. Descriptor numbers: reads, writes: ends of pipes; listens: of the listening socket.
 
     bound: it has the address, so the others connect to it. epoll_sets: its sets that watch these descriptors.
     """
@@ -39,7 +40,7 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the X-ray: one object, or `count` that are alike. detail: what tells it from other rows."""
+    """One line of the X-ray: one object, or `count` that are alike. detail: distinguishes it from other rows."""
 
     kind: str
     count: int
@@ -54,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """processes: the columns, those outside last. left_out: sentences about what is not shown."""
+    """processes: the columns, those outside the tree last. left_out: sentences on processes and objects not shown."""
 
     processes: tuple[ProcessNode, ...]
     rows: tuple[Row, ...]
@@ -78,17 +79,6 @@ def arrange(graph: Graph) -> Rows:
     return Rows(processes, tuple(kept), tuple(sentence for sentence in (left_out, alone) if sentence))
 
 
-def counted(count: int, what: str) -> str:
-    """`1 pipe`, `3 processes`, `2 shared memories`."""
-    if count == 1:
-        return f"1 {what}"
-    if what.endswith(("s", "x", "ch", "sh")):
-        return f"{count} {what}es"
-    if what.endswith("y") and what[-2] not in "aeiou":
-        return f"{count} {what[:-1]}ies"
-    return f"{count} {what}s"
-
-
 def size_text(size: int) -> str:
     for unit, bytes_each in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size >= bytes_each:
@@ -105,7 +95,7 @@ def _columns(graph: Graph) -> tuple[tuple[ProcessNode, ...], str]:
     kept = {process.pid for process in sorted(outside, key=lambda one: -held[one.pid])[:MOST_OUTSIDE]}
     columns = tuple(process for process in graph.processes if not process.outside or process.pid in kept)
     more = len(outside) - len(kept)
-    return columns, f"{more} more processes outside hold something of these." if more else ""
+    return columns, f"Not shown: {counted(more, 'more process')} outside with some of these objects." if more else ""
 
 
 def _matters(graph: Graph, thing: KernelObject) -> bool:
@@ -126,7 +116,7 @@ def _only(row: Row, pids: set[int]) -> Row:
 
 
 def _first(row: Row, order: dict[int, int]) -> tuple[int, int]:
-    """Of listening sockets, those of most processes first; of all, those of the first processes."""
+    """Listening sockets with the most holders come first; then objects of the first processes."""
     places = [order[one.pid] for one in row.terminals]
     return -len(places) if row.kind == xray_graph.LISTENING_SOCKET else 0, min(places)
 
@@ -135,7 +125,7 @@ def _first(row: Row, order: dict[int, int]) -> tuple[int, int]:
 
 
 def _grouped(graph: Graph, things: Iterable[KernelObject]) -> dict[tuple[Hashable, ...], list[KernelObject]]:
-    """Objects that are drawn as one, by a key that begins with their kind."""
+    """Objects that are drawn as one row, by a key that begins with their kind."""
     things = list(things)
     hub_of = _hubs(graph, things)
     groups: dict[tuple[Hashable, ...], list[KernelObject]] = {}
@@ -155,13 +145,13 @@ def _alike(graph: Graph, thing: KernelObject, hub_of: Callable[[KernelObject], H
 
 
 def _is_pair(graph: Graph, thing: KernelObject) -> bool:
-    """Held by two, and with no address that would tell what it is for."""
+    """Whether two processes hold it, and it has no address that tells its purpose."""
     named = thing.kind in _CONNECTIONS and thing.address
     return len(graph.holders(thing)) == 2 and not named and thing.kind != xray_graph.SHARED_MEMORY
 
 
 def _hubs(graph: Graph, things: Iterable[KernelObject]) -> Callable[[KernelObject], Hashable]:
-    """For objects between two processes: the one that has more such with others, and what each may do with it."""
+    """For objects between two processes: the one with more such objects, and what each side may do with it."""
 
     def sides(thing: KernelObject) -> list[tuple[Hashable, ...]]:
         one, other = graph.holders(thing)
@@ -247,7 +237,7 @@ def _pipe_detail(graph: Graph, row: Row) -> str:
 
 
 def _between(graph: Graph, row: Row) -> str:
-    """For several pairs: who is on one side of all of them."""
+    """For several pairs: the process that is on one side of all of them."""
     if len(row.terminals) < 3:
         return ""
     hub = max(row.terminals, key=lambda one: len(one.numbers + one.reads + one.writes))
@@ -263,13 +253,13 @@ def _some(names: list[str]) -> str:
 
 
 def last_part(address: str) -> str:
-    """The file name of a path; any other address as it is."""
+    """The file name of a path; any other address unchanged."""
     address = address.removesuffix(_DELETED)
     return address.rstrip("/").rpartition("/")[2] if address.startswith("/") else address
 
 
 def _with_listeners(graph: Graph, rows: list[Row]) -> list[Row]:
-    """A Unix socket on which one process alone listens goes into the row of the connections to it."""
+    """Moves a listening Unix socket that one process holds into the row of the connections to it."""
     by_address = {
         graph_object.address: row
         for row in rows

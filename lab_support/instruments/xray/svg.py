@@ -1,9 +1,9 @@
 """An X-ray as an SVG picture, written by hand: processes as boxes above, kernel objects as rows below.
 
-Each process has a column and a thin line down into the kernel; each object is a bar across the columns of
-those who hold it, with the descriptor number on it where they meet. Nothing can overlap: the columns are the
-tree in order, the rows come from `rows.py`. Colours are Okabe and Ito's and only repeat what the words
-and marks say. Pure functions; no library.
+Each process has a column and a thin line down into the kernel; each object is a bar across the columns of its holders,
+with the descriptor number on each column. Nothing can overlap, because the columns follow the tree's order and the rows
+come from `rows.py`. Colours are Okabe and Ito's; the words and marks say the same without them. Pure functions; no
+library.
 """
 
 import re
@@ -34,7 +34,7 @@ _STATES = {"T": "stopped", "t": "traced", "D": "stuck in the kernel"}
 _THICK = frozenset({xray_graph.LISTENING_SOCKET, xray_graph.SHARED_MEMORY, xray_graph.GPU_DEVICE})
 
 # All in pixels. A digit or letter of the pills' font takes _CHARACTER, one of the title's about _TITLE_CHARACTER.
-# JupyterLab shows a picture as wide as it is, and cuts off what its page has no room for: lines of words end before.
+# JupyterLab does not scale a picture to the page's width but cuts it off, so lines of words end before that.
 _MARGIN, _LABEL, _COLUMN = 14, 236, 104
 _BOX_WIDTH, _BOX_HEIGHT, _LEVEL = 94, 78, 96
 _ROW, _PILL, _CHARACTER, _TITLE_CHARACTER = 46, 20, 7.2, 8.8
@@ -44,7 +44,7 @@ _DETAIL_CHARACTERS, _CAPTION_CHARACTERS, _CAPTION_LINE, PAGE_WIDTH = 38, 16, 11,
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where things stand. columns: middle of each process's column, boxes: top of its box, by pid."""
+    """Positions. columns: middle of each process's column, boxes: top of its box, both by pid."""
 
     width: int
     columns: dict[int, float]
@@ -52,15 +52,15 @@ class _Places:
     kernel: float
     """Top of the first row."""
     tops: tuple[float, ...]
-    """Of each row, and last the end of all."""
+    """Top of each row, then the end of the last one."""
 
     def row(self, index: int) -> float:
-        """Middle of a row's bar: words below it make the row higher, and the bar stays where it is."""
+        """Middle of a row's bar. Words below the bar make the row higher but don't move the bar."""
         return self.tops[index] + _ROW / 2
 
 
 def svg(graph: Graph, before: Graph | None = None) -> str:
-    """The picture. before: an earlier X-ray, to mark what is new since and to say what went."""
+    """The picture. before: an earlier X-ray, to mark what is new and to list what is gone."""
     arranged = arrange(graph)
     change = xray_graph.compare(before, graph) if before else None
     places = _places(graph, arranged)
@@ -87,7 +87,7 @@ def _places(graph: Graph, arranged: Rows) -> _Places:
     deepest = max(depths.values())
     left = _MARGIN + _LABEL
     columns = {process.pid: left + _COLUMN * (index + 0.5) for index, process in enumerate(arranged.processes)}
-    # What is outside stands on the lowest level: no line leads there.
+    # Processes outside the tree stand on the lowest level, without a line.
     levels = {process.pid: deepest if process.outside else depths[process.pid] for process in arranged.processes}
     top = _TITLE + _TITLE_LINE * (len(_title_lines(graph)) - 1)
     boxes: dict[int, float] = {pid: top + _LEVEL * level for pid, level in levels.items()}
@@ -120,7 +120,7 @@ def _head(graph: Graph, arranged: Rows, names: dict[int, str], width: float, hei
 
 
 def _title_lines(graph: Graph) -> list[str]:
-    """The finding; where it needs several lines, they begin after its semicolons."""
+    """The finding; if it needs several lines, it is broken after semicolons."""
     lines: list[str] = []
     for clause in re.split(r"(?<=;) ", finding(graph)):
         together = _wrapped(" ".join([*lines[-1:], clause]), _TITLE_CHARACTER)
@@ -129,7 +129,7 @@ def _title_lines(graph: Graph) -> list[str]:
 
 
 def _wrapped(words: str, character: float) -> list[str]:
-    """Lines that stay within the page, which is the least width of a picture."""
+    """Lines no wider than the page, which is the least width of a picture."""
     return textwrap.wrap(words, int((PAGE_WIDTH - 2 * _MARGIN) / character))
 
 
@@ -160,14 +160,14 @@ def _change_words(change: Difference) -> str:
     objects = "no kernel object came or went"
     if change.objects_gone or change.objects_new:
         objects = (
-            f"{len(change.objects_gone)} objects went and {len(change.objects_new)} came, "
-            f"among them those that one process alone holds"
+            f"{len(change.objects_gone)} objects gone and {len(change.objects_new)} new, "
+            f"including those that one process alone holds"
         )
     return f"★ is new. {ended}; {objects}."
 
 
 def _bands(arranged: Rows, places: _Places) -> Iterator[str]:
-    """Every second row on a pale ground, so that the eye keeps its line."""
+    """A pale background for every second row, so that the eye can follow it."""
     for index in range(0, len(arranged.rows), 2):
         top, end = places.tops[index : index + 2]
         yield f'<rect x="0" y="{top:.1f}" width="{places.width}" height="{end - top:g}" fill="#f5f5f5"/>'
@@ -194,7 +194,7 @@ def _lifelines(arranged: Rows, places: _Places) -> Iterator[str]:
 
 
 def _tree_lines(graph: Graph, arranged: Rows, places: _Places) -> Iterator[str]:
-    """From each parent's side to above its last child, and down from there to the top of each child's box."""
+    """Lines from each parent's side to above its last child, and from there down to the top of each child's box."""
     children: dict[int, list[int]] = {}
     for process in arranged.processes:
         if not process.outside and process.pid != graph.root:
@@ -226,7 +226,7 @@ def _box(process: ProcessNode, places: _Places, change: Difference | None) -> It
 
 
 def _facts(process: ProcessNode) -> list[str]:
-    """Its pid first: the last of them go where a long name needs the room."""
+    """Facts below a name, the pid first: the last ones are dropped if a long name needs the room."""
     held = "not readable" if process.descriptors is None else counted(process.descriptors, "descriptor")
     threads = counted(process.threads, "thread")
     return [f"pid {process.pid}", *([_STATES[process.state]] if process.state in _STATES else []), held, threads]
@@ -238,7 +238,7 @@ def _process_words(process: ProcessNode) -> str:
 
 
 def _name_lines(name: str) -> list[str]:
-    """At most three lines that fit into a box, broken where words end."""
+    """At most three lines that fit into a box, broken between words."""
     spaced = name.replace(":", ": ").replace("_", "_ ").replace("-", "- ")
     lines: list[str] = []
     for word in spaced.split():
@@ -275,7 +275,7 @@ def _bar(row: Row, index: int, places: _Places, names: dict[int, str], change: D
 
 
 def _arrow(row: Row, one: Terminal, places: _Places, y: float, colour: str) -> Iterator[str]:
-    """A head where the bytes of a pipe arrive: at who only reads, from the side where somebody writes."""
+    """An arrowhead where a pipe's bytes arrive: at a process that only reads, on the side of the writers."""
     writers = [places.columns[other.pid] for other in row.terminals if other.writes and other.pid != one.pid]
     if not one.reads or one.writes or not writers:
         return
@@ -305,7 +305,7 @@ def _caption(row: Row, one: Terminal) -> list[str]:
 
 
 def _pill_text(one: Terminal) -> str:
-    """The numbers, as many as a column has room for; the words with all of them are in the row's title."""
+    """As many numbers as fit into a column; the row's title has them all."""
     parts = [f"{mark}{number}" for mark, numbers in (("r", one.reads), ("w", one.writes)) for number in numbers]
     parts += [str(number) for number in (*one.listens, *one.numbers)]
     if not parts:
@@ -325,7 +325,7 @@ def _pill_width(text: str) -> float:
 
 
 def _on(colour: str) -> str:
-    """Ink that can be read on that colour."""
+    """A text colour that can be read on `colour`."""
     return INK if colour in ("#e69f00", "#cc79a7", "#56b4e9") else "white"
 
 

@@ -8,7 +8,7 @@ from lab_support.instruments.xray.rows import Row, Terminal, arrange, counted, l
 
 
 def finding(graph: Graph) -> str:
-    """One sentence: how many processes, and who holds the listening socket."""
+    """One sentence with the number of processes and the holders of the listening socket."""
     root = graph.process(graph.root)
     count = counted(len(graph.inside), "process")
     ports = [thing for thing in graph.listening_sockets if thing.port]
@@ -23,14 +23,14 @@ def finding(graph: Graph) -> str:
 
 
 def _shared_by(graph: Graph) -> str:
-    """Of a tree in which nobody listens on a port."""
+    """For a tree in which no process listens on a port."""
     if len(graph.inside) == 1:
         return "and it listens on no port"
     return f"{counted(len(graph.shared), 'kernel object') if graph.shared else 'nothing'} held by more than one"
 
 
 def text(graph: Graph) -> str:
-    """The whole X-ray: the tree, then a line for each row, then what is not shown and what could not be seen."""
+    """The whole X-ray: the tree, the rows, then notes on what is not shown and what could not be read."""
     arranged = arrange(graph)
     names = {process.pid: label(graph, process) for process in arranged.processes}
     lines = [finding(graph), "", *_tree(graph, arranged.processes), ""]
@@ -42,7 +42,7 @@ def text(graph: Graph) -> str:
 
 
 def label(graph: Graph, process: ProcessNode) -> str:
-    """Its name, with its pid where two have the same name; long ones are cut."""
+    """The process's name, with its pid if another has the same name; long names are cut."""
     same = [other for other in graph.processes if other.name == process.name]
     name = process.name if len(process.name) <= 28 else process.name[:27] + "…"
     return name if len(same) == 1 else f"{name} {process.pid}"
@@ -59,14 +59,14 @@ def in_words(one: Terminal) -> str:
 
 
 def epoll_words(row: Row, one: Terminal) -> str:
-    """By which epoll sets a process waits for connections, or ""; of other objects it says little."""
+    """The epoll sets by which a process waits for connections; "" for objects that don't listen."""
     if row.kind != xray_graph.LISTENING_SOCKET or not one.epoll_sets:
         return ""
     return f"epoll {' '.join(map(str, one.epoll_sets))}" + (" exclusive" if one.exclusive else "")
 
 
 def held_words(names: dict[int, str], row: Row) -> list[str]:
-    """Who is in the row and by what: `lab:api-0: 3 (epoll 9)`; three or more of the same numbers together."""
+    """The row's processes with their numbers: `lab:api-0: 3 (epoll 9)`; three or more with equal numbers are joined."""
     people: dict[str, list[str]] = {}
     for one in row.terminals:
         waits = epoll_words(row, one)
@@ -88,7 +88,7 @@ def _tree(graph: Graph, processes: Iterable[ProcessNode]) -> Iterator[str]:
 
 
 def depths_of(graph: Graph) -> dict[int, int]:
-    """How far below the root each process of the tree is; 0 outside."""
+    """The depth of each process below the root; 0 for those outside the tree."""
     depths: dict[int, int] = {}
     for process in graph.processes:
         inside = not process.outside and process.pid != graph.root
@@ -100,17 +100,17 @@ def depths_of(graph: Graph) -> dict[int, int]:
 
 
 def difference_text(before: Graph, after: Graph) -> str:
-    """What came and went, in lines; one sentence if nothing did."""
+    """Lines of what is new and what is gone; one sentence if nothing differs."""
     change = xray_graph.compare(before, after)
     if not change:
-        return "Nothing came and nothing went.\n"
+        return "Nothing has changed.\n"
     lines = [
         *_processes("new", change.processes_new),
         *_processes("gone", change.processes_gone),
         *_objects("new", after, change.objects_new),
         *_objects("gone", before, change.objects_gone),
         *_holds("held too", after, change.holds_new),
-        *_holds("held no more", before, change.holds_gone),
+        *_holds("no longer held", before, change.holds_gone),
         *_counts(before, after, change),
     ]
     return "\n".join(lines) + "\n"
@@ -122,7 +122,7 @@ def _processes(word: str, processes: Iterable[ProcessNode]) -> Iterator[str]:
 
 
 def _objects(word: str, graph: Graph, things: Iterable[xray_graph.KernelObject]) -> Iterator[str]:
-    """Those of one kind and address together, or else those of one kind with the same holders."""
+    """Joins objects of one kind with the same address or, without an address, with the same holders."""
     groups: dict[tuple[str, object], list[xray_graph.KernelObject]] = {}
     for thing in things:
         alike = thing.address if thing.port or thing.listening else graph.holders(thing)
@@ -134,7 +134,7 @@ def _objects(word: str, graph: Graph, things: Iterable[xray_graph.KernelObject])
 
 
 def _holds(word: str, graph: Graph, holds: Iterable[xray_graph.Hold]) -> Iterator[str]:
-    """One line for each process, with the objects and the numbers by which it holds them."""
+    """One line for each process, with the objects and its descriptor numbers for them."""
     things = {thing.id: thing for thing in graph.objects}
     held: dict[int, dict[str, list[str]]] = {}
     for hold in holds:
@@ -150,7 +150,7 @@ def _named(thing: xray_graph.KernelObject) -> str:
 
 
 def _counts(before: Graph, after: Graph, change: Difference) -> Iterator[str]:
-    """How many descriptors each process has that is in both: a leak is a number that only grows."""
+    """Descriptor counts of processes that are in both: in a leak the number only grows."""
     earlier = {process.identity: process.descriptors for process in before.processes if not process.outside}
     for process in after.processes:
         count = earlier.get(process.identity)

@@ -2,8 +2,8 @@
 
 It reports facts: the state, the system call, the object. `cell_words.py` says what they mean.
 
-`instruments/waiting.py` tells as much of each thread, but it looks twice, half a second apart, and the supervisor, which
-Python starts without this package on its path, has no time for that at a deadline.
+`instruments/waiting.py` reports as much of each thread, but it looks twice, half a second apart. A supervisor has no
+time for that at a deadline, and can't import it, because Python starts it without this package on its path.
 """
 
 import os

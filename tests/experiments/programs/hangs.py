@@ -1,4 +1,4 @@
-"""Writes a sample, starts a child that waits for ever, and waits for ever itself."""
+"""Writes a sample, starts a child that waits indefinitely, and waits indefinitely itself."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A conversation's prompt is transformers' own, but for what `chat_template.py` lists, template by template."""
+"""A conversation's prompt equals transformers', except for the differences listed in `chat_template.py`."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ SPECIAL = {
     "image_token": "<image>",
     "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
 }
-"""What tokenizer_config.json says of tokens beside the template."""
+"""The tokens of tokenizer_config.json, next to the template."""
 
 
 def said(*contents: Any, first: str = "user", **fields: Any) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def joined(content: Any) -> str:
 
 
 def prompt_of(reader: PromptReader, messages: list[dict[str, Any]], opening: bool) -> list[int] | None:
-    """What the server makes of a body; None where it refuses with the template's words."""
+    """The server's prompt for a body; None if it refuses with the template's words."""
     body = json.dumps({"messages": messages}).encode()
     _, given = RequestParser(ChatCompletionRequest).parse_conversation(body)
     try:

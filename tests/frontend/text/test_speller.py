@@ -110,7 +110,7 @@ def fake() -> Iterator[FakeServer]:
 
 
 def prompt() -> list[int]:
-    """What the fake engine will say: split characters, special tokens, two in a row, and a cut character at the end."""
+    """The fake engine's answer: split characters, special tokens, two in a row, and a cut character at the end."""
     tokenizer = Tokenizer.open(ModelFolder.open(MODEL_IN_THE_BOX, "dummy"))
     parts = [tokenizer.encode(text) for text in ("Hi 🤷世<|user|><|system|> there é", "🤷", ".")]
     return [*parts[0], *parts[1][:-1], *parts[2], *parts[1][:-2]]

@@ -19,7 +19,7 @@ SUPERVISED = ("0", "timeout", "supervisor")
 class Hostile:
     """outcomes: how it may end. letters, events: how many of its output and of its events there must be at least.
 
-    The first line is always "first", and "made NAME" tells of something that it has named in /dev/shm.
+    The first line is always "first"; "made NAME" reports a name that it has created in /dev/shm.
     """
 
     kind: str
@@ -44,7 +44,7 @@ def endless_lines_of_many(chance: random.Random, _: bool) -> Hostile:
 
 
 def endless_beside_ends(chance: random.Random, _: bool) -> Hostile:
-    """What one wrote is read when it ends, while others write on."""
+    """The output of one is read when it ends, while others still write."""
     source = """
 import os
 for _ in range(8):  # a message has one sender: the reader takes one letter at a time
@@ -122,7 +122,7 @@ def stopped_for_ever(chance: random.Random, _: bool) -> Hostile:
 
 
 def killed(chance: random.Random, _: bool) -> Hostile:
-    """Both are stopped first: no other order is possible for whoever kills them one after the other."""
+    """Both are stopped first: a supervisor that kills them one after the other can't do it in another order."""
     whom = chance.choice(("(guard,)", "(supervisor,)", "(supervisor, guard)"))
     source = f"{PARENTS}\nif os.fork() == 0: os.setsid()\nif os.fork() == 0: os.fork()\ntime.sleep(0.2)\n"
     ends = "for number in (19, 9):\n    for pid in WHOM: os.kill(pid, number)\ntime.sleep(60)".replace("WHOM", whom)

@@ -1,4 +1,4 @@
-"""The census of a cell: the script comes first, and nobody is missed, however late the supervisor comes."""
+"""The census of a cell: the script comes first, and no process is missed, however late the supervisor comes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Whatever ends a cell, or its kernel, or its supervisor: none of its processes is left, however hard to reach."""
+"""No process of a cell is left, however hard to reach, when the cell, its kernel or its supervisor ends in any way."""
 
 import os
 import select
@@ -212,7 +212,7 @@ DAEMON = "daemonised grandchild"
 
 
 def left_alone(tree: list[proc.Identity], number: int, kernel: Kernel) -> list[proc.Identity]:
-    """Kernel, guard and supervisor get the signal; the script and the rest, and who of them still runs then."""
+    """Kernel, guard and supervisor get the signal. Returns the script, the rest, and those that still run then."""
     watchers = [kernel.pid, *(identity.pid for identity in tree[:2])]
     for pid in watchers:
         os.kill(pid, signal.SIGSTOP)

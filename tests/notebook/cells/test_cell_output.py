@@ -1,4 +1,4 @@
-"""What a cell shows while it runs: unfinished lines, any bytes, any locale, and what is said beside it."""
+"""A running cell's output: unfinished lines, any bytes, any locale, and the notes next to it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a cell's processes told, as a notebook asks for it."""
+"""Reports of a cell's processes, as a notebook reads them."""
 
 from lab_support.notebook.cells.python_process import run_process
 

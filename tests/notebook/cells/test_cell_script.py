@@ -1,4 +1,4 @@
-"""What a cell's own processes can ask for: a question to a forked child, an X-ray, a server of lines."""
+"""Functions for a cell's own processes: a question to a forked child, an X-ray, a server of lines."""
 
 import socket
 

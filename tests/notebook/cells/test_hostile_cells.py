@@ -43,7 +43,7 @@ def test_hostile_cells_are_shown_until_they_end_and_leave_nothing(tmp_path, monk
 
 
 def check(program: Hostile, place: Path, told: str) -> float:
-    """How long the cell took, in seconds."""
+    """The cell's run time in seconds."""
     shown, began = io.StringIO(), time.monotonic()
     with redirect_stdout(shown):
         result = run_process(program.source, expect="any", timeout=program.timeout)

@@ -15,7 +15,7 @@ from tests.instruments.as_nobody import as_nobody_with_python
 
 
 def ordinarily(function: Callable[[], Any]) -> Any:
-    """What `function` returned, run by somebody who is not root and has no strace on the PATH."""
+    """The result of `function`, run by a user who is not root and has no strace on the PATH."""
 
     def without_strace() -> Any:
         os.environ["PATH"] = "/nowhere"
@@ -25,7 +25,7 @@ def ordinarily(function: Callable[[], Any]) -> Any:
 
 
 def shown_by(source: str, **choices: Any) -> tuple[str, str]:
-    """How a cell ended, and what the reader was shown."""
+    """A cell's end, and the output for the reader."""
     page = io.StringIO()
     with contextlib.redirect_stdout(page):
         result = run_process(source, **choices)

@@ -1,4 +1,4 @@
-"""Which other Pythons a program is run by: those that are there, and run."""
+"""The other Pythons that run a program: those that are installed and work."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Whatever ends a kernel, or a supervisor, the command that it started ends too and leaves nothing."""
+"""When a kernel or a supervisor ends, in any way, the command that it started ends, too, and leaves nothing."""
 
 import ctypes
 import os

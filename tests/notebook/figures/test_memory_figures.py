@@ -1,4 +1,4 @@
-"""Memory over time and the three roads of a tensor: what was measured decides what stands there."""
+"""Memory over time and the three roads of a tensor: the measurements decide what they show."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The figure of who woke and who served: findings in words, and the prediction laid over the measurement."""
+"""The figure of wake-ups and connections served: findings in words, the prediction drawn over the measurement."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `notebooks/solutions/` promises, as trials: each answer with what its check must say of it."""
+"""The promises of `notebooks/solutions/` as trials: each answer with the verdict that its check must give."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,6 +55,6 @@ def claims() -> list[tuple[str, BrokenClaim]]:
 
 
 def result_of(claim: BrokenClaim, source: str) -> ProcessResult:
-    """What `source` did, run as a process of its own; a cell of a notebook as its first line asks."""
+    """The result of `source` as a process of its own; a notebook's cell runs as its first line asks."""
     choices = options_of(source) if source.startswith("%%") else {"timeout": claim.seconds}
     return run_process(as_program(source), **{**choices, "quiet": True})

@@ -1,4 +1,4 @@
-"""Marking a reader's program: what is said of it, that it never fails the cell, and what help comes when."""
+"""Marking a reader's program: its verdicts, its hints in their order, and that it never fails the cell."""
 
 import re
 from dataclasses import replace

@@ -41,7 +41,7 @@ def results() -> dict:
 @pytest.mark.slow
 @EXERCISES
 def test_the_skeleton_runs_in_the_notebook_and_the_solution_too(exercise):
-    """A skeleton may stop with an error that is its bug, if its cell says so; a solution may not."""
+    """A skeleton may stop with an error, which is its bug, if its cell says so; a solution must not."""
     if not exercise.skeleton.startswith("%%python_process"):
         pytest.skip("a function: its cell runs in the kernel, with the notebook's own variables")
     for source in (exercise.reference, *exercise.also_right):

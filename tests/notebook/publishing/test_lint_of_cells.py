@@ -12,7 +12,7 @@ RULES = "E9,F"
 
 
 def complaints(cell: str) -> list[str]:
-    """What ruff says of one cell, by line of the cell. Its first line, the magic, is a comment to it."""
+    """Ruff's findings in one cell, by line of the cell. Its first line, the magic, is a comment to it."""
     command = [
         sys.executable,
         "-m",

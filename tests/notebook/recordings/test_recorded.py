@@ -1,4 +1,4 @@
-"""What a notebook shows of an experiment: a recording, by its machine and date, or what is missing."""
+"""A notebook's view of an experiment: a recording with its machine and date, or what is missing."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What notebooks look with: the live picture of a load, the accept queue, X-rays to ask and to compare."""
+"""The instruments of notebooks: the live picture of a load, the accept queue, X-rays to query and to compare."""
 
 import dataclasses
 import os

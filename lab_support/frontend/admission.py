@@ -1,4 +1,4 @@
-"""Which requests for text are let in, and the count of those that are: 400 and 503 before anything is computed."""
+"""Admits requests for text, and counts them: refused ones get 400 or 503 before anything is computed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +7,18 @@ from lab_support.boundary.room import Places
 from lab_support.frontend.app_state import AppState
 from lab_support.frontend.http.errors import bad_request, unavailable
 
-KEPT = 4  # one of so many connections is kept for requests that are not for text
+KEPT = 4  # one connection in this many is kept for requests other than those for text
 
 
 class Admission:
-    """Counts requests in flight, and refuses new ones that could not be answered or whose sequences are too many.
+    """Counts requests in flight, and refuses new ones that can't be answered or have too many sequences.
 
-    A request is for its prompts times n sequences, and these are what an engine core has to make: --max-num-queued-reqs
-    (0: none) is on them. The sum is read and the own count raised without a lock, so that API servers which admit at
-    the same instant may go over the limit by what the others admit then.
+    A request asks for prompts × n sequences, which engine cores have to generate; --max-num-queued-reqs limits them (0:
+    no limit). The sum is read and the own count raised without a lock, so API servers that admit at the same instant
+    may exceed the limit by each other's admissions.
 
-    Of the connections that this API server has descriptors for, a quarter are kept for other requests: `/health` is
-    answered however many streams run.
+    A quarter of the connections that this API server has descriptors for are kept for other requests, so that `/health`
+    is answered however many streams run.
     """
 
     def __init__(self, state: AppState) -> None:
@@ -36,7 +36,7 @@ class Admission:
 
     @contextmanager
     def admitted(self, sequences: int) -> Iterator[None]:
-        """Raises `ApiError` (400, 503) at entry. To be entered with a request that is whole: only that takes room."""
+        """Raises `ApiError` (400, 503) at entry. Enter it once the request is complete: only then does it take room."""
         if 0 < self._limit < sequences:
             raise bad_request(
                 f"got {sequences} sequences, which is prompts times n, allowed are {self._limit} "
@@ -69,7 +69,7 @@ class Admission:
         if self._counters.requests_in_flight >= most:
             self._rejected()
             raise unavailable(
-                f"too many requests: got one more with {most} in flight, and the others of {places} descriptors for "
-                "connections are kept for requests that take no time; try again, or raise `ulimit -n`",
+                f"too many requests: got one more with {most} in flight, and the rest of the {places} descriptors for "
+                "connections is kept for short requests; try again, or raise `ulimit -n`",
                 "overloaded",
             )

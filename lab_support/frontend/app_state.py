@@ -1,4 +1,4 @@
-"""What the routes of one API server share, made once by `routes.build_app`."""
+"""The state that all routes of one API server share, made once by `routes.build_app`."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,7 +18,7 @@ from lab_support.model_folder import ModelFolder
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answers. `started_at`: seconds since 1970; `pids`: process ids by title."""
+    """The answering API server. `started_at`: seconds since 1970; `pids`: process ids by title."""
 
     api_server_index: int
     run_id: str
@@ -60,7 +60,7 @@ class AppState:
 
     @property
     def model(self) -> ServedModel:
-        """As the engine cores told its limits, or, before that, as its folder and the flags say."""
+        """The served model, with the engine cores' limits, or, before these come, those of its folder and the flags."""
         folder, config = self.folder, self.config
         length = self.engine_client.max_model_len or config.max_model_len or folder.shape.context_length
         return ServedModel(
@@ -73,12 +73,12 @@ class AppState:
         )
 
     def check_alive(self) -> None:
-        """Raises `ApiError` (503) where the server has to end, with what ended it."""
+        """Raises `ApiError` (503) if the server has to end, with the cause."""
         if self.engine_client.fatal is not None:
             raise from_fatal(self.engine_client.fatal)
 
     def check_ready(self) -> None:
-        """Raises `ApiError` (503) where nobody could compute an answer."""
+        """Raises `ApiError` (503) if no engine core could compute an answer."""
         self.check_alive()
         if not self.engine_client.ready:
             raise unavailable("the engine cores are still starting", "not_ready")

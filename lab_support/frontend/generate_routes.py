@@ -1,7 +1,7 @@
-"""The two routes that make text: from a parsed request to submitted sequences and, when the client leaves, to aborts.
+"""The two routes that make text: they turn a parsed request into sequences, and abort these when the client leaves.
 
-The request's one task waits for `receive()`; the answer is sent from the callbacks that bring the tokens, and when
-it is complete uvicorn says "disconnect" to `receive()` just as it does when the client hangs up.
+The request's one task waits for `receive()`. The callbacks that bring the tokens send the answer, and when it is
+complete `receive()` returns uvicorn's "disconnect", just as it does when the client hangs up.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Generate:
                 prompts = await state.prompts.completion(given, request, model)
                 format = CompletionFormat(_heading("cmpl-", request, scope, model.name))
                 job = job_of(request, prompts, format, model, arrived_at)
-                del request, given  # their texts, which may be megabytes: all that is needed is in the job
+                del request, given  # free their texts, maybe megabytes: the job has all that is needed
                 await self._run(job, scope, receive, send, lease)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +67,7 @@ class Generate:
             model.check_name(request.model)
             check_together(request)
             with self._admission.admitted(request.n or 1):
-                lease.demand(lease.held)  # what the template makes of the messages, which are still needed meanwhile
+                lease.demand(lease.held)  # for the template's text, because the messages are still needed meanwhile
                 special = bool(request.add_special_tokens)
                 prompt = Prompt(await state.prompts.chat(messages, model, special=special))
                 format = ChatFormat(_heading("chatcmpl-", request, scope, model.name))
@@ -76,7 +76,7 @@ class Generate:
                 await self._run(job, scope, receive, send, lease)
 
     async def _run(self, job: Job, scope: Scope, receive: Receive, send: Send, lease: Lease) -> None:
-        self._state.check_alive()  # again: its text took time to be tokenized, and nobody would answer it now
+        self._state.check_alive()  # again, because an engine core may have ended while the text was tokenized
         request = asyncio.current_task()
         assert request
         lease.set_held(job.cost)
@@ -104,7 +104,7 @@ class Generate:
     def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
 
-        No token can come before it returns: both run in the event loop.
+        No token can come before it returns, because both run in the event loop.
         """
         engine_client, metrics = self._state.engine_client, self._state.metrics
         parent = engine_client.new_parent()
@@ -142,10 +142,10 @@ def _heading(prefix: str, request: CompletionRequest | ChatCompletionRequest, sc
 
 
 def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:
-    """The server's memory is full, and this request holds most of it.
+    """Give up this request, because the server's memory is full and it holds most of it.
 
-    A client that reads again hears why: what is queued makes way for an error event. Where no word fits in any more,
-    because a body of known length has begun or the last piece is on its way, its connection ends.
+    A client that reads again is told why: an error event replaces the queue. If no event fits any more, because a body
+    of known length has begun or the last piece is on its way, the connection is cut off.
     """
     for choice in choices:
         choice.abandon()

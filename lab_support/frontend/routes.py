@@ -1,6 +1,7 @@
-"""The HTTP application of an API server: every route, and what guards it.
+"""The HTTP application of an API server: every route, and its guards.
 
-Runs in API servers only, in one event loop. `build_app` is the one entry. What makes text is in `generate_routes.py`.
+Runs in API servers only, in one event loop. `build_app` is the only entry. The routes that make text are in
+`generate_routes.py`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -95,7 +96,7 @@ def build_app(
 
 
 class Texts:
-    """/tokenize and /detokenize: the model's tokens without the model."""
+    """/tokenize and /detokenize: these need the model's tokenizer, but not the model."""
 
     def __init__(self, state: AppState) -> None:
         self._state = state
@@ -139,7 +140,7 @@ class Texts:
 
 
 class About:
-    """What the server says of itself."""
+    """The routes on which the server describes itself."""
 
     def __init__(self, state: AppState) -> None:
         self._state = state
@@ -196,7 +197,7 @@ AsgiFunction = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """An ASGI app of a function: Starlette would take a bare one for `func(request) -> response`."""
+    """Makes a function an ASGI app: Starlette would treat a plain one as `func(request) -> response`."""
 
     function: AsgiFunction
 

@@ -1,6 +1,6 @@
 """API server: speaks HTTP, owns no GPU, never loads torch.
 
-Runs as:     lab:api-0, lab:api-1, …; lab:api-0-retiring once another has its place
+Runs as:     lab:api-0, lab:api-1, …; lab:api-0-retiring once another has taken its place
 Started by:  launcher, by spawn, with the socket that it accepts from (--accept: boundary/accept.py)
 Receives:    connections; Tokens, EngineStats, EngineReady from every engine core; Loads from the coordinator;
              Addresses, Retire, Fatal from the launcher
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lab.api")
 
-FAREWELL = 0.5  # seconds that open streams get to carry away their error event
+FAREWELL = 0.5  # seconds that open streams get to send their error event
 
 
 def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
     give_free_memory_back()
-    # Before any metric is made: prometheus_client looks for the variable then.
+    # Before any metric is made, because prometheus_client reads the variable then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.run.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
     control.send_bytes(encode(Hello()))
@@ -68,9 +68,9 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
     except Exception as error:
-        if ended:  # to close the event loop Python wants a thread, and there may be none
+        if ended:  # Python starts a thread to close the event loop, and there may be no room for one
             return ExitCode.STOPPED
-        if is_shortage(error):  # another one may find what this one did not
+        if is_shortage(error):  # a later API server may find the room that this one lacked
             control.send_bytes(encode(Fatal(name, str(error))))
             return ExitCode.FAILED
         log.exception("the API server failed")
@@ -80,7 +80,7 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
 
 
 class ApiServer:
-    """One API server, from its first address to its last connection. All of it runs in one event loop."""
+    """One API server, from the addresses it receives to its last connection. All of it runs in one event loop."""
 
     def __init__(self, name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> None:
         self.name = name
@@ -115,7 +115,7 @@ class ApiServer:
                 await self.serve(app)
 
     def build_app(self) -> "Served":
-        # Imported here, not above: prometheus_client wants PROMETHEUS_MULTIPROC_DIR to be set when it is imported.
+        # Imported here, not above, because PROMETHEUS_MULTIPROC_DIR must be set when prometheus_client is imported.
         from lab_support.frontend.routes import Identity, build_app
 
         counters = self.given.run.counters.claim(self.given.source.slot)
@@ -139,7 +139,7 @@ class ApiServer:
         self.control.send_bytes(encode(Ready({})))
 
     def on_control(self) -> None:
-        """From the launcher. The end of the connection is the lifeline's matter."""
+        """Handle a message from the launcher. The lifeline handles the end of the connection."""
         try:
             message = decoder(FromLauncher).decode(self.control.recv_bytes())
         except (EOFError, ConnectionResetError):
@@ -151,9 +151,10 @@ class ApiServer:
             self.retire()
 
     def retire(self) -> None:
-        """Another API server has this one's place: finish all that runs, however long it takes, and cut nobody.
+        """Another API server has this one's place: finish all running requests, however long they take.
 
-        But a client that takes nothing of its answer for some seconds is cut off, or it could keep this one for ever.
+        Only a client that reads nothing of its answer for some seconds is cut off; otherwise it could keep this process
+        alive forever.
         """
         if self.http is None:
             self.end_before_ready("another took its place before it was ready")
@@ -162,7 +163,7 @@ class ApiServer:
         self.http.retire()
 
     def drain(self) -> None:
-        """SIGTERM: take no more connections, finish what runs, and after --shutdown-timeout give it up."""
+        """SIGTERM: take no more connections, finish running requests, and give them up after --shutdown-timeout."""
         timeout = self.config.shutdown_timeout
         if self.http is None:
             self.end_before_ready("it was stopped before it was ready")
@@ -171,12 +172,12 @@ class ApiServer:
         asyncio.get_running_loop().call_later(timeout, self.give_up, Fatal(self.name, "the server is shutting down"))
 
     def end_before_ready(self, why: str) -> None:
-        """Nobody has been accepted yet, so there is nobody to tell."""
+        """End without telling any client, because none has been accepted yet."""
         self.client.fatal = Fatal(self.name, why)
         self.engines_ready.set()
 
     def give_up(self, fatal: Fatal) -> None:
-        """Tell all open streams why they end, then end."""
+        """Tell all open streams why they end, then end the process."""
         self.client.fail(fatal)
         self.engines_ready.set()
         if self.http:

@@ -1,14 +1,14 @@
 """Coordinator: collects how busy each engine core is and tells all API servers.
 
 Runs as:     lab:coordinator
-Started by:  launcher, where there is more than one engine core
+Started by:  launcher, if there is more than one engine core
 Receives:    EngineStats from every engine core
 Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
 Holds:       two listening sockets, adopted by ZeroMQ
 Dies when:   SIGTERM, launcher gone
 
-An API server knows what it has sent itself, but not what its siblings have. With the loads it can choose the engine
-core that is least busy. Where no news comes it publishes every 5 s nevertheless, for who subscribed late.
+An API server knows its own requests, but not those of its siblings. With the loads it can choose the least busy engine
+core. Without news the coordinator still publishes every 5 s, for late subscribers.
 """
 
 import signal
@@ -29,7 +29,7 @@ LONGEST_INTERVAL = 5.0
 
 
 def main(name: str, control: Connection, config: ServerConfig, stats: socket.socket, loads: socket.socket) -> int:
-    """Runs in the coordinator, until SIGTERM ends it: it has nothing to finish."""
+    """Runs in the coordinator, until SIGTERM ends it at once, because it has nothing to finish."""
     set_up_log(config.log_level, name)
     signal.signal(signal.SIGTERM, _stop)
     control.send_bytes(encode(Hello()))

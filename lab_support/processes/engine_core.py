@@ -5,9 +5,9 @@ Started by:  launcher, by --start-method
 Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft from the launcher
 Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
 Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
-Dies when:   SIGTERM (comes when the API servers are gone), launcher gone, an error in a step
+Dies when:   SIGTERM (sent once the API servers are gone), launcher gone, an error in a step
 
-`busy_loop` is what it does all day. Sockets are read and written by two other threads (boundary/channels.py).
+`busy_loop` is its main loop. Two other threads read and write the sockets (boundary/channels.py).
 """
 
 import logging
@@ -66,7 +66,7 @@ def main(name: str, control: Connection, config: ServerConfig, index: int) -> in
 
 
 def serve(control: Connection, config: ServerConfig, index: int) -> None:
-    """Load, connect, say that it is ready, and run the loop until SIGTERM."""
+    """Load the model, connect, report ready, and run the loop until SIGTERM."""
     runner = Runner(config, index)
     core = EngineCore(index, runner, make_scheduler(config, runner))
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
@@ -74,7 +74,7 @@ def serve(control: Connection, config: ServerConfig, index: int) -> None:
     ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
     core.clients |= set(range(len(addresses.inputs)))
     with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital) as channels:
-        # SimpleQueue.put may be called from a signal handler, Queue.put may not: it could wait for itself.
+        # A signal handler may call SimpleQueue.put but not Queue.put, which could wait for a lock of its own thread.
         signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
         control.send_bytes(encode(Ready(runner.details)))
         core.busy_loop(channels)
@@ -92,17 +92,17 @@ def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
 
 
 class EngineCore:
-    """The loop of an engine core, and what it counts."""
+    """The loop of an engine core, and its counts."""
 
     def __init__(self, index: int, runner: Runner, scheduler: Scheduler) -> None:
         self.index = index
         self.runner = runner
         self.scheduler = scheduler
         self.clock = StageClock()
-        self.ended = 0  # steps that have ended; the scheduler counts those that have begun
+        self.ended = 0  # steps that have ended; the scheduler counts started steps
         self.abort_steps = self.abort_steps_max = 0
-        self.clients: set[int] = set()  # the API servers that live
-        self._stats_reader: int | None = None  # the one that publishes this engine core's stats for all
+        self.clients: set[int] = set()  # the live API servers
+        self._stats_reader: int | None = None  # the API server that publishes this engine core's stats for all
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
 
     def busy_loop(self, channels: EngineCoreChannels) -> None:
@@ -121,7 +121,7 @@ class EngineCore:
             self.clock.lap("send")
 
     def receive(self, inbox: Inbox) -> bool:
-        """Take in all that has come; wait only where there is nothing else to do. False: stop."""
+        """Handle all messages that have arrived; wait for one only if there is no work. False: stop."""
         wait = not self.scheduler.has_work()
         while True:
             try:
@@ -137,7 +137,7 @@ class EngineCore:
             self.on_message(message, at)
 
     def on_message(self, message: Asked, at: int) -> None:
-        """Do what one message asks, which came when `at` steps had ended."""
+        """Handle one message, which arrived when `at` steps had ended."""
         match message:
             case Generate():
                 key = (message.client_index, message.request_id)
@@ -152,7 +152,7 @@ class EngineCore:
                 self.abort([key for key in self.request_keys() if key[0] == client_index], at)
 
     def request_keys(self) -> list[tuple[int, int]]:
-        """(API server, its request) of all requests that are here, as `on_message` made them."""
+        """(API server, its request) for each request of the scheduler, as `on_message` made them."""
         keys: Any = self.scheduler.request_ids
         return keys
 
@@ -163,11 +163,11 @@ class EngineCore:
             self.abort_steps_max = max(self.abort_steps_max, steps)
 
     def steps_ended(self) -> int:
-        """Also called by the input thread, which marks each arrival with it."""
+        """Also called in the input thread, which marks each arrival with this count."""
         return self.ended
 
     def messages_for_clients(self, outputs: list[Output]) -> list[tuple[int, Message]]:
-        """What a step made, as one message for each API server concerned."""
+        """The outputs of a step, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
         prompts: dict[int, list[PromptScores]] = {}
         for output in outputs:
@@ -185,7 +185,7 @@ class EngineCore:
         ]
 
     def take_due_stats(self) -> list[tuple[int, Message]]:
-        """EngineStats for whom they are due: the coordinator at a change, an API server now and then and when idle."""
+        """Stats that are due: the coordinator's at each change, one API server's periodically and when idle."""
         counts = self.scheduler.stats
         at, load = self._published
         now = time.monotonic()
@@ -198,7 +198,7 @@ class EngineCore:
         return [(destination, self.stats()) for destination in destinations]
 
     def choose_stats_readers(self) -> list[int]:
-        """One API server, the same for as long as it lives; none where none lives."""
+        """One API server, the same one for as long as it lives; an empty list if none is alive."""
         if self._stats_reader not in self.clients:
             self._stats_reader = min(self.clients, default=None)
         return [] if self._stats_reader is None else [self._stats_reader]
@@ -223,14 +223,14 @@ class EngineCore:
 
 
 class StageClock:
-    """Seconds spent in each stage of the loop, summed. `idle` is waiting for a request."""
+    """Total seconds spent in each stage of the loop. `idle` is waiting for a request."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("idle", "receive", "schedule", "run", "send"), 0.0)
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """All time since the last lap belongs to `stage`."""
+        """Add the time since the last lap to `stage`."""
         now = time.perf_counter()
         self.seconds[stage] += now - self._last
         self._last = now

@@ -2,15 +2,16 @@
 
 Runs as:     lab:launcher
 Started by:  you: `lab serve`
-Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUSR1
-             under --accept handoff connections, which it passes on
+Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUSR1; under --accept handoff also
+             connections, which it passes on
 Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the engine
              cores; SIGTERM and SIGKILL
 Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
              directory and its lock
-Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP not where they were
-             ignored at the start, as under nohup), a child is not ready in time, or any child ends: but an API server
-             that dies once the server is ready is replaced (not with --no-restart-api-servers, not without end)
+Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP are ignored if they were
+             ignored at the start, as under nohup), a child is not ready in time, or any child ends. But an API server
+             that dies once the server is ready is replaced, unless --no-restart-api-servers, at most
+             --api-server-restart-limit times a minute
 """
 
 import logging
@@ -49,15 +50,15 @@ from lab_support.supervision.start_rule import Seen, asked_for, choose
 
 log = logging.getLogger("lab.launcher")
 
-GRACE = 0.8  # seconds beyond --shutdown-timeout after which whoever is left is killed
+GRACE = 0.8  # seconds beyond --shutdown-timeout after which the remaining children are killed
 
 
 def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
-    """Run a server until it ends; returns its `ExitCode`. said: of its flags, for the log.
+    """Run a server until it ends; returns its `ExitCode`. said: remarks about its flags, for the log.
 
     When this returns, every process has been waited for and no file or socket is left. Worst case after a signal:
-    --shutdown-timeout, GRACE, a second or two for processes of Python's own that are stopped, and the time that the
-    kernel takes to kill.
+    --shutdown-timeout, GRACE, a second or two to stop Python's own processes, and the time that the kernel takes to
+    kill.
     """
     never_wait()
     set_up_log(config.log_level, "launcher")
@@ -77,11 +78,11 @@ def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
     except OSError as error:
         print(f"lab serve: the server can't be set up: {in_words(error)}", file=sys.stderr)
         return ExitCode.FAILED
-    raise AssertionError("a launcher ends by saying why")
+    raise AssertionError("a launcher ends by raising a reason")
 
 
 class Launcher:
-    """One server. `stack` closes what is opened here, last opened first: so first of all the children end."""
+    """One server. `stack` closes everything opened here, last opened first, so the children end before all else."""
 
     def __init__(self, config: ServerConfig, stack: ExitStack) -> None:
         self.config = config
@@ -94,8 +95,8 @@ class Launcher:
         _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if config.trust_remote_code:
             check_no_code(config.model)
-        self.signals = stack.enter_context(Signals())  # first: whoever is interrupted from here on clears up
-        self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # old and new
+        self.signals = stack.enter_context(Signals())  # first, because an interrupted launcher cleans up from here on
+        self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # retiring API servers and new ones
         self.listener = stack.enter_context(make_listener(config, self.counters))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
@@ -117,7 +118,7 @@ class Launcher:
         self.directory.unlink_sockets(but=LOADS)
 
     def close_after_fork(self) -> None:
-        """In an engine core made by fork: let go of the objects here that own a descriptor."""
+        """In an engine core made by fork: close this object's descriptors."""
         self.lifeline.close_write_end()
         self.directory.close_lock()
         self.signals.close()
@@ -126,7 +127,7 @@ class Launcher:
         self.counters.close()
 
     def run(self) -> None:
-        """Never returns: raises `ServerMustEnd`, with everything stopped that could be stopped in good order."""
+        """Never returns: raises `ServerMustEnd`, after stopping in good order all that could be."""
         drain = 0.0  # nothing to finish yet
         try:
             self.start_or_say_why()
@@ -138,14 +139,14 @@ class Launcher:
         except ServerMustEnd as ended:
             self.stop(ended, drain)
             raise
-        except Exception as error:  # a defect, or a machine in want: clients are to hear of it, and not of a SIGKILL
+        except Exception as error:  # a defect or a lack of resources: tell clients before their connections end
             log.exception("the launcher failed")
             failed = ServerMustEnd(ExitCode.FAILED, f"the launcher failed: {type(error).__name__}: {error}")
             self.stop(failed, drain)
             raise failed from error
 
     def wait_for_something(self) -> None:
-        """One event, or the time at which something is due."""
+        """Handle one event, or wait until something is due."""
         due = [at for at in (self.api_servers.due, self.listener.due) if at is not None]
         event = next(self.children.events(self.signals, min(due, default=None), self.listener.waitables), None)
         if event is not None:
@@ -157,7 +158,7 @@ class Launcher:
         self.listener.on_due()
 
     def start_or_say_why(self) -> None:
-        """All children. Raises `ServerMustEnd` where there is no room for one."""
+        """Start all children. Raises `ServerMustEnd` if there is no room for one."""
         try:
             self.start_children()
         except OSError as error:
@@ -165,7 +166,7 @@ class Launcher:
             raise ServerMustEnd(ExitCode.FAILED, why) from error
 
     def start_children(self) -> None:
-        """Engine cores first: they have most to load. API servers come up meanwhile."""
+        """Start engine cores first, because they load longest. API servers start meanwhile."""
         config, choice = self.config, self.start_choice
         log.info("engine cores start by %s (%s), API servers by spawn", choice.method, choice.asked_by)
         if choice.warning:
@@ -182,7 +183,7 @@ class Launcher:
         self.channel_sockets.close()
 
     def await_ready(self) -> None:
-        """Hello, addresses, ready: by name, and a child that ends instead ends the server."""
+        """Wait for each child, by name: hello, addresses, ready. A child that ends instead ends the server."""
         awaited = set(self.children.running)
         for event in self.children.events(self.signals, time.monotonic() + self.config.ready_timeout):
             self.on_event(event)
@@ -195,7 +196,7 @@ class Launcher:
         self.on_late(awaited)
 
     def on_late(self, awaited: set[str]) -> NoReturn:
-        """Name who is late: where that is an engine core, API servers do nothing but wait for it."""
+        """Name the late children: only engine cores if one of them is late, because API servers wait for them."""
         for name in awaited:
             self.children.send_signal(name, signal.SIGKILL)
         late = sorted({name for name in awaited if name.startswith("engine-")} or awaited)
@@ -203,7 +204,7 @@ class Launcher:
         raise ServerMustEnd(ExitCode.FAILED, f"not ready within {limit}: {', '.join(late)}")
 
     def on_event(self, event: Event) -> None:
-        """What holds at any time. Raises `ServerMustEnd` where the server can't go on."""
+        """Handle an event, at any time of the server's life. Raises `ServerMustEnd` if the server can't go on."""
         match event:
             case Said(name, Hello()):
                 self.children.tell(name, self.channel_sockets.addresses)
@@ -227,7 +228,7 @@ class Launcher:
                 raise ServerMustEnd(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
-        """A child says why it is about to end. For an API server, what follows from it is decided at its end."""
+        """A child says why it is about to end. Once the server is ready, `on_exit` decides about an API server."""
         if name.startswith("api-") and self.api_servers.serving:
             self.api_servers.on_fatal(name, cause)
             return
@@ -238,9 +239,9 @@ class Launcher:
         announce(self.config, ReadyServer(url_of(self.listener.bound), self.run_id, pids, self.details))
 
     def stop(self, ended: ServerMustEnd, drain: float) -> None:
-        """API servers first, so that running requests can finish within `drain` seconds; then the rest.
+        """Stop API servers first, so that running requests can finish within `drain` seconds; then the rest.
 
-        Whoever is late is killed, by `Children`. A further signal means: all are late.
+        `Children` kills those that are late. A further signal makes all of them late.
         """
         deadline = time.monotonic() + GRACE
         if ended.code == ExitCode.STOPPED:
@@ -253,7 +254,7 @@ class Launcher:
             self.end("", deadline)
 
     def end(self, prefix: str, deadline: float) -> bool:
-        """SIGTERM to the children whose names begin so; wait for them. False: too late, or a further signal."""
+        """Send SIGTERM to the children named `prefix…` and wait for them. False: too late, or a further signal."""
         for name in self.children.running:
             if name.startswith(prefix):
                 self.children.send_signal(name, signal.SIGTERM)
@@ -266,9 +267,9 @@ class Launcher:
 
 
 def _log_notices(folder: ModelFolder) -> None:
-    """Say once what the folder brings that a user may not expect."""
+    """Log once what a user may not expect of this model folder."""
     for notice in folder.notices():
         log.warning(notice)
     if given := folder.sampling.given:
         words = ", ".join(f"{name} {value:g}" for name, value in given.items())
-        log.info("requests that do not say otherwise get %s: from %s", words, folder.sampling.source)
+        log.info("requests that do not say otherwise get %s (from %s)", words, folder.sampling.source)

@@ -204,7 +204,7 @@ class TestInChromium:
             assert opened.focused() == "key"
             picture(opened, "key")
             opened.unlock("wrong")
-            opened.await_text("key-error", "401: authorization: got another one")
+            opened.await_text("key-error", "401: authorization: got another value")
             opened.unlock(" sésame ")
             opened.await_text("model", "2048 tokens")
             page.click("#tell")
@@ -269,13 +269,13 @@ class TestInChromium:
             opened.page.focus("nav >> text=Docs")
             keys.press("Enter")
             opened.page.wait_for_selector("#routes section")
-            assert opened.focused() == "What this server answers"
+            assert opened.focused() == "Routes of this server"
 
     def test_every_field_has_its_label(self, browser: Any) -> None:
         with shown(browser) as opened:
             for label, name in {
-                "How the story begins": "prompt",
-                "Tokens at most": "most",
+                "Beginning of the story": "prompt",
+                "Maximum tokens": "most",
                 "Temperature": "temperature",
             }.items():
                 assert opened.page.get_by_label(label, exact=True).get_attribute("id") == name
@@ -317,7 +317,7 @@ class TestInChromium:
                 "string | string[] (1 to 64) | integer[] | integer[][] (1 to 64), required."
             )
             assert rows["guided_json"] == "null"
-            assert rows["415"] == "The body is not announced as JSON, or it is compressed."
+            assert rows["415"] == "The content type is not JSON, or the body is compressed."
 
 
 LOWEST_CONTRAST = """() => {

@@ -1,1 +1,1 @@
-"""One answer: its choices, stop strings, log-probabilities, as a stream or as a whole."""
+"""One answer: its choices, stop strings and log-probabilities, streamed or whole."""

@@ -1,7 +1,7 @@
-"""Tokens and text to OpenAI's JSON: the events of a stream and whole bodies, for both ways of asking.
+"""Encodes tokens and text as OpenAI's JSON: stream events and whole bodies, for completions and for chats.
 
-An event of a stream is constant bytes around one JSON string; everything that does not change from token to token is
-encoded once a request. Pure functions of their arguments: nothing here sends, and nothing keeps time.
+A stream event is constant bytes around one JSON string: everything that does not change from token to token is encoded
+once for each request. Nothing here sends, and nothing measures time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,14 +33,14 @@ LOWEST_LOGPROB = -9999.0  # JSON has no infinity; vLLM's figure
 DONE = b"data: [DONE]\n\n"
 Logprobs = CompletionLogprobs | ChatLogprobs
 Entries = Sequence[TokenLogprobs | None]
-"""One for each token; None for a prompt's first one."""
-_PART = 60  # bytes that a few encoded ones take beside their own
+"""One entry for each token; None for a prompt's first token."""
+_PART = 60  # bytes that an encoded part takes besides its content
 encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What all events of an answer begin with. `created` is in seconds since 1970."""
+    """The fields at the beginning of every event of an answer. `created` is in seconds since 1970."""
 
     id: str
     created: int
@@ -49,7 +49,7 @@ class Heading:
 
 @dataclass(slots=True)
 class FinishedChoice:
-    """One choice as it ended."""
+    """One choice that has ended."""
 
     index: int
     text: str
@@ -59,7 +59,7 @@ class FinishedChoice:
 
 
 class CollectedLogprobs:
-    """Log-probabilities of one choice, encoded as they come: those of a long answer at once would take 0.2 s."""
+    """Log-probabilities of one choice, encoded as they arrive, because encoding a long answer's at once takes 0.2 s."""
 
     __slots__ = ("_fields",)
 
@@ -67,7 +67,7 @@ class CollectedLogprobs:
         self._fields: dict[str, list[bytes]] = {}
 
     def add(self, logprobs: Logprobs) -> int:
-        """Returns how many bytes they take. Each field is a list, which grows."""
+        """Append to each field's list; returns the bytes that they take."""
         size = 0
         for name in logprobs.__struct_fields__:
             part = encode(getattr(logprobs, name))[1:-1]
@@ -76,12 +76,12 @@ class CollectedLogprobs:
         return size
 
     def whole(self) -> dict[str, msgspec.Raw] | None:
-        """As one object; None where there are none."""
+        """All fields as one object; None if there are none."""
         return {name: msgspec.Raw(b"[" + b",".join(parts) + b"]") for name, parts in self._fields.items()} or None
 
 
 class CollectedPrompt:
-    """`prompt_logprobs` of one choice, encoded as they come."""
+    """`prompt_logprobs` of one choice, encoded as they arrive."""
 
     __slots__ = ("_parts",)
 
@@ -89,7 +89,7 @@ class CollectedPrompt:
         self._parts: list[bytes] = []
 
     def add(self, ids: list[int], entries: Entries, most: int, tokenizer: Tokenizer) -> int:
-        """Returns how many bytes they take. most: likeliest tokens to show beside each."""
+        """Append entries; returns the bytes that they take. most: likeliest tokens to show with each token."""
         part = encode([_at_place(*each, most, tokenizer) for each in zip(ids, entries, strict=True)])[1:-1]
         self._parts.append(part)
         return len(part) + _PART
@@ -112,20 +112,20 @@ def _at_place(
 
 
 class AnswerFormat(Protocol):
-    """How one way of asking is answered."""
+    """The JSON of one kind of answer: completion or chat."""
 
     def event_parts(self, index: int, with_usage: bool) -> "EventParts": ...
     def usage_event(self, usage: Usage) -> bytes: ...
     def body(self, choices: list[FinishedChoice], usage: Usage) -> bytes: ...
     def logprobs(self, ids: list[int], entries: Entries, speller: Speller, last: bool) -> Logprobs:
-        """`last`: the choice's text, or the prompt's, ends with these tokens."""
+        """last: the choice's text, or the prompt's, ends with these tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventParts:
     """The constant bytes of one choice's events: `first` or `next`, then the text, then `running`.
 
-    `after` closes the object that holds the text, `end` the event; between them stand logprobs and finish_reason.
+    `after` closes the object that holds the text, `end` the event; between them are logprobs and finish_reason.
     """
 
     first: bytes
@@ -139,7 +139,7 @@ class EventParts:
     ) -> bytes:
         """A whole event. The common one (no logprobs, not the first or last) is `next + encode(text) + running`.
 
-        usage: to be told in this event.
+        usage: counts to include in this event.
         """
         begin = self.first if first else self.next
         extra = b',"logprobs":' + encode(logprobs) + b',"finish_reason":' + encode(finish)
@@ -198,7 +198,7 @@ class CompletionFormat:
 
 
 def _by_text(token: Spelled, logprob: float, top: "list[_Alternative]") -> dict[str, float]:
-    """An object can't hold two tokens of one text: the less likely ones are `token_id:N`, as vLLM spells an id."""
+    """An object can't have two tokens of one text as keys, so less likely ones are `token_id:N`, as vLLM spells ids."""
     texts: dict[str, float] = {token.text: logprob}
     for token_id, other, each in top:
         if other is not token:
@@ -208,7 +208,7 @@ def _by_text(token: Spelled, logprob: float, top: "list[_Alternative]") -> dict[
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
-    """/v1/chat/completions. The first event of a choice carries the role beside its first text."""
+    """/v1/chat/completions. The first event of a choice has the role as well as its first text."""
 
     heading: Heading
 
@@ -226,7 +226,7 @@ class ChatFormat:
             for c in choices
         ]
         heading = self.heading
-        prompt: Any = choices[0].prompt_logprobs  # of all of them: they have one prompt
+        prompt: Any = choices[0].prompt_logprobs  # the same for all choices, which share one prompt
         return encode(
             ChatCompletion(heading.id, "chat.completion", heading.created, heading.model, made, usage, prompt)
         )
@@ -252,7 +252,7 @@ _Alternative = tuple[int, Spelled, float]
 def _spelled(
     ids: list[int], entries: Entries, speller: Speller, last: bool
 ) -> Iterator[tuple[Spelled, TokenLogprobs | None, list[_Alternative]]]:
-    """Each token with its entry and the likeliest tokens in its place; it may be one of them itself."""
+    """Each token with its entry and the likeliest tokens at its place, which may include the token itself."""
     for number, (token_id, entry) in enumerate(zip(ids, entries, strict=True), 1):
         top = entry.top if entry is not None else []
         others = {other: speller.peek(other) for other, _ in top if other != token_id}

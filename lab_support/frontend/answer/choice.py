@@ -1,7 +1,7 @@
-"""One sequence on its way to a client: token ids in, text out, stop strings found, tokens counted.
+"""One sequence on its way to a client: it turns token ids into text, finds stop strings and counts tokens.
 
-It is the sink that the engine client calls once a step. It does not know whether its text is streamed or collected:
-that is its answer's matter (`streaming.py`, `whole_answer.py`).
+It is the sink that the engine client calls once a step. It does not know whether its text is streamed or collected,
+because its answer decides that (`answer/streaming.py`, `answer/whole_answer.py`).
 """
 
 from collections.abc import Callable
@@ -19,21 +19,22 @@ from lab_support.generation import FinishReason, TokenLogprobs
 
 
 class Answer(Protocol):
-    """What a choice's text goes to. `finish` is set with a choice's last text."""
+    """Receives the text of choices. `finish` is set with a choice's last text."""
 
     def on_prompt(self, choice: "Choice", logprobs: list[TokenLogprobs]) -> None:
-        """Of the next tokens of its prompt, all before its first text."""
+        """Log-probabilities of the next tokens of its prompt; all of them come before its first text."""
 
     def on_text(self, choice: "Choice", text: str, tokens: SequenceTokens, finish: Finish | None) -> None: ...
 
     def fail(self, error: ApiError) -> None:
-        """This answer can't be made. May be called for each of its choices; the first one counts."""
+        """The answer has failed. May be called for each of its choices; only the first call counts."""
 
 
 class Choice:
     """Choice `index` of an answer. Set `submitted` and `meter` when it is submitted, before any token can come.
 
-    min_tokens: no stop string counts that ends within so many tokens. arrived_at: `time.monotonic()` of its request.
+    min_tokens: a stop string that ends within this many tokens is ignored. arrived_at: `time.monotonic()` when its
+    request arrived.
     """
 
     __slots__ = (
@@ -82,7 +83,7 @@ class Choice:
         self._abandoned = False
 
     def on_tokens(self, tokens: SequenceTokens) -> None:
-        """The hot path of an API server: once for every token that it streams."""
+        """The hot path of an API server: called for every token that it streams."""
         if tokens.finish_reason is FinishReason.ABORT:
             self._answer.fail(refused_by_engine(self.submitted.engine_index))
             return
@@ -113,7 +114,7 @@ class Choice:
         self._answer.fail(defect(error))
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: tell the engine core, unless it has ended. May be called again."""
+        """No client waits for it any more: abort it in the engine core, unless it has ended. May be called again."""
         if self.finish is None and not self._abandoned:
             self._abandoned = True
             self._abort(self.submitted)

@@ -1,4 +1,4 @@
-"""A request for text once it has been checked: what to generate from each prompt, and how to answer."""
+"""A checked request for text: its prompts, the sampling parameters of each, and the form of the answer."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from lab_support.generation import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One `SamplingParams` for each prompt; n choices of each. arrived_at: `time.monotonic()` of the request.
+    """One `SamplingParams` and n choices for each prompt. arrived_at: `time.monotonic()` when the request arrived.
 
-    stops, include_stop, end_token_ids: where an answer's text ends. with_usage: a stream ends with counts of tokens;
-    with_usage_so_far: each of its events has some.
+    stops, include_stop, end_token_ids: these decide where an answer's text ends. with_usage: a stream ends with counts
+    of tokens; with_usage_so_far: each of its events has counts.
     """
 
     format: AnswerFormat
@@ -39,12 +39,12 @@ class Job:
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all prompts together, once each."""
+        """Tokens of all prompts together; each prompt counts once."""
         return sum(len(prompt.token_ids) for prompt in self.prompts)
 
     @property
     def cost(self) -> int:
-        """Bytes that it takes, as `memory.py` counts them, without what is answered."""
+        """Bytes that the job takes, as `http/memory.py` counts them, without the answer."""
         echoed = sum(len(prompt.echo) for prompt in self.prompts)
         return TOKEN_ID * self.prompt_tokens + SEQUENCE * len(self.prompts) * self.n + echoed
 
@@ -56,7 +56,7 @@ def job_of(
     model: ServedModel,
     arrived_at: float,
 ) -> Job:
-    """Raises `ApiError` (400) where the request does not fit the model."""
+    """Raises `ApiError` (400) if the request does not fit the model."""
     options = request.stream_options
     with_usage = bool(options and options.include_usage)
     return Job(

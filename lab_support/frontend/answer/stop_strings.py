@@ -1,14 +1,13 @@
-"""Stop strings in text that arrives in pieces: a stop string may begin in one piece and end in another.
+"""Finds stop strings in text that arrives in pieces: one may begin in one piece and end in another.
 
-Text is let through as soon as it can't be the beginning of a stop string any more. It knows nothing of tokens.
+Text is passed on as soon as it can't be the beginning of a stop string any more. It knows nothing of tokens.
 """
 
 
 class StopStrings:
-    """Looks for the earliest of `stops` in one sequence's text. `matched` is set once, when one was found.
+    """Looks for the earliest of `stops` in one sequence's text. `matched` is set once, when one is found.
 
-    A stop string counts if its last character does: some of the text may be protected (`min_tokens`), and one that
-    begins there and ends behind it is found.
+    A stop string that ends in protected text (`min_tokens`) is ignored; one that begins there and ends after it counts.
     """
 
     __slots__ = ("_held", "_include", "_protected", "_stops", "matched")
@@ -17,11 +16,11 @@ class StopStrings:
         self._stops = stops
         self._include = include
         self._held = ""
-        self._protected = 0  # characters of what is held
+        self._protected = 0  # protected characters at the beginning of `_held`
         self.matched: str | None = None
 
     def push(self, piece: str, protected: bool = False) -> str:
-        """The text that may be shown now. When `matched` is set after it, that was the last of it."""
+        """The text that may be shown now. If `matched` is set afterwards, this was the last of it."""
         text = self._held + piece
         if protected:
             self._protected = len(text)
@@ -35,7 +34,7 @@ class StopStrings:
         return text[:shown]
 
     def flush(self) -> str:
-        """What was held back, once no more text will come."""
+        """The text that was held back. Call it when no more text will come."""
         held, self._held = self._held, ""
         return held
 
@@ -47,11 +46,11 @@ class StopStrings:
         return at + len(self.matched) if self._include else at
 
     def _earliest(self, stop: str) -> int:
-        """Where it may begin and not end within what is protected."""
+        """The first index at which `stop` may begin without ending in protected text."""
         return max(0, self._protected - len(stop) + 1)
 
     def _possible_beginning(self, text: str) -> int:
-        """Length of the longest end of `text` that a stop string begins with."""
+        """Length of the longest suffix of `text` that is a prefix of a stop string."""
         return max(_overlap(text, stop) for stop in self._stops)
 
 

@@ -1,6 +1,6 @@
 """A streamed answer: server-sent events, one for each step that made text, sent from the callback that brings it.
 
-The status goes out with the first event, so that what fails before it is a plain error. What fails later is an event
+The status is sent with the first event, so that an earlier failure is a plain error answer. A later failure is an event
 with an error object, and then the stream ends without `[DONE]`.
 """
 
@@ -23,8 +23,8 @@ _encode_text = msgspec.json.encode
 class EventStream:
     """Events of all choices of one request. `headers` is filled before the first token can come.
 
-    An echoed prompt's log-probabilities are sent as they come, in events before the first one with tokens, so that they
-    are not held here.
+    An echoed prompt's log-probabilities are sent as they arrive, in events before the first one with tokens, so that
+    they need no memory here.
     """
 
     __slots__ = (
@@ -61,8 +61,8 @@ class EventStream:
         self._usage_so_far = job.with_usage_so_far
         self._open = len(prompts)
         self._parts: list[EventParts] = [job.format.event_parts(index, job.with_usage) for index in range(len(prompts))]
-        self._begun = [False] * len(prompts)  # by choice: its first event is out
-        self._plain = [False] * len(prompts)  # and all that follow it but the last have text alone
+        self._begun = [False] * len(prompts)  # by choice: has its first event been sent?
+        self._plain = [False] * len(prompts)  # … and do all later events but the last have only text?
         self.headers: Headers = []
         self.completion_tokens = 0
         self.failed = False
@@ -89,7 +89,7 @@ class EventStream:
         self._on_unusual_text(choice, text, tokens, finish)
 
     def fail(self, error: ApiError) -> None:
-        """The first call ends the stream, with an error event where it has begun."""
+        """End the stream, with an error event if it has begun. Only the first call counts."""
         if self.failed:
             return
         self.failed = True
@@ -102,7 +102,7 @@ class EventStream:
     def _on_unusual_text(self, choice: Choice, text: str, tokens: SequenceTokens, finish: Finish | None) -> None:
         if not text and finish is None and not self._asked.tokens:
             return
-        if self._cursors and self._cursors[choice.index].at_start:  # a prompt of one token, of which none came
+        if self._cursors and self._cursors[choice.index].at_start:  # a prompt of one token has no log-probabilities
             self.on_prompt(choice, [])
         event = self._event(choice, text, tokens.token_ids, tokens.logprobs or (), finish, finish is not None)
         if finish is not None:

@@ -1,4 +1,4 @@
-"""An answer that is not streamed: the text of all choices, collected, and sent as one body when the last one ends."""
+"""An answer that is not streamed: collects the text of all choices and sends one body when the last choice ends."""
 
 from dataclasses import dataclass, field
 
@@ -21,12 +21,12 @@ from lab_support.frontend.text.speller import Speller
 from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.generation import TokenLogprobs
 
-_PIECE = 60  # bytes that a piece of text takes beside its own
+_PIECE = 60  # bytes that a piece of text takes besides its characters
 
 
 @dataclass(slots=True)
 class _Collected:
-    """speller: where log-probabilities are told. cursor: in the choice's prompt, where those of the prompt are."""
+    """speller: set if the answer has log-probabilities. cursor: set if it has those of the prompt."""
 
     pieces: list[str]
     speller: Speller | None
@@ -37,7 +37,7 @@ class _Collected:
 
 
 class WholeAnswer:
-    """All choices of one request, held by `lease`. `headers` is filled before the first token can come."""
+    """All choices of one request, counted by `lease`. `headers` is filled before the first token can come."""
 
     def __init__(self, job: Job, writer: CallbackWriter, tokenizer: Tokenizer, lease: Lease) -> None:
         self._writer = writer
@@ -70,14 +70,14 @@ class WholeAnswer:
         if self.failed:  # by another choice, a moment ago
             return
         collected = self._choices[choice.index]
-        if collected.cursor is not None and collected.cursor.at_start:  # a prompt of one token, of which none came
+        if collected.cursor is not None and collected.cursor.at_start:  # a prompt of one token has no log-probabilities
             self.on_prompt(choice, [])
         collected.pieces.append(text)
         size = len(text) + _PIECE
         if self._asked.tokens and tokens.logprobs:
             size += self._add_logprobs(collected, tokens.token_ids, tokens.logprobs, finish is not None)
         if not self._lease.take(size):
-            return  # and so this answer has failed
+            return  # the lease has been revoked, so this answer has failed
         if finish is not None:
             collected.finish = finish
             self.completion_tokens += choice.tokens
@@ -86,7 +86,7 @@ class WholeAnswer:
                 self._send(200, self._body())
 
     def fail(self, error: ApiError) -> None:
-        """The first call answers."""
+        """Answer with `error`. Only the first call counts."""
         if not self.failed:
             self.failed = True
             self.headers += error.headers
@@ -116,6 +116,6 @@ class WholeAnswer:
 
     def _send(self, status: int, body: bytes) -> None:
         self._choices.clear()
-        self._lease.give_back(self._lease.held)  # the writer takes for what it can't send at once
+        self._lease.give_back(self._lease.held)  # the writer counts whatever it can't send at once
         self._writer.start(status, JSON, self.headers, body)
         self._writer.end(body)

@@ -1,11 +1,11 @@
-"""A request's body, whole, within a deadline and a size: 415, 408 and 413 are decided here.
+"""Reads a request's whole body within a deadline and a size limit: 415, 408 and 413 are decided here.
 
-Where the server's memory is full it is 503: for a body whose announced length does not fit, and for the one that is
-the largest (memory.py).
+When the server's memory is full the answer is 503, for a body whose announced length does not fit, and for the largest
+one (http/memory.py).
 
-A client that is still sending when it is refused gets its answer: what it sends is read and dropped, up to a bound,
-because closing a connection with unread bytes resets it and the answer may never be seen. One that waits for our word
-before it sends (`Expect`) is answered at once.
+A client that is still sending when it is refused gets its answer: the rest is read and dropped, up to a bound, because
+closing a connection with unread bytes resets it, and the client may never see the answer. A client that waits for
+`100 Continue` before it sends (`Expect`) is answered at once.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _CLOSE = [(b"connection", b"close")]
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was whole: there is nobody to answer."""
+    """The client hung up before its request was complete, so there is no client to answer."""
 
 
 class BodyReader:
@@ -33,7 +33,7 @@ class BodyReader:
         self._timeout = timeout
 
     async def read(self, scope: Scope, receive: Receive, lease: Lease) -> bytes:
-        """The body; `lease` holds it, and what is made of it.
+        """The body; `lease` counts it, and everything made from it.
 
         Raises `ApiError` (408, 413, 415, 503), or `ClientGone`.
         """
@@ -62,7 +62,7 @@ class BodyReader:
             raise no_room()
 
     async def _collect(self, receive: Receive, lease: Lease, fits: bool) -> bytes:
-        """The body. One that does not fit, or has been given up, is dropped as it comes."""
+        """The body. A body that does not fit, or has been given up, is dropped as it arrives."""
         parts: list[bytes] = []
         lease.on_revoke = parts.clear
         if not fits:
@@ -85,7 +85,9 @@ class BodyReader:
         return b"".join(parts)
 
     def _too_slow(self) -> ApiError:
-        return ApiError(408, f"the body did not arrive whole within {self._timeout:g} seconds", code="body_timeout")
+        return ApiError(
+            408, f"the body did not arrive completely within {self._timeout:g} seconds", code="body_timeout"
+        )
 
     def _too_large(self, got: str, finished: bool) -> ApiError:
         return ApiError(
@@ -97,7 +99,7 @@ class BodyReader:
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """What comes, to its end. Raises `ClientGone`."""
+    """The body's pieces as they arrive. Raises `ClientGone`."""
     more = True
     while more:
         message = await receive()
@@ -108,7 +110,7 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _check_content_type(content_type: bytes) -> None:
-    """None at all is refused too, as in vLLM: a web page can send that, or text, to any server without asking it."""
+    """Refuse a missing content type too, as vLLM does: a web page may send that, or text, to any server unasked."""
     kind = content_type.decode("latin-1").split(";")[0].strip().lower()
     if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
         return
@@ -121,6 +123,6 @@ def _check_content_type(content_type: bytes) -> None:
 def _check_content_encoding(encoding: bytes) -> None:
     kind = encoding.decode("latin-1").strip().lower()
     if kind not in ("", "identity"):
-        message = f"content-encoding: got {kind!r:.80}, allowed is none: send the JSON as it is"
+        message = f"content-encoding: got {kind!r:.80}, allowed is none: send the JSON uncompressed"
         headers = [(b"accept-encoding", b"identity")]  # RFC 9110, 15.5.16
         raise ApiError(415, message, "content-encoding", "unsupported_content_encoding", headers=headers)

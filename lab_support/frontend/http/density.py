@@ -1,7 +1,7 @@
-"""How many values a body holds, counted without reading it: what makes reading it slow, and large in memory.
+"""Counts the values in a body without decoding it, because many values make decoding slow and the result large.
 
-Reading 4 MB of text takes milliseconds. 4 MB of `[],[],…` are a million lists: a second in which an event loop does
-nothing else, because the decoder keeps the interpreter's lock from beginning to end, in a thread too.
+Decoding 4 MB of text takes milliseconds. 4 MB of `[],[],…` are a million lists: they block the event loop for a second,
+even from a thread, because the decoder holds the interpreter's lock from beginning to end.
 """
 
 from lab_support.frontend.http.errors import bad_request
@@ -11,12 +11,12 @@ MOST_CONTAINERS = 32_768  # lists, objects and fields of objects
 MOST_ELEMENTS = 524_288  # all values together; numbers in lists are the bulk of them
 MOST_STRINGS = 131_072
 
-_SMALL = 1024  # bytes of a body whose values are not worth counting
+_SMALL = 1024  # bytes; the values of a smaller body are not worth counting
 _NO_MARKS = bytes(set(range(256)) - set(b'[{:,"'))
 
 
 def check_density(body: bytes) -> None:
-    """Raises `ApiError` (400) where reading the body would stop the event loop for long."""
+    """Raises `ApiError` (400) if decoding the body would block the event loop for long."""
     if len(body) <= MOST_CONTAINERS or _few(body) or _few(outside := _outside_strings(body)):
         return
     containers, elements, strings = _counts(outside)
@@ -28,7 +28,7 @@ def check_density(body: bytes) -> None:
 
 
 def weight(body: bytes) -> int:
-    """Bytes that a body takes once it is read, at most: its text may hold a character that makes all of it wide."""
+    """Most bytes that a body takes once it is decoded: one wide character in a text widens all of its characters."""
     if len(body) <= _SMALL:
         return len(body) * CONTAINER // 2  # as if it were `[[[…`: a list takes at least two bytes
     containers, elements, strings = _counts(body)
@@ -43,14 +43,14 @@ def _few(text: bytes) -> bool:
 
 
 def _counts(text: bytes) -> tuple[int, int, int]:
-    """Containers, elements, strings. By leaving out all else: `bytes.count` is ten times slower where it finds many."""
+    """Containers, elements, strings. All other bytes are removed first, as `bytes.count` is 10x slower on many hits."""
     marks = text.translate(None, _NO_MARKS)
     elements, quotes = len(marks.translate(None, b'[{:"')), len(marks.translate(None, b"[{:,"))
     return len(marks) - elements - quotes, elements, quotes // 2
 
 
 def _outside_strings(body: bytes) -> bytes:
-    """The body with its strings emptied. One with far too many strings is left as it is."""
+    """The body with its strings emptied. A body with far too many strings keeps them."""
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if bare.count(b'"') > 2 * MOST_STRINGS:
         return bare

@@ -1,6 +1,6 @@
-"""An answer that is not the one asked for: OpenAI's error object with the status and headers that belong to it.
+"""Error answers: OpenAI's error object with the status and headers that belong to it.
 
-Raised anywhere below `routes.py`, which turns it into a response. It does not decide when to raise.
+Raised anywhere below `routes.py`; `http/middleware.py` turns it into a response. It does not decide when to raise.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ UNAVAILABLE = "service_unavailable_error"
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
-    """What went wrong, naming what was got and what is allowed; `param` is the field's path, `code` for programs."""
+    """The message says what was got and what is allowed; `param` is the field's path, `code` is for programs."""
 
     message: str
     type: str
@@ -54,16 +54,16 @@ def unavailable(message: str, code: str) -> ApiError:
 
 
 def defect(error: BaseException) -> ApiError:
-    """500: a mistake of ours. The log has the traceback."""
+    """500: a defect of this server. The log has the traceback."""
     return ApiError(500, f"the server failed: {type(error).__name__}", None, "defect", SERVER_ERROR)
 
 
 def refused_by_engine(engine_index: int) -> ApiError:
-    """An engine core has no room for a prompt that this API server let pass."""
+    """400: an engine core has no room for a prompt that this API server let pass."""
     message = f"prompt: got more tokens than engine-{engine_index} has room for, allowed are fewer; shorten it"
     return ApiError(400, message, "prompt", "context_length_exceeded")
 
 
 def from_fatal(fatal: Fatal) -> ApiError:
-    """What a request hears when `fatal.name` died while its answer was being made."""
+    """503: the process `fatal.name` died while the answer was being made."""
     return unavailable(f"{fatal.name}: {fatal.cause}", "server_ended")

@@ -1,8 +1,8 @@
-"""Memory that is free goes back to the system, as far as the C library lets itself be told. Runs in API servers.
+"""Makes the C library return free memory to the system, as far as it can be told to. Runs in API servers.
 
-glibc learns from each large block that is freed to take the next one of that size from its heap, which shrinks at its
-end only: after a burst of large bodies most of it stays with the process, though nothing lies in it. And it makes a
-heap for each thread. With a fixed threshold large blocks are mappings of their own (mallopt(3)).
+When a large block is freed, glibc raises its threshold, so that it takes the next block of that size from its heap. A
+heap shrinks only at its end: after a burst of large bodies most of it stays with the process, although it is empty. And
+glibc makes several heaps for threads. With a fixed threshold, large blocks stay mappings of their own (mallopt(3)).
 """
 
 import ctypes
@@ -10,12 +10,12 @@ import sys
 from contextlib import suppress
 
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # malloc.h
-LARGE = 65536  # bytes: the pieces in which bodies come and answers go
+LARGE = 65536  # bytes: the size of the pieces in which bodies arrive and answers leave
 ARENAS = 2
 
 
 def give_free_memory_back() -> None:
-    """To be called before there are threads. Does nothing where the C library is another one."""
+    """Call it before any thread starts. Does nothing with a C library other than glibc."""
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):

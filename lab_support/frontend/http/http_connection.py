@@ -1,11 +1,11 @@
-"""One connection of a client: uvicorn's protocol, which here tells every request on it of the client's end.
+"""One connection of a client: uvicorn's protocol, extended to tell every request on it that the client has left.
 
 A client ends its side with a FIN. close(2) and shutdown(2) both send one, and nothing in it says which of the two it
-was: so a half-closed connection counts as left, as it does in nginx, in uvicorn and in vLLM. A reset counts, too.
-Whatever is being answered then is given up at once, and what waits behind it is never begun.
+was. So a half-closed connection counts as left, as it does in nginx, uvicorn and vLLM; so does a reset connection. The
+request being answered is then given up at once, and those that wait behind it never start.
 
-uvicorn tells the newest request alone, but a client may have pipelined several, and the one that is being answered is
-an older one. And it stops reading where a pipelined request waits, so that it does not come to the FIN: `http_head.py`.
+uvicorn tells only the newest request, but a client may have pipelined several, and then an older one is being answered.
+It also stops reading while a pipelined request waits, so it never sees the FIN (see `http/http_head.py`).
 """
 
 import asyncio
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 FIN = "FIN: closed or half closed"
 RESET = "connection reset"
-TAKES_NOTHING = "it took nothing of its answer"
-MADE_WAY = "others had no room"
-IDLE, UNFINISHED, TAKING_NOTHING = range(3)  # how little a connection loses that makes room for others
-STUCK = 2.0  # seconds without progress, from which on one of the last kind is expendable
+TAKES_NOTHING = "cut off: it took nothing of its answer"
+MADE_WAY = "cut off: other clients needed the room"
+IDLE, UNFINISHED, TAKING_NOTHING = range(3)  # expendable kinds of connection; the first kind loses least
+STUCK = 2.0  # seconds without progress after which a connection that takes nothing is expendable
 
 
 class HttpConnection(GuardedProtocol):
     """A connection of a client, from `connection_made` to `connection_lost`. Runs in an API server's event loop.
 
-    memory, on_lost: set by the server that makes it; `on_lost` is called at its end.
+    The server that makes it sets `memory` and `on_lost`, which is called when the connection ends.
     """
 
-    memory: MemoryBudget | None = None  # holds the bodies of requests that wait for the answer before theirs
+    memory: MemoryBudget | None = None  # counts the bodies of requests that wait behind another answer
     _lease: Lease | None = None
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     _descriptor = -1
-    _unsent: object = None  # what its client had not taken when that was last seen to change, and when that was
-    _unsent_since = 0.0
+    _unsent: object = None  # counts of the bytes that its client has not taken, when they last changed
+    _unsent_since = 0.0  # loop.time() of that change
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._descriptor = transport.get_extra_info("socket").fileno()
-        self._begun: RequestResponseCycle | None = None  # the one that is being answered, or was last
+        self._begun: RequestResponseCycle | None = None  # the request being answered, or answered last
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        if self._in_head:  # it is read again, without its offer
+        if self._in_head:  # the head is parsed again, without its offer to upgrade
             return
         self.cycle.scope[CUT_OFF] = self.cut_off  # type: ignore[literal-required]
         if not self.pipeline:
@@ -72,7 +72,7 @@ class HttpConnection(GuardedProtocol):
             self._hold_pipelined()
 
     def _hold_pipelined(self) -> None:
-        """What one read(2) brings of requests that nobody reads yet: a quarter of a megabyte at most."""
+        """Count the bodies of waiting requests; one read(2) may bring a quarter of a megabyte of them at most."""
         assert self._lease
         self._lease.give_back(self._lease.held)
         self._lease.take(sum(len(cycle.body) for cycle, _ in self.pipeline))
@@ -86,36 +86,36 @@ class HttpConnection(GuardedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._tell_requests(RESET if exc else FIN)
         super().connection_lost(exc)
-        for cycle, _ in self.pipeline:  # or these bodies would stay until the next full garbage collection
+        for cycle, _ in self.pipeline:  # otherwise these bodies stay until the next full garbage collection
             cycle.body = bytearray()
         if self._lease:
             self._lease.__exit__()
         self.on_lost()
 
     def leave(self, reason: str) -> None:
-        """The client has left. Where that was in the middle of an answer, nothing more of it is sent.
+        """The client has left. If it left in the middle of an answer, nothing more of that answer is sent.
 
-        What stands in the transport's buffer goes with it: a client that has ended its side need not ever read, and
-        its connection would stay. An answer that is whole is still sent to its end.
+        The transport's buffer is dropped too, because a client that has ended its side may never read, and then its
+        connection would stay. A complete answer is still sent to its end.
         """
         if self._tell_requests(reason):
             self.transport.abort()
 
     def cut_off(self, reason: str) -> None:
-        """End it, whatever its client has not taken."""
+        """End the connection, even if its client has not taken all of its answer."""
         self.leave(reason)
         self.transport.abort()
 
     @property
     def answering(self) -> bool:
-        """Is a request being answered, or read?"""
+        """Is a request being read or answered?"""
         return bool(self._unanswered())
 
     def seconds_without_progress(self, now: float) -> float:
-        """For how long its client has taken nothing of what it is to get; 0 where nothing waits for it.
+        """Seconds since the client last took any of the bytes that wait for it; 0 if none wait.
 
-        It takes something where fewer bytes wait in the transport, or other ones in the kernel: the kernel's own
-        count changes with what the client acknowledges (tcp(7), SIOCOUTQ). To be called about once a second.
+        It has taken some if the number of waiting bytes changes, in the transport or in the kernel, whose count changes
+        with the client's acknowledgements (tcp(7), SIOCOUTQ). Call it about once a second.
         """
         waiting = self.transport.get_write_buffer_size()
         unsent = (waiting, _unacknowledged(self._descriptor)) if waiting and self._descriptor >= 0 else None
@@ -124,10 +124,10 @@ class HttpConnection(GuardedProtocol):
         return now - self._unsent_since
 
     def expendable_since(self, now: float) -> tuple[int, float] | None:
-        """Its place among those that may end so that others have room, first those who lose least; None: it may not.
+        """(kind, since) if this connection may be ended to make room for others, otherwise None.
 
-        0: idle after its last answer; 1: silent, or its request is not whole; 2: it takes nothing of its answer. And
-        since when, as loop.time().
+        Kinds, the first loses least: IDLE after its last answer; UNFINISHED: silent, or its request is incomplete;
+        TAKING_NOTHING of its answer. since: in loop.time().
         """
         if self.transport.get_write_buffer_size():
             stuck = self.seconds_without_progress(now)
@@ -137,13 +137,13 @@ class HttpConnection(GuardedProtocol):
         return None if (since := self.unfinished_since) is None else (UNFINISHED, since)
 
     def _unanswered(self) -> "list[RequestResponseCycle]":
-        """Oldest first: the one that is being answered, and those that wait behind it."""
+        """Oldest first: the request being answered, and those that wait behind it."""
         begun = [] if self._begun is None or self._begun.response_complete else [self._begun]
         waiting = [cycle for cycle, _ in reversed(self.pipeline) if cycle is not self._begun]
         return [each for each in begun + waiting if not each.disconnected]
 
     def _tell_requests(self, reason: str) -> bool:
-        """Tell each request without a whole answer that its client has left; was there any?"""
+        """Tell each request without a complete answer that its client has left; was there any?"""
         unanswered = self._unanswered()
         for cycle in unanswered:
             cycle.scope[LEFT] = reason  # type: ignore[literal-required]
@@ -154,7 +154,7 @@ class HttpConnection(GuardedProtocol):
 
 
 def _unacknowledged(descriptor: int) -> int:
-    """Bytes in the kernel's send queue of a socket; 0 where the kernel doesn't tell. SIOCOUTQ has TIOCOUTQ's number."""
+    """Bytes in the kernel's send queue of a socket; 0 if the kernel doesn't say. SIOCOUTQ has TIOCOUTQ's number."""
     count = bytearray(4)
     with suppress(OSError):
         fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)

@@ -1,16 +1,17 @@
-"""What a client may send before an answer begins: one framing for one request, within limits. Runs in API servers.
+"""Guards for the bytes that clients send: limits, and only unambiguous requests. Runs in API servers.
 
-uvicorn leaves this to a proxy in front of it. Here there is none, so the protocol class below it gets:
+uvicorn leaves this to a proxy in front of it. Here there is none, so `GuardedProtocol` adds to uvicorn's protocol:
 
-- Limits: the head of a request, its fields and its time; more is answered with 431 or 408. Requests behind one that
-  is being answered, and bytes that belong to nothing, are counted, too.
-- What can't be read in one way alone, or is not spoken here, is refused before anybody begins to answer it.
-- An offer to upgrade is ignored, as RFC 9110, 7.8 allows, and the body stays the body. llhttp takes the offer for
-  accepted: it ends the message at its head, so that the body would be read as the next request (uvicorn#2722).
-- An error behind a request that is being answered waits until that answer is whole. In the middle of it, it would be
-  taken for a part of it.
-- Fields behind the body (trailers) are not fields of the request: who checked its head has seen none of them.
-- HTTP/1.0 knows no chunks (unchunked.py).
+- Limits on a request's head: its bytes, its fields and its time; beyond them the answer is 431 or 408. Limits also on
+  requests that wait behind one being answered, and on bytes that belong to no request.
+- A request that can be read in two ways, or that uses a protocol not spoken here, is refused before anything answers
+  it.
+- An offer to upgrade is ignored, as RFC 9110, 7.8 allows, and the body stays the body. llhttp treats the offer as
+  accepted: it ends the message after the head, so that the body would be read as the next request (uvicorn#2722).
+- An error that follows a request being answered waits until that answer is complete, because in the middle it would be
+  taken for a part of the answer.
+- Fields behind the body (trailers) are not added to the request, because no check of its head has seen them.
+- HTTP/1.0 has no chunks (http/unchunked.py).
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from lab_support.frontend.http.unchunked import Unchunked
 
 HEAD_BYTES = 64 * 1024  # of one request's line and fields; h11, nginx and Node.js allow 16 to 64 KiB
 HEAD_FIELDS = 256  # as vLLM (--h11-max-header-count)
-HEAD_SECONDS = 10.0  # from its first byte, or from the connection's first moment, to its last
-PIPELINED, PIPELINED_BYTES = 64, 256 * 1024  # requests, and what their bodies hold, behind one that is being answered
-DROPPED_BYTES = 16 * 1024 * 1024  # read and dropped behind a refusal, before its sender is cut off
-UNASKED_BYTES, UNASKED_SECONDS = 1024 * 1024, 10.0  # of a body that still comes although its request is answered
-LINGER_SECONDS = 2.0  # after a refusal what still comes is read and dropped, so that a reset does not destroy it
+HEAD_SECONDS = 10.0  # from its first byte, or from the start of the connection, to its last byte
+PIPELINED, PIPELINED_BYTES = 64, 256 * 1024  # requests, and bytes of their bodies, behind one being answered
+DROPPED_BYTES = 16 * 1024 * 1024  # read and dropped after a refusal, before the client is cut off
+UNASKED_BYTES, UNASKED_SECONDS = 1024 * 1024, 10.0  # of a body that still arrives after its request was answered
+LINGER_SECONDS = 2.0  # further input is read and dropped after a refusal, so that no reset destroys the refusal
 _TOO_MUCH_WAITS = (
-    f"got more behind a request that is being answered than {PIPELINED} requests with {PIPELINED_BYTES} bytes in their "
-    "bodies; wait for answers"
+    f"got too much behind a request that is being answered, allowed are {PIPELINED} requests with {PIPELINED_BYTES} "
+    "bytes in their bodies; wait for answers"
 )
 _OFFER = {b"upgrade", b"http2-settings"}
 
@@ -42,28 +43,28 @@ log = logging.getLogger("lab.api")
 
 
 class Refused(Exception):
-    """Raised within the parser's callbacks, to make it stop. `error` is what the client is to hear."""
+    """Raised in the parser's callbacks to stop the parser. `error` is the client's answer."""
 
     def __init__(self, error: ApiError) -> None:
         self.error = error
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with these guards. `refuse` ends a connection with an answer of our own."""
+    """uvicorn's protocol with these guards. `refuse` ends a connection with an error answer."""
 
-    _head_since: float | None = None  # loop.time() at which the head began that is not whole yet
-    _head_bytes = 0  # of that head, or of the trailers, as far as they were understood
-    _body_since: float | None = None  # … and of the request whose head was whole last
-    _answered_at: float | None = None  # when the last answer was whole
-    _idle_bytes = 0  # that came since the parser last understood something
+    _head_since: float | None = None  # loop.time() at which the incomplete head began
+    _head_bytes = 0  # parsed bytes of that head, or of the trailers
+    _body_since: float | None = None  # loop.time() at which the last complete head began
+    _answered_at: float | None = None  # loop.time() at which the last answer was complete
+    _idle_bytes = 0  # received since the parser last recognised something
     _in_head = True
-    _waiting_bytes = 0  # of bodies behind the request that is being answered
-    _unasked_since: float | None = None  # when a request was answered whose body still comes
+    _waiting_bytes = 0  # of bodies behind the request being answered
+    _unasked_since: float | None = None  # when a request was answered whose body still arrives
     _unasked_bytes = 0
-    _ending = False  # nothing more is read, but dropped
-    _refusal: ApiError | None = None  # to be sent once what is being answered is whole
+    _ending = False  # further input is dropped
+    _refusal: ApiError | None = None  # sent once the answers before it are complete
     _dropped_bytes = 0
-    _drop_until: float | None = None  # all has been said: when it closes at last
+    _drop_until: float | None = None  # everything has been sent: loop.time() at which the connection closes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -87,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as error:
             self._on_error_in_callback(error.__context__)
         except httptools.HttpParserError as error:
-            self._on_nonsense(ApiError(400, f"got bytes that are no HTTP request ({error})", None, "invalid_http"))
+            self._on_nonsense(ApiError(400, f"got bytes that are not an HTTP request ({error})", None, "invalid_http"))
         else:
             if self._idle_bytes > HEAD_BYTES + len(data):
                 self._on_nonsense(_too_large())
@@ -98,16 +99,16 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if not isinstance(error, httptools.HttpParserInvalidURLError | UnicodeDecodeError):
             log.error("a request could not be read", exc_info=error)
-        self._on_nonsense(ApiError(400, "got a target that is no path", None, "invalid_http"))
+        self._on_nonsense(ApiError(400, "got a target that is not a path", None, "invalid_http"))
 
     def _drop(self, size: int) -> None:
-        """It is read all the same: behind the last byte stands the client's FIN, and a reset destroys what we said."""
+        """Drop input, but read it: the client's FIN follows it, and a reset would destroy our last answer."""
         self._dropped_bytes += size
         if self._dropped_bytes > DROPPED_BYTES:
             self.transport.abort()
 
     def _on_nonsense(self, error: ApiError) -> None:
-        """Of the request that is being read. If it is half read it gets this answer, and no other."""
+        """Refuse the request being read. If its body is incomplete, this is its only answer."""
         if not self._in_head:
             if self.cycle.response_started:
                 self._end(None)  # one request, one answer
@@ -122,7 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Read the same head again without the offer, by a new parser, and then what follows it."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            self.refuse(ApiError(501, "got CONNECT, which this server is no proxy for", None, "not_implemented"))
+            self.refuse(ApiError(501, "got CONNECT, but this server is not a proxy", None, "not_implemented"))
             return
         lines = [b"%s %s HTTP/%s" % (method, self.url, version), *_without_offer(self.headers), b"", b""]
         self.parser = httptools.HttpRequestParser(self)
@@ -134,7 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        if self._head_since is None:  # behind another request, in the same piece
+        if self._head_since is None:  # it follows another request in the same piece
             self._head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -166,12 +167,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._head_since, self._idle_bytes = False, None, 0
         if version == "1.0":
             self.cycle.transport = cast(asyncio.Transport, Unchunked(self.transport))
-            self.cycle.waiting_for_100_continue = False  # that version has no such answer
+            self.cycle.waiting_for_100_continue = False  # HTTP/1.0 has no such answer
         elif self.expect_100_continue:
-            self.cycle.keep_alive = False  # if it is answered without its body, the body may or may not come
+            self.cycle.keep_alive = False  # if it is answered before its body, the body may or may not follow
 
     def _check(self, version: str) -> None:
-        """Before anybody begins to answer. llhttp finds some of this itself, but only afterwards."""
+        """Check the head before anything answers it. llhttp checks some of this itself, but only afterwards."""
         if version not in ("1.0", "1.1"):
             raise Refused(ApiError(505, f"got HTTP/{version}, allowed are 1.0 and 1.1", None, "http_version"))
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
@@ -179,7 +180,7 @@ class GuardedProtocol(HttpToolsProtocol):
             got = b", ".join(codings).decode("latin-1")
             message = f"transfer-encoding: got {got!r:.80} in HTTP/{version}, allowed is chunked in HTTP/1.1"
             raise Refused(ApiError(501, message, "transfer-encoding", "not_implemented"))
-        if sum(name == b"host" for name, _ in self.headers) > 1:  # RFC 9112, 3.2; a proxy may have believed the other
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # RFC 9112, 3.2; a proxy may have used the other one
             raise Refused(ApiError(400, "got more than one Host field, allowed is one", "host", "invalid_http"))
         if len(self.pipeline) >= PIPELINED:
             raise Refused(ApiError(400, _TOO_MUCH_WAITS, None, "too_many_pipelined"))
@@ -206,7 +207,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # ---- refusals ---------------------------------------------------------------------------------------------------
 
     def refuse(self, error: ApiError) -> None:
-        """Read nothing more, answer so once all that came before is answered, and close."""
+        """Read nothing more, send this error once all earlier requests are answered, and close."""
         self._end(error)
 
     def _end(self, error: ApiError | None) -> None:
@@ -238,7 +239,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._drop_until = self.loop.time() + LINGER_SECONDS
 
     def look_at_time(self, now: float) -> None:
-        """Called about once a second: has its client had time enough? `now` is the event loop's."""
+        """End the connection if its client is too slow. Called about once a second; `now` is the event loop's time."""
         if self._drop_until is not None:
             if now >= self._drop_until:
                 self.transport.abort()
@@ -249,34 +250,34 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _on_slow_head(self) -> None:
         if self._idle_bytes or self._head_bytes:
-            message = f"the head of a request did not arrive whole within {HEAD_SECONDS:g} seconds"
+            message = f"the head of a request did not arrive completely within {HEAD_SECONDS:g} seconds"
             self.refuse(ApiError(408, message, None, "head_timeout"))
         else:
-            self.transport.close()  # it never said a word, so there is nothing to answer
+            self.transport.close()  # its client never sent a byte, so there is nothing to answer
 
     @property
     def idle_since(self) -> float | None:
-        """When its last request was answered, where no byte of another has come; loop.time()."""
+        """loop.time() at which its last request was answered; None if bytes of another have come."""
         return self._answered_at if self._head_since is None and not self._unanswered() else None
 
     @property
     def unfinished_since(self) -> float | None:
-        """When the request began that is not whole, or the connection on which nothing was ever said; loop.time()."""
+        """loop.time() at which its incomplete request began, or the connection itself if no byte ever came."""
         unanswered = self._unanswered()
         if not unanswered:
             return self._head_since
         return self._body_since if len(unanswered) == 1 and self.cycle.more_body else None
 
     def _unanswered(self) -> list[Any]:
-        """Requests on this connection whose answers are not whole, oldest first."""
+        """Requests on this connection whose answers are incomplete, oldest first."""
         raise NotImplementedError
 
 
 class _Flow(FlowControl):
-    """Reads on while requests wait, which uvicorn does not: only a reader comes to the client's FIN.
+    """Keeps reading while requests wait, which uvicorn does not, because only reading reaches the client's FIN.
 
-    Where the client's own kernel still holds bytes that nobody reads, the FIN is behind them and has not even been
-    sent. So what waits is bounded by dropping it (`PIPELINED_BYTES`), and not by leaving it unread.
+    While the client's own kernel still holds unsent bytes, the FIN is behind them and has not been sent either. So
+    waiting requests are bounded by a refusal (`PIPELINED_BYTES`), and not by leaving them unread.
     """
 
     def __init__(self, connection: GuardedProtocol, transport: asyncio.Transport) -> None:
@@ -294,7 +295,7 @@ def _too_large() -> ApiError:
 
 
 def _with_path(url: bytes) -> bytes:
-    """A target may be `http://host`, without the slash that uvicorn looks for (RFC 9112, 3.2.2)."""
+    """Add the slash that uvicorn expects: a target may be `http://host` without one (RFC 9112, 3.2.2)."""
     scheme, separator, rest = url.partition(b"://")
     if separator and scheme.lower() in (b"http", b"https") and b"/" not in rest:
         host, question, query = rest.partition(b"?")

@@ -1,19 +1,19 @@
-"""The HTTP server of an API server: uvicorn, but connections come from an acceptor and signals go elsewhere.
+"""The HTTP server of an API server: uvicorn, but an acceptor brings its connections and it handles no signals.
 
-Runs in API servers only, in their event loop. How a connection is taken is `boundary/accept.py`'s matter, what a
-client may send is `http_head.py`'s, what its end means is `http_connection.py`'s, and the answer is `routes.py`'s.
+Runs in API servers only, in their event loop. `boundary/accept.py` accepts connections, `http/http_head.py` limits
+what clients may send, `http/http_connection.py` handles their end, and `routes.py` answers.
 
-It was chosen among five, under this application and side by side (`python -m tests.benchmarks.http_servers`; CPU of
-the server's process on two cores, medians of 16 rounds):
+It was chosen among five, all measured with this application (`python -m tests.benchmarks.http_servers`; CPU of the
+server's process on two cores, medians of 16 rounds):
 
                            /ping  one token  streamed token  left to us
     uvicorn + httptools    62 µs     223 µs         38.0 µs  limits, deadlines, upgrades, trailers, order of errors
     uvicorn + h11         144 µs     360 µs         44.6 µs  deadlines; bare LF, folded fields, two framings at once
     hypercorn             259 µs     438 µs         53.5 µs  as h11; half-closed connections go on
-    granian, embedded     105 µs     269 µs         38.3 µs  it accepts by itself, so one of the five ways is left
-    aiohttp's server       85 µs     257 µs         40.7 µs  trailers and chunk extensions without end
+    granian, embedded     105 µs     269 µs         38.3 µs  it accepts by itself, so only one --accept is left of five
+    aiohttp's server       85 µs     257 µs         40.7 µs  unlimited trailers and chunk extensions
 
-So nothing is cheaper, its parser is the strictest, and all five ways work. The price is `http_head.py`.
+So none is cheaper, its parser is the strictest, and every --accept works. The price is `http/http_head.py`.
 """
 
 import asyncio
@@ -37,16 +37,16 @@ log = logging.getLogger("lab.api")
 
 KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
 PATIENCE = 10.0  # seconds that an ending connection waits for a client that takes nothing of its answer
-MANY = 2 * VISITORS  # clients that wait
-GRACE = 3.0  # seconds that a client has for its request where others may be waiting for the descriptor
-SEND_TIMEOUT = 60.0  # seconds that any other one waits, as in nginx
+MANY = 2 * VISITORS  # waiting clients
+GRACE = 3.0  # seconds that a client has for its request while others may be waiting for the descriptor
+SEND_TIMEOUT = 60.0  # seconds that any other connection waits for such a client, as in nginx
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers and without listeners of its own: `acceptor` brings the connections.
 
-    on_started: called once connections are taken. patience: seconds that a retiring one waits for a client that takes
-    nothing of its answer. Made and used in one event loop.
+    on_started: called once it accepts connections. patience: seconds that a retiring server waits for a client that
+    takes nothing of its answer. Made and used in one event loop.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class HttpServer(uvicorn.Server):
         connections.make_room = self._make_room
 
     async def run_to_end(self) -> None:
-        """Returns when the last connection is closed, after `should_exit` was set or `retire` called."""
+        """Serve until `should_exit` is set or `retire` is called and, after that, the last connection is closed."""
         await self.serve(sockets=[])
         self._app.publish()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The event loop has the handlers: a signal to the launcher means the whole server, not this process alone."""
+        """Install no handlers: the event loop has them, and the launcher's signals concern the whole server."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,12 +95,13 @@ class HttpServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def retire(self) -> None:
-        """Take no more connections, and end when the last one has.
+        """Accept no more connections, and end when the last one has ended.
 
-        A connection that is between two requests stays open, because its client may be sending just now: it ends with
-        the next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
+        A connection between two requests stays open, because its client may be sending at this moment: it ends with the
+        next answer, which says so, or by the keep-alive timeout. uvicorn's own shutdown closes it at once.
 
-        It may be asked again: by the next successor, where the first has died meanwhile, or while it shuts down.
+        A second call does nothing: the next successor may call it, if the first has died meanwhile, or a call may come
+        during the shutdown.
         """
         if self._retiring or self.should_exit:
             return
@@ -110,20 +111,20 @@ class HttpServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(KEEP_ALIVE, self._close_idle)
 
     def _close_idle(self) -> None:
-        """Connections without a request: nothing was ever asked on them, or a request was begun and not gone on with.
+        """Close connections without a request, and those whose request was begun but not continued.
 
-        uvicorn has no keep-alive timeout for either: it begins with an answer, and any byte cancels it.
+        uvicorn has no keep-alive timeout for either: its timeout starts with an answer, and any byte cancels it.
         """
         for connection in self._open():
             if not connection.answering:
                 connection.transport.close()
 
     def _make_room(self, waiting: Waiting | None) -> None:
-        """Connections wait for which there is no descriptor: a quarter of those that ask for nothing make way.
+        """End a quarter of the expendable connections, because there is no descriptor for waiting ones.
 
-        One that is idle after its answer does so for anybody, as in nginx. One that has not finished its request, or
-        never began one, is cut off for a client that has sent something, because a silent one has no haste. It has
-        some seconds, but none once more clients wait than the reserve could serve.
+        A connection that is idle after its answer makes way for any client, as in nginx. One that has not finished its
+        request, or never began one, makes way only for a client that has sent something, because a silent one is in no
+        hurry. It has `GRACE` seconds, but none once more clients wait (`MANY`) than the reserve could serve.
         """
         now = asyncio.get_running_loop().time()
         found = [(place, connection) for connection in self._open() if (place := connection.expendable_since(now))]
@@ -133,20 +134,20 @@ class HttpServer(uvicorn.Server):
             connection.cut_off(MADE_WAY)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, ten times a second. True: end."""
+        """Called by uvicorn ten times a second. True: end."""
         if counter % 10 == 0:
             self._look_at_times()
         return await super().on_tick(counter) or (self._retiring and not self._connections.count)
 
     def _look_at_times(self) -> None:
-        """Once a second: heads that don't end, refused clients that go on sending, clients that take nothing."""
+        """Once a second, end slow heads, refused clients that keep sending, and clients that take nothing."""
         now = asyncio.get_running_loop().time()
         for connection in self._open():
             connection.look_at_time(now)
             self._look_at_reader(connection, now)
 
     def _look_at_reader(self, connection: HttpConnection, now: float) -> None:
-        """One client that does not read would keep its answer's memory, its connection, and a retiring API server."""
+        """Cut off a client that does not read: it would hold memory, a connection and a retiring API server."""
         ending = self._retiring or connection.transport.is_closing()
         patience = self.patience if ending else SEND_TIMEOUT
         if connection.seconds_without_progress(now) >= patience:
@@ -154,7 +155,7 @@ class HttpServer(uvicorn.Server):
             connection.cut_off(TAKES_NOTHING)
 
     def stop_waiting(self) -> None:
-        """Leave clients that don't read their farewell."""
+        """End without waiting for clients that don't read their last event."""
         self.force_exit = True
 
     def _open(self) -> list[HttpConnection]:
@@ -170,6 +171,6 @@ class HttpServer(uvicorn.Server):
 def _makes_way(kind: int, since: float, waiting: Waiting | None, now: float) -> bool:
     if kind == IDLE:
         return True
-    if waiting is None:  # nobody can tell whether somebody waits
+    if waiting is None:  # nothing can tell whether clients wait
         return now - since >= GRACE
     return waiting.asking > 0 and (waiting.clients > MANY or now - since >= GRACE)

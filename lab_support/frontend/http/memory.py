@@ -1,12 +1,12 @@
-"""What clients make an API server hold: one budget in bytes, which everything of that kind takes from and gives back.
+"""One budget, in bytes, for all memory that clients make an API server hold.
 
-Bodies that arrive, the texts and token ids made of them, and answers that are collected or that nobody takes: each
-request has one lease for all of them. When the budget is full, the lease that holds most gives up, whoever asked for
-the last byte. So a small request is served beside those that fill the memory, and these pay for it: with a 503, or
-where an answer has begun, with its end.
+Each request has one lease for its body, the texts and token ids made of it, and the parts of its answer that are
+collected or that its client has not taken. When the budget is full, the largest lease gives up all that it holds,
+whichever request asked for the last byte. So small requests are served even while large ones fill the memory. The
+large ones pay: with a 503, or with the end of an answer that has begun.
 
-The figures are those of the large things (bytes as they are, objects by what they take in CPython), so that what the
-process takes stays near the budget; what a connection and a request take by themselves is not counted.
+Only large things are counted (bytes by their length, objects by their size in CPython), so that the process stays near
+the budget; the fixed cost of a connection and of a request is not counted.
 """
 
 import logging
@@ -18,13 +18,13 @@ from lab_support.frontend.http.errors import ApiError, unavailable
 log = logging.getLogger("lab.api")
 
 TOKEN_ID = 40  # bytes: an int and its place in a list
-STRING = 60  # beside its characters
+STRING = 60  # besides its characters
 CONTAINER = 200  # a small list, dict or struct
-SEQUENCE = 4096  # what answers one sequence: a choice, its detokenizer, the constant parts of its events
+SEQUENCE = 4096  # the objects for one sequence: a choice, its detokenizer, the constant parts of its events
 
 
 class MemoryBudget:
-    """One for each API server. Everything runs in its event loop. `most` and `held` are bytes."""
+    """The budget of one API server. Everything runs in its event loop. `most` and `held` are bytes."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -32,26 +32,26 @@ class MemoryBudget:
         self.leases: set[Lease] = set()
 
     def lease(self) -> "Lease":
-        """For one request; a context manager, which gives back at its end what it still holds."""
+        """A lease for one request: a context manager, which gives back everything at its end."""
         return Lease(self)
 
     def has_room_for(self, count: int) -> bool:
-        """Would a request of so many bytes be let in, or would it be the one that has to give up?"""
+        """Would a request of `count` bytes be let in, rather than be the one that has to give up?"""
         if self.held + count <= self.most:
             return True
         return count < max((lease.held for lease in self.leases if lease.on_revoke), default=0)
 
     def largest(self, asking: "Lease") -> "Lease":
-        """Of those that can give up, and `asking`, the one that holds most."""
+        """The largest of `asking` and all leases that can give up."""
         able = [lease for lease in self.leases if lease.on_revoke and lease is not asking]
         return max((asking, *able), key=lambda lease: lease.held)
 
 
 class Lease:
-    """What one request holds.
+    """The memory that one request holds.
 
-    on_revoke: called when it has to give all of it up; None while it can't: then it is asked for nothing, but may
-    not get more either. revoked: it had to; from then on it takes nothing and counts nothing.
+    on_revoke: called when the request has to give up all of it. While it is None, the lease is never revoked to make
+    room for others, but it may still be refused more. revoked: it has given up; from then on it holds nothing.
     """
 
     __slots__ = ("_budget", "held", "on_revoke", "revoked")
@@ -73,7 +73,7 @@ class Lease:
         self._budget.leases.discard(self)
 
     def take(self, count: int) -> bool:
-        """Hold so many bytes more. False: it can't be, and this lease has given up all that it held."""
+        """Hold `count` more bytes. False: there is no room, and this lease has given up all that it held."""
         if self.revoked:
             return False
         self._change(count)
@@ -88,7 +88,7 @@ class Lease:
             raise no_room()
 
     def set_held(self, count: int) -> None:
-        """So many bytes in place of those held so far. Raises `ApiError` (503)."""
+        """Hold `count` bytes instead of those held so far. Raises `ApiError` (503)."""
         self.give_back(self.held)
         self.demand(count)
 
@@ -97,18 +97,18 @@ class Lease:
             self._change(-count)
 
     def has_room_for(self, count: int) -> bool:
-        """Would it be let take so many bytes now?"""
+        """Would `take(count)` succeed now?"""
         return self._budget.has_room_for(count)
 
     def revoke(self) -> None:
-        """Give up all that it holds."""
+        """Give up everything that this lease holds."""
         on_revoke, self.on_revoke = self.on_revoke, None
         self._change(-self.held)
         self.revoked = True
         try:
             if on_revoke:
                 on_revoke()
-        except Exception:  # whose memory this was has nothing to do with who asked for more
+        except Exception:  # the request that asked for more must not fail because of this one
             log.exception("a request could not be told that it has to give up")
 
     def _change(self, count: int) -> None:
@@ -118,7 +118,7 @@ class Lease:
 
 def no_room() -> ApiError:
     return unavailable(
-        "the server's memory for requests is full (--api-server-memory-mib), and this one held most of it; "
+        "the server's memory for requests is full (--api-server-memory-mib), and this request held most of it; "
         "send less at once, or try again",
         "out_of_memory",
     )

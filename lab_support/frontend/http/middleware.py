@@ -1,7 +1,7 @@
-"""What every request passes, outermost first: `Served` (headers, the line in the log), `Origins`, `ApiKey`, `Errors`.
+"""The layers that every request passes, outermost first: `Served` (headers, a log line), `Origins`, `ApiKey`, `Errors`.
 
-`Origins` has a file of its own. Plain ASGI around Starlette's router. Its own three layers wrap `send` once each, which
-a streamed answer pays for.
+`Origins` is in `http/origins.py`. All are plain ASGI around Starlette's router, because each of Starlette's own three
+layers wraps `send`, and a streamed answer would pay for that.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ _log = logging.getLogger("lab.api")
 
 
 class Served:
-    """Puts `x-served-by` and `x-request-id` on every answer and writes one line a request.
+    """Puts `x-served-by` and `x-request-id` on every answer and logs one line for each request.
 
-    A client's own `x-request-id` is kept where it is short and plain, so that its logs and ours name the same thing.
-    publish: bring what was counted to where every API server sees it, now. memory: what requests hold, all together.
+    A client's own `x-request-id` is kept if it is short and plain, so that the client's logs and ours use the same id.
+    publish: make this process's counts visible to all API servers, now. memory: the budget of all requests together.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Served:
         self.memory = memory
 
     def close_connections(self) -> None:
-        """From now on each answer is the last one on its connection, and says so."""
+        """From now on, make each answer the last one on its connection, by `connection: close`."""
         self._own.append((b"connection", b"close"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope["path"] = scope["path"].removesuffix("/") or "/"  # served as without; a redirect would lose a body
+        scope["path"] = scope["path"].removesuffix("/") or "/"  # no redirect, because it would lose a body
         record = scope["lab.record"] = RequestRecord(_request_id(scope), send)
 
         async def send_with_headers(message: Message) -> None:
@@ -83,7 +83,7 @@ class Served:
 
 
 def _shown(scope: Scope) -> str:
-    """The path as the client wrote it: decoded, it could hold a line feed, and with it lines of the client's own."""
+    """The path as the client sent it: once decoded, a line feed in it could forge lines of our log."""
     path: str = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
     path = path if len(path) <= MOST_SHOWN else path[:MOST_SHOWN] + "…"
     return path if path.isprintable() else ascii(path)
@@ -97,7 +97,7 @@ def _request_id(scope: Scope) -> str | None:
 
 
 class ApiKey:
-    """Demands `Authorization: Bearer` and one of the keys on every path but `open_paths`, also where none exists."""
+    """Requires `Authorization: Bearer` with one of the keys on every path but `open_paths`, even on unknown paths."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
         self._app = app
@@ -114,7 +114,7 @@ class ApiKey:
         kind, _, key = _authorization(scope).partition(b" ")
         # Digests have one length, so that comparing them tells nothing about the keys, not even their length.
         given = hashlib.sha256(key.strip()).digest()
-        same = [hmac.compare_digest(given, each) for each in self._digests]  # all: nor which of them it is
+        same = [hmac.compare_digest(given, each) for each in self._digests]  # all, so that time tells no index either
         return any(same) and kind.lower() == b"bearer"
 
 
@@ -123,7 +123,7 @@ def _authorization(scope: Scope) -> bytes:
 
 
 def _unauthorized(scope: Scope) -> ApiError:
-    given = "another one" if _authorization(scope) else "none"
+    given = "another value" if _authorization(scope) else "none"
     return ApiError(
         401,
         f"authorization: got {given}, allowed is `Bearer` and this server's API key",
@@ -134,13 +134,13 @@ def _unauthorized(scope: Scope) -> ApiError:
 
 
 class Errors:
-    """Turns what is raised below into answers: our own errors, the router's 404 and 405, and our mistakes."""
+    """Turns exceptions of the layers below into answers: our own errors, the router's 404 and 405, and defects."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # with an app around it, the router raises instead of answering in its own words
+        scope["app"] = self  # makes the router raise instead of sending its own error body
         try:
             await self._app(scope, receive, send)
         except ApiError as error:
@@ -155,10 +155,10 @@ class Errors:
 
 async def _respond_in_our_words(error: HTTPException, scope: Scope, send: Send) -> None:
     path, method = scope["path"], scope["method"]
-    if method == "OPTIONS" and path == "*":  # asks for the server as a whole
+    if method == "OPTIONS" and path == "*":  # a question about the server as a whole
         return await respond(send, 200, b"", headers=[(b"allow", b"GET, HEAD, OPTIONS, POST")])
     if error.status_code != 405:
-        message = f"got {path!r:.200}, which is no route; /openapi.json names them"
+        message = f"got {path!r:.200}, which is not a route; /openapi.json lists all routes"
         return await respond_error(send, ApiError(error.status_code, message, None, "not_found"))
     allowed = _allowed_methods(error)
     headers = [(b"allow", allowed.encode())]
@@ -169,6 +169,6 @@ async def _respond_in_our_words(error: HTTPException, scope: Scope, send: Send) 
 
 
 def _allowed_methods(error: HTTPException) -> str:
-    """The router's own and OPTIONS, which no route has: it is answered here, for all of them."""
+    """The router's own methods and OPTIONS, which is answered here for all routes."""
     known = (error.headers or {}).get("Allow", "").split(", ")
     return ", ".join(sorted({*known, "OPTIONS"}))

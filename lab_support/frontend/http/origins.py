@@ -1,8 +1,8 @@
-"""Which web pages may use this server: its own, and those of `--allowed-origins`. All others get 403, preflights too.
+"""Allows requests of this server's own web page and of `--allowed-origins`; others get 403, and so do preflights.
 
-A browser sends requests for any page that it shows, to this machine as well, and only names the page's origin in them.
-By the time the browser keeps the answer from that page the request has been served. So the server judges it first.
-Programs that are no browsers send no Origin. `Host` is not judged: proxies set it.
+A browser sends the requests of any page that it shows, also to this machine, and only adds the page's origin. It keeps
+the answer from a foreign page, but the server has handled the request by then. So the server checks the origin first.
+Programs other than browsers send no Origin. `Host` is not checked, because proxies set it.
 """
 
 import re
@@ -20,9 +20,9 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]+")
 
 
 class Origins:
-    """Passes on what no web page sends, and what an allowed one does; its answer then has the CORS headers.
+    """Passes requests without an origin, and those of an allowed one; their answers get CORS headers.
 
-    host: of `--host`; allowed: of `--allowed-origins`, where '*' stands for all.
+    host: from `--host`; allowed: from `--allowed-origins`, where '*' means all.
     """
 
     def __init__(self, app: ASGIApp, host: str, allowed: tuple[str, ...]) -> None:
@@ -31,7 +31,7 @@ class Origins:
         self._allowed = frozenset(allowed)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """No coroutine of its own: nearly all requests have no Origin."""
+        """Not a coroutine itself, because nearly all requests have no Origin."""
         given = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"origin"]
         return self._judge(given, scope, receive, send) if given else self._app(scope, receive, send)
 
@@ -60,9 +60,9 @@ class Origins:
 
 
 def own_origins(host: str, server: tuple[str, int | None] | None) -> list[str]:
-    """The origins of this server's own page. server: the accepted connection's own end, which has the bound port."""
+    """The origins of this server's own page. server: the server's end of the connection, which has the bound port."""
     address, port = server or ("", None)
-    if port is None:  # a Unix socket: no browser comes through it
+    if port is None:  # a Unix socket, which browsers can't use
         return []
     names = dict.fromkeys((*LOOPBACK, host.lower(), address.removeprefix("::ffff:")))
     suffix = "" if port == 80 else f":{port}"
@@ -70,12 +70,12 @@ def own_origins(host: str, server: tuple[str, int | None] | None) -> list[str]:
 
 
 def _preflight_headers(wanted: bytes) -> Headers:
-    """`wanted`: the names of the headers that the page wants to send, each of which it may."""
+    """`wanted`: names of headers that the page wants to send; all are allowed."""
     allowed = [(b"access-control-allow-headers", wanted)] if _HEADER_NAMES.fullmatch(wanted) else []
     return [(b"access-control-allow-methods", _METHODS), *allowed, (b"access-control-max-age", b"600")]
 
 
 def _refused(given: list[str], own: list[str]) -> ApiError:
-    allowed = f"{', '.join(own)} and what --allowed-origins names" if own else "what --allowed-origins names"
+    allowed = f"{', '.join(own)} and those of --allowed-origins" if own else "one of --allowed-origins"
     message = f"origin: got {', '.join(given)!r:.200}, allowed is {allowed}"
     return ApiError(403, message, "origin", "origin_not_allowed")

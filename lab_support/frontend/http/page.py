@@ -1,6 +1,6 @@
-"""The web page at `/` and `/docs`: one file, which shows one or the other by its address.
+"""The web page at `/` and `/docs`: one file, whose script shows one or the other, depending on the address.
 
-Its policy lets it run its own script and style alone, and talk to this server alone.
+Its content security policy allows only its own script and style, and only requests to this server.
 """
 
 import re
@@ -33,7 +33,7 @@ class Page:
 
 
 def content_security_policy(page: bytes) -> bytes:
-    """Nothing but the page's one script and one style, each by its hash, its own icon, and requests to this server."""
+    """Allows only the page's one script and one style, each by its hash, its own icon, and requests to this server."""
     rules = [
         b"default-src 'none'",
         b"script-src " + _hash_of(b"script", page),

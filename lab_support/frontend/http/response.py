@@ -1,10 +1,10 @@
-"""Ways to send an answer through ASGI: whole from a coroutine, or piece by piece from a plain callback.
+"""Two ways to send an answer through ASGI: whole from a coroutine, or piece by piece from a plain callback.
 
 An ASGI `send` is a coroutine, but uvicorn's waits only while the client reads too slowly. So a callback can step it
-once and it is done: a streamed token costs no task switch. Where it does wait, a task finishes it and what comes
-meanwhile is queued, at the cost of the request's lease on memory (memory.py).
+once and it is done: a streamed token costs no task switch. If it does wait, a task finishes it, and later pieces are
+queued and counted in the request's lease (http/memory.py).
 
-A body goes out in pieces, so that no more than one of them lies where nobody counts it: in uvicorn's own buffer.
+A body is sent in pieces, so that uvicorn's own buffer, which no lease counts, holds no more than one of them.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 Headers = list[tuple[bytes, bytes]]
 LEFT = "lab.left"
-"""In a request's scope once its client has left before the answer was whole: how that was seen."""
+"""In a request's scope, once its client has left before the answer was complete: the sign of it, in words."""
 CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
-GIVEN_UP = "cut off: the server's memory was full, and it held most"
-PIECE = 65536  # bytes of an answer that are sent at once
+GIVEN_UP = "cut off: the server's memory was full, and this request held most of it"
+PIECE = 65536  # most bytes of an answer that are sent at once
 
 
 class RequestRecord:
-    """What is noted of one request while it is answered: for its headers and its one line in the log."""
+    """Notes about one request while it is answered, for its headers and its line in the log."""
 
     __slots__ = ("completion_tokens", "named_by_header", "prompt_tokens", "request_id", "send_body", "status")
 
@@ -42,7 +42,7 @@ class RequestRecord:
         """request_id: the client's own, from its header."""
         self.named_by_header = request_id is not None
         self.request_id = request_id or os.urandom(12).hex()
-        self.send_body = send_body  # the server's own `send`, for messages that no middleware looks at
+        self.send_body = send_body  # the server's own `send`, for messages that no middleware needs to see
         self.status = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -64,9 +64,9 @@ async def respond(
 
 
 async def respond_leased(scope: Scope, send: Send, body: bytes, lease: Lease) -> None:
-    """Send a whole answer that may be large; while it waits for its client the lease holds it.
+    """Send a whole answer that may be large; the lease counts it while it waits for its client.
 
-    Nothing can be said any more when it has to be given up in its middle: its client is cut off.
+    If it has to be given up in the middle, its client is cut off, because an error can't be sent any more.
     """
     lease.demand(len(body))
     lease.on_revoke = lambda: scope[CUT_OFF](GIVEN_UP)
@@ -74,7 +74,7 @@ async def respond_leased(scope: Scope, send: Send, body: bytes, lease: Lease) ->
 
 
 def pieces_of(body: bytes) -> Iterator[tuple[bytes, bool]]:
-    """A body in pieces, at least one, each with whether another follows."""
+    """(piece, does another follow?) for each piece of a body, at least one."""
     for start in range(0, len(body) or 1, PIECE):
         yield body[start : start + PIECE], start + PIECE < len(body)
 
@@ -93,9 +93,9 @@ def _start(status: int, body: bytes | None, content_type: bytes, headers: Header
 class CallbackWriter:
     """One request's answer, sent from callbacks of the event loop in which the request's task waits.
 
-    Nothing here waits. `close` forgets what a slow client has not taken yet. The body goes past the middleware, which
-    looks at status and headers alone: three coroutines less for each token.
-    lease: holds what is queued. on_broken: called where sending raised, so that nothing will ever end this answer.
+    Nothing here waits. `close` drops whatever a slow client has not taken yet. The body bypasses the middleware, which
+    needs only status and headers: this saves three coroutines for each token.
+    lease: counts the queue. on_broken: called if sending raised, because then nothing will ever end this answer.
     """
 
     __slots__ = (
@@ -116,12 +116,12 @@ class CallbackWriter:
         self._lease = lease
         self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
-        self._queue: deque[tuple[Send, Message]] = deque()  # the bodies in it are bytearrays
+        self._queue: deque[tuple[Send, Message]] = deque()  # its bodies are bytearrays, so that they can grow
         self._ending = False
         self.started = False
 
     def start(self, status: int, content_type: bytes, headers: Headers, body: bytes | None = None) -> None:
-        """Status and headers; with a content-length if the whole `body` is known."""
+        """Send status and headers, with a content-length if `body`, the whole one, is given."""
         self.started = True
         self._step(self._send_start, _start(status, body, content_type, headers))
 
@@ -146,7 +146,7 @@ class CallbackWriter:
             self._drain.cancel()
 
     def forget_queued(self) -> None:
-        """Send nothing of the body that is queued. What comes now follows whole messages: HTTP stays in step."""
+        """Drop the queued part of the body. Only whole messages are dropped, so the HTTP framing stays valid."""
         self._queue = deque(each for each in self._queue if "body" not in each[1])
 
     def _step(self, send: Send, message: Message) -> None:
@@ -165,7 +165,7 @@ class CallbackWriter:
         self._drain = asyncio.get_running_loop().create_task(self._finish(sending, waiting_for))
 
     def _put_off(self, send: Send, message: Message) -> None:
-        """Queue it, together with what came before if that makes no more than a piece."""
+        """Queue a message, merged with the one before it if both together make no more than a piece."""
         body = message.get("body")
         last = self._queue[-1][1] if self._queue else {}
         if body is not None and "body" in last and len(last["body"]) + len(body) <= PIECE:
@@ -173,7 +173,7 @@ class CallbackWriter:
             last["more_body"] = message["more_body"]
         else:
             self._queue.append((send, message if body is None else dict(message, body=bytearray(body))))
-        self._lease.take(len(body or b""))  # where that fails, this queue has been forgotten by now
+        self._lease.take(len(body or b""))  # if there is no room, this has already dropped the queue
 
     async def _finish(self, sending: Coroutine[Any, None, None], waiting_for: Any) -> None:
         try:

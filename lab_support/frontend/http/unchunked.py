@@ -1,11 +1,11 @@
-"""HTTP/1.0 knows no chunks: there an answer of unknown length ends with its connection (RFC 9112, 6.1)."""
+"""Answers for HTTP/1.0, which has no chunks: one of unknown length ends with its connection (RFC 9112, 6.1)."""
 
 import asyncio
 from typing import Any
 
 
 class Unchunked:
-    """A transport for HTTP/1.0: takes off what uvicorn puts around each piece of an answer of unknown length."""
+    """A transport for HTTP/1.0: removes the chunk framing that uvicorn adds to an answer of unknown length."""
 
     _FIELD = b"transfer-encoding: chunked\r\n"
 

@@ -1,1 +1,1 @@
-"""Prometheus metrics of a server, right whichever API server is asked."""
+"""Prometheus metrics of a server, correct whichever API server is asked."""

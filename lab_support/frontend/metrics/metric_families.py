@@ -1,7 +1,7 @@
 """Every metric of an API server by name, with its help text, labels and buckets. Nothing is counted here.
 
-vLLM's names with its labels (`model_name`, `engine`), and our own `lab_…`. Several processes write each of them, so
-gauges show the value that was written last, by whichever process.
+The names and labels (`model_name`, `engine`) are vLLM's; those that vLLM lacks begin with `lab_`. Several processes
+write each metric, so gauges show the value written last by any of them.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000)
 
 
 class Families:
-    """All of them, before their labels are filled in."""
+    """All metrics, before their labels are filled in."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         of_engine = ("model_name", "engine")
@@ -24,18 +24,18 @@ class Families:
         histogram = partial(Histogram, registry=registry, labelnames=of_engine)
 
         self.running = gauge("vllm:num_requests_running", "Sequences in the engine core's batch.", of_engine)
-        self.waiting = gauge("vllm:num_requests_waiting", "Sequences that wait for a place.", of_engine)
+        self.waiting = gauge("vllm:num_requests_waiting", "Sequences that wait for a place in the batch.", of_engine)
         self.cache_usage = gauge("vllm:kv_cache_usage_perc", "Share of KV cache blocks in use; 1 is all.", of_engine)
-        self.free_blocks = gauge("lab_engine_free_blocks", "KV cache blocks that are free.", of_engine)
-        self.total_blocks = gauge("lab_engine_total_blocks", "KV cache blocks that there are.", of_engine)
+        self.free_blocks = gauge("lab_engine_free_blocks", "Free KV cache blocks.", of_engine)
+        self.total_blocks = gauge("lab_engine_total_blocks", "All KV cache blocks.", of_engine)
         self.abort_steps_max = gauge(
-            "lab_engine_abort_steps_max", "Most steps from an abort's arrival to its blocks being free.", of_engine
+            "lab_engine_abort_steps_max", "Most steps from an abort's arrival to free blocks.", of_engine
         )
-        self.preemptions = counter("vllm:num_preemptions", "Sequences put back for lack of blocks.", of_engine)
+        self.preemptions = counter("vllm:num_preemptions", "Sequences preempted for lack of blocks.", of_engine)
         self.steps = counter("lab_engine_steps", "Steps of the engine core.", of_engine)
         self.aborts = counter("lab_engine_aborts", "Sequences aborted in the engine core.", of_engine)
         self.abort_steps = counter(
-            "lab_engine_abort_steps", "Steps from aborts' arrivals to their blocks being free, over all.", of_engine
+            "lab_engine_abort_steps", "Sum over aborts of the steps from arrival to free blocks.", of_engine
         )
         self.engine_prompt_tokens = counter("lab_engine_prompt_tokens", "Prompt tokens computed.", of_engine)
         self.engine_tokens = counter("lab_engine_generation_tokens", "Tokens generated in the engine core.", of_engine)
@@ -44,25 +44,27 @@ class Families:
         )
 
         self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens of submitted sequences.", of_engine)
-        self.generation_tokens = counter("vllm:generation_tokens", "Tokens brought to clients.", of_engine)
+        self.generation_tokens = counter("vllm:generation_tokens", "Tokens delivered to clients.", of_engine)
         self.success = counter("vllm:request_success", "Sequences that ended.", (*of_engine, "finished_reason"))
         self.first_token = histogram(
-            "vllm:time_to_first_token_seconds", "From request to first token.", buckets=FIRST_TOKEN_SECONDS
+            "vllm:time_to_first_token_seconds",
+            "Seconds from request to first token.",
+            buckets=FIRST_TOKEN_SECONDS,
         )
-        self.gaps = histogram("vllm:inter_token_latency_seconds", "From token to token.", buckets=GAP_SECONDS)
+        self.gaps = histogram("vllm:inter_token_latency_seconds", "Seconds from token to token.", buckets=GAP_SECONDS)
         self.seconds_per_token = histogram(
             "vllm:request_time_per_output_token_seconds",
-            "Mean gap of a sequence.",
+            "Mean seconds between a sequence's tokens.",
             buckets=GAP_SECONDS,
         )
         self.request_seconds = histogram(
-            "vllm:e2e_request_latency_seconds", "From request to last token.", buckets=REQUEST_SECONDS
+            "vllm:e2e_request_latency_seconds", "Seconds from request to last token.", buckets=REQUEST_SECONDS
         )
-        self.prompt_lengths = histogram("vllm:request_prompt_tokens", "Prompt tokens of a sequence.", buckets=TOKENS)
-        self.output_lengths = histogram("vllm:request_generation_tokens", "Output tokens.", buckets=TOKENS)
+        self.prompt_lengths = histogram("vllm:request_prompt_tokens", "Prompt tokens per sequence.", buckets=TOKENS)
+        self.output_lengths = histogram("vllm:request_generation_tokens", "Output tokens per sequence.", buckets=TOKENS)
 
         of_server = ("model_name", "api_server")
-        self.rejections = counter("vllm:admission_rejections", "Requests answered 503: too many.", of_server)
+        self.rejections = counter("vllm:admission_rejections", "Requests refused: too many (503).", of_server)
         self.requests = counter("lab_api_requests", "Requests answered.", (*of_server, "status"))
         self.api_stage = counter(
             "lab_api_stage_seconds", "Seconds an API server spent on tokens, by stage.", (*of_server, "stage")

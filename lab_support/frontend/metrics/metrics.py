@@ -1,11 +1,11 @@
-"""Prometheus metrics of an API server, right from whichever API server is asked: they share files, one set for a slot.
+"""Prometheus metrics, correct whichever API server is asked, because all share the same files, one set for each slot.
 
-A token and a request add to plain numbers only; these are published at most every `PUBLISH_EVERY` seconds, and only
-while something changed. The process's main sets PROMETHEUS_MULTIPROC_DIR, where the launcher has made the files
-(supervision/metric_files.py), before a `Metrics` is made. Without it the metrics are this process's own.
+Tokens and requests are counted in plain numbers, which are published at most every `PUBLISH_EVERY` seconds, and only if
+something has changed. Before a `Metrics` is made, the process's main sets PROMETHEUS_MULTIPROC_DIR to the folder in
+which the launcher has made the files (supervision/metric_files.py). Without it, the metrics are this process's own.
 
-An engine core's totals come with its `EngineStats`, which it sends to one API server as long as that one lives. The
-next one goes on from what the shared files say by then, so that nothing is counted twice and nothing is lost.
+An engine core sends its totals in `EngineStats`, to one API server for as long as that one lives. The next one
+continues from the totals in the shared files, so that nothing is counted twice or lost.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 class Metrics:
     """All metrics of this process; `build_app` makes one. `engines[i]` counts what comes from engine core i.
 
-    slot: whose files these are. The counters in them go on from where a predecessor in the slot ended.
+    slot: selects the files. Their counters continue from the values of a predecessor in the slot.
     """
 
     def __init__(self, model_name: str, engine_count: int, api_server_index: int, slot: int = 0) -> None:
@@ -47,17 +47,17 @@ class Metrics:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_stats(self, stats: EngineStats) -> None:
-        """The engine client's `on_stats`."""
+        """Take an engine core's totals; serves as the engine client's `on_stats`."""
         self.engines[stats.engine_index].latest = stats
         self.changed()
 
     def changed(self) -> None:
-        """Something is to be published soon. Runs in the event loop."""
+        """Schedule `publish`, because something has changed. Runs in the event loop."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PUBLISH_EVERY, self.publish)
 
     def publish(self) -> None:
-        """Bring what was counted since the last time to where every API server sees it."""
+        """Make all counts since the last call visible to every API server."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -76,7 +76,7 @@ class Metrics:
 
 
 class ServerMeter:
-    """Counts what this API server does, whatever the engine core."""
+    """Counts this API server's work, for all engine cores together."""
 
     def __init__(self, metrics: Metrics, families: Families, model_name: str, index: str) -> None:
         own = {"model_name": model_name, "api_server": index}
@@ -116,7 +116,7 @@ class ServerMeter:
 
 
 class EngineMeter:
-    """Counts what comes from one engine core to this API server. Times are `time.monotonic()` seconds."""
+    """Counts this API server's sequences on one engine core. Times are `time.monotonic()` seconds."""
 
     def __init__(self, metrics: Metrics, families: Families, model_name: str, index: str) -> None:
         own = {"model_name": model_name, "engine": index}
@@ -144,7 +144,7 @@ class EngineMeter:
         self._prompt_lengths.add(prompt_tokens)
 
     def on_step(self, tokens: int, last_at: float, started: float, decoded: float, sent: float) -> None:
-        """A step brought `tokens` of one sequence, the one before at `last_at` (0: this is the first)."""
+        """A step brought `tokens` tokens of one sequence; the step before came at `last_at` (0: this is the first)."""
         self._tokens.count += tokens
         server = self._metrics.server
         server.detokenize_seconds.count += decoded - started
@@ -185,7 +185,7 @@ class EngineMeter:
 
 
 class _StatsSeries:
-    """The metrics that an engine core's stats fill. Totals are published as what they grew by."""
+    """The metrics that an engine core's stats fill. For totals, only their growth is published."""
 
     def __init__(self, families: Families, own: dict[str, str]) -> None:
         self._running = families.running.labels(**own)
@@ -228,7 +228,7 @@ class _StatsSeries:
 
 
 def _published_before(own: dict[str, str]) -> dict[str, float]:
-    """What others have published of the series with these labels, by name and, where there is one, stage."""
+    """Values of the series with these labels that others have published, by name and, if there is one, stage."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return {}
     registry = CollectorRegistry()

@@ -1,7 +1,7 @@
-"""Counts kept as plain numbers and handed to Prometheus now and then.
+"""Counts kept as plain numbers and published to Prometheus periodically.
 
-In multi-process mode each `inc` or `observe` of the library takes a lock, asks for the pid and writes to a mapped
-file, 1 to 2 µs; a request has a dozen of them and a token two.
+In multi-process mode each `inc` or `observe` of the library takes 1 to 2 µs, because it takes a lock, asks for the pid
+and writes to a mapped file. A request would need a dozen of them and a token two.
 """
 
 from bisect import bisect_left
@@ -41,7 +41,7 @@ class HistogramTally:
         self._sum += value
 
     def publish(self) -> None:
-        """The library has no call for many observations at once, so its buckets are raised by hand."""
+        """Add to the library's buckets directly, because it has no call for many observations at once."""
         for index, count in enumerate(self._counts):
             if count:
                 self._histogram._buckets[index].inc(count)

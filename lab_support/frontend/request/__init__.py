@@ -1,1 +1,1 @@
-"""OpenAI's requests and answers as structs; what a request's fields ask for, checked."""
+"""OpenAI's requests and answers as structs, and the checks of a request's fields."""

@@ -1,7 +1,7 @@
-"""Fields of other servers' requests that this one lacks: those that are refused by name, and those that change nothing.
+"""Request fields that other servers have and this one lacks: some are refused by name, the others change nothing.
 
-Of OpenAI's API, of vLLM 0.33 (entrypoints/openai/*/protocol.py), llama.cpp (tools/server/server-task.cpp), SGLang
-(srt/entrypoints/openai/protocol.py) and Text Generation Inference. FIELDS.md tells them to users, row by row.
+Taken from OpenAI's API, vLLM 0.33 (entrypoints/openai/*/protocol.py), llama.cpp (tools/server/server-task.cpp), SGLang
+(srt/entrypoints/openai/protocol.py) and Text Generation Inference. request/FIELDS.md lists them for users.
 """
 
 from typing import Any
@@ -170,9 +170,9 @@ def _lacking(request: type) -> dict[str, list[Any]]:
 REFUSED: dict[type, dict[str, list[Any]]] = {
     request: _lacking(request) for request in (CompletionRequest, ChatCompletionRequest)
 }
-"""Field → the values under which it changes nothing; with any other it is refused."""
+"""Field → the values with which it changes nothing; any other value is refused."""
 
-REFUSED[TokenizeRequest] = {  # a conversation's tokens are those of the chat, or the same refusal
+REFUSED[TokenizeRequest] = {  # /tokenize gives a conversation's tokens as a chat has them, or the same refusal
     name: harmless
     for name, harmless in REFUSED[ChatCompletionRequest].items()
     if name not in TokenizeRequest.__struct_fields__
@@ -245,7 +245,7 @@ IGNORED = frozenset(
         "use_audio_in_video",
     }
 )
-"""Whatever they say changes nothing here: notes on the client, hints for speed, and what only tunes a refused one."""
+"""Fields that never change an answer here: notes on the client, hints for speed, and settings of a refused field."""
 
 IGNORED_OPTIONS = frozenset({"include_obfuscation"})
-"""Of `stream_options`."""
+"""Ignored fields of `stream_options`."""

@@ -1,7 +1,7 @@
-"""OpenAI's API as msgspec structs: what a client may send and what it gets. Shapes only; nothing runs here.
+"""OpenAI's API as msgspec structs: the requests that clients may send, and the answers. Only shapes, no code.
 
-The structs validate requests, and `openapi.py` makes the server's document of the same structs, so that the two
-can't differ. `None` in a request means "not given". Names are OpenAI's, and vLLM's where OpenAI has none.
+The structs validate requests, and `request/openapi.py` makes the server's document from the same structs, so that the
+two can't differ. `None` in a request means "not given". Names are OpenAI's, or vLLM's if OpenAI has none.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ MOST_CHOICES = 16
 MOST_PROMPTS = 64
 MOST_LOGPROBS = 20
 MOST_STOPS = 16
-REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"  # Python's $ alone lets a line feed follow, into a header
+REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"  # Python's $ alone would let a line feed follow, and so into a header
 MOST_TEXT = 262_144  # characters of a text to tokenize
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -21,7 +21,7 @@ StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 Prompt = str | list[str | int | list[int]]
-"""A text, several texts, token ids, or several lists of them; `openapi.py` says so more exactly than a type can."""
+"""A text, several texts, token ids, or several lists of token ids; `request/openapi.py` describes it more exactly."""
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ Prompt = str | list[str | int | list[int]]
 class StreamOptions(Struct, kw_only=True):
     """`include_usage`: one more event before the end of a stream, with the counts of tokens.
 
-    `continuous_usage_stats`, beside it: each event of a choice has that choice's counts so far.
+    `continuous_usage_stats`, with `include_usage` only: each event of a choice also has that choice's counts so far.
     """
 
     include_usage: bool | None = None
@@ -38,7 +38,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class Sampling(Struct, kw_only=True):
-    """How to choose tokens: the fields that both ways of asking have."""
+    """The fields that completions and chats have in common; most of them say how tokens are chosen."""
 
     model: Annotated[str | None, Meta(description="The served model's name; may be left out.")] = None
     stream: bool | None = None
@@ -46,7 +46,7 @@ class Sampling(Struct, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES, description="Choices for each prompt.")] | None = None
     max_tokens: Annotated[int, Meta(ge=1, description="Most tokens of one choice.")] | None = None
     min_tokens: (
-        Annotated[int, Meta(ge=0, description="No end token and no stop string before; max_tokens ends it anyway.")]
+        Annotated[int, Meta(ge=0, description="No end token or stop string ends it earlier; max_tokens still does.")]
         | None
     ) = None
     temperature: (
@@ -65,17 +65,17 @@ class Sampling(Struct, kw_only=True):
     ignore_eos: bool | None = None
     add_special_tokens: bool | None = None
     prompt_logprobs: (
-        Annotated[int, Meta(ge=0, le=MOST_LOGPROBS, description="Of each token of the prompt; not in a stream.")] | None
+        Annotated[int, Meta(ge=0, le=MOST_LOGPROBS, description="For each prompt token; not with `stream`.")] | None
     ) = None
     request_id: (
-        Annotated[str, Meta(pattern=REQUEST_ID, description="Names the answer, unless an x-request-id does.")] | None
+        Annotated[str, Meta(pattern=REQUEST_ID, description="The answer's id, unless x-request-id gives one.")] | None
     ) = None
 
 
 class CompletionRequest(Sampling, kw_only=True):
-    """POST /v1/completions. `max_tokens` is 16, or what is left of the context, when not given.
+    """POST /v1/completions. `max_tokens` is 16 by default, or the rest of the context if that is less.
 
-    With `echo` it may be 0: then the answer is the prompt, and its log-probabilities where `logprobs` asks for them.
+    With `echo` it may be 0: then the answer is the prompt, with its log-probabilities if `logprobs` is given.
     """
 
     prompt: Prompt
@@ -92,9 +92,9 @@ class TextPart(Struct, kw_only=True):
 
 
 class ChatMessage(Struct, kw_only=True):
-    """One message of a conversation. `developer` is taken as `system`. An assistant's may have no content: "" then.
+    """One message of a conversation. `developer` counts as `system`. An assistant's missing content counts as "".
 
-    The chat template sees all other fields too.
+    The chat template also sees all other fields.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -103,11 +103,11 @@ class ChatMessage(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.content is None and self.role != "assistant":
-            raise ValueError("Object missing required field `content`")  # in msgspec's words, which parsing.py knows
+            raise ValueError("Object missing required field `content`")  # in the words of msgspec, which we translate
 
 
 class ChatCompletionRequest(Sampling, kw_only=True):
-    """POST /v1/chat/completions. The answer may take what is left of the context when no limit is given.
+    """POST /v1/chat/completions. Without a limit the answer may take the rest of the context.
 
     `top_logprobs` above 0 needs `logprobs`.
     """
@@ -153,9 +153,9 @@ class Usage(Struct):
 
 
 class CompletionLogprobs(Struct):
-    """One entry a token. `text_offset` counts characters from the beginning of the choice's text.
+    """One entry for each token. `text_offset` counts characters from the beginning of the choice's text.
 
-    Those of an echoed prompt come first. Its first token has null: there is nothing before it.
+    Entries of an echoed prompt come first. Its first token has null, because nothing precedes it.
     """
 
     text_offset: list[int]
@@ -165,7 +165,7 @@ class CompletionLogprobs(Struct):
 
 
 class PromptLogprob(Struct):
-    """How likely a token was at a place of the prompt. `rank` 1 is the likeliest."""
+    """The log-probability of a token at one place of the prompt. `rank` 1 is the likeliest."""
 
     logprob: float
     rank: int
@@ -173,7 +173,7 @@ class PromptLogprob(Struct):
 
 
 PromptLogprobs = list[dict[str, PromptLogprob] | None]
-"""For each token of a prompt, by token id: itself and the likeliest; null for the first one. The shape is vLLM's."""
+"""For each token of a prompt, by token id: itself and the likeliest ones; null for the first token. vLLM's shape."""
 
 
 class CompletionChoice(Struct):
@@ -185,7 +185,7 @@ class CompletionChoice(Struct):
 
 
 class Completion(Struct):
-    """The answer of /v1/completions; in a stream each event is one, with one choice or, for usage, none."""
+    """The answer of /v1/completions. In a stream each event is one, with one choice or, for usage, none."""
 
     id: str
     object: Literal["text_completion"]
@@ -270,7 +270,7 @@ class ServerLoad(Struct):
 
 
 class StartMethod(Struct):
-    """How the processes were made: what was asked for engine cores and by whom, what came of it, and why."""
+    """The start methods in use; for engine cores also the one asked for, the asker, and the reasons for the choice."""
 
     engine_cores: str
     api_servers: str
@@ -280,14 +280,14 @@ class StartMethod(Struct):
 
 
 class SamplingFrom(Struct):
-    """What fills a request's gaps: `--generation-config`, and the values that come from there, by its names."""
+    """Defaults for fields that a request omits: `--generation-config`, and the values that come from it, by name."""
 
     generation_config: str
     defaults: dict[str, float]
 
 
 class Version(Struct):
-    """Who answers: the version, this run of the server, which of its processes this is, and its `--accept`."""
+    """The answering process: its version, the server's run, the API server's index and pid, and its `--accept`."""
 
     version: str
     run_id: str

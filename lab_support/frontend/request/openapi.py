@@ -1,8 +1,8 @@
 """The server's OpenAPI 3.1 document, made from the structs that validate requests and encode answers.
 
-What the structs can't know is filled in here: the served model's name and sizes, the fields that are refused, and
-which errors each route can answer. What no schema can say (prompt plus max_tokens within the context, and its like)
-stands in the description.
+This file adds the facts that structs can't know: the served model's name and sizes, the refused fields, and the errors
+of each route. Limits that no schema can express (such as prompt plus max_tokens within the context) are in the
+description.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from lab_support.frontend.request.served_model import ServedModel
 Schema = dict[str, Any]
 
 DESCRIPTION = """\
-OpenAI's API for one model. Fields that nobody knows are ignored; fields that would change the answer and that this
-server lacks are refused. One limit no schema can say: prompt tokens plus max_tokens have to be within the model's
-context, or the answer is 400."""
+OpenAI's API for one model. Unknown fields are ignored; fields of other servers that would change the answer, but that
+this server lacks, are refused. One limit is beyond a schema: if prompt tokens plus max_tokens exceed the model's
+context, the answer is 400."""
 
 ERRORS = {
-    400: "The request is wrong; the message names what was got and what is allowed.",
-    401: "No API key, or another one.",
-    403: "The web page that asks is of another origin, and not allowed.",
+    400: "The request is wrong; the message says what was got and what is allowed.",
+    401: "The API key is missing or wrong.",
+    403: "The request is from a web page of another origin, which is not allowed.",
     404: "There is no such model.",
-    408: "The body did not arrive whole in time.",
+    408: "The body did not arrive completely in time.",
     413: "The body is too large.",
-    415: "The body is not announced as JSON, or it is compressed.",
-    503: "Too many requests, or an engine core is not there.",
+    415: "The content type is not JSON, or the body is compressed.",
+    503: "Too many requests, or an engine core is not available.",
 }
 _OF_BODY = (400, 404, 408, 413, 415)
 _OF_GENERATE = (*_OF_BODY, 503)
@@ -91,12 +91,12 @@ DEFAULTS: dict[str, Any] = {
     "return_token_strs": False,
     "echo": False,
 }
-"""Field → the value that does what leaving it out does, where the model folder says nothing else."""
+"""Field → its default, unless the model folder has another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `answer` is a struct, a media type of text, or None for an empty body."""
+    """One method of one path. `answer` is a struct, the media type of a text, or None for an empty body."""
 
     path: str
     method: str
@@ -109,7 +109,7 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation("/", "get", "A page for people: a story, and who told it", "text/html", open=True),
+    Operation("/", "get", "A page for people: a story, and the processes that told it", "text/html", open=True),
     Operation("/docs", "get", "This document as a page for people", "text/html", open=True),
     Operation(
         "/v1/completions",
@@ -136,7 +136,7 @@ OPERATIONS = (
     Operation("/health", "get", "Can it answer?", None, errors=(503,), open=True),
     Operation("/ping", "get", "Can it answer?", None, errors=(503,), open=True),
     Operation("/ping", "post", "Can it answer?", None, errors=(503,), open=True),
-    Operation("/version", "get", "Who answers", api.Version),
+    Operation("/version", "get", "The version, and the process that answers", api.Version),
     Operation("/load", "get", "Requests in flight", api.ServerLoad),
     Operation("/metrics", "get", "Metrics for Prometheus", "text/plain"),
     Operation("/openapi.json", "get", "This document", "application/json"),
@@ -144,9 +144,9 @@ OPERATIONS = (
 
 
 def document(model: ServedModel, version: str, with_key: bool, shortest_chat: int = 1) -> Schema:
-    """The whole document, for a server of `model` that demands an API key or does not.
+    """The whole document. with_key: the server requires an API key.
 
-    shortest_chat: tokens of a conversation that says nothing, which no answer can take.
+    shortest_chat: tokens of an empty conversation; an answer can never use these.
     """
     paths: dict[str, Schema] = {}
     for operation in OPERATIONS:
@@ -196,7 +196,7 @@ def _fill_in(properties: dict[str, Schema], request: type, model: ServedModel, s
     for name in DEFAULTS.keys() & properties.keys():
         properties[name]["default"] = model.sampling.given.get(name, DEFAULTS[name])
     for name, harmless in REFUSED.get(request, {}).items():
-        properties[name] = {"enum": harmless, "description": "Not supported: only values that change nothing."}
+        properties[name] = {"enum": harmless, "description": "Not supported, except for values that change nothing."}
 
 
 # ---- operations -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A request's body to a struct of `openai_api.py`, or an `ApiError` that names what was got and what is allowed.
+"""Turns a request's body into a struct of `request/openai_api.py`, or raises `ApiError`: what was got, what is allowed.
 
-Fields that nobody knows are ignored and logged once. Fields that other servers know and that would change the answer
-are refused by name; those that would not (user, metadata, store, …) are ignored. `fields.py` lists both.
+Unknown fields are ignored and logged once. Fields that other servers know are refused by name if they would change the
+answer, and ignored if not (user, metadata, store, …). `request/fields.py` lists both.
 """
 
 import logging
@@ -20,15 +20,15 @@ from lab_support.frontend.request.openai_api import ChatMessage, StreamOptions
 R = TypeVar("R", bound=msgspec.Struct)
 Messages = list[dict[str, Any]]
 
-_MOST_LOOKED_AT_TWICE = 1_000_000  # bytes: full of floats, they take 50 ms
-_MOST_NOTED = 10  # unknown names of one request
+_MOST_LOOKED_AT_TWICE = 1_000_000  # bytes: this many, full of floats, take 50 ms
+_MOST_NOTED = 10  # unknown names logged for one request
 _MOST_UNKNOWN = 1000  # names remembered, so that a stream of invented ones can't fill the memory
 _OPTIONS = frozenset(StreamOptions.__struct_encode_fields__)
 _log = logging.getLogger("lab.api")
 
 
 class RequestParser(Generic[R]):
-    """Parses bodies of one kind. One for each route, made when the app is made."""
+    """Parses the bodies of one route. Made with the app."""
 
     def __init__(self, kind: type[R]) -> None:
         self._kind = _with_messages_as_given(kind)
@@ -43,12 +43,13 @@ class RequestParser(Generic[R]):
         return self._parse(body)[0]
 
     def parse_conversation(self, body: bytes) -> tuple[R, Messages]:
-        """A request, its `messages` taken out, and these with all that the client wrote into them: a chat template may
-        read it. [] for a request that has none and may do without. Raises `ApiError` (400).
+        """A request without its `messages`, and these with all their fields, because a chat template may read any.
+
+        The messages are [] if the request has none and needs none. Raises `ApiError` (400).
         """
         request, messages = self._parse(body)
         if messages:
-            request.messages = []  # type: ignore[attr-defined]  # memory has room for their texts once
+            request.messages = []  # type: ignore[attr-defined]  # keep their texts in memory only once
         return request, messages
 
     def _parse(self, body: bytes) -> tuple[R, Messages]:
@@ -57,7 +58,7 @@ class RequestParser(Generic[R]):
         given: dict[str, msgspec.Raw] = {}
         try:
             given = self._names(body)
-            if not given.keys() <= self._known:  # first: a field that is missing may be missing because of these
+            if not given.keys() <= self._known:  # first, because a wrong name may be why another field is missing
                 self._check_others(given)
             request = self._decode(body)
         except msgspec.ValidationError as error:
@@ -71,7 +72,7 @@ class RequestParser(Generic[R]):
         return request, _check_messages(request, body)
 
     def _second_try(self, message: str, body: bytes, given: dict[str, msgspec.Raw]) -> R:
-        """JSON knows one kind of number: 16.0 is an integer too, which msgspec's decoder does not take."""
+        """Decode again with 16.0 as an integer: JSON has one kind of number, but msgspec's decoder has two."""
         if "got `float`" in message and len(body) <= _MOST_LOOKED_AT_TWICE:
             try:
                 known = {name: _with_integers(given[name]) for name in given.keys() & self._known - {"messages"}}
@@ -109,7 +110,7 @@ class _Conversation(msgspec.Struct):
 
 
 def _with_messages_as_given(kind: type[R]) -> type[R]:
-    """`kind`, but its decoder leaves messages as they are: so a body is decoded once for the template and for us."""
+    """`kind` with undecoded messages, so that a body is decoded only once, for the template and for the checks."""
     if "messages" not in kind.__struct_fields__:
         return kind
     field = next(each for each in msgspec.structs.fields(kind) if each.name == "messages")
@@ -118,7 +119,7 @@ def _with_messages_as_given(kind: type[R]) -> type[R]:
 
 
 def _check_messages(request: msgspec.Struct, body: bytes) -> Messages:
-    """The messages that were decoded as they are; checked ones take their place. [] where there are none."""
+    """The messages as plain dicts, after putting checked structs in their place; [] if there are none."""
     messages = getattr(request, "messages", msgspec.UNSET)
     if messages is msgspec.UNSET:
         return []
@@ -144,7 +145,7 @@ def _check_harmless(name: str, value: msgspec.Raw, harmless: Sequence[object]) -
     if not any(_same(got, each) for each in harmless):
         allowed = " or ".join(_short(each) for each in harmless)
         raise bad_request(
-            f"{name}: got {_short(got)}, allowed is only {allowed}: this route does not have it, and leaving it out "
+            f"{name}: got {_short(got)}, allowed is only {allowed}, because this route lacks the field and ignoring it "
             "would change the answer",
             name,
             "unsupported_field",
@@ -152,7 +153,7 @@ def _check_harmless(name: str, value: msgspec.Raw, harmless: Sequence[object]) -
 
 
 def _same(got: object, value: object) -> bool:
-    """1 and 1.0 are one number in JSON; true and 1 are two values, though one in Python."""
+    """Equality in JSON: 1 and 1.0 are one number; true and 1 are two values, although they are equal in Python."""
     kinds = {
         bool if isinstance(each, bool) else float if isinstance(each, int | float) else type(each)
         for each in (got, value)
@@ -169,7 +170,7 @@ def _check_best_of(given: dict[str, msgspec.Raw]) -> None:
         )
 
 
-# ---- msgspec's words to ours ----------------------------------------------------------------------------------------
+# ---- msgspec's error texts to ours ----------------------------------------------------------------------------------
 
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _CHOICES = {"role": "system, developer, user or assistant", "type": "text"}
@@ -177,7 +178,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 def _explain(message: str, body: bytes) -> ApiError:
-    """msgspec says what was expected and where; add what was got there."""
+    """msgspec names the expected type and the place; add the value that was found there."""
     found = _WHERE.match(message)
     assert found is not None
     what, path = found["what"], found["path"] or ""
@@ -209,14 +210,14 @@ def _number(text: str) -> float | int:
 
 
 _with_integers = msgspec.json.Decoder(float_hook=_number).decode
-"""A value with each float that is a whole number as an int; a field that wants a float takes both."""
+"""Decodes floats that are whole numbers as ints; a field of type float takes both."""
 
 
 def _value(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        return msgspec.UNSET  # a value that JSON can spell and we can't hold, like 1e999
+        return msgspec.UNSET  # a value that JSON can express but Python can't hold, like 1e999
 
 
 def _short(value: object) -> str:
@@ -227,7 +228,7 @@ def _short(value: object) -> str:
 
 
 def _beginning(value: object, depth: int = 20) -> object:
-    """As much of a value as its first 80 characters can show: it may be of any size and depth."""
+    """As much of a value as its first 80 characters can show, because it may have any size and depth."""
     if isinstance(value, str):
         return value[:80]
     if not isinstance(value, list | dict):
@@ -246,6 +247,6 @@ def _too_deep() -> ApiError:
 def _cause(error: msgspec.DecodeError, body: bytes) -> str:
     if not body.strip():
         return "it is empty"
-    if "truncated" in str(error):  # msgspec also says this of half a surrogate pair
+    if "truncated" in str(error):  # msgspec also says this about half a surrogate pair
         return "it ends early, or a string holds half of a surrogate pair (\\ud800 to \\udfff)"
     return str(error).removeprefix("JSON is malformed: ")

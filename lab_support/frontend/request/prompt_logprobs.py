@@ -1,4 +1,4 @@
-"""Which log-probabilities an answer tells, and a prompt's tokens paired with theirs as these come."""
+"""The log-probabilities that a request asks for, and the pairing of a prompt's tokens with theirs as these arrive."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,11 @@ Pairs = tuple[list[int], list[TokenLogprobs | None]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """tokens: of generated tokens. echoed, prompt: how many of the likeliest to show beside each token of the prompt,
-    in `logprobs` before the generated ones and in `prompt_logprobs`; None for none of it."""
+    """The log-probabilities that a request asks for. tokens: those of generated tokens.
+
+    echoed, prompt: the number of likeliest tokens to show with each prompt token, in `logprobs` before the generated
+    ones, and in `prompt_logprobs`; None for no log-probabilities there.
+    """
 
     tokens: bool
     echoed: int | None = None
@@ -21,12 +24,12 @@ class Asked:
 
     @property
     def of_prompt(self) -> int | None:
-        """What the engine core has to tell for both."""
+        """The number of likeliest tokens that the engine core has to return for each prompt token, enough for both."""
         return max((each for each in (self.echoed, self.prompt) if each is not None), default=None)
 
 
 class PromptCursor:
-    """Where in its prompt a choice is."""
+    """The position in a choice's prompt up to which its log-probabilities have arrived."""
 
     __slots__ = ("_next", "_token_ids")
 
@@ -43,7 +46,7 @@ class PromptCursor:
         return self._next >= len(self._token_ids)
 
     def take(self, logprobs: list[TokenLogprobs]) -> Pairs:
-        """The next tokens with theirs. The very first token comes with None, at the first call."""
+        """The next tokens with their log-probabilities. The first call also returns the first token, with None."""
         entries: list[TokenLogprobs | None] = [*logprobs]
         if self.at_start:
             entries.insert(0, None)
@@ -53,12 +56,12 @@ class PromptCursor:
 
 
 def speller_of(tokenizer: Tokenizer, prompt: Prompt, asked: Asked) -> Speller:
-    """For the tokens that `logprobs` names: the prompt's and then the answer's, or the answer's alone."""
+    """A speller for the tokens listed in `logprobs`: the prompt's and then the answer's, or only the answer's."""
     return Speller(tokenizer) if asked.echoed is not None else Speller(tokenizer, len(prompt.echo), prompt.context)
 
 
 def cut(entries: list[TokenLogprobs | None], most: int) -> list[TokenLogprobs | None]:
-    """With `most` of the likeliest tokens each."""
+    """The same entries with at most `most` of the likeliest tokens each."""
     if all(each is None or len(each.top) <= most for each in entries):
         return entries
     return [each and TokenLogprobs(each.logprob, each.rank, each.top[:most]) for each in entries]

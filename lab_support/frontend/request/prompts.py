@@ -1,4 +1,4 @@
-"""A request's prompt to token ids: texts, token ids and conversations, each checked against what the model can take."""
+"""Turns a request's texts, token ids or conversation into prompts of token ids, checked against the model's limits."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from lab_support.frontend.text.tokenizer import CHARACTERS_AT_ONCE, Tokenizer
 
 T = TypeVar("T")
 
-CONTEXT = 8  # tokens: a space or a character depends on no more of what stands before it
-REASONING = ("reasoning_content", "thinking", "reasoning")  # names under which clients give it, the templates' first
-TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; one that takes longer begins again beside it
+CONTEXT = 8  # tokens: a space or a character depends on no more of the preceding text
+REASONING = ("reasoning_content", "thinking", "reasoning")  # names that clients use for it; the first is the templates'
+TEMPLATE_AT_ONCE = 0.01  # seconds of a chat template in the event loop; a slower one begins again in a thread
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The token ids of one prompt, and its text where the client wants it echoed.
+    """The token ids of one prompt, and its text if the client wants it echoed.
 
-    context: its last tokens, where the answer's text continues the prompt's; a conversation's begins anew.
+    context: its last tokens, if the answer's text continues the prompt's; a chat's answer is a text of its own.
     """
 
     token_ids: list[int]
@@ -36,7 +36,7 @@ class Prompt:
 
 
 class PromptReader:
-    """Reads prompts. What takes long is done one at a time in a thread, so that running streams don't wait."""
+    """Reads prompts. Long work is done in a thread, one piece at a time, so that running streams don't wait."""
 
     def __init__(self, tokenizer: Tokenizer, on_tokenized: Callable[[float], None] = lambda seconds: None) -> None:
         self._tokenizer = tokenizer
@@ -46,21 +46,21 @@ class PromptReader:
     async def completion(
         self, given: Sequence[str | list[int]], request: CompletionRequest, model: ServedModel
     ) -> list[Prompt]:
-        """The prompts of /v1/completions, from what `prompts_of` found. Raises `ApiError` (400)."""
+        """The prompts of /v1/completions. given: from `prompts_of`. Raises `ApiError` (400)."""
         special = request.add_special_tokens is not False
         prompts: list[Prompt] = []
         for each in given:
             if prompts:
-                await asyncio.sleep(0)  # between any two: each may take a millisecond
+                await asyncio.sleep(0)  # let others run, because each prompt may take a millisecond
             prompts.append(await self._one(each, special, bool(request.echo), model))
         return prompts
 
     async def chat(
         self, messages: list[Message], model: ServedModel, add_generation_prompt: bool = True, special: bool = False
     ) -> list[int]:
-        """The prompt that a conversation makes with the model's chat template. Raises `ApiError` (400).
+        """The prompt that the model's chat template makes of a conversation. Raises `ApiError` (400).
 
-        messages: as `RequestParser.parse_conversation` reads them.
+        messages: as `RequestParser.parse_conversation` returns them.
         """
         _refuse_tool_calls(messages)
         try:
@@ -84,7 +84,7 @@ class PromptReader:
         return await self._for_ids(self._tokenizer.decode, token_ids)
 
     async def token_texts(self, token_ids: list[int]) -> list[str]:
-        """The text of each id; joined, they are the text of all, special tokens too."""
+        """The text of each id, special tokens included; joined, they are the text of all ids."""
         return await self._for_ids(partial(spell, self._tokenizer), token_ids)
 
     async def _for_ids(self, function: Callable[[list[int]], T], token_ids: list[int]) -> T:
@@ -94,14 +94,14 @@ class PromptReader:
             return await asyncio.to_thread(function, token_ids)
 
     async def shortest_chat(self, model: ServedModel) -> int:
-        """Tokens of a conversation that says nothing; 1 where the model has no chat template."""
+        """Tokens of an empty conversation; 1 if the model has no chat template."""
         try:
             return max(1, len(await self.chat([{"role": "user", "content": ""}], model)))
         except ApiError:
             return 1
 
     async def encode(self, text: str, special: bool, most: int, param: str) -> list[int]:
-        """Token ids of `text`. Raises `ApiError` (400) where they are certainly more than `most`."""
+        """Token ids of `text`. Raises `ApiError` (400) if they are certainly more than `most`."""
         started = monotonic()
         if len(text) <= CHARACTERS_AT_ONCE:
             token_ids = self._tokenizer.encode(text, special)
@@ -118,7 +118,7 @@ class PromptReader:
         return token_ids
 
     def _check_known(self, token_ids: list[int], vocab_size: int, param: str) -> None:
-        """A tokenizer may have tokens that the model has no row for, a [PAD] added later, say."""
+        """A tokenizer may have tokens for which the model has no row, such as a [PAD] added later."""
         if token_ids and (highest := max(token_ids)) >= vocab_size:
             raise bad_request(
                 f"{param}: got the token {self._tokenizer.token_text(highest)!r:.100} with id {highest}, "
@@ -144,7 +144,7 @@ class PromptReader:
 
 
 def prompts_of(given: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
-    """The prompts that a request names, at least one. Raises `ApiError` (400)."""
+    """The prompts of a request, at least one. Raises `ApiError` (400)."""
     if isinstance(given, str):
         return [given]
     kinds = {type(each) for each in given}
@@ -185,7 +185,7 @@ def _refuse_tool_calls(messages: list[Message]) -> None:
 
 
 def _for_template(message: Message) -> Message:
-    """A message as transformers hands it to a template: without nulls, and its reasoning under templates' names."""
+    """A message as transformers passes it to a template: without nulls, its reasoning under the templates' names."""
     given = {name: value for name, value in message.items() if value is not None}
     role = {"role": "system" if given["role"] == "developer" else given["role"]}
     reasoning = next((given[name] for name in REASONING if name in given), None)

@@ -1,4 +1,4 @@
-"""A request's fields to `SamplingParams`. Ranges were checked when it was parsed; here, what depends on two fields."""
+"""Turns a request's fields into `SamplingParams`. Parsing has checked ranges; pairs of fields are checked here."""
 
 from typing import TypeVar
 
@@ -10,15 +10,16 @@ from lab_support.generation import SamplingParams
 
 N = TypeVar("N", int, float)
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
-LOWEST_TEMPERATURE = 0.01  # above 0; vLLM's: dividing by less overflows
+LOWEST_TEMPERATURE = 0.01  # except for 0; vLLM's, because dividing by less overflows
 SEEDS = 2**64
 
 
 def check_together(request: CompletionRequest | ChatCompletionRequest) -> None:
-    """Raises `ApiError` (400) where two fields don't go together, as in vLLM."""
+    """Raises `ApiError` (400) if two fields can't be combined, as in vLLM."""
     if request.prompt_logprobs is not None and request.stream:
         raise bad_request(
-            "prompt_logprobs: got some with `stream`, allowed is one of both: a stream has no place for them",
+            "prompt_logprobs: got it together with `stream`, allowed is only one of the two, because a stream has no "
+            "place for these log-probabilities",
             "prompt_logprobs",
         )
     if isinstance(request, ChatCompletionRequest):
@@ -39,7 +40,7 @@ def asked_logprobs(request: CompletionRequest | ChatCompletionRequest) -> Asked:
 def sampling_params(
     request: CompletionRequest | ChatCompletionRequest, prompt_tokens: int, model: ServedModel
 ) -> SamplingParams:
-    """How to answer a prompt of `prompt_tokens`. Raises `ApiError` (400) where the answer would not fit."""
+    """The parameters for a prompt of `prompt_tokens` tokens. Raises `ApiError` (400) if the answer would not fit."""
     max_tokens = _max_tokens(request, prompt_tokens, model)
     advised = model.sampling
     temperature = _given(request.temperature, advised.temperature, 1.0)
@@ -68,14 +69,14 @@ def stop_strings(request: CompletionRequest | ChatCompletionRequest) -> tuple[st
 
 
 def derived_seed(seed: int | None, choice: int) -> int | None:
-    """The seed of a request's choice: the first has the request's own, so that n=1 and n=2 begin alike."""
+    """The seed of a request's choice: the first has the request's own, so that it is the same for n=1 and n=2."""
     if seed is None:
         return None
     return (seed + choice + SEEDS // 2) % SEEDS - SEEDS // 2
 
 
 def _given(value: N | None, advised: N | None, default: N) -> N:
-    """The request's, or else the model folder's, or else OpenAI's."""
+    """The request's value, or else the model folder's, or else OpenAI's."""
     return next(each for each in (value, advised, default) if each is not None)
 
 

@@ -1,4 +1,4 @@
-"""The served model, as a request is checked against it."""
+"""The served model, against which requests are checked."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from lab_support.model_folder import SamplingDefaults
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the model can take, and how its makers want it to be sampled where a request says nothing.
+    """The model's limits, and its makers' sampling defaults for requests that give none.
 
-    name: stands in answers; all_names are those that a client may say, where there are more. max_model_len: prompt plus
-    output, in tokens. end_token_ids: no answer shows the one that ends it.
+    name: used in answers. all_names: the names that a client may use, if there are several. max_model_len: prompt plus
+    output, in tokens. end_token_ids: tokens that end an answer and are not shown.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Requests to engine cores, and their tokens back."""
+"""Sends requests to engine cores and delivers their tokens."""

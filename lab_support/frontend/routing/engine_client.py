@@ -1,4 +1,4 @@
-"""Who answers whom: the requests of this API server that are in flight, and where their tokens go.
+"""This API server's sequences in flight: submits them to engine cores and delivers their tokens.
 
 Everything here runs in the event loop of one API server; nothing waits. It knows no HTTP and no text.
 """
@@ -30,21 +30,21 @@ log = logging.getLogger("lab.api")
 
 
 class Sink(Protocol):
-    """Where the tokens of one sequence go. Called straight from the event loop's reader: it must not wait."""
+    """Receives the tokens of one sequence. It must not wait, because the event loop's reader calls it directly."""
 
     def on_prompt_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
-        """Of the next tokens of its prompt, where these were asked for: all before its first token."""
+        """Log-probabilities of the next tokens of its prompt, if requested; all come before its first token."""
 
     def on_tokens(self, tokens: SequenceTokens) -> None: ...
 
     def on_fatal(self, fatal: Fatal) -> None: ...
 
     def on_defect(self, error: BaseException) -> None:
-        """`on_tokens` raised `error`. The sequence has been aborted, and nothing more of it comes."""
+        """A method of this sink raised `error`. The sequence has been aborted, and nothing more of it comes."""
 
 
 class Sender(Protocol):
-    """The way out: `boundary/channels.py`'s `ApiServerChannels`."""
+    """Sends messages to engine cores: `ApiServerChannels` of `boundary/channels.py`."""
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
         """Raises `EngineCoreGone`."""
@@ -52,7 +52,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A sequence on its way. `request_id` is unique within this API server, for ever."""
+    """A submitted sequence. `request_id` is never used again in this API server."""
 
     request_id: int
     engine_index: int
@@ -67,7 +67,7 @@ class EngineClient:
     client_count: int
     engine_count: int
     on_stats: Callable[[EngineStats], None] = lambda stats: None
-    on_ready: Callable[[], None] = lambda: None  # called once, when every engine core is
+    on_ready: Callable[[], None] = lambda: None  # called once, when every engine core is ready
     fatal: Fatal | None = None
     max_model_len: int = 0  # tokens; 0 until the first engine core is ready
     _ready: set[int] = field(default_factory=set)
@@ -80,11 +80,11 @@ class EngineClient:
 
     @property
     def ready(self) -> bool:
-        """Has every engine core said that it is ready, and none that it can't go on?"""
+        """Has every engine core reported ready, and no process a fatal error?"""
         return len(self._ready) == self.engine_count and self.fatal is None
 
     def new_parent(self) -> int:
-        """A name for a client's request, under which all its sequences are submitted: they share one turn."""
+        """A new id for a client's request. Its sequences are submitted under this id and share one turn."""
         self._next_parent += 1
         return self._next_parent
 
@@ -100,7 +100,7 @@ class EngineClient:
         """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted.
 
         parent_id: from `new_parent`; without it the sequence is a client's request by itself.
-        Raises `EngineCoreGone` where the engine core has ended and the launcher has not said so yet.
+        Raises `EngineCoreGone` if the engine core has ended and the launcher has not reported it yet.
         """
         chosen = self._router.choose(engine_index)
         self._next_id += 1
@@ -115,25 +115,25 @@ class EngineClient:
         return Submitted(self._next_id, chosen)
 
     def abort(self, submitted: Submitted) -> None:
-        """Forget a sequence: its sink hears nothing more. Does nothing where it has ended."""
+        """Abort a sequence; its sink is not called any more. Does nothing if it has ended."""
         if self._in_flight.pop(submitted.request_id, None):
             self._router.done(submitted.engine_index)
             with suppress(EngineCoreGone):
                 self.sender.send(submitted.engine_index, Abort(self.client_index, [submitted.request_id]))
 
     def fail(self, fatal: Fatal) -> None:
-        """The server can't go on: tell every open sequence, once, and refuse what comes."""
+        """The server can't go on: tell every open sequence, once, and refuse new ones."""
         self.fatal = self.fatal or fatal
         failed, self._in_flight = self._in_flight, {}
         for sink, engine_index in failed.values():
             self._router.done(engine_index)
             try:
                 sink.on_fatal(fatal)
-            except Exception:  # the others are still to be told
+            except Exception:  # the others must still be told
                 log.exception("a request could not be told that the server ends")
 
     def on_message(self, message: Message) -> None:
-        """Every message that reaches this API server from an engine core or the coordinator."""
+        """Handle a message from an engine core or the coordinator."""
         match message:
             case Tokens():
                 self._deliver(message)
@@ -148,7 +148,7 @@ class EngineClient:
                     self.on_ready()
 
     def _promise(self, max_model_len: int) -> None:
-        """Any engine core may get any request, so what is promised to clients is what the least of them can take."""
+        """Promise clients the least limit of all engine cores, because any of them may get a request."""
         self.max_model_len = min(max_model_len, self.max_model_len or max_model_len)
 
     def _deliver(self, step: Tokens) -> None:
@@ -162,11 +162,11 @@ class EngineClient:
             if tokens.finish_reason is not None:
                 del self._in_flight[tokens.request_id]
                 self._router.done(engine_index)
-            try:  # not a function shared with `_deliver_prompt`: its call would cost each token a twentieth of all this
+            try:  # no function shared with `_deliver_prompt`, because its call would cost a twentieth of all this
                 sink.on_tokens(tokens)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # a panic in a Rust library is no Exception
+            except BaseException as error:  # a panic in a Rust library is not an Exception
                 self._fail_alone(Submitted(tokens.request_id, engine_index), sink, error)
 
     def _deliver_prompt(self, told: PromptScores) -> None:
@@ -182,10 +182,10 @@ class EngineClient:
             self._fail_alone(Submitted(told.request_id, engine_index), sink, error)
 
     def _fail_alone(self, submitted: Submitted, sink: Sink, error: BaseException) -> None:
-        """One sequence's tokens could not be taken in. Its neighbours came in the same message and know nothing."""
-        log.error("the tokens of one request could not be taken in, so it alone fails", exc_info=error)
+        """Fail only the sequence whose sink raised: the others in the same message are not affected."""
+        log.error("the tokens of one request could not be handled, so it alone fails", exc_info=error)
         self.abort(submitted)
         try:
             sink.on_defect(error)
         except Exception:
-            log.exception("nor could that request be told")
+            log.exception("that request could not be told either")

@@ -1,23 +1,23 @@
-"""Which engine core takes this request: vLLM's score, least first.
+"""Chooses the engine core for a request: the one with the lowest score, computed as in vLLM.
 
-Each API server chooses by itself, from what it has in flight and from the loads that the coordinator publishes.
-The loads are up to 100 ms old and don't know of the last requests of anybody. So what this API server has in flight,
-times the number of API servers, is taken as a lower bound: the others, it assumes, do as it does.
-(vLLM 0.33.0: v1/engine/core_client.py, DPLBAsyncMPClient.)
+Each API server chooses by itself, from its own requests in flight and from the loads that the coordinator publishes.
+The loads are up to 100 ms old and don't include the latest requests of any API server. So the number of this API
+server's requests in flight, times the number of API servers, is taken as a lower bound, because it assumes that the
+others have as many. (vLLM 0.33.0: v1/engine/core_client.py, DPLBAsyncMPClient.)
 """
 
 from lab_support.boundary.messages import EngineLoad
 
 
 class Router:
-    """Counts what is in flight and chooses. Runs in an API server."""
+    """Counts requests in flight and chooses engine cores. Runs in an API server."""
 
     def __init__(self, engine_count: int, client_index: int, client_count: int) -> None:
         self._client_count = client_count
         self._in_flight = [0] * engine_count
         self._loads = [EngineLoad()] * engine_count
-        self._sent_since = [0] * engine_count  # times client_count: the others are taken to do as this one does
-        # API servers begin their search at different engine cores, so that they don't all pick the same first.
+        self._sent_since = [0] * engine_count  # times client_count, as the others are assumed to send as many
+        # API servers begin their search at different engine cores, so that they don't all pick the same one first.
         self._first = engine_count * client_index // client_count
 
     def update(self, loads: list[EngineLoad]) -> None:
@@ -26,7 +26,7 @@ class Router:
         self._sent_since = [0] * len(loads)
 
     def choose(self, wanted: int | None = None) -> int:
-        """The index of the engine core for a new request, which is counted as sent. `wanted` overrules the score."""
+        """The index of the engine core for a new request, and count it as sent. `wanted` overrides the score."""
         count = len(self._in_flight)
         chosen = wanted
         if chosen is None:
@@ -37,7 +37,7 @@ class Router:
         return chosen
 
     def done(self, engine_index: int) -> None:
-        """A request that was sent there has ended."""
+        """A request that was sent to this engine core has ended."""
         self._in_flight[engine_index] -= 1
 
     def _score(self, engine_index: int) -> float:

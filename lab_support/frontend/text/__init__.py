@@ -1,1 +1,1 @@
-"""Text to token ids and back: tokenizers, chat templates, detokenizing piece by piece."""
+"""Text to token ids and back: tokenizers, chat templates and incremental detokenizing."""

@@ -1,17 +1,17 @@
-"""A conversation to the one string that the model was trained to continue: the model folder's Jinja template.
+"""Renders a conversation, with the model folder's Jinja template, into the string that the model is to continue.
 
-The template comes with a model and runs in Jinja's sandbox, within limits (template_limits.py), with all that
-transformers gives it (template_environment.py). Jinja is imported by the first chat and not at start: it would be a
-tenth of an API server's start-up time.
+The template comes with a model and runs in Jinja's sandbox, within limits (text/template_limits.py), with everything
+that transformers provides (text/template_environment.py). The first chat imports Jinja, because importing it at start
+would take a tenth of an API server's start-up time.
 
-The text is that of transformers' `apply_chat_template`, but for these cases:
+The text equals that of transformers' `apply_chat_template`, except in these cases:
 
-- A template that writes a list of parts down gets their texts, joined by line feeds; one that goes over the parts of
-  a message that has none gets the text as its one part. transformers would write `[{'type': …` into the prompt, or
-  leave the text out without a word; vLLM does as we do (template_content.py).
-- The role `developer` is `system`, which is what templates know.
-- An assistant's content of null is an empty text, as in vLLM; transformers has no content then.
-- What exceeds the limits of time, memory and size is refused.
+- A template that writes a list of parts as a text gets their texts, joined by line feeds; a template that loops over
+  the parts of a plain text gets the text as its only part. transformers would write `[{'type': …` into the prompt, or
+  silently leave the text out; vLLM does the same as this server (text/template_content.py).
+- The role `developer` becomes `system`, which templates know.
+- An assistant's content of null is an empty text, as in vLLM; transformers passes no content.
+- Templates that exceed the limits of time, memory and size are refused.
 """
 
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ from lab_support.frontend.text.template_content import Message, join_all, noting
 if TYPE_CHECKING:
     from jinja2 import Template
 
-SECONDS = 2.0  # that a template may take
-_FILENAME = "<template>"  # Jinja's, for a template made of a string
-_MORE_THAN_GIVEN = 1_048_576  # characters that a template may add to what the messages hold
+SECONDS = 2.0  # time that a template may take
+_FILENAME = "<template>"  # Jinja's name for a template made from a string
+_MORE_THAN_GIVEN = 1_048_576  # characters that a template may add to those of the messages
 
 
 class ChatTemplateError(ValueError):
-    """There is no template, or it does not take this conversation."""
+    """There is no template, or it does not accept this conversation."""
 
 
 class ChatTemplateSlow(ChatTemplateError):
-    """It takes longer than it was given."""
+    """The template takes longer than allowed."""
 
 
 class ChatTemplate:
-    """`source` is Jinja text or None; `variables` are what templates expect beside the messages (bos_token, …)."""
+    """`source` is Jinja text or None. `variables`: those that templates expect besides the messages (bos_token, …)."""
 
     def __init__(self, source: str | None, variables: dict[str, Any]) -> None:
         self._source = source
@@ -46,11 +46,11 @@ class ChatTemplate:
 
     @property
     def compiled(self) -> bool:
-        """Has it been rendered before? The first time takes as long as importing Jinja does."""
+        """Has it been rendered before? The first time takes as long as importing Jinja."""
         return self._template is not None
 
     def render(self, messages: list[Message], add_generation_prompt: bool = True, seconds: float = SECONDS) -> str:
-        """The prompt. Raises `ChatTemplateError` with the template's own words where it refuses. Any thread may call.
+        """The prompt. Raises `ChatTemplateError`, with the template's own words if it refuses. Any thread may call it.
 
         Raises `ChatTemplateSlow` after `seconds`.
         """
@@ -65,7 +65,7 @@ class ChatTemplate:
                 return in_utf8(writer.fitted(noting(messages)))
         except OutOfTime as error:
             raise ChatTemplateSlow(
-                f"the model's chat template took more than {seconds:g} s for these messages; give it fewer"
+                f"the model's chat template took more than {seconds:g} s for these messages; send fewer"
             ) from error
         except (OutOfMemory, MemoryError) as error:
             raise ChatTemplateError("the model's chat template takes too much memory for these messages") from error
@@ -87,14 +87,14 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes a prompt of `most` characters at the most."""
+    """Writes a prompt of at most `most` characters."""
 
     template: "Template"
     variables: dict[str, Any]
     most: int
 
     def fitted(self, messages: list[Message]) -> str:
-        """With each content in the shape that the template takes."""
+        """The prompt, with each content in the shape that the template takes."""
         from lab_support.frontend.text.template_environment import REFUSALS
 
         try:
@@ -116,7 +116,7 @@ class _Writer:
 
 
 def _characters(value: Any) -> int:
-    """Of all texts in it, however deep."""
+    """The characters of all texts in `value`, at any depth."""
     count, waiting = 0, [value]
     while waiting:
         each = waiting.pop()

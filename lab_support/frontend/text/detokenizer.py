@@ -1,7 +1,7 @@
-"""Token ids to text, a step at a time: never half a character, and in the end the text of decoding all at once.
+"""Turns token ids into text, step by step: never half a character, and in total the text of decoding all ids at once.
 
-Two ways. A byte-level BPE tokenizer's tokens are bytes, so a table and a UTF-8 decoder do it at a fraction of a
-microsecond; with any other tokenizer the `tokenizers` library decodes the last few tokens again.
+There are two ways. The tokens of a byte-level BPE tokenizer are bytes, so a table and a UTF-8 decoder suffice, and take
+a fraction of a microsecond. With any other tokenizer, the `tokenizers` library decodes the last few tokens again.
 """
 
 from codecs import utf_8_decode
@@ -12,13 +12,13 @@ import tokenizers
 
 from lab_support.frontend.text.token_bytes import ShownBytes
 
-MOST_HELD = 8  # tokens: a character has at most 4 bytes, so that more can't become one
+MOST_HELD = 8  # tokens held back: a character has at most 4 bytes, so more tokens can't become one
 
 
 class Detokenizer(Protocol):
-    """The text of one sequence. `push` returns the characters that are complete; `finish` what is left.
+    """The text of one sequence. `push` returns the complete characters, `finish` the rest.
 
-    peek: what `push` would return for one more token.
+    peek: the text that `push` would return for one more token.
     """
 
     def push(self, token_ids: list[int]) -> str: ...
@@ -29,7 +29,7 @@ class Detokenizer(Protocol):
 
 
 class ByteDetokenizer:
-    """For byte-level tokenizers. Bytes that are no UTF-8 become U+FFFD, as when decoding all at once."""
+    """For byte-level tokenizers. Bytes that are not UTF-8 become U+FFFD, as when decoding all ids at once."""
 
     __slots__ = ("_rest", "_table")
 
@@ -56,13 +56,13 @@ class ByteDetokenizer:
 
 
 class LibraryDetokenizer:
-    """For every other tokenizer: decode a short window again with each token and show what was added.
+    """For all other tokenizers: decodes a short window again with each token and returns the added text.
 
-    The window begins at the tokens shown last, because a decoder may treat the first token specially (a leading
-    space). So it begins with the prompt's last tokens where the text continues the prompt's: the first word of a
-    completion has its leading space then, as in vLLM. The library's own `DecodeStream` is not used: it raises where a
-    later token changes earlier text, which byte fallback does with bytes that are no UTF-8. There, and only there,
-    decoding all at once would differ.
+    The window begins with the tokens shown last, because a decoder may treat the first token specially (a leading
+    space). If the text continues a prompt's, it begins with the prompt's last tokens, so that the first word of a
+    completion has its leading space, as in vLLM. The library's own `DecodeStream` is not used, because it raises if a
+    later token changes earlier text, as byte fallback does with bytes that are not UTF-8. Only in that case does the
+    text differ from decoding all ids at once.
     """
 
     __slots__ = ("_shown", "_special", "_tokenizer", "_window")
@@ -72,8 +72,8 @@ class LibraryDetokenizer:
         self._special = special
         self._window = [token_id for token_id in context if token_id not in special]
         if tokenizer.decode(self._window).endswith("\ufffd"):
-            self._window.clear()  # it ends within a character, which is no text to continue
-        self._shown = len(self._window)  # tokens of the window whose text is out
+            self._window.clear()  # it ends within a character, so there is no text to continue
+        self._shown = len(self._window)  # tokens of the window whose text has been returned
 
     def push(self, token_ids: list[int]) -> str:
         return "".join([self._push(token_id) for token_id in token_ids])
@@ -103,7 +103,7 @@ class LibraryDetokenizer:
         return added
 
     def _complete(self) -> str:
-        """What the tokens held have added, unless it may end within a character."""
+        """The text that the held tokens add; empty if it may end within a character."""
         added = self._added()
         return "" if added.endswith("\ufffd") and len(self._window) - self._shown <= MOST_HELD else added
 

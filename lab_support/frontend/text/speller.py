@@ -1,14 +1,14 @@
-"""One choice's tokens as log-probabilities name them: each with its text, its bytes and its place in the choice's text.
+"""Spells a choice's tokens for its log-probabilities: each gets a text, bytes and an offset in the choice's text.
 
-A token's text is what it added to the choice's text when it came: nothing while a character lacks bytes, the whole
-character with the last of them. So the texts of all tokens, joined, are the choice's text, and each stands where its
-offset says. vLLM has the same rule for characters (0.33, `LogprobsProcessor._correct_decoded_token`), but decodes
-each token alone otherwise. Three things are better here than there:
+A token's text is the text that it adds to the choice's: nothing while a character lacks bytes, the whole character with
+its last byte. So the texts of all tokens, joined, are the choice's text, and each is found at its offset. vLLM has the
+same rule for split characters (0.33, `LogprobsProcessor._correct_decoded_token`), but decodes every other token alone.
+Three things differ from vLLM, for the better:
 
-- A tokenizer of SentencePiece's kind writes a word's leading space into the word, and decoding it alone drops it.
-- The bytes are the token's own, also those of a part of a character, for which vLLM gives none.
-- Offsets count what the text holds. Special tokens have a name and no place: they stand where they came, and what
-  follows them stands there too.
+- A word's leading space is kept. Tokenizers of SentencePiece's kind put it into the word, and decoding the word alone
+  drops it.
+- The bytes are the token's own, even for a part of a character, for which vLLM gives none.
+- Offsets count only shown text. A special token has a name but adds no text, so the token after it has the same offset.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from lab_support.frontend.text.tokenizer import Tokenizer
 
 
 class Spelled(NamedTuple):
-    """A token. `offset`: characters of the choice's text before it."""
+    """One token. `offset`: characters of the choice's text before it."""
 
     text: str
     data: bytes
@@ -28,7 +28,7 @@ class Spelled(NamedTuple):
 class Speller:
     """Spells the tokens of one choice, in their order.
 
-    offset: characters of its text so far. context: the tokens before, which it does not name, where its text goes on.
+    offset: characters of its text so far. context: the tokens before it, not spelled, if its text continues theirs.
     """
 
     __slots__ = ("_detokenizer", "_tokenizer", "offset")
@@ -39,7 +39,7 @@ class Speller:
         self.offset = offset
 
     def push(self, token_id: int, last: bool = False) -> Spelled:
-        """The next token. Of the last one, what had to be held back is a part."""
+        """The next token. The last one also gets the text that was held back."""
         added = self._detokenizer.push([token_id])
         if last:
             added += self._detokenizer.finish()
@@ -48,7 +48,7 @@ class Speller:
         return spelled
 
     def peek(self, token_id: int) -> Spelled:
-        """Another token, had it come next."""
+        """The spelling of a token if it came next."""
         return self._spelled(token_id, self._detokenizer.peek(token_id))
 
     def _spelled(self, token_id: int, added: str) -> Spelled:
@@ -56,13 +56,13 @@ class Speller:
         if name is not None:
             return Spelled(name, name.encode(), self.offset)
         data = self._tokenizer.token_bytes(token_id)
-        if data.startswith(b" ") and data[1:] == added.encode():  # cut off at the beginning of a text
+        if data.startswith(b" ") and data[1:] == added.encode():  # the space is cut off at the beginning of a text
             data = data[1:]
         return Spelled(added, data, self.offset)
 
 
 def spell(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
-    """The texts of all tokens of a text; joined, they are that text with the special tokens in it."""
+    """The text of each token; joined, they are the whole text, special tokens included."""
     speller = Speller(tokenizer)
     last = len(token_ids) - 1
     return [speller.push(token_id, index == last).text for index, token_id in enumerate(token_ids)]

@@ -1,9 +1,9 @@
 """The contents of messages, in the shape that a chat template takes: a text, or a list of parts.
 
-Clients send either, and templates are written for one of them or for both. Which one shows when a template runs: it
-goes over a content's parts, or it does not. So contents note what is done with them, and the template runs again where
-one had the other shape. vLLM looks for such a loop in the template's syntax instead
-(`--chat-template-content-format auto`), and does not find it behind a macro.
+Clients send either, and templates are written for one of them or for both. Running a template shows its kind, because
+it loops over a content's parts or it does not. So contents record how they are used, and the template runs again if one
+had the wrong shape. vLLM looks for such a loop in the template's syntax instead (`--chat-template-content-format
+auto`), and misses it in a macro.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Message = dict[str, Any]
 
 
 class Text(str):
-    """A content that is a text. `walked`: the template went over it as if it were a list of parts."""
+    """A content that is a text. `walked`: the template looped over it as if it were a list of parts."""
 
     walked = False
 
@@ -25,7 +25,7 @@ class Text(str):
 class Parts(list[Message]):
     """A content that is a list of parts.
 
-    walked: the template looked at one of them. written: it took them all for a text.
+    walked: the template read one of them. written: it wrote the list as a text.
     """
 
     walked = False
@@ -33,7 +33,7 @@ class Parts(list[Message]):
 
     def __init__(self, given: list[Message]) -> None:
         super().__init__(given)
-        self._given = given  # Jinja's `indent` would add to a list that it takes for a text
+        self._given = given  # the original, because Jinja's `indent` adds to a list that it takes for a text
 
     def __iter__(self) -> Iterator[Message]:
         self.walked = True
@@ -48,17 +48,17 @@ class Parts(list[Message]):
         return super().__repr__()
 
     def joined(self) -> str:
-        """As vLLM joins them for a template that wants a text."""
+        """The texts of all parts, joined as vLLM joins them for a template that wants a text."""
         return "\n".join(part["text"] for part in self._given)
 
 
 def noting(messages: list[Message]) -> list[Message]:
-    """The messages with contents that note what is done with them."""
+    """The messages with contents that record how they are used."""
     return [message | {"content": _noting(message["content"])} for message in messages]
 
 
 def reshape(messages: list[Message]) -> bool:
-    """Give each content that had the wrong shape the other one. True if there was any."""
+    """Convert each content of the wrong shape into the other shape. True if there was any."""
     wrong = [message for message in messages if _had_wrong_shape(message["content"])]
     for message in wrong:
         content = message["content"]
@@ -67,13 +67,13 @@ def reshape(messages: list[Message]) -> bool:
 
 
 def walk(value: Any) -> None:
-    """Note that all parts in it are gone over, as JSON does without a word."""
+    """Record that all parts in `value` are read, because JSON reads them without calling their methods."""
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         walk(each)
 
 
 def join_all(messages: list[Message]) -> bool:
-    """Make each list of parts a text. True if there was any."""
+    """Convert each list of parts into a text. True if there was any."""
     found = [message for message in messages if isinstance(message["content"], Parts)]
     for message in found:
         message["content"] = message["content"].joined()

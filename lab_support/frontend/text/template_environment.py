@@ -1,6 +1,6 @@
-"""What chat templates are written for: all that transformers gives them (5.23, `utils/chat_template_utils.py`).
+"""The environment of chat templates: everything that transformers gives them (5.23, `utils/chat_template_utils.py`).
 
-It imports Jinja, and is itself imported by the first chat.
+It imports Jinja; the first chat imports it.
 """
 
 import json
@@ -18,13 +18,13 @@ from lab_support.frontend.text.template_content import Parts, Text, walk
 from lab_support.frontend.text.template_limits import BoundedSandbox
 
 REFUSALS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
-"""What a template can raise that does not take a conversation, in its own words or in Python's."""
+"""Exceptions of a template that does not accept a conversation, in its own words or in Python's."""
 
-WIDEST = 100  # characters that a template's own choice may put between two values
+WIDEST = 100  # most characters of an indent or a separator that a template chooses
 
 
 def compiled(source: str) -> Template:
-    """Raises what Jinja raises, and RecursionError."""
+    """The template, compiled. Raises Jinja's errors and RecursionError."""
     environment = BoundedSandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.tests["iterable"] = _is_iterable(environment.tests["iterable"])
@@ -35,7 +35,7 @@ def compiled(source: str) -> Template:
 
 
 class Generation(Extension):
-    """`{% generation %}`: what the model writes. Training looks at these places; a prompt has their text."""
+    """`{% generation %}` marks the model's own text for training; in a prompt only its text is written."""
 
     tags = {"generation"}  # noqa: RUF012, Jinja's
 
@@ -49,7 +49,7 @@ class Generation(Extension):
 
 
 class TemplateDict:
-    """`dict(…)` and `dict.fromkeys(…)`, and no more of the class."""
+    """`dict(…)` and `dict.fromkeys(…)`, and nothing else of the class."""
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
         return dict(*arguments, **named)
@@ -84,7 +84,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own would escape < and >."""
+    """JSON without Jinja's escapes for < and >."""
     for each in (indent, *(separators or ())):
         if (each if isinstance(each, int) else len(each or "")) > WIDEST:
             raise ValueError(f"tojson: got more than {WIDEST} characters for an indent or a separator")
@@ -93,7 +93,7 @@ def _to_json(
 
 
 def _is_iterable(usual: Any) -> Callable[[Any], bool]:
-    """A content is asked what it is, and is not gone over."""
+    """Test a content by its type, because iterating it would count as use of its parts."""
     return lambda value: isinstance(value, Text | Parts) or usual(value)
 
 

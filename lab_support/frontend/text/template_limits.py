@@ -1,8 +1,8 @@
-"""Limits for a chat template, which comes with a model and may loop or grow without end: time, memory, output.
+"""Limits of time and memory for a chat template, which comes with a model and may loop or grow without end.
 
 A thread can't be stopped from outside, so the template is watched from inside: Python calls a trace function
-(sys.settrace) before each line of what Jinja has compiled it to, and an exception raised there ends it. A single step
-that would make something huge is refused before it is made: by the sandbox, which asks about operators and calls.
+(sys.settrace) before each line of the Python code that Jinja made of it, and an exception raised there ends it. The
+sandbox checks operators and calls, and so refuses a single step that would make something huge.
 """
 
 import _weakrefset
@@ -22,17 +22,17 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-LARGEST_NUMBER = 1_000_000  # as an argument: a width, a count; and the longest thing that one step may make
+LARGEST_NUMBER = 1_000_000  # largest argument (a width, a count), and largest length that one step may make
 MOST_BITS = 10_000  # of an integer
 MOST_GROWTH = 32 * 1024 * 1024  # bytes by which the process may grow while a template runs
-_LOOK_EVERY = 0.0005  # seconds between two looks at the process's memory; a string doubles no faster by then
+_LOOK_EVERY = 0.0005  # seconds between two looks at the process's memory; a large string takes longer to double
 _AT_AN_END = {weakref.__file__, _weakrefset.__file__}
 _WIDE = re.compile(r"\d{7}|\*")
 _WIDENING_FILTERS = ("center", "indent", "wordwrap", "batch", "slice", "format", "truncate", "replace", "join")
 
 
 class OutOfTime(Exception):
-    """The template ran for longer than it may."""
+    """The template ran for longer than allowed."""
 
 
 class OutOfMemory(Exception):
@@ -41,9 +41,9 @@ class OutOfMemory(Exception):
 
 @contextmanager
 def watched(seconds: float, filename: str) -> Iterator[None]:
-    """What runs inside, in this thread, may take `seconds`. Raises `OutOfTime`, `OutOfMemory` from within.
+    """Stop the code in the `with` block, in this thread, after `seconds`. Raises `OutOfTime`, `OutOfMemory` inside it.
 
-    filename: of the code that is stopped at any line; elsewhere it is at any call.
+    filename: code of this file is stopped at any line, other code only at a call.
     """
     end = perf_counter() + seconds
     looked_at = perf_counter()
@@ -70,7 +70,7 @@ def watched(seconds: float, filename: str) -> Iterator[None]:
 
 
 def _is_dropped(frame: FrameType | None) -> bool:
-    """Would Python drop what is raised here, and not call the trace function again? At an object's end it does."""
+    """Would Python drop an exception raised here, and stop tracing? It does so while a finalizer runs."""
     while frame is not None:
         if frame.f_code.co_filename in _AT_AN_END or frame.f_code.co_name == "__del__":
             return True
@@ -79,7 +79,7 @@ def _is_dropped(frame: FrameType | None) -> bool:
 
 
 def _memory() -> int:
-    """Bytes that this process has in memory; 0 where the system doesn't say."""
+    """Bytes that this process has in memory; 0 if the system doesn't say."""
     with suppress(OSError), open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
@@ -117,9 +117,9 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
 
 
 def _narrow(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same filter, for arguments of moderate size."""
+    """The same filter, but only for arguments of moderate size."""
 
-    @wraps(function)  # which also copies the marks by which Jinja knows its first argument
+    @wraps(function)  # it also copies the marks that tell Jinja which first argument to pass
     def narrow(*arguments: Any, **named: Any) -> Any:
         _check_numbers(arguments, named)
         if name == "format" and isinstance(arguments[0], str):
@@ -143,10 +143,10 @@ def _check_numbers(arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
 
 
 def _check_parts(parts: tuple[Any, ...]) -> None:
-    """Of `replace` and `join`: the result is no longer than the product of what they are given."""
+    """Check arguments of `replace` and `join`, whose result is at most as long as the product of their lengths."""
     sizes = sorted(len(each) for each in parts if isinstance(each, str | list | tuple))[-2:]
     if prod(sizes) > MOST_GROWTH and min(sizes) > 100:
-        raise SecurityError("it puts something long in many places")
+        raise SecurityError("it inserts a long text in too many places")
 
 
 def _check_product(left: Any, right: Any) -> None:

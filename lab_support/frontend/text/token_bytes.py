@@ -1,7 +1,7 @@
-"""The bytes of each token as it stands within a text: those of all tokens, joined, are the text's.
+"""The bytes of each token within a text: the bytes of all tokens, joined, are the text's.
 
-Byte-level tokenizers write each byte as a character of an alphabet of their own. Others write text with a mark for a
-space, and bytes one by one (`<0xE4>`) where a character has no token.
+Byte-level tokenizers write each byte as a character of their own alphabet. Others write text with a mark for each
+space, and single bytes (`<0xE4>`) for a character without a token.
 """
 
 import re
@@ -13,13 +13,13 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class TokenBytes(Protocol):
-    """id → the bytes of that token. Ids beyond the vocabulary have none."""
+    """id → the token's bytes; none for ids beyond the vocabulary."""
 
     def __getitem__(self, token_id: int) -> bytes: ...
 
 
 class ByteLevelBytes(dict[int, bytes]):
-    """Filled as ids are met, so that a large vocabulary costs nothing at start."""
+    """Filled on demand, so that a large vocabulary costs nothing at start."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -32,12 +32,12 @@ class ByteLevelBytes(dict[int, bytes]):
     def _spell(self, token: str) -> bytes:
         try:
             return bytes([self._byte_of[character] for character in token])
-        except KeyError:  # an added token is written as itself and not in the alphabet of bytes
+        except KeyError:  # an added token is written as plain text, not in the alphabet of bytes
             return token.encode()
 
 
 class LibraryBytes(dict[int, bytes]):
-    """For every other tokenizer."""
+    """For all other tokenizers."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -59,13 +59,13 @@ class LibraryBytes(dict[int, bytes]):
         return self._alphabet[token_id] if self._alphabet is not None else self._within_text(token_id)
 
     def _within_text(self, token_id: int) -> bytes:
-        """What it adds to a text in which it stands already: a decoder may cut the space before the first token."""
+        """The text that a second occurrence adds, because a decoder may cut the space before the first token."""
         once = self._tokenizer.decode([token_id], skip_special_tokens=False)
         return self._tokenizer.decode([token_id] * 2, skip_special_tokens=False)[len(once) :].encode()
 
 
 class ShownBytes(dict[int, bytes]):
-    """The same for what an answer shows: special tokens are no bytes."""
+    """The bytes that an answer shows: none for special tokens."""
 
     def __init__(self, whole: TokenBytes, special: frozenset[int]) -> None:
         self._whole = whole

@@ -1,6 +1,6 @@
-"""Text ⇄ token ids, with the `tokenizers` library and a model folder's own files; the chat template beside it.
+"""Text ⇄ token ids, with the `tokenizers` library and a model folder's own files, and the chat template.
 
-Not `transformers`, whose AutoTokenizer costs an API server 1.7 s and 220 MB to import.
+It does not use `transformers`, whose AutoTokenizer costs an API server 1.7 s and 220 MB to import.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from lab_support.frontend.text.tokenizer_class import tokenizer_class
 from lab_support.frontend.text.tokenizer_files import TokenizerError, TokenizerFiles, read_json
 
 CHARACTERS_AT_ONCE = 4096
-CUT_TOKENS = 64  # a cut through a word can make more tokens of its first half than the whole word has
+CUT_TOKENS = 64  # margin, because the first half of a cut word can have more tokens than the whole word
 
 
 class HasPath(Protocol):
@@ -29,7 +29,7 @@ class HasPath(Protocol):
 
 
 class Tokenizer:
-    """Opened by `Tokenizer.open`. It is shared by all requests of an API server and keeps no state of any."""
+    """Opened by `Tokenizer.open`. All requests of an API server share it; it keeps no state of any of them."""
 
     def __init__(self, inner: tokenizers.Tokenizer, chat_template: ChatTemplate) -> None:
         inner.no_truncation()
@@ -43,7 +43,7 @@ class Tokenizer:
 
     @classmethod
     def open(cls, folder: HasPath) -> "Tokenizer":
-        """Read tokenizer.json (needed) and the files beside it. Raises `TokenizerError`."""
+        """Read tokenizer.json (required) and the files next to it. Raises `TokenizerError`."""
         path = folder.path / "tokenizer.json"
         try:
             inner = tokenizers.Tokenizer.from_buffer(path.read_bytes())
@@ -64,16 +64,16 @@ class Tokenizer:
         return self._inner.get_vocab_size()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`. Any thread may call it: the library lets go of the interpreter's lock.
+        """Token ids of `text`. Any thread may call it, because the library releases the interpreter's lock.
 
-        The fast way leaves out where in the text each token stands, and with it a fifth of the time.
+        `encode_batch_fast` omits the tokens' positions in the text, which saves a fifth of the time.
         """
         return self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
     def encode_up_to(self, text: str, most: int, add_special_tokens: bool = True) -> list[int] | None:
-        """Token ids of `text`, or None where they are certainly more than `most`.
+        """Token ids of `text`, or None if they are certainly more than `most`.
 
-        A text that is far too long is given up after its first part: 4 MB of it would take seconds and 700 MB.
+        A text that is far too long is given up after its first part, because 4 MB of it would take seconds and 700 MB.
         """
         part = CHARACTERS_AT_ONCE + 4 * most
         while part < len(text):
@@ -84,14 +84,14 @@ class Tokenizer:
         return token_ids if len(token_ids) <= most else None
 
     def decode(self, token_ids: list[int]) -> str:
-        """The text of all ids at once, special tokens left out. Any thread may call it.
+        """The text of all ids at once, without special tokens. Any thread may call it.
 
-        The library's `decode` keeps the interpreter's lock; its `decode_batch` lets go of it.
+        The library's `decode` holds the interpreter's lock; its `decode_batch` releases it.
         """
         return self._inner.decode_batch([token_ids], skip_special_tokens=True)[0]
 
     def detokenizer(self, context: Sequence[int] = ()) -> Detokenizer:
-        """A new incremental detokenizer, for one sequence. context: the tokens before it, where its text goes on."""
+        """A new detokenizer for one sequence. context: the tokens before it, if its text continues theirs."""
         if self.byte_level:
             return ByteDetokenizer(self._shown)
         return LibraryDetokenizer(self._inner, self._special, context)
@@ -101,11 +101,11 @@ class Tokenizer:
         return self._special.get(token_id)
 
     def token_text(self, token_id: int) -> str:
-        """One token by itself, special tokens too; U+FFFD where it is no whole character."""
+        """The text of one token by itself, also of a special one; U+FFFD for a part of a character."""
         return self.token_bytes(token_id).decode(errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """One token as it stands within a text, with the space that it may begin with; none beyond the vocabulary."""
+        """The bytes of one token within a text, with its leading space, if any; none beyond the vocabulary."""
         return self._bytes[token_id]
 
 
@@ -114,7 +114,7 @@ def _added(inner: tokenizers.Tokenizer) -> list[AddedToken]:
 
 
 def _complete(inner: tokenizers.Tokenizer, files: TokenizerFiles) -> None:
-    """Add what the files beside tokenizer.json name, in transformers' order (`TokenizersBackend.__init__`)."""
+    """Add the tokens of the files next to tokenizer.json, in transformers' order (`TokenizersBackend.__init__`)."""
     for token in files.added:
         token.special = token.special or token.content in files.roles.values()
     known = {token.content for token in (*_added(inner), *files.added)}

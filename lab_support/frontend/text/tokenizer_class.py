@@ -1,9 +1,10 @@
-"""The tokenizer classes of transformers that take a vocabulary from tokenizer.json and make the rest themselves.
+"""The tokenizer classes of transformers that take only the vocabulary from tokenizer.json and build the rest.
 
-Most classes use tokenizer.json as it is. Three that serve Llama and its relatives do not (5.23, tokenization_llama.py,
-tokenization_qwen2.py and, for SmolLM2, tokenization_gpt2.py): a file that says something else would give other ids
-here than there. Which class it is, tokenizer_config.json and config.json say together
-(`AutoTokenizer.from_pretrained`). Vocabularies that are not BPE are used as they are.
+Most classes use all of tokenizer.json. Three classes, for Llama and its relatives, do not (5.23, tokenization_llama.py,
+tokenization_qwen2.py and, for SmolLM2, tokenization_gpt2.py), so this file builds the same parts; otherwise a
+tokenizer.json that differs from them would give other ids here than in transformers. tokenizer_config.json and
+config.json together determine the class (`AutoTokenizer.from_pretrained`). Vocabularies other than BPE are used as they
+are.
 """
 
 from collections.abc import Callable
@@ -22,14 +23,14 @@ _WRONGLY_DECLARED = {"qwen2"}  # model types whose folders often name another cl
 
 @dataclass(frozen=True, slots=True)
 class TokenizerClass:
-    """roles: the tokens that have one where tokenizer_config.json does not say. remake: the rest of the tokenizer."""
+    """roles: tokens for roles that tokenizer_config.json does not mention. remake: builds all but the vocabulary."""
 
     roles: dict[str, str] = field(default_factory=dict)
     remake: Callable[[Tokenizer, dict[str, Any]], None] = lambda tokenizer, config: None
 
 
 def tokenizer_class(tokenizer: Tokenizer, tokenizer_config: dict[str, Any], config: dict[str, Any]) -> TokenizerClass:
-    """The class for what the two files say. `tokenizer`: from tokenizer.json."""
+    """The class that the two files determine. `tokenizer`: from tokenizer.json."""
     declared = tokenizer_config.get("tokenizer_class") or config.get("tokenizer_class")
     name = _name(str(declared).removesuffix("Fast") if declared else None, str(config.get("model_type")))
     if not isinstance(tokenizer.model, models.BPE) or (name == "LlamaTokenizer" and _is_byte_level(tokenizer)):

@@ -1,7 +1,7 @@
-"""The files beside tokenizer.json: which tokens are added to it, which have a role, and the chat template.
+"""Reads the files next to tokenizer.json: added tokens, the tokens that have roles, and the chat template.
 
-They are read as transformers reads them: which of them has the last word, `token_ids.says_everything` knows. All of
-them are UTF-8, whatever the locale.
+They are read as transformers reads them; `model_folder/token_ids.py` decides which of them takes precedence
+(`says_everything`). All of them are UTF-8, whatever the locale.
 """
 
 import json
@@ -26,11 +26,11 @@ class TokenizerError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """What they say.
+    """The contents of these files.
 
-    added: tokens in the order of their ids, those that tokenizer.json has too among them; a token that is new gets
-    the next free id. roles: "bos_token", … → text, which chat templates see by that name. special: texts of tokens
-    that no answer shows. chat_template: Jinja text, None where there is none.
+    added: tokens in the order of their ids, including those that tokenizer.json also has; a new token gets the next
+    free id. roles: "bos_token", … → text; chat templates use these names. special: texts of tokens that no answer
+    shows. chat_template: Jinja text, or None.
     """
 
     added: list[AddedToken]
@@ -43,8 +43,8 @@ class TokenizerFiles:
     def read(folder: Path, defaults: dict[str, str], own: Collection[str]) -> "TokenizerFiles":
         """Raises `TokenizerError` with one sentence. Each of the files may be missing.
 
-        defaults: roles where tokenizer_config.json does not mention them. own: the texts of tokens that tokenizer.json
-        adds itself, about which added_tokens.json has nothing to say.
+        defaults: roles that apply if tokenizer_config.json does not mention them. own: the texts of tokens that
+        tokenizer.json adds itself; added_tokens.json does not change these.
         """
         path = folder / "tokenizer_config.json"
         config = _Entries(path, defaults | read_json(path))
@@ -62,13 +62,13 @@ class TokenizerFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """The object of a JSON file, with the questions that two of the files answer alike."""
+    """The object of a JSON file, with the properties that two of the files have in common."""
 
     path: Path
     values: dict[str, Any]
 
     def roles(self) -> dict[str, str]:
-        """The tokens that have a role: the usual roles first, then those that only this model has."""
+        """Role → token: the usual roles first, then those that only this model has."""
         own = [name for name, value in self.values.items() if name.endswith("_token") and isinstance(value, str | dict)]
         names = dict.fromkeys([*(name for name in _ROLES if self.values.get(name) is not None), *own])
         found = {name: self._text(name, self.values[name]) for name in names}
@@ -78,7 +78,7 @@ class _Entries:
         )
 
     def listed(self) -> list[str]:
-        """Further special tokens, which have no role."""
+        """Special tokens without a role."""
         names = ("extra_special_tokens", "additional_special_tokens")
         name = next((name for name in names if self.values.get(name)), names[0])
         value = self.values.get(name) or []
@@ -149,7 +149,7 @@ def _named_templates(path: Path, given: Any) -> Iterator[tuple[str, str]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An empty object where there is no such file."""
+    """The object in a file; an empty one if there is no such file."""
     try:
         return read_object_if_there(path)
     except ModelFolderError as error:

@@ -1,12 +1,12 @@
-"""What the kernel lets this user's processes have, looked at before the first one starts: descriptors, threads, files.
+"""The kernel's limits on this user's processes, checked before the first one starts: descriptors, threads, files.
 
-A library that runs into one of these limits later ends its process in words of its own: libzmq aborts, Python says
-"can't start new thread". So the launcher compares them with the least that a server needs, and refuses in a sentence;
-`lab doctor` says the same sentences beforehand.
+A library that hits one of these limits later ends its process with an obscure error: libzmq aborts, Python says "can't
+start new thread". So the launcher compares the limits with the least that a server needs, and refuses with a sentence
+that names the limit; `lab doctor` prints the same sentences beforehand.
 
 The figures are counted from servers that have just become ready (`tests/server/test_limits.py` counts again), and
 leave room for one replaced API server and for a few connections. With many clients more is needed. So a low soft
-limit on descriptors is raised as far as the hard one lets us, which any process may do; the children inherit it.
+limit on descriptors is raised as far as the hard one allows, which any process may do; the children inherit it.
 """
 
 import logging
@@ -21,7 +21,7 @@ from lab_support.metric_files import metric_files
 
 log = logging.getLogger("lab.launcher")
 
-ENOUGH = 65536  # descriptors; programs that look at each number that they might have suffer from millions
+ENOUGH = 65536  # descriptors; with millions, programs that try every possible number become slow
 _CONNECTIONS = 16  # of clients to one API server, at least
 _SPARE = 16  # descriptors of an API server for files that it opens for a moment: its metrics, its log
 _ON_A_GPU = 64  # descriptors that NVIDIA's driver opens in an engine core, by a wide margin
@@ -29,14 +29,14 @@ _SMALL_STACK = 128 * 1024  # bytes; of threads that do nothing
 
 
 def raise_limits(config: ServerConfig) -> None:
-    """Raise what may be raised. Raises `ConfigError` where that is less than this server needs."""
+    """Raise the limits as far as allowed. Raises `ConfigError` if that is less than this server needs."""
     _raise_descriptors()
     for shortfall in _shortfalls(config, descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
         raise ConfigError(shortfall)
 
 
 def shortfalls(config: ServerConfig) -> list[str]:
-    """What such a server, started by this process, would refuse to start for; a sentence each, [] if nothing.
+    """The reasons why such a server, started by this process, would refuse to start; a sentence each, [] if none.
 
     Changes nothing, but makes threads for a moment.
     """
@@ -51,7 +51,7 @@ def _shortfalls(config: ServerConfig, *, descriptors: int) -> Iterator[str]:
 
 
 def descriptors_needed(config: ServerConfig) -> int:
-    """In the one process that needs most of them."""
+    """The descriptors needed by the process that needs most of them."""
     servers, engines = config.api_server_count, config.data_parallel_size
     launcher = 28 + 8 * servers + 4 * engines
     api_server = 38 + 2 * servers + 2 * engines + 2 * (engines > 1) + _CONNECTIONS + _SPARE
@@ -60,7 +60,7 @@ def descriptors_needed(config: ServerConfig) -> int:
 
 
 def threads_needed(config: ServerConfig) -> int:
-    """In all processes together, a process without further ones being one; apart from the launcher."""
+    """The threads of all processes together, main threads included, but not the launcher's."""
     engines = config.data_parallel_size
     coordinator, tracker, fork_server = 4 * (engines > 1), 1, 1
     return 5 * config.api_server_count + engines * (5 + 2 * config.torch_threads) + coordinator + tracker + fork_server
@@ -105,7 +105,10 @@ def _too_few_threads(least: int) -> Iterator[str]:
 
 
 def _room_for_threads(most: int) -> int:
-    """By making so many for a moment: of several limits (the user's, those of control groups) the kernel knows all."""
+    """The number of further threads, at most `most`, that the kernel allows, counted by making them for a moment.
+
+    Several limits apply (the user's, those of control groups), and only the kernel knows all of them.
+    """
     release, made = threading.Event(), []
     usual = threading.stack_size(_SMALL_STACK)
     try:
@@ -114,7 +117,7 @@ def _room_for_threads(most: int) -> int:
             thread.start()
             made.append(thread)
     except RuntimeError:
-        pass  # the count says it
+        pass  # no more: the count is the answer
     finally:
         threading.stack_size(usual)
         release.set()

@@ -1,11 +1,11 @@
-"""The files that API servers share their metrics in: one of each kind for every slot, made once, before anybody starts.
+"""The files that API servers share their metrics in: one of each kind for every slot, made before any process starts.
 
-They are prometheus_client's, which maps them and writes as into memory. By default it would name them by process id:
-then each API server that ever lived leaves some, and all of them are read for every answer of /metrics. By slot, a
-successor goes on with its predecessor's counters. A slot is one process's own until that one has been waited for.
+prometheus_client maps them and writes to them as to memory. By default it would name them by process id: then each API
+server that ever lived leaves some, and all of them are read for every answer of /metrics. Named by slot, a successor
+goes on with its predecessor's counters. A slot belongs to one process until that has been waited for.
 
-The launcher makes them because it can: a write into a mapped page for which the disk has no room is a SIGBUS. So each
-is as large as it can ever become (a test measures that), and has its room on the disk from the start.
+The launcher makes them in full size, because a write into a mapped page for which the disk has no room is a SIGBUS. So
+each is as large as it can ever become (a test measures that), and has its room on the disk from the start.
 """
 
 import json
@@ -16,13 +16,13 @@ from pathlib import Path
 from lab_support.config import ServerConfig
 
 _GAUGES = "gauge_mostrecent"
-_ENTRIES = {"counter": (24, 48), _GAUGES: (8, 4), "histogram": (112, 0)}  # by kind: for each engine core, for itself
+_ENTRIES = {"counter": (24, 48), _GAUGES: (8, 4), "histogram": (112, 0)}  # by kind: per engine core, per API server
 _ENTRY = 240  # bytes without the model's name; help text, labels and numbers
 _PAGE = 4096
 
 
 def metric_files(config: ServerConfig) -> dict[str, int]:
-    """Their names, and how many bytes each must have."""
+    """The size in bytes that each file must have, by its name."""
     entry = _ENTRY + len(json.dumps(config.model_name))
     return {
         _name(kind, slot): _whole_pages((config.data_parallel_size * of_engine + own) * entry)
@@ -32,7 +32,7 @@ def metric_files(config: ServerConfig) -> dict[str, int]:
 
 
 def clear_gauges(directory: str, slot: int) -> None:
-    """Whoever owned `slot` has ended, and what it measured last holds no more. Its counters go on counting."""
+    """Clear the gauges of an API server that has ended, because they are out of date. Its counters stay."""
     with suppress(OSError):  # the folder may be gone
         descriptor = os.open(Path(directory) / _name(_GAUGES, slot), os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -1,17 +1,17 @@
-"""Who takes the next connection: the strategies of `--accept`, as an API server sees them. It runs in its event loop.
+"""The API server's side of `--accept`: the strategies that decide which API server takes the next connection.
 
-shared        Every API server has the one listening socket in its event loop, which accepts as it likes.
+shared        Every API server watches the one listening socket, and any of them may accept.
 exclusive     The same socket, but the kernel wakes one API server for each connection: EPOLLEXCLUSIVE.
-least-loaded  The default. As exclusive; but who was woken and has more connections open than another pokes that one.
+least-loaded  The default. Like exclusive, but if another API server has fewer connections, the woken one pokes that.
 handoff       The launcher accepts, and passes each connection to the API server that has the fewest.
-reuseport     As shared, on a socket that nobody else has: the kernel's hash has chosen already.
+reuseport     Like shared, on a socket of its own: the kernel has already chosen it by a hash.
 
-An acceptor takes a connection and gives it to a protocol, as the event loop's own server would. All of them run on
-uvloop, so that a token pays nothing for the choice. What a connection pays: `shared` and `reuseport` accept in C, the
-others in Python and with a task for each; to change its place in the wait queue costs two more system calls
-(epoll_ctl(2), a microsecond). The figures are made by `python -m tests.benchmarks.accept_strategies`.
+An acceptor takes a connection and gives it to a protocol, as the event loop's own server would; it runs in that loop.
+All of them run on uvloop, so the choice costs a token nothing. It does cost something per connection: `shared` and
+`reuseport` accept in C, the others in Python with a task each; going to the back of the wait queue takes two more
+system calls (epoll_ctl(2), a microsecond). `python -m tests.benchmarks.accept_strategies` measures this.
 
-None of them takes a connection that it has no room for (boundary/room.py): that waits, or goes to a sibling.
+No strategy takes a connection without room for it (boundary/room.py): the connection waits, or goes to a sibling.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ class Acceptor(Protocol):
     """Takes connections for one API server. Called in its event loop."""
 
     async def start(self, make_protocol: MakeProtocol) -> None:
-        """From now on connections are taken, each for a new protocol. Raises `NoRoom` where not even one can be."""
+        """Take connections from now on, each for a new protocol. Raises `NoRoom` if there is no room for even one."""
 
     def stop(self) -> None:
-        """Take no more. Open connections go on; what waits in a shared queue is the siblings'."""
+        """Take no more. Open connections go on; those that wait in a shared queue are left to the siblings."""
 
 
 def make_acceptor(strategy: str, source: AcceptSource, connections: OpenConnections, backlog: int) -> Acceptor:
@@ -52,13 +52,13 @@ def make_acceptor(strategy: str, source: AcceptSource, connections: OpenConnecti
 
 
 class SharedAccept:
-    """The event loop's own server on a listening socket that others may have too.
+    """The event loop's own server on a listening socket that siblings may hold too.
 
-    It calls listen(2) again, as every asyncio server does, and so has to name the same backlog: for all holders of
-    the socket, the last call counts.
+    It calls listen(2) again, as every asyncio server does, and must name the same backlog, because the last call
+    counts for all holders of the socket.
 
-    libuv does not look for room before it accepts. So this one looks after each connection whether there is room for
-    the next, and now and then, as the limit may have been lowered (prlimit(2)).
+    libuv does not check for room before it accepts. So this class checks after each connection whether there is room
+    for the next, and once every `BREATHER`, because the limit may have been lowered (prlimit(2)).
     """
 
     def __init__(self, listening_socket: socket.socket, backlog: int, connections: OpenConnections) -> None:
@@ -98,9 +98,9 @@ class SharedAccept:
 
 
 class HandedAccept:
-    """Takes what the launcher hands over; see boundary/handoff.py.
+    """Takes the connections that the launcher hands over; see boundary/handoff.py.
 
-    While this one has no room, and once it stops, it reads no more: the launcher takes back what lies in the channel.
+    It does not read while it has no room, nor once it has stopped; the launcher takes back what is left in the channel.
     """
 
     def __init__(self, source: AcceptSource, connections: OpenConnections) -> None:
@@ -121,7 +121,7 @@ class HandedAccept:
         self._connections.set_accepting(False)
         self._connections.on_closed = lambda: None
         if not self._room.is_shut:
-            self._on_readable()  # the launcher may be on its way out, and takes nothing back any more
+            self._on_readable()  # the launcher may be ending too, and would then take nothing back
         self._loop.remove_reader(self._channel)
         self._room.close()
         self._channel.close()
@@ -134,7 +134,7 @@ class HandedAccept:
             except BlockingIOError:
                 return
             if accepted:
-                self._room.port = port_of(accepted)  # it never saw the listening socket
+                self._room.port = port_of(accepted)  # under handoff only the launcher has the listening socket
                 self._openings.add(accepted)
             else:
                 self._connections.lost()

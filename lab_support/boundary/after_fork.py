@@ -1,7 +1,7 @@
-"""Descriptors of a child made by fork: it gets all of them, and is to keep what spawn would have passed on, no more.
+"""Descriptors of a child made by fork: it gets all of them, but may keep only those that spawn would have passed on.
 
-Which these are is asked in the same way as spawn asks: the child's arguments are pickled, and whatever in them is a
-descriptor says so. Every list that is written by hand is incomplete one day.
+They are found as spawn finds them: the child's arguments are pickled, and each descriptor in them reports itself. A
+list written by hand would be incomplete sooner or later.
 """
 
 import io
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def open_descriptors() -> set[int]:
-    """Of this process, now."""
+    """The numbers of this process's open descriptors."""
     listing = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    return {number for number in map(int, os.listdir(listing)) if _is_open(number)}  # the listing's own has gone
+    return {number for number in map(int, os.listdir(listing)) if _is_open(number)}  # listdir's own is closed by now
 
 
 def descriptors_in(arguments: object) -> set[int]:
-    """Those that `multiprocessing` would pass on to a spawned process with these arguments."""
+    """The descriptors that `multiprocessing` would pass on to a spawned process with these arguments."""
     recorder = _Recorder()
     context.set_spawning_popen(recorder)  # type: ignore[arg-type]
     try:
@@ -31,7 +31,7 @@ def descriptors_in(arguments: object) -> set[int]:
 
 
 class _Recorder:
-    """Stands where `multiprocessing` expects the process that is being made."""
+    """Stands in for the process that `multiprocessing` is about to make."""
 
     def __init__(self) -> None:
         self.descriptors: set[int] = set()

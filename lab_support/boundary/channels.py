@@ -1,4 +1,4 @@
-"""The ZeroMQ sockets that requests and tokens ride on: who binds, who connects, how they close.
+"""The ZeroMQ sockets that carry requests and tokens: who binds, who connects, how they close.
 
     API server i   ROUTER  <- DEALER   engine core j      Generate, Abort   (and EngineReady, the other way)
     API server i   PULL    <- PUSH     engine core j      Tokens, EngineStats
@@ -7,8 +7,8 @@
 
 Every engine core is connected to every API server. API servers and the coordinator own the binding end, but the
 *launcher* binds: it makes plain listening Unix sockets, hands them over as descriptors, and libzmq adopts them
-(ZMQ_USE_FD). So an address is good from the moment it is known, and whoever connects early waits in the kernel's
-queue. Queues are unbounded (high-water mark 0), as in vLLM: what bounds them is the admission limit of the API servers.
+(ZMQ_USE_FD). So an address is valid from the moment it is known, and a process that connects early waits in the
+kernel's queue. Queues are unbounded (high-water mark 0), as in vLLM; the API servers' admission limit bounds them.
 """
 
 import asyncio
@@ -41,19 +41,19 @@ from lab_support.boundary.messages import (
 )
 
 Asked = ToEngineCore | ApiServerJoined | ApiServerLeft
-# What an engine core is asked, and what `steps_ended` said when it came. None, in place of a message: stop.
+# A message for an engine core, with the step count at its arrival. None in place of a message: stop.
 Inbox = queue.SimpleQueue[tuple[Asked | None, int]]
-# What it says in a step, by destination; or how a destination is reached from now on (None: no more). None: stop.
+# A step's messages, each with its destination; or a destination's new socket (None: it has left). None: stop.
 Outbox = queue.SimpleQueue[Sequence[tuple[int, Message]] | tuple[int, zmq.Socket | None] | None]
 
-COORDINATOR = -1  # where a message of an engine core goes, beside the indexes of the API servers
+COORDINATOR = -1  # a destination of an engine core's messages; the others are the indexes of the API servers
 _LINGER_MS = 1000  # how long closing waits for messages that are still on their way
 
 
 class ApiServerChannels:
     """The ends in an API server, driven by its event loop: no thread of ours, no task.
 
-    A context manager, left inside the loop.
+    A context manager; leave it inside the loop.
     """
 
     def __init__(self, inputs: socket.socket, outputs: socket.socket, loads: str | None) -> None:
@@ -73,17 +73,17 @@ class ApiServerChannels:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # First the readers: libuv aborts the process when a descriptor that it watches has been closed.
+        # Remove the readers first: libuv aborts the process if a descriptor that it watches is closed.
         for descriptor in self._watched:
             asyncio.get_running_loop().remove_reader(descriptor)
         self._context.destroy(linger=_LINGER_MS)
 
     def watch(self, loop: asyncio.AbstractEventLoop, on_message: Callable[[Message], None]) -> None:
-        """From now on call `on_message` in `loop` for every message that comes."""
+        """Call `on_message` in `loop` for every message that arrives from now on."""
 
         def drain(receiving: zmq.Socket) -> None:
-            # All there is: ZeroMQ's descriptor becomes readable when its state *changes*, not while there is more.
-            # So where an error comes in between, somebody has to come back for the rest.
+            # Read all there is: ZeroMQ's descriptor becomes readable when its state *changes*, not while there is more.
+            # So after an error the rest has to be read by a further call.
             if self._context.closed:
                 return
             drained = False
@@ -99,13 +99,13 @@ class ApiServerChannels:
             descriptor = int(receiving.getsockopt(zmq.FD))
             self._watched.append(descriptor)
             loop.add_reader(descriptor, drain, receiving)
-            loop.call_soon(drain, receiving)  # for what came before anybody watched
+            loop.call_soon(drain, receiving)  # for messages that arrived before the reader was added
 
     def send(self, engine_index: int, message: ToEngineCore) -> None:
-        """To one engine core that said it is ready. Never waits; raises `EngineCoreGone` where it has ended.
+        """To one engine core that said it is ready. Never waits; raises `EngineCoreGone` if it has ended.
 
-        Sending may swallow the change of state that a reader of the same socket waits for. What engine cores say on
-        this socket (EngineReady) all comes before anything is sent on it.
+        Sending may swallow the change of state that a reader of the same socket waits for. This is harmless here,
+        because all that engine cores send on this socket (EngineReady) comes before anything is sent to them on it.
         """
         try:
             self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
@@ -120,8 +120,8 @@ class EngineCoreChannels:
 
     inbox: (message, `steps_ended()` at its arrival), put by the input thread.
     outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
-    control: from the launcher; the input thread reads there which API servers join and leave.
-    vital: wraps what a thread does, so that its failure is not overlooked.
+    control: from the launcher; tells the input thread which API servers join and leave.
+    vital: wraps each thread's work, so that its failure does not go unnoticed.
     A context manager; leaving it sends what is in the outbox, then closes.
     """
 
@@ -170,7 +170,7 @@ class EngineCoreChannels:
         try:
             while True:
                 ready = [each for each, _ in self._poller.poll()]
-                # Sockets first: the launcher's word may close one of them, and what its owner said last came before.
+                # Sockets first: a message of the launcher may close one, and its owner's last messages came earlier.
                 for dealer in ready:
                     if dealer != control:
                         for frame in _waiting(dealer):
@@ -185,7 +185,7 @@ class EngineCoreChannels:
         assert self._control
         try:
             message = decoder(FromLauncher).decode(self._control.recv_bytes())
-        except (EOFError, ConnectionResetError):  # the lifeline's matter
+        except (EOFError, ConnectionResetError):  # the launcher has ended: the lifeline ends this process
             self._poller.unregister(self._control.fileno())
             return
         match message:
@@ -198,21 +198,21 @@ class EngineCoreChannels:
                 self.inbox.put((message, self._steps_ended()))
 
     def _part(self, client_index: int) -> None:
-        """Hear no more of an API server. One that was never heard of may have been started in vain."""
+        """Stop listening to an API server. It may be unknown here, if it ended before it was announced."""
         if dealer := self._dealers.pop(client_index, None):
             self._poller.unregister(dealer)
             dealer.close(linger=0)
 
     def _join(self, joined: ApiServerJoined) -> None:
-        """Connect to an API server. The first message is what makes the ROUTER there know this engine core.
+        """Connect to an API server. The first message makes this engine core known to the ROUTER there.
 
-        The way back first: one thread of ZeroMQ connects both in this order. So once the message has arrived the
-        way back is there too, and the names of both sockets can go.
+        The PUSH socket, the way back, is connected first. One ZeroMQ thread connects both in this order, so once the
+        message has arrived the way back exists too, and the names of both sockets can be removed.
         """
         self._part(joined.client_index)
         push = _connect(self._context, zmq.PUSH, joined.output)
         dealer = _connect(self._context, zmq.DEALER, joined.input, _identity(self._ready.engine_index))
-        self.outbox.put((joined.client_index, push))  # which moves it to the output thread
+        self.outbox.put((joined.client_index, push))  # moves it to the output thread
         self._dealers[joined.client_index] = dealer
         dealer.send(encode(self._ready))
         self._poller.register(dealer, zmq.POLLIN)
@@ -231,7 +231,7 @@ class EngineCoreChannels:
                     pushes[destination] = way
                 continue
             for destination, message in item:
-                with suppress(zmq.Again, KeyError):  # who was to hear it is gone; there is no coordinator
+                with suppress(zmq.Again, KeyError):  # the receiver is gone, or there is no coordinator
                     pushes[destination].send(encode(message), zmq.NOBLOCK)
         for push in pushes.values():
             push.close(linger=_LINGER_MS)
@@ -253,7 +253,7 @@ class CoordinatorChannels:
         self._context.destroy(linger=0)
 
     def receive(self, timeout: float) -> Iterator[EngineStats]:
-        """What comes within `timeout` seconds: waits for the first message only."""
+        """The messages that arrive within `timeout` seconds; waits for the first only."""
         if self._pull.poll(int(timeout * 1000)):
             yield from map(self._decode, _waiting(self._pull))
 
@@ -264,7 +264,7 @@ class CoordinatorChannels:
 def _adopt(context: zmq.Context, kind: int, listener: socket.socket) -> zmq.Socket:
     """A bound ZeroMQ socket on a listening socket that the launcher made. libzmq owns the descriptor from then on.
 
-    Given USE_FD, libzmq neither binds nor unlinks the path. The option stays set, so one bind a socket is all there is.
+    With USE_FD set, libzmq neither binds nor unlinks the path. The option stays set, so a socket is bound only once.
     """
     adopted = _socket(context, kind)
     address = endpoint(listener)
@@ -277,7 +277,7 @@ def _connect(context: zmq.Context, kind: int, address: str, identity: bytes | No
     connected = _socket(context, kind)
     if identity:
         connected.setsockopt(zmq.IDENTITY, identity)
-    # The names are gone once everyone is connected, and who replaces a dead process has new ones: never try again.
+    # Never reconnect: names are removed once everyone is connected, and a replacement of a dead process has new ones.
     connected.setsockopt(zmq.RECONNECT_IVL, -1)
     connected.connect(address)
     return connected
@@ -298,7 +298,7 @@ def _waiting(receiving: zmq.Socket) -> Iterator[bytes]:
     receive = receiving.recv if receiving.type != zmq.ROUTER else lambda flags: receiving.recv_multipart(flags)[-1]
     try:
         yield receive(zmq.NOBLOCK)
-        # Asked only now: one more question costs half of what the error does, and one before the first costs more.
+        # Checked only from here on: a check costs half as much as the error, and is wasted before the first message.
         while int(receiving.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             yield receive(zmq.NOBLOCK)
     except zmq.Again:
@@ -306,5 +306,5 @@ def _waiting(receiving: zmq.Socket) -> Iterator[bytes]:
 
 
 def _identity(engine_index: int) -> bytes:
-    """How a ROUTER knows an engine core: two bytes, little end first, as in vLLM."""
+    """An engine core's identity at a ROUTER: two bytes, little-endian, as in vLLM."""
     return engine_index.to_bytes(2, "little")

@@ -1,7 +1,7 @@
 """Shared pages: a few numbers that every API server may read and only their owner writes.
 
 One memory file (memfd_create(2): memory with a descriptor and without a name) is mapped by all API servers. Each has
-a slot of 64 bytes of its own, a cache line, so that two writers never fight for one; a number is one aligned machine
+a slot of 64 bytes, a cache line of its own, so that two writers never contend for one; a number is one aligned machine
 word, so that a reader sees the old value or the new one, never half of each. There is no lock.
 """
 
@@ -19,7 +19,7 @@ _WORDS = _SLOT_BYTES // _WORD_BYTES
 _REQUESTS_IN_FLIGHT, _CONNECTIONS, _ACCEPTED, _SEQUENCES_IN_FLIGHT = range(4)  # words within a slot
 
 TAKES_NONE = 1 << 62
-"""In place of a number of connections: nobody takes connections for this slot, so none has fewer to offer."""
+"""Stands for "takes no connections": larger than any real count, so this slot is never chosen."""
 
 
 class Counters:
@@ -54,13 +54,13 @@ class Counters:
         os.close(self._descriptor)
 
     def claim(self, slot: int) -> Self:
-        """From now on this process writes to `slot`, and nobody else does. A predecessor's numbers are cleared."""
+        """Make this process the only writer of `slot` from now on. A predecessor's numbers are cleared."""
         self._own = slot * _WORDS
         self.clear(slot)
         return self
 
     def clear(self, slot: int) -> None:
-        """Nobody owns `slot`: no request, and nobody who takes connections. Also called once its owner has ended."""
+        """Mark `slot` as unowned: no requests, and no connections taken. Also called once its owner has ended."""
         self._words[slot * _WORDS + _REQUESTS_IN_FLIGHT] = 0
         self._words[slot * _WORDS + _CONNECTIONS] = TAKES_NONE
         self._words[slot * _WORDS + _ACCEPTED] = 0
@@ -102,7 +102,7 @@ class Counters:
         return sum(self._words[_SEQUENCES_IN_FLIGHT::_WORDS])
 
     def connections_by_slot(self) -> list[int]:
-        """Everybody's `connections`."""
+        """`connections` of every slot."""
         return self._words[_CONNECTIONS::_WORDS].tolist()
 
     @property
@@ -115,12 +115,12 @@ class Counters:
         self._words[self._own + _ACCEPTED] = count
 
     def accepted_by_slot(self) -> list[int]:
-        """Everybody's `accepted`."""
+        """`accepted` of every slot."""
         return self._words[_ACCEPTED::_WORDS].tolist()
 
 
 def _nameless_file() -> int:
     if sys.platform == "linux":
         return os.memfd_create("lab-counters")
-    with tempfile.TemporaryFile() as file:  # a name for an instant: the best that other systems offer
+    with tempfile.TemporaryFile() as file:  # it has a name for an instant: the best that other systems offer
         return os.dup(file.fileno())

@@ -1,4 +1,4 @@
-"""`--accept exclusive` and `least-loaded`: the kernel wakes one API server for a connection, and it may pass it on."""
+"""`--accept exclusive` and `least-loaded`: the kernel wakes one API server, which may call another instead."""
 
 import asyncio
 import select
@@ -10,18 +10,19 @@ from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.openings import MakeProtocol, Openings
 from lab_support.boundary.room import NoRoom, Room, accept, port_of
 
-MOMENT = 0.001  # seconds that a better placed API server has to take a connection, before it is asked again, …
-PATIENCE = 5  # … so often; then it is taken from it. vLLM's figures
+MOMENT = 0.001  # seconds that a better placed API server has to take a connection before it is poked again
+PATIENCE = 5  # pokes; after them this API server takes the connection itself. Both figures are vLLM's
 
 
 class ExclusiveAccept:
     """One wake-up, one connection, and then the back of the wait queue.
 
-    `better_placed` says whose connection this should rather be: the slot of an API server, or None for this one. That
-    one is poked, and takes it without being woken by the kernel. Where it does not in time, this one does.
+    `better_placed` returns the slot of the API server that should rather have the connection, or None for this one.
+    That API server is poked, and takes the connection without being woken by the kernel. If it does not in time, this
+    one does.
 
-    Whoever leaves a connection lying for which the kernel has woken it pokes its siblings, because nobody else has been
-    woken: one that has no room, or stops. For one that is killed in between, the launcher does it.
+    An API server that was woken but can't take the connection, because it has no room or stops, pokes its siblings:
+    the kernel has woken nobody else. If it is killed in between, the launcher pokes them.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class ExclusiveAccept:
         self._pokes = source.pokes
         self._connections = connections
         self._better_placed = better_placed
-        self._pause: asyncio.TimerHandle | None = None  # while it stands back for a better placed one
+        self._pause: asyncio.TimerHandle | None = None  # set while it leaves a connection to a better placed one
         self._tries = 0
 
     async def start(self, make_protocol: MakeProtocol) -> None:
@@ -44,7 +45,7 @@ class ExclusiveAccept:
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
         descriptor = self._socket.fileno()
-        self._queue = select.poll()  # select(2) knows no descriptor above 1023
+        self._queue = select.poll()  # select(2) can't handle a descriptor above 1023
         self._queue.register(descriptor, select.POLLIN)
         self._room = Room(descriptor, self._connections, self._leave, self._return, port=port_of(self._socket))
         self._entry = ExclusiveEntry(self._loop, descriptor, self._on_readable)
@@ -62,17 +63,17 @@ class ExclusiveAccept:
         self._loop.remove_reader(self._pokes.descriptor(self._slot))
         self._entry.close()
         self._socket.close()
-        self._pokes.poke_all()  # the kernel may just have woken this one for a connection that it will not take now
+        self._pokes.poke_all()  # the kernel may just have woken this one for a connection that it no longer takes
 
     def _on_readable(self) -> None:
         """The kernel has woken this one."""
         if self._room.is_shut:
-            self._pokes.poke_others(self._slot)  # it was woken in the moment in which it left
+            self._pokes.poke_others(self._slot)  # it was woken just as it left the wait queue
         elif self._pause is None:
             self._take_or_pass_on()
 
     def _on_poke(self) -> None:
-        """A sibling has a connection for this one, or one of them has died: does anyone wait?"""
+        """A sibling has a connection for this one, or a sibling has died: see whether a client waits."""
         self._pokes.clear(self._slot)
         if self._room.is_shut:
             return
@@ -94,7 +95,7 @@ class ExclusiveAccept:
             self._pass_on_to(other)
 
     def _pass_on_to(self, other: int) -> None:
-        """Out of the wait queue for a moment: what waits there would wake this one again at once."""
+        """Leave the wait queue for a moment: the connection that waits would wake this one again at once."""
         self._pokes.poke(other)
         self._end_pause()
         self._entry.take_out()
@@ -112,7 +113,7 @@ class ExclusiveAccept:
             self._take_one()
 
     def _reconsider(self) -> None:
-        """Something has changed: while standing back, is this one now to take the next?"""
+        """A count has changed: end the pause if this one should take the next connection after all."""
         if self._pause and self._better_placed() is None:
             self._come_back()
 
@@ -127,7 +128,7 @@ class ExclusiveAccept:
             self._entry.put_in()
 
     def _leave(self) -> None:
-        """There is no room. The kernel may have woken this one alone for what waits."""
+        """There is no room. The kernel may have woken only this one for a connection that waits."""
         self._end_pause()
         self._entry.take_out()
         self._pokes.poke_others(self._slot)

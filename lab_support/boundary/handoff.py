@@ -1,12 +1,13 @@
 """One process accepts for all and hands each connection over: SCM_RIGHTS, `--accept handoff`.
 
-The acceptor is the launcher. It holds the listening socket anyway, and it can't be missed: when it dies the server
-ends, under every strategy. So this one adds no new way to die. Its price is that every connection waits for the
-process that also watches the others.
+The acceptor is the launcher. It holds the listening socket anyway, and under every strategy the server ends when the
+launcher dies, so this strategy adds no new point of failure. Its price is that every connection waits for the process
+that also supervises the others.
 
 Each API server has a channel: a pair of Unix sockets, one byte and one descriptor for each connection. The launcher
-keeps both ends. So what lies unread for one that has died, is about to end or has no room for it is still there, and
-goes to the others. Two may read from one channel at a time: the kernel gives each message to one of them.
+keeps both ends. So connections that an API server leaves unread, because it has died, is about to end or has no room,
+are still there, and go to the others. Two processes may read from one channel at a time: the kernel gives each
+message to one of them.
 """
 
 import errno
@@ -29,8 +30,8 @@ from lab_support.config import ServerConfig
 log = logging.getLogger("lab.handoff")
 
 AT_ONCE = 64  # connections accepted before the launcher looks at its children again
-MOMENT = 0.01  # seconds until the next try where nobody could take a connection
-LAUNCHER = 0  # the one who is poked: an API server has no room any more, or has some again
+MOMENT = 0.01  # seconds until the next try when no API server could take a connection
+LAUNCHER = 0  # the launcher's slot in the pokes: an API server pokes it when it runs out of room or has some again
 _FULL = {errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}  # unix(7): buffer, or descriptors on their way
 
 
@@ -38,8 +39,9 @@ _FULL = {errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}  # unix(
 class Channel:
     """The way to one API server.
 
-    `passed`: connections less those taken back; what it has read of them is in the counters. `last`: the number of
-    the last one. Among API servers with as many connections the next goes to whoever has waited longest for one.
+    `passed`: connections sent, less those taken back; the counters say how many of them it has read. `last`: the
+    number of the last one. Among API servers with equally many connections, the next goes to the one that has waited
+    longest for one.
     """
 
     ours: socket.socket
@@ -63,7 +65,7 @@ class Handoff:
         self._pokes = self._stack.enter_context(Pokes(1))
         self._counters = counters
         self._channels: dict[int, Channel] = {}
-        self._abandoned: list[Channel] = []  # of those that have ended, until nothing lies in them
+        self._abandoned: list[Channel] = []  # of API servers that have ended; kept until they are empty
         self._held: deque[socket.socket] = deque()
         self._numbers = itertools.count(1)
         self._pause_until = 0.0
@@ -87,16 +89,16 @@ class Handoff:
         return AcceptSource(theirs, slot, self._pokes)
 
     def close_our_copy(self, source: AcceptSource) -> None:
-        """There is none: the launcher keeps both ends of the channel."""
+        """Do nothing: the launcher keeps both ends of the channel."""
 
     def retire(self, slot: int) -> None:
-        """Nothing more goes to `slot`, and what it has not read yet goes to the others."""
+        """Pass no more to `slot`; connections that it has not read yet go to the others."""
         if slot in self._channels:
             self._channels[slot].retired = True
             self._take_back()
 
     def on_ended(self, slot: int) -> None:
-        """The API server has ended: whoever waits in its channel goes to another."""
+        """The API server has ended: connections that wait in its channel go to another."""
         self._abandoned.append(self._channels.pop(slot))
         self._take_back()
 
@@ -105,7 +107,7 @@ class Handoff:
 
     @property
     def waitables(self) -> list[socket.socket | int]:
-        """What the launcher should wait for: no connection while nobody could take it."""
+        """The sockets that the launcher should wait for; not the listening one while nobody could take a connection."""
         waits = [self.bound] if self._takers() and not self._held and time.monotonic() >= self._pause_until else []
         return [*waits, self._pokes.descriptor(LAUNCHER)]
 
@@ -127,7 +129,7 @@ class Handoff:
             self._hand_over()
 
     def _accept_one(self) -> bool:
-        """False: look again only when the kernel says that someone waits, or after a breather."""
+        """False: try again only when the kernel reports the next connection, or after a breather."""
         try:
             accepted = accept(self.bound)
         except NoRoom as why:
@@ -142,7 +144,7 @@ class Handoff:
         self._pause_until = time.monotonic() + BREATHER
 
     def _take_back(self) -> None:
-        """What lies unread where nobody is going to read it goes to the others."""
+        """Give connections in channels that nobody is going to read to the other API servers."""
         taking = self._takers()
         idle = [channel for slot, channel in self._channels.items() if slot not in taking]
         if all([self._drain(channel) for channel in (*self._abandoned, *idle)]):
@@ -152,8 +154,8 @@ class Handoff:
         self._hand_over()
 
     def _drain(self, channel: Channel) -> bool:
-        """Take out what lies in it; True once nothing does. A descriptor that can't be installed would be lost, so
-        look for room first."""
+        """Take out all connections in it; True once it is empty. A descriptor that can't be installed would be lost,
+        so check for room first."""
         while has_room(channel.theirs.fileno(), reserve=0):
             try:
                 accepted = receive(channel.theirs)
@@ -166,7 +168,7 @@ class Handoff:
         return False
 
     def _hand_over(self) -> None:
-        """Pass on what is held, each to the API server with the fewest connections, open or on their way to it."""
+        """Pass on each held connection to the API server with the fewest connections, open or on their way to it."""
         while self._held:
             takers = sorted(self._takers(), key=self._load)
             if not any(self._pass(slot, self._held[0]) for slot in takers):
@@ -186,7 +188,7 @@ class Handoff:
         return self._counters.connections_by_slot()[slot] + on_their_way, channel.last
 
     def _pass(self, slot: int, accepted: socket.socket) -> bool:
-        """False where the channel is full. The kernel keeps the connection open while its descriptor is on the way."""
+        """False if the channel is full. The kernel keeps the connection open while its descriptor is on the way."""
         channel = self._channels[slot]
         try:
             socket.send_fds(channel.ours, [b"c"], [accepted.fileno()])
@@ -200,11 +202,11 @@ class Handoff:
 
 
 def receive(channel: socket.socket) -> socket.socket | None:
-    """The next connection that was passed on `channel`; None where it has been lost on the way. Runs on either side.
+    """The next connection that was passed on `channel`; None if it was lost on the way. Runs on either side.
 
-    Raises `BlockingIOError` where there is none now.
+    Raises `BlockingIOError` if there is none now.
     """
-    # recvmsg(2) makes descriptors, and would make them inheritable.
+    # Without the flag the descriptors that recvmsg(2) makes would be inheritable.
     _, descriptors, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
     if descriptors:
         return socket.socket(fileno=descriptors[0])

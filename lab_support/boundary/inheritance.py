@@ -1,9 +1,9 @@
-"""What a child of the launcher is given when it is made: plain values, and descriptors.
+"""The things that a child of the launcher is given when it is made: plain values, and descriptors.
 
-Descriptors that `multiprocessing` finds among the arguments of a process made by spawn stay open across exec(2), at
-the same number; only these do. So the lists here are the whole truth about what an API server or the coordinator
-inherits. They are apart from the processes' own files because the launcher, which fills them in, must not import
-what these processes import.
+Descriptors that `multiprocessing` finds among the arguments of a spawned process stay open across exec(2), at the
+same number; only these do. So the lists here are complete: an API server or the coordinator inherits nothing else.
+They are not in the processes' own files because the launcher, which fills them in, must not import what these
+processes import.
 """
 
 import socket
@@ -18,21 +18,21 @@ from lab_support.boundary.messages import Addresses
 from lab_support.boundary.pokes import Pokes
 from lab_support.boundary.start_choice import StartChoice
 
-LOADS = "loads"  # the one name that stays: an API server that comes later connects to it
+LOADS = "loads"  # the one name that stays, because API servers that start later connect to it
 
 
 @dataclass(frozen=True)
 class AcceptSource:
-    """What an API server accepts connections from. `slot`: which of the counters and pokes are its own."""
+    """The socket that an API server accepts from. `slot`: which of the counters and pokes are its own."""
 
     socket: socket.socket
     slot: int
-    pokes: Pokes | None  # None where the strategy needs none; under handoff there is one alone, the launcher's
+    pokes: Pokes | None  # None if the strategy needs none; under handoff there is only one, the launcher's
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all API servers of one run of the server have in common. `id` names the run."""
+    """Values that all API servers of one run of the server share. `id` names the run."""
 
     id: str
     metrics_directory: str
@@ -54,7 +54,7 @@ class ApiServerInheritance:
 class ChannelSockets:
     """The listening sockets under all ZeroMQ channels, made by the launcher before anyone connects.
 
-    `path_of` says where a name lives. A context manager; leaving it closes what is still open here.
+    `path_of` gives the path of a name. A context manager; leaving it closes what is still open here.
     """
 
     def __init__(self, path_of: Callable[[str], str], api_server_count: int, with_coordinator: bool) -> None:
@@ -80,11 +80,11 @@ class ChannelSockets:
         self.close()
 
     def bind_for(self, slot: int) -> tuple[socket.socket, socket.socket]:
-        """The sockets by which Generate comes in and by which Tokens do, for the API server that will own `slot`.
+        """The sockets for Generate and for Tokens of the API server that will own `slot`.
 
-        The first time those that were bound with all others, later new ones under names of their own.
+        At first these are the ones bound in `__init__`; for each later API server, new ones under new names.
 
-        Raises `OSError` where no more can be made: no room on the disk, no descriptor, the folder gone.
+        Raises `OSError` if no more can be made: no room on the disk, no descriptor, the folder gone.
         """
         if slot < len(self.inputs) and self.inputs[slot].fileno() >= 0:
             return self.inputs[slot], self.outputs[slot]
@@ -94,23 +94,24 @@ class ChannelSockets:
         return pair
 
     def _pair(self, slot: int, opened: ExitStack) -> tuple[socket.socket, socket.socket]:
-        """Under names that nobody had before: an engine core may still be on its way to a predecessor's."""
+        """Bind under names never used before: an engine core may still be connecting to a predecessor's."""
         self._made[slot] += 1
         name = f"api-{slot}" if self._made[slot] == 1 else f"api-{slot}.{self._made[slot]}"
         return _listen(self._path_of(f"{name}-in"), opened), _listen(self._path_of(f"{name}-out"), opened)
 
     def close(self) -> None:
-        """The processes that adopted them go on holding them."""
+        """Close the launcher's copies; the processes that adopted the sockets go on holding theirs."""
         self._opened.close()
 
 
 def endpoint(listener: socket.socket) -> str:
-    """How ZeroMQ names the address of a Unix socket."""
+    """A Unix socket's address in ZeroMQ's notation."""
     return f"ipc://{listener.getsockname()}"
 
 
 def _listen(path: str, opened: ExitStack) -> socket.socket:
-    """It must listen before it is handed over: libzmq only accepts, and on a socket that does not listen it aborts."""
+    """A listening Unix socket. It must listen before it is handed over, because libzmq only accepts, and otherwise
+    aborts."""
     listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     listener.bind(path)
     listener.listen(128)

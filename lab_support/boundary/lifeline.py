@@ -1,13 +1,13 @@
-"""Life and death: how every process that we start ends with the one that started it, and how an end is named.
+"""Life and death: every process that we start ends with the one that started it, and every end has an exit code.
 
-Two ropes, because each alone lets somebody hang:
+Two mechanisms, because each alone misses a case:
 
-- **EOF on a pipe.** The launcher holds the only write end and writes nothing, ever. However the launcher ends, the
-  kernel closes the end, and a thread of each child reads EOF. A child that is stopped, or in C code that keeps the
-  GIL, never runs that thread.
+- **EOF on a pipe.** The launcher holds the only write end and never writes. However the launcher ends, the kernel
+  closes that end, and a thread of each child reads EOF. But a child that is stopped, or in C code that keeps the GIL,
+  never runs that thread.
 - **The parent-death signal** (prctl(2), PR_SET_PDEATHSIG). The kernel itself sends SIGKILL, so a stopped child dies
-  too. But it fires at the end of the *thread* that made the child, and not at all where that had ended before the
-  child asked. So: children are made by the launcher's main thread, and a child looks at the pipe right after asking.
+  too. But it is sent at the end of the *thread* that made the child, and not at all if that thread ended before the
+  child asked for it. So the launcher's main thread makes the children, and a child checks the pipe right after asking.
 """
 
 import ctypes
@@ -32,20 +32,20 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class ExitCode(IntEnum):
-    """What a process of ours says with its last breath. Everything else is a crash or a signal.
+    """The exit codes of our processes. Any other is a crash or a signal.
 
-    For the launcher, every end of an API server that it did not ask for is a reason to start another. Where none
-    serves, REFUSED is final, because whoever follows would be refused too. Before the server is ready every end is.
+    The launcher starts another API server after every end that it did not ask for. If none serves, REFUSED is final,
+    because the next one would be refused too. Before the server is ready, every end is final.
     """
 
     STOPPED = 0  # it was asked to stop, and did
     FAILED = 1  # it, or a process that it needs, broke
-    REFUSED = 2  # what was asked for cannot be done: a flag, the port, the model folder, the device
+    REFUSED = 2  # it can't run as asked: a flag, the port, the model folder, the device
     LAUNCHER_GONE = 3  # the launcher ended first
 
 
 class ServerMustEnd(Exception):
-    """The server has to end. `code` is what the launcher will exit with; the text says why."""
+    """The server has to end. `code` is the launcher's exit code; the text says why."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
@@ -55,14 +55,16 @@ class ServerMustEnd(Exception):
 def describe_exit(code: int) -> str:
     """`multiprocessing`'s exit code in words: a negative one is the number of a signal."""
     if code == -signal.SIGBUS:
-        return "was killed by SIGBUS: a file that it has mapped lost its room (is the disk full, or was the file cut?)"
+        return (
+            "was killed by SIGBUS: a file that it has mapped lacks room (is the disk full, or was the file truncated?)"
+        )
     if code < 0:
         return f"was killed by {signal_name(code)}"
     return f"exited with code {code} ({ExitCode(code).name})" if code in set(ExitCode) else f"exited with code {code}"
 
 
 def open_pidfd(pid: int) -> int | None:
-    """A descriptor that means this process for ever, whoever gets its number later. None where it can't be had."""
+    """A descriptor that always means this process, even after its pid is reused. None if there can't be one."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux; no descriptor free; it has ended and been waited for
@@ -71,13 +73,13 @@ def open_pidfd(pid: int) -> int | None:
 
 @dataclass(frozen=True)
 class ReadEnd:
-    """The end of the pipe that a child holds. Travels as an argument of `Process`: as a descriptor, that is."""
+    """The end of the pipe that a child holds. It travels as a descriptor, in an argument of `Process`."""
 
     descriptor: PassedDescriptor
 
     def at_eof(self) -> bool:
         """Has the launcher ended? Never waits."""
-        looking = select.poll()  # select(2) knows descriptors below 1,024 only
+        looking = select.poll()  # select(2) can't handle a descriptor above 1023
         looking.register(self.descriptor, select.POLLIN)
         return bool(looking.poll(0))
 
@@ -100,18 +102,18 @@ class Lifeline:
         os.close(self.read_end.descriptor)
 
     def close_write_end(self) -> None:
-        """In a child made by fork: its copy would keep itself and every other child waiting for EOF for ever."""
+        """Call this in a child made by fork: with its copy open, neither it nor any other child would ever see EOF."""
         os.close(self._write)
 
 
 def hold(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
-    """In a child, before anything heavy is imported: tie its life to the launcher's.
+    """Tie this child's life to the launcher's. Called before anything heavy is imported.
 
     `clean_up` runs in the lifeline's thread once the launcher is gone, before this process exits. The kernel's
-    signal may end the process first; then the next start sweeps.
+    signal may end the process first; then the next server's start cleans up.
     """
     _ask_for_parent_death_signal()
-    if read_end.at_eof():  # the launcher ended before the kernel knew that we want to hear of it
+    if read_end.at_eof():  # the launcher ended before the signal was asked for
         end_process(ExitCode.LAUNCHER_GONE, clean_up)
     threading.Thread(target=_wait_for_eof, args=(read_end, clean_up), name="lifeline", daemon=True).start()
 
@@ -124,7 +126,7 @@ def _wait_for_eof(read_end: ReadEnd, clean_up: Callable[[], None]) -> None:
 
 
 def end_process(code: int, last_act: Callable[[], object] = lambda: None) -> NoReturn:
-    """End at once, without the interpreter's farewell, whatever becomes of the last act: it may find no memory."""
+    """Exit at once, without the interpreter's shutdown, even if `last_act` fails: it may find no memory."""
     try:
         last_act()
     finally:
@@ -132,9 +134,9 @@ def end_process(code: int, last_act: Callable[[], object] = lambda: None) -> NoR
 
 
 def vital(work: Callable[[], None]) -> Callable[[], None]:
-    """A thread's work without which its process would look alive and answer nobody: its failure ends the process.
+    """Wrap a thread's work so that its failure ends the process, which would otherwise look alive and answer nobody.
 
-    `threading.excepthook` alone won't do. Python makes the hook's argument first, and without memory it never calls
+    `threading.excepthook` alone won't do: Python makes the hook's argument first, and without memory it never calls
     the hook.
     """
 

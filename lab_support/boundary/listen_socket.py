@@ -2,11 +2,11 @@
 
 The launcher binds it before anything heavy loads, so that a port in use is known at once. It also calls listen(2)
 at once: two sockets with SO_REUSEADDR may both be *bound* to a port as long as none listens, so binding alone would
-not notice a second server that is starting too (vLLM binds alone). Clients that come early wait in the accept queue,
-which holds --backlog of them (plus one); the kernel cuts the number to net.core.somaxconn.
+not notice a second server that is starting too (vLLM only binds). Clients that come early wait in the accept queue,
+which holds --backlog of them plus one; the kernel caps the backlog at net.core.somaxconn.
 
-It reaches the API servers as an argument of a spawned process: the descriptor stays open across exec(2), under the
-same number. Nothing is sent.
+The socket reaches the API servers as an argument of a spawned process: the descriptor stays open across exec(2),
+under the same number. Nothing is sent.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 from lab_support.boundary.unix_name import UnixName
 from lab_support.config import ConfigError, ServerConfig
 
-# This machine has no such address, or not that kind of addresses: the next one of the same name may do.
+# This machine has no such address, or none of that family: the next address of the same name may do.
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL}
 
 _TAKEN = {errno.EADDRINUSE, errno.EACCES}
@@ -27,7 +27,7 @@ _ALL_ADDRESSES = {"0.0.0.0", "::", "::ffff:0.0.0.0"}
 
 @contextlib.contextmanager
 def listening_socket(config: ServerConfig) -> Iterator[socket.socket]:
-    """The launcher's listening socket; closed at the end, and a Unix socket's name removed. Raises `ConfigError`."""
+    """The launcher's listening socket. The end closes it and removes a Unix socket's name. Raises `ConfigError`."""
     if config.uds:
         with UnixName(config.uds, config.backlog) as name:
             yield name.socket
@@ -37,22 +37,21 @@ def listening_socket(config: ServerConfig) -> Iterator[socket.socket]:
 
 
 def url_of(listening: socket.socket) -> str:
-    """Where clients reach it: `http://127.0.0.1:8000`, or `unix:/path`."""
+    """The address for clients: `http://127.0.0.1:8000`, or `unix:/path`."""
     if listening.family == socket.AF_UNIX:
         return f"unix:{listening.getsockname()}"
     host, port, *more = listening.getsockname()
     if host in _ALL_ADDRESSES:
         host = _loopback(listening)
-    if more and (scope := more[1]):  # of a link-local address: by which network card
+    if more and (scope := more[1]):  # a link-local address names its network card, too
         host += f"%25{socket.if_indextoname(scope)}"  # RFC 6874
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bind_tcp(host: str, port: int, backlog: int | None = None) -> socket.socket:
-    """A socket bound to the port, which listens where `backlog` is given. Raises `ConfigError`.
+    """A socket bound to the port; it listens if `backlog` is given. Raises `ConfigError`.
 
-    A name may have several addresses, of which this machine has some: the first one that it has is taken. One that
-    it has and that is in use is refused.
+    A name may have several addresses. The first one that this machine has is taken, and refused if it is in use.
     """
     failed: OSError | None = None
     for found in _addresses(host, port):
@@ -96,7 +95,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 
 
 def _loopback(listening: socket.socket) -> str:
-    """An address that reaches a socket bound to all of them. Where IPv6 is switched off, `::` may still be bound."""
+    """A loopback address of a socket bound to all addresses. With IPv6 switched off, `::` may still be bound."""
     if listening.getsockname()[0] != "::":
         return "127.0.0.1"
     takes_ipv4 = not listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

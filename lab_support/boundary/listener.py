@@ -1,8 +1,8 @@
-"""The launcher's side of `--accept`: what it binds for clients, and what it gives each API server to accept from.
+"""The launcher's side of `--accept`: it binds for clients, and gives each API server a socket to accept from.
 
 shared, exclusive, least-loaded   one listening socket, held by the launcher and all API servers
-handoff                           one listening socket that the launcher alone holds, and a channel to each API server
-reuseport                         one for each API server, held by that one alone
+handoff                           one listening socket that only the launcher holds, and a channel to each API server
+reuseport                         a listening socket for each API server, which alone holds it
 
 The API servers' side is in boundary/accept.py.
 """
@@ -31,10 +31,10 @@ class Listener(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def open_for(self, slot: int) -> AcceptSource:
-        """What the API server that will own `slot` is to be given."""
+        """The source of connections for the API server that will own `slot`."""
 
     def close_our_copy(self, source: AcceptSource) -> None:
-        """The API server has been started with it: close here what that one alone is to hold."""
+        """Close the launcher's copy of what only the API server should hold. Called once that has been started."""
 
     def retire(self, slot: int) -> None:
         """The API server that owns `slot` is about to be asked to take no more connections."""
@@ -44,18 +44,18 @@ class Listener(Protocol):
 
     @property
     def waitables(self) -> Sequence[socket.socket | int]:
-        """What the launcher waits for on its behalf; `on_readable` is called once one is readable."""
+        """The sockets that the launcher waits for; it calls `on_readable` once one is readable."""
 
     @property
     def due(self) -> float | None:
-        """When `on_due` is to be called, in time.monotonic() seconds."""
+        """The time to call `on_due`, in time.monotonic() seconds."""
 
     def on_readable(self) -> None: ...
 
     def on_due(self) -> None: ...
 
     def close_after_fork(self) -> None:
-        """In an engine core made by fork, which must hold none of it."""
+        """Close everything. Called in an engine core made by fork, which must hold none of it."""
 
 
 def make_listener(config: ServerConfig, counters: Counters) -> Listener:
@@ -88,18 +88,18 @@ class SharedListener:
         return AcceptSource(self.bound, slot, self._pokes)
 
     def retire(self, slot: int) -> None:
-        """Its own acceptor looks after what waits."""
+        """Do nothing: its own acceptor looks after waiting connections."""
 
     def close_our_copy(self, source: AcceptSource) -> None:
-        """There is none: the launcher goes on holding the socket, for the next one."""
+        """Do nothing: the launcher keeps the socket for the next API server."""
 
     def on_ended(self, slot: int) -> None:
-        """It may have been woken for a connection that it did not take, and then nobody else has been."""
+        """Poke all: it may have been woken for a connection that it did not take, and then nobody else was."""
         if self._pokes:
             self._pokes.poke_all()
 
     def on_readable(self) -> None:
-        """Never called: there is nothing to wait for."""
+        """Never called, because there is nothing to wait for."""
 
     on_due = on_readable
 
@@ -133,20 +133,20 @@ class ReuseportListener:
             made.close()
             raise
         if not guarded:
-            log.warning("this kernel lets other programs of this user bind the port too, and they get a part")
+            log.warning("this kernel lets other programs of this user bind the port too, and take connections")
         return AcceptSource(made, slot, None)
 
     def retire(self, slot: int) -> None:
-        """Its own acceptor looks after what waits."""
+        """Do nothing: its own acceptor looks after waiting connections."""
 
     def close_our_copy(self, source: AcceptSource) -> None:
         source.socket.close()
 
     def on_ended(self, slot: int) -> None:
-        """The kernel has closed its socket."""
+        """Do nothing: the kernel has closed its socket."""
 
     def on_readable(self) -> None:
-        """Never called: there is nothing to wait for."""
+        """Never called, because there is nothing to wait for."""
 
     on_due = on_readable
 

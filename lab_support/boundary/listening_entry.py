@@ -1,10 +1,10 @@
 """A listening socket's entry in uvloop's own epoll set, which can be taken out and put in again.
 
-uvloop has no call for that, nor for EPOLLEXCLUSIVE. So its set is reached by its descriptor, behind libuv's back,
-which looks at an entry again only when what it watches for changes.
+uvloop has no call for that, nor for EPOLLEXCLUSIVE. So its set is changed through its descriptor, unknown to libuv,
+which touches an entry again only if the events that it watches for change.
 
-In an epoll set of ours, which uvloop would watch, EPOLLEXCLUSIVE does nothing: nobody sleeps on the inner set, so the
-kernel takes nobody for woken and goes on waking.
+An epoll set of our own, which uvloop would watch, is no alternative. EPOLLEXCLUSIVE does nothing there, because nobody
+sleeps on the inner set: the kernel believes that nobody was woken, and goes on waking.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ log = logging.getLogger("lab.accept")
 
 
 def epoll_set_of(loop: asyncio.AbstractEventLoop) -> select.epoll | None:
-    """The event loop's own, by a descriptor of ours; None where it does not say which it is."""
+    """The event loop's own epoll set, by a descriptor of ours; None if the loop does not tell."""
     backend = getattr(loop, "_get_backend_id", None)  # uvloop's, private
     return select.epoll.fromfd(os.dup(backend())) if backend else None
 
 
 class ServerEntry:
-    """That of an asyncio server, which libuv has made. asyncio's own event loop knows by itself when to stand back."""
+    """The entry of an asyncio server, made by libuv. asyncio's own event loop pauses by itself when out of room."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -46,11 +46,11 @@ class ServerEntry:
 
 
 class ExclusiveEntry:
-    """One with EPOLLEXCLUSIVE: one sleeper is woken, not all.
+    """An entry with EPOLLEXCLUSIVE: one sleeper is woken, not all.
 
-    The kernel wakes the first in the queue that sleeps, which is always the same one where nobody moves. So whoever
-    took a connection goes to the back: the entry is taken out and put in again (epoll_ctl(2) has no other way to
-    change an exclusive one). Putting it in asks whether more connections wait, so none is forgotten.
+    The kernel wakes the first sleeper in the queue, which is always the same one unless entries move. So an API server
+    that took a connection goes to the back: its entry is taken out and put in again, because epoll_ctl(2) has no other
+    way to change an exclusive one. Putting it in reports connections that already wait, so none is forgotten.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, on_readable: Callable[[], None]) -> None:
@@ -67,7 +67,7 @@ class ExclusiveEntry:
             self._in = True
             return
         while not self._in:
-            await asyncio.sleep(0)  # libuv makes an entry of its own when it next waits
+            await asyncio.sleep(0)  # libuv makes its own entry when it next waits
             with suppress(FileNotFoundError):
                 self._epoll.unregister(self._descriptor)
                 self.put_in()

@@ -1,8 +1,7 @@
-"""Every message that crosses from one process into another, listed by who receives it.
+"""Every message that crosses from one process into another, listed by its receiver.
 
-msgspec structs, packed as msgpack arrays. There is no tensor and no pickle in any of them, so a process
-that speaks this language needs neither torch nor trust. Times are `time.monotonic()` seconds, which all
-processes of one machine share.
+msgspec structs, packed as msgpack arrays. None holds a tensor or a pickle, so a process that reads them needs no torch
+and need not trust the sender. Times are `time.monotonic()` seconds, which all processes of one machine share.
 """
 
 from typing import Any
@@ -13,7 +12,7 @@ from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 
 
 class EngineCoreGone(Exception):
-    """A message could not be sent: the engine core that it is for has ended, or never was."""
+    """A message could not be sent: the engine core that it is for has ended, or never existed."""
 
 
 class Message(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
@@ -47,9 +46,9 @@ class Abort(Message):
 
 
 class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
-    """What one step made of one sequence: usually one token; none where it was aborted."""
+    """One sequence's tokens from one step: usually one; none if it was aborted."""
 
-    # Not the scheduler's Output: a request has a name of its own in each API server, and another in an engine core.
+    # Not the scheduler's Output, because a request's id in its API server is not its id in the engine core.
 
     request_id: int
     token_ids: list[int]
@@ -58,9 +57,9 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
 
 
 class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Of one sequence's prompt, the log-probabilities of its next tokens. All come before the sequence's first token.
+    """Log-probabilities of the next tokens of one sequence's prompt. All come before the first generated token.
 
-    There is none for the very first token, before which there is nothing.
+    The prompt's first token has none, because nothing comes before it.
     """
 
     request_id: int
@@ -68,7 +67,7 @@ class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Tokens(Message):
-    """All that one step made for one API server: one message a step, not one a token."""
+    """All tokens that one step generated for one API server: one message per step, not one per token."""
 
     engine_index: int
     sequences: list[SequenceTokens]
@@ -76,9 +75,9 @@ class Tokens(Message):
 
 
 class EngineStats(Message):
-    """How an engine core stands after a step. Gauges, and totals since it started.
+    """An engine core's state after a step: gauges, and totals since it started.
 
-    Goes to one API server, which publishes it for all, and to the coordinator where there is one.
+    Goes to one API server, which publishes it for all, and to the coordinator if there is one.
     `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over all aborts,
     and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names them).
     """
@@ -99,7 +98,7 @@ class EngineStats(Message):
 
 
 class EngineReady(Message):
-    """First message of an engine core to each API server: it can be asked now."""
+    """An engine core's first message to each API server: it accepts requests now."""
 
     engine_index: int
     max_model_len: int
@@ -110,7 +109,7 @@ class EngineReady(Message):
 
 
 class EngineLoad(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """How busy one engine core is: requests by state, and the share of its KV cache that is in use (0 to 1)."""
+    """The load of one engine core: requests by state, and the share of its KV cache that is in use (0 to 1)."""
 
     waiting: int = 0
     running: int = 0
@@ -118,7 +117,7 @@ class EngineLoad(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Loads(Message):
-    """How busy every engine core is, by index."""
+    """The load of every engine core, by index."""
 
     engines: list[EngineLoad]
 
@@ -127,13 +126,13 @@ class Loads(Message):
 
 
 class Hello(Message):
-    """A child's first word to the launcher: I run, tell me where to connect."""
+    """A child's first message to the launcher: it runs, and asks where to connect."""
 
 
 class Addresses(Message):
     """The launcher's answer to Hello: the endpoints that the child connects to.
 
-    inputs, outputs: one of each for every API server, by index. stats, loads: the coordinator's two ends.
+    inputs, outputs: one of each for every API server, by index. stats, loads: the coordinator's two.
     """
 
     inputs: list[str]
@@ -157,7 +156,7 @@ class ApiServerLeft(Message):
 
 
 class Retire(Message):
-    """To an API server: another has your place. Take no more connections, finish those that you have, and end."""
+    """To an API server: another has taken its place. It takes no more connections, finishes those it has, and ends."""
 
 
 class Ready(Message):
@@ -169,13 +168,13 @@ class Ready(Message):
 class Fatal(Message):
     """The process `name` can't go on, and so the server ends.
 
-    From a child to the launcher, and from the launcher to every API server, which tells its open streams. (In vLLM
-    an engine core that fails tells the API servers itself; but one that is killed can't, so the launcher has to.)
+    From a child to the launcher, and from the launcher to every API server, which tells its open streams. (In vLLM an
+    engine core that fails tells the API servers itself. Here the launcher does, because a killed one can't.)
     """
 
     name: str
     cause: str
-    code: int = 1  # what the server should exit with: an `ExitCode` of boundary/lifeline.py
+    code: int = 1  # the server's exit code: an `ExitCode` of boundary/lifeline.py
 
 
 ToEngineCore = Generate | Abort

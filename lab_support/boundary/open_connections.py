@@ -1,4 +1,4 @@
-"""How many connections an API server has open. A count that returns to zero, whatever way each of them ends."""
+"""The number of connections that an API server has open. It returns to zero, however each connection ends."""
 
 from collections.abc import Callable
 from operator import itemgetter
@@ -8,14 +8,14 @@ from lab_support.boundary.waiting_clients import Waiting
 
 
 class OpenConnections:
-    """Those of this API server; its siblings see their number as long as it takes new ones."""
+    """The open connections of this API server. Its siblings see their number while it takes new ones."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._accepting = False
         self._open: set[object] = set()
         self.on_closed: Callable[[], None] = lambda: None
-        # Ends some that ask for nothing, for those that wait; None: nobody can tell how many these are.
+        # Closes idle connections to make room for the clients that wait; None: their number is unknown.
         self.make_room: Callable[[Waiting | None], None] = lambda waiting: None
 
     @property
@@ -27,13 +27,13 @@ class OpenConnections:
         self._publish()
 
     def catch_up(self) -> None:
-        """One that comes late, or was away, is not to make up for what it has missed."""
+        """Start at the highest count, so that an API server that is new or was full is not sent every connection."""
         self._counters.accepted = max(self._counters.accepted_by_slot())
 
     def opened(self) -> Callable[[], None]:
-        """One more. Returned is what says that it has ended; the first call counts, however many there are.
+        """Count one more, and return the function to call when it has ended; only its first call counts.
 
-        A connection may end in its protocol, or on its way to one, and at times both say so.
+        A connection may end in its protocol or on its way to one, and sometimes both report it.
         """
         connection = object()
         self._open.add(connection)
@@ -42,7 +42,7 @@ class OpenConnections:
         return lambda: self._closed(connection)
 
     def lost(self) -> None:
-        """One that was passed to this API server never arrived."""
+        """Count as taken a connection that was passed to this API server but never arrived."""
         self._counters.accepted += 1
 
     def _closed(self, connection: object) -> None:
@@ -52,10 +52,10 @@ class OpenConnections:
             self.on_closed()
 
     def least_loaded(self) -> int | None:
-        """The slot of the API server with the fewest connections; None where this is the one.
+        """The slot of the API server with the fewest connections; None if it is this one.
 
-        Among several, the one that has taken fewest so far: in a burst of connections that end at once all have none
-        open most of the time, and whoever runs first would take them all.
+        Among several, the one that has taken the fewest so far: in a burst of short connections all API servers have
+        none open most of the time, and the first to run would take them all.
         """
         everybody = zip(self._counters.connections_by_slot(), self._counters.accepted_by_slot(), strict=True)
         slot, least = min(enumerate(everybody), key=itemgetter(1))

@@ -11,11 +11,11 @@ from lab_support.boundary.open_connections import OpenConnections
 log = logging.getLogger("lab.accept")
 
 MakeProtocol = Callable[[Callable[[], None]], asyncio.BaseProtocol]
-"""Makes the protocol of one connection, which is to call what it is given once that has ended."""
+"""Makes the protocol of one connection. The protocol calls the function that it is given when the connection ends."""
 
 
 class Openings:
-    """Those of one acceptor. Made and used in its event loop."""
+    """The openings of one acceptor. Made and used in its event loop."""
 
     def __init__(self, connections: OpenConnections, make_protocol: MakeProtocol) -> None:
         self._connections = connections
@@ -33,11 +33,11 @@ class Openings:
         await self._loop.connect_accepted_socket(partial(self._make_protocol, ended), accepted)
 
     def _on_done(self, accepted: socket.socket, ended: Callable[[], None], opening: asyncio.Task[object]) -> None:
-        """Called for every end, also of a task that was cancelled before its first step."""
+        """Called for every ended task, even one that was cancelled before its first step."""
         self._tasks.discard(opening)
         error = None if opening.cancelled() else opening.exception()
         if opening.cancelled() or error:
             accepted.close()
             ended()
-        if error and not isinstance(error, OSError):  # an OSError: the client has gone meanwhile
+        if error and not isinstance(error, OSError):  # an OSError means that the client has gone
             log.error("a connection could not be opened", exc_info=error)

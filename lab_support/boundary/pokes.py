@@ -1,7 +1,7 @@
-"""A poke: one process asks another to look at the accept queue, without a word. One eventfd(2) for each API server.
+"""A poke: one process asks another to look at the accept queue. No data is sent. One eventfd(2) for each API server.
 
-An eventfd is a number in the kernel: a write adds to it, a read takes all and leaves 0, and it is readable while it
-is not 0. Pokes that come faster than they are read become one, so that a poke never waits and never fills anything.
+An eventfd is a number in the kernel: a write adds to it, a read returns it and leaves 0, and it is readable while it
+is not 0. Pokes that come faster than they are read become one, so a poke never waits and never fills a buffer.
 """
 
 import os
@@ -11,7 +11,7 @@ from lab_support.boundary.passed_descriptor import PassedDescriptor
 
 
 def needs_pokes(strategy: str) -> bool:
-    """Does this `--accept` have API servers that ask each other to look?"""
+    """Do API servers poke each other under this `--accept`?"""
     return strategy in {"exclusive", "least-loaded"}
 
 
@@ -35,7 +35,7 @@ class Pokes:
             os.close(descriptor)
 
     def poke(self, slot: int) -> None:
-        """Whoever owns `slot` is to look. If nobody does, the next owner will."""
+        """Ask the owner of `slot` to look. If it has none now, its next owner will."""
         os.eventfd_write(self._descriptors[slot], 1)
 
     def poke_all(self) -> None:

@@ -1,18 +1,18 @@
 """A listening socket of its own for each API server, all on one port: SO_REUSEPORT, `--accept reuseport`.
 
-The kernel deals connections out by a hash of their addresses: evenly over many, and blind to who is busy. Each socket
-has an accept queue of its own, and it is held by one API server alone. So when that one dies, what waits in its queue
-is reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves it to a sibling (ip-sysctl; per network
+The kernel distributes connections by a hash of their addresses: evenly if there are many, and without regard to load.
+Each socket has an accept queue of its own, and only one API server holds it. So when that one dies, connections in its
+queue are reset, unless net.ipv4.tcp_migrate_req is 1: then the kernel moves them to a sibling (ip-sysctl; per network
 namespace, read when a listening socket closes, so it can be set while a server runs).
 
-With the flag alone, any program of the same user may join and would get its part of the connections (vLLM met it:
-two servers on one port, each with half the traffic). So the launcher keeps a guard: a socket bound to the port that
-never listens and so gets no connection.
+With the flag alone, any program of the same user may bind too and would get its share of the connections (it happened
+to vLLM: two servers on one port, each with half the traffic). So the launcher keeps a guard: a socket bound to the
+port that never listens and so gets no connection.
 
-- It is bound without the flag, which fails where anybody is on the port already.
-- It has the flag only while a socket for an API server is bound. Every other bind finds somebody who does not share.
-- The kernel remembers the last bind with the flag and lets an equal one pass without a look at the others. A bind
-  without the flag, to an address that hurts nobody, makes it forget.
+- It is bound without the flag, which fails if the port is in use already.
+- It has the flag only while a socket for an API server is bound. At any other time it does not share the port.
+- The kernel remembers the last bind with the flag and lets an equal one pass without checking the others. A bind
+  without the flag, to an address that nobody needs, makes it forget.
 """
 
 import errno
@@ -32,7 +32,7 @@ class ReuseportGroup:
     def __init__(self, host: str, port: int, backlog: int) -> None:
         self.guard = bind_tcp(host, port)
         self._backlog = backlog
-        self.guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # two with it may share while neither listens
+        self.guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # two with it may share if neither listens
         self._explain()
 
     def __enter__(self) -> Self:
@@ -42,7 +42,7 @@ class ReuseportGroup:
         self.guard.close()
 
     def bind_another(self) -> socket.socket:
-        """A further listening socket on the port. Whoever closes its last descriptor closes its queue."""
+        """A further listening socket on the port. Its queue is closed with its last descriptor."""
         made = socket.socket(self.guard.family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -59,7 +59,7 @@ class ReuseportGroup:
         return made
 
     def is_guarded(self) -> bool:
-        """Is a stranger's bind refused, though it has the flag and is of the same user?"""
+        """Is another program's bind refused, even with the flag and by the same user?"""
         with socket.socket(self.guard.family, socket.SOCK_STREAM) as stranger:
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             try:
@@ -85,7 +85,7 @@ class ReuseportGroup:
         except OSError:
             migrates = False
         if migrates:
-            log.info("net.ipv4.tcp_migrate_req is 1: what waits for an API server that dies moves to a sibling")
+            log.info("net.ipv4.tcp_migrate_req is 1: connections that wait for an API server when it dies are moved")
         else:
             log.warning(
                 "net.ipv4.tcp_migrate_req is 0: connections that wait for an API server when it dies are reset; "

@@ -1,11 +1,11 @@
-"""Room for one more connection: descriptors, of which a process may have RLIMIT_NOFILE and no more (getrlimit(2)).
+"""Room for one more connection: descriptors, of which a process may have at most RLIMIT_NOFILE (getrlimit(2)).
 
-Whoever takes a connection without room for it loses it: a descriptor that was passed is gone if it can't be installed
-(recvmsg(2), MSG_CTRUNC), and libuv accepts and closes all that wait. So one looks first, and what finds no room stays
-in the kernel's queue. A few descriptors are never used for connections: the rest of the process needs some too.
+A connection that is taken without room is lost: a passed descriptor is gone if it can't be installed (recvmsg(2),
+MSG_CTRUNC), and libuv accepts and closes all that wait. So acceptors check first, and a connection without room stays
+in the kernel's queue. A few descriptors are reserved for the rest of the process.
 
-Where clients wait although there is no room, connections that are idle make some, as in nginx. For a client that has
-sent something while it waits, a few of the spare descriptors are used too (`VISITORS`).
+If clients wait while there is no room, idle connections are closed to make some, as in nginx. A client that has sent
+something while it waits may also use one of a few reserved descriptors (`VISITORS`).
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from lab_support.boundary.waiting_clients import Waiting, waiting_clients
 log = logging.getLogger("lab.room")
 
 RESERVE = 8  # descriptors of an API server that no connection gets: its metrics and its log have files to open
-VISITORS = 4  # of these, for clients that ask while there is no room: the reserve lasts for /health, say
-BREATHER = 1.0  # seconds until the next look, as in asyncio
-COUNT_EVERY = 0.25  # seconds between two counts of those that wait while there is no room, …
-COUNT_SHARE = 9  # … and this times as long as a count took, so that it never takes more than a tenth of a core
-QUIET = 60.0  # seconds in which a shortage is not told again
+VISITORS = 4  # of these, for clients that send a request while there is no room, such as /health
+BREATHER = 1.0  # seconds until the next try, as in asyncio
+COUNT_EVERY = 0.25  # least seconds between two counts of the clients that wait while there is no room
+COUNT_SHARE = 9  # and at least this many times as long as a count took: counting uses at most a tenth of a core
+QUIET = 60.0  # seconds in which a shortage is not reported again
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOBODY = {
     errno.EAGAIN,
     errno.ECONNABORTED,
     errno.EPERM,  # a firewall rule
-    # accept(2), "Error handling": Linux reports here what has already happened to the one connection.
+    # accept(2), "Error handling": Linux reports here errors that the new connection already has.
     errno.ENETDOWN,
     errno.EPROTO,
     errno.ENOPROTOOPT,
@@ -43,7 +43,7 @@ _NOBODY = {
     errno.EOPNOTSUPP,
     errno.ENETUNREACH,
     errno.ETIMEDOUT,
-    getattr(errno, "ENONET", errno.EHOSTDOWN),  # Linux alone has it
+    getattr(errno, "ENONET", errno.EHOSTDOWN),  # only Linux has it
 }
 
 
@@ -52,9 +52,9 @@ class NoRoom(Exception):
 
 
 def is_shortage(error: Exception) -> bool:
-    """Has the machine, or this user's limit, run out of something? Then nothing of ours is broken."""
+    """Did the machine, or a limit of this user, run out of something? If so, the error is no defect of ours."""
     short = {*_NO_ROOM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT}
-    # ZeroMQ's errors have a number too. Python's own, where it gets no thread, has none.
+    # ZeroMQ's errors have an errno too. Python's error for a thread that can't be started has none.
     return (
         isinstance(error, NoRoom | MemoryError)
         or getattr(error, "errno", None) in short
@@ -63,9 +63,9 @@ def is_shortage(error: Exception) -> bool:
 
 
 def has_room(descriptor: int, reserve: int = RESERVE) -> bool:
-    """Is there one more than `reserve`? `descriptor` is any open one.
+    """Are more than `reserve` descriptors free? `descriptor` is any open one.
 
-    The kernel gives the lowest number that is free, so the next number tells; a third of a microsecond.
+    The kernel gives out the lowest free number, so the next number tells. Takes a third of a microsecond.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -79,7 +79,7 @@ def has_room(descriptor: int, reserve: int = RESERVE) -> bool:
 
 
 class Places:
-    """How many connections this process has descriptors for, counted from those in use when this is made."""
+    """The number of connections that this process has descriptors for, less those in use when this is made."""
 
     def __init__(self) -> None:
         self._used = len(os.listdir("/dev/fd"))
@@ -90,7 +90,7 @@ class Places:
 
 
 def demand_room(descriptor: int) -> None:
-    """Raises `NoRoom` where an API server could not take even its first connection."""
+    """Raise `NoRoom` if an API server could not take even its first connection."""
     if not has_room(descriptor):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         raise NoRoom(
@@ -100,7 +100,7 @@ def demand_room(descriptor: int) -> None:
 
 
 def accept(listening: socket.socket) -> socket.socket | None:
-    """The next connection; None where nobody waits, or one whose connection has already failed. Raises `NoRoom`."""
+    """The next connection; None if no client waits, or its connection has already failed. Raises `NoRoom`."""
     try:
         return listening.accept()[0]
     except OSError as error:
@@ -112,7 +112,7 @@ def accept(listening: socket.socket) -> socket.socket | None:
 
 
 class Shortage:
-    """Says that connections have to wait, and says it once a minute at most."""
+    """Logs that connections have to wait, at most once a minute."""
 
     def __init__(self) -> None:
         self._quiet_until = 0.0
@@ -125,11 +125,11 @@ class Shortage:
 
 
 class Room:
-    """An API server's look before each connection. While there is no room the way in is shut, and siblings see it.
+    """An API server's check before each connection. Without room it stops accepting, and siblings see that.
 
-    `shut` and `reopen` are called once each, in turns. While clients wait, `connections.make_room` is called with their
-    count, and has to choose among the open connections. `port`: the TCP port that clients connect to; None for a Unix
-    socket, where nobody can tell who waits; `handed`: the launcher accepts them. Made in the event loop.
+    `shut` and `reopen` are called alternately. While clients wait, `connections.make_room` is called with their count,
+    and chooses which open connections to close. `port`: the TCP port that clients connect to; None for a Unix socket,
+    whose waiting clients can't be counted. `handed`: the launcher accepts them. Made in the event loop.
     """
 
     def __init__(
@@ -153,21 +153,21 @@ class Room:
         self._next_count = 0.0
         self._shortage = Shortage()
         self._loop = asyncio.get_running_loop()
-        self._next_look: asyncio.TimerHandle | None = None  # while the way in is shut
+        self._next_look: asyncio.TimerHandle | None = None  # set while shut
 
     @property
     def is_shut(self) -> bool:
         return self._next_look is not None
 
     def shut_if_full(self) -> bool:
-        """Where no more connection can be taken the way in is shut from now on. Is it shut?"""
+        """Stop accepting if no more connection can be taken. Returns whether accepting is stopped."""
         if not self.is_shut and not has_room(self._descriptor):
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             self.run_out(f"nearly all of {limit} descriptors are in use (ulimit -n)")
         return self.is_shut
 
     def run_out(self, why: str) -> None:
-        """There is none, as the kernel has just said."""
+        """Stop accepting: the kernel has just reported that there is no room."""
         if not self.is_shut:
             self._shortage.tell(why)
             self._connections.set_accepting(False)
@@ -181,7 +181,7 @@ class Room:
             self._loop.call_soon(self._look_again)
 
     def close(self) -> None:
-        """Nothing more is called."""
+        """Call no callback any more."""
         if self._next_look:
             self._next_look.cancel()
             self._next_look = None
@@ -212,7 +212,7 @@ class Room:
             self._let_in(RESERVE - VISITORS)
 
     def _count(self) -> None:
-        """A count holds for a moment: what it has found makes room at full speed until the next."""
+        """Count the waiting clients; until the next count, idle connections are closed for as many as this finds."""
         now = self._loop.time()
         if self.port is not None and now >= self._next_count:
             self._waiting = waiting_clients(self.port, handed=self._handed)
@@ -221,6 +221,6 @@ class Room:
 
 
 def port_of(connection: socket.socket) -> int | None:
-    """The TCP port of its own end; None for a Unix socket."""
+    """The TCP port of this side of the connection; None for a Unix socket."""
     address = connection.getsockname()
     return address[1] if isinstance(address, tuple) else None

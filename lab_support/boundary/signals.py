@@ -1,8 +1,8 @@
-"""Signals of the launcher: which it takes, which it leaves as they were, and what its children do with them.
+"""Signals of the launcher: which it handles, which it leaves as they were, and what its children do with them.
 
-A terminal sends SIGINT and SIGHUP to its whole foreground process group, and `kill -- -PGID` any signal. Only the
-launcher acts on them, and asks its children in order. They ignore these signals, and until they do, they block them:
-a signal mask is inherited over fork(2) and execve(2), so there is no moment in which one ends a half-made child.
+A terminal sends SIGINT and SIGHUP to its whole foreground process group, and `kill -- -PGID` sends any signal to one.
+Only the launcher acts on them, and stops its children in order. The children ignore these signals, and block them until
+they do: a signal mask is inherited over fork(2) and execve(2), so at no moment can one end a half-made child.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ PR_GET_CHILD_SUBREAPER = 37  # <linux/prctl.h>
 
 
 class Signals:
-    """The signals that the launcher hears. A handler only records: the number goes into a pipe that is waited on.
+    """The signals that the launcher handles. A handler only records: the number goes into a pipe that is waited on.
 
-    One that was ignored before stays ignored, as nohup and a shell's `&` want it; but SIGTERM always ends a server.
-    Where orphans come to the launcher, SIGCHLD is heard too. Made by the launcher's main thread; a context manager
-    that gives the former handlers back.
+    A signal that was ignored before stays ignored, as nohup and a shell's `&` expect; but SIGTERM always ends a server.
+    SIGCHLD is handled only if orphans become children of the launcher. Made by the launcher's main thread; a context
+    manager that restores the former handlers.
     """
 
     TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -57,23 +57,24 @@ class Signals:
         return number in self._former
 
     def take(self) -> int:
-        """The number of the next signal. One at a time: a second one has a meaning of its own."""
+        """The number of the next signal. Reads one at a time, because a second one has a meaning of its own."""
         return os.read(self.read, 1)[0]
 
 
 def _record(number: int, frame: FrameType | None) -> None:
-    """Nothing: `signal.set_wakeup_fd` has already written the number. Without a handler it would not."""
+    """Do nothing: `signal.set_wakeup_fd` has already written the number, which it does only if there is a handler."""
 
 
 def end_by_ctrl_c_without_a_word() -> None:
-    """Until there is a handler: Python's own answer to SIGINT is a traceback. Ignored, it stays ignored."""
+    """Let SIGINT end the process silently until there is a handler: Python's own prints a traceback. If it is ignored,
+    it stays ignored."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def blocked(numbers: Iterable[int]) -> Iterator[None]:
-    """What comes meanwhile is delivered afterwards. Whoever is made meanwhile inherits the mask."""
+    """Block these signals; they are delivered afterwards. A child made meanwhile inherits the mask."""
     former = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
@@ -82,16 +83,16 @@ def blocked(numbers: Iterable[int]) -> Iterator[None]:
 
 
 def leave_to_the_launcher() -> None:
-    """In a child, before it does anything else: ignore what is sent to the whole group. Then nothing is blocked."""
+    """Ignore signals sent to the whole group, and unblock all. Called in a child before it does anything else."""
     for number in TO_THE_GROUP:
         signal.signal(number, signal.SIG_IGN)
-    # One that comes before a child is ready to hear it ends the child at once.
+    # A SIGTERM before the child has a handler of its own ends it at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*TO_THE_GROUP, signal.SIGTERM})
 
 
 def adopts_orphans() -> bool:
-    """Does the kernel make orphans this process's children? As PID 1, in a container, or as a subreaper: prctl(2)."""
+    """Does the kernel make orphans children of this process: as PID 1 of a container, or as a subreaper (prctl(2))?"""
     if os.getpid() == 1 or sys.platform != "linux":
         return os.getpid() == 1
     answer = ctypes.c_int(0)

@@ -1,4 +1,4 @@
-"""The start method of the engine cores as it was chosen: told to every API server, which tells its clients."""
+"""The chosen start method of the engine cores. Every API server gets it, and reports it to clients."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ DEFAULT = "spawn"
 
 @dataclass(frozen=True, slots=True)
 class StartChoice:
-    """What was asked for and by whom, what it became, and why. `reasons` is empty where the wish was granted."""
+    """A start method: asked for, by whom, the one used, and why. `reasons` is empty if the two are the same."""
 
     asked: str = DEFAULT
     asked_by: str = "default"
@@ -16,7 +16,7 @@ class StartChoice:
 
     @property
     def warning(self) -> str:
-        """All reasons in one line; "" where there is nothing to say."""
+        """All reasons in one line; "" if there are none."""
         if not self.reasons:
             return ""
         return f"got {self.asked} by {self.asked_by}, using {self.method} instead. Reasons: {'; '.join(self.reasons)}"

@@ -1,8 +1,8 @@
 """The parent's memory: how a child process is made, and so what it starts with.
 
-The only place that makes a process. A child is named by its module, so the launcher never imports what only the
+The only place that makes a process. A child is given as a module's name, so the launcher never imports what only the
 child needs: it stays small, and there is nothing heavy in it that a fork could copy. API servers always start by
-spawn, as vLLM's do; engine cores by what `start_rule.py` makes of `--start-method`.
+spawn, as vLLM's do; engine cores by the method that supervision/start_rule.py derives from `--start-method`.
 """
 
 import importlib
@@ -28,14 +28,14 @@ from lab_support.log import never_wait
 
 TITLE_PREFIX = "lab:"
 RETIRING = "-retiring"
-"""Behind the name of an API server whose place another has taken, in its title and in the launcher."""
+"""Appended, in its title and in the launcher, to the name of an API server whose place another has taken."""
 
 
 @dataclass(frozen=True)
 class Birth:
-    """What every child needs to know before it knows anything else.
+    """Everything that a child needs first, before its own arguments.
 
-    name: `api-0`, `engine-0`, `coordinator`: the process title behind `lab:`.
+    name: `api-0`, `engine-0`, `coordinator`: the process title after `lab:`.
     clean_up: called in a child that outlives the launcher; it is sent there, so it has to be picklable.
     """
 
@@ -50,8 +50,8 @@ def start(
 ) -> BaseProcess:
     """Start a child that runs `main(*arguments)` of `birth.module`. Called by the launcher's main thread.
 
-    Under spawn and forkserver only the descriptors within `arguments` arrive. Under fork all of them do, so the
-    child first calls `close_after_fork`, for the launcher's objects, and then closes all else that was not given to it.
+    Under spawn and forkserver the child gets only the descriptors within `arguments`. Under fork it gets all of them:
+    it first calls `close_after_fork`, for the launcher's objects, and then closes all others that were not given to it.
     """
     leave_if_gone()
     context = multiprocessing.get_context(method)
@@ -60,26 +60,26 @@ def start(
         target=_run, name=birth.name, args=(birth, arguments, let_go), daemon=False
     )
     with blocked(TO_THE_GROUP):
-        resource_tracker.ensure_running()  # which unblocks SIGINT and SIGTERM behind itself
-        # A forked child has the launcher's handlers until `_run`, so SIGTERM has to wait for that too.
+        resource_tracker.ensure_running()  # first, because it leaves SIGINT and SIGTERM unblocked
+        # A forked child has the launcher's handlers until `_run`, so SIGTERM has to stay blocked until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, TO_THE_GROUP | ({signal.SIGTERM} if method == "fork" else set()))
         process.start()
     return process
 
 
 def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:
-    """What a forked child has to do about descriptors. Those that `Popen` is still to make for it are not concerned."""
+    """The function that closes descriptors in a forked child. It leaves those that `Popen` will yet make for it."""
     foreign = after_fork.open_descriptors() - after_fork.descriptors_in(given) - {0, 1, 2}
 
     def let_go() -> None:
-        close_objects()  # first: an object that was collected later would close whoever had its number then
+        close_objects()  # first: an object collected later would close its number, which may be another's by then
         after_fork.close(foreign)
 
     return let_go
 
 
 def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None] | None) -> None:
-    """First code of ours in the child."""
+    """The first code of ours that runs in the child."""
     signal.set_wakeup_fd(-1)
     if let_go:
         let_go()
@@ -92,23 +92,24 @@ def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None]
 
 
 def _end_with(main: Callable[[], int]) -> NoReturn:
-    """End with what `main` says, whatever happens in it, and without the interpreter's farewell.
+    """Exit with the code that `main` returns, however it ends, and without the interpreter's shutdown.
 
-    With torch that takes longer than all the rest of a stop, and it waits for threads that may never end.
+    With torch that shutdown takes longer than all the rest of a stop, and it waits for threads that may never end.
     """
     code: object = ExitCode.FAILED
     try:
         code = main()
     except SystemExit as asked:
         code = asked.code
-    except BaseException:  # the outermost frame of the process: an error that `main` had no words for
+    except BaseException:  # the outermost frame of the process: an error that `main` did not handle
         sys.excepthook(*sys.exc_info())
     finally:
         end_process(code if isinstance(code, int) else ExitCode.FAILED, logging.shutdown)
 
 
 def _close_all_on_exec() -> None:
-    """What spawn passed on had to be inheritable for that; a program that is started from here must not get it."""
+    """Make all descriptors close on exec: spawn needed those it passed on to be inheritable, but a program that is
+    started from here must not get them."""
     for number in after_fork.open_descriptors() - {0, 1, 2}:
         with suppress(OSError):
             os.set_inheritable(number, False)

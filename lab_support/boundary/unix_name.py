@@ -1,11 +1,11 @@
-"""A name for the listening socket, by `--uds`: put into the file system at the start, and taken out at the end.
+"""The listening socket's name, given by `--uds`: put into the file system at the start, and removed at the end.
 
-A server that is killed leaves its name, and the next one takes the name over. So three moments must not mix with those
-of another server that starts or ends on the same path: to see that nobody listens, to remove the name, to bind it. All
-of them happen under a lock on the folder that the name is in: flock(2) on the folder itself, which needs no file and is
-gone with its holder. And at the end the name is removed only while it still leads to this socket.
+A server that is killed leaves its name, and the next one takes the name over. So three steps must not interleave with
+those of another server that starts or ends on the same path: seeing that nobody listens, removing the name, binding it.
+All of them happen under a lock on the folder of the name: flock(2) on the folder itself, which needs no file and ends
+with its holder. And at the end the name is removed only if it still leads to this socket.
 
-A name of another user's, or one that is no socket or a link to one, is left alone.
+A name that is another user's, is no socket, or is a link to one, is left alone.
 """
 
 import errno
@@ -21,12 +21,12 @@ from typing import Self
 from lab_support.config import ConfigError, is_utf8
 
 _LONGEST = 107  # bytes: unix(7)
-_PATIENCE = 5.0  # seconds; whoever may read the folder can hold a lock on it for ever. Then there is no start, …
-_LAST_PATIENCE = 0.5  # … but there is an end
+_PATIENCE = 5.0  # seconds until a start fails: any user who may read the folder can hold a lock on it indefinitely
+_LAST_PATIENCE = 0.5  # seconds until an end goes on without the lock
 
 
 class UnixName:
-    """The socket and its name. A context manager; leaving it closes the one and removes the other. `ConfigError`s."""
+    """The socket and its name. A context manager; leaving it closes and removes them. Raises `ConfigError`."""
 
     def __init__(self, path: str, backlog: int) -> None:
         _check(path)
@@ -35,7 +35,7 @@ class UnixName:
         try:
             with _folder_of(path, _PATIENCE) as locked:
                 if not locked:
-                    raise OSError(errno.EAGAIN, f"somebody else has locked its folder for {_PATIENCE:g} s")
+                    raise OSError(errno.EAGAIN, f"another process has locked its folder for {_PATIENCE:g} s")
                 _remove_stale(path)
                 self.socket.bind(path)
                 self.socket.listen(backlog)
@@ -59,10 +59,10 @@ class UnixName:
 
 @contextmanager
 def _folder_of(path: str, patience: float) -> Iterator[bool]:
-    """Alone among the servers that start or end in this folder. False: somebody held the lock for too long."""
+    """Exclude other servers that start or end in this folder. False: another process held the lock for too long."""
     try:
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # one may make names there, and not list them
+    except PermissionError:  # this user may create names there, but not list them
         yield True
         return
     try:
@@ -92,7 +92,7 @@ def _check(path: str) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the name that a killed server left. Where somebody listens, or it is another kind of name, refuse."""
+    """Remove the name that a killed server left. Raises `ConfigError` if it is in use or no socket of this user."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -102,12 +102,12 @@ def _remove_stale(path: str) -> None:
     if found.st_uid != os.geteuid():
         raise ConfigError(f"--uds: {path} is another user's socket (uid {found.st_uid}); name another path")
     if _somebody_listens(path):
-        raise ConfigError(f"--uds: somebody listens on {path} already; name another path")
+        raise ConfigError(f"--uds: another process listens on {path} already; name another path")
     os.unlink(path)
 
 
 def _somebody_listens(path: str) -> bool:
-    """Never waits: a server that does not accept has a full queue, and is one all the same."""
+    """Never waits. A server whose queue is full because it does not accept counts as well."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path) != errno.ECONNREFUSED

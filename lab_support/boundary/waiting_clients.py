@@ -1,10 +1,10 @@
-"""Clients whose connections are established and not accepted yet, as /proc/net/tcp shows them (proc(5)).
+"""Clients whose connections are established but not accepted yet, as /proc/net/tcp shows them (proc(5)).
 
-The kernel completes a connection by itself and keeps what the client sends. Such a connection has no inode, because it
-has no descriptor, and its receive queue tells whether its client has asked for something already. accept(2) would tell
-the same at the price of a descriptor, and a connection that was accepted can't be put back.
+The kernel completes a connection by itself and keeps the data that the client sends. Such a connection has no inode,
+because it has no descriptor, and its receive queue tells whether its client has sent a request already. accept(2)
+would tell the same but cost a descriptor, and a connection that was accepted can't be put back.
 
-Connections in a channel or with the launcher (`--accept handoff`) do have an inode, but not one of ours.
+Connections in a channel or held by the launcher (`--accept handoff`) do have an inode, but not one of ours.
 """
 
 import os
@@ -26,10 +26,11 @@ class Waiting:
 
 
 def waiting_clients(port: int, *, handed: bool = False) -> Waiting | None:
-    """At this TCP port, whatever the address; None where the kernel does not tell. Takes 1 ms for 1,000 connections.
+    """Clients that wait at this TCP port, at any address; None if the kernel does not tell. Takes 1 ms for 1,000
+    connections.
 
-    handed: connections are accepted by the launcher, so that those of others count, too. Where siblings have left bytes
-    of a client unread for a moment, this is a few too many.
+    handed: the launcher accepts connections, so those with an inode that is not ours count too. That is a few too many
+    while siblings have not yet read their clients' bytes.
     """
     ours = _inodes() if handed else set()
     waiting = [row for row in _rows(f":{port:04X}") if row[9] == "0" or (handed and row[9] not in ours)]

@@ -1,8 +1,7 @@
-"""The folder that the server was started in: what it takes from there, and what happens once somebody removes it.
+"""The folder that the server was started in: how its paths depend on it, and what happens if it is removed.
 
-Spawn asks for the working folder of the process that it starts from (getcwd(2)), and fails where that has gone: an
-old release, say, whose server runs on. So the launcher leaves such a folder. Until then it stays where it was
-started, as do its children.
+Spawn asks for the parent's working folder (getcwd(2)), and fails if that has been removed, like an old release whose
+server still runs. So the launcher leaves such a folder. Until then it stays where it was started, as do its children.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ ROOM_FOR_A_PATH = 107  # bytes in the address of a Unix socket: unix(7)
 
 
 def anchored(config: ServerConfig) -> ServerConfig:
-    """The same choices with every path absolute, and TMPDIR too: they are to mean the same for as long as it runs."""
+    """The same configuration with all paths absolute, TMPDIR too, so that they mean the same as long as it runs."""
     if (folder := os.environ.get("TMPDIR")) is not None:
         os.environ["TMPDIR"] = _absolute(folder)
     model = Path(_absolute(str(config.model)))
@@ -34,12 +33,12 @@ def anchored(config: ServerConfig) -> ServerConfig:
 def _absolute(path: str) -> str:
     try:
         return str(Path(path).absolute()) if path else path
-    except FileNotFoundError:  # the working folder has gone already
+    except FileNotFoundError:  # the working folder has been removed already
         return path
 
 
 def leave_if_gone() -> None:
-    """Go to / where the working folder has been removed. Called before a process is made."""
+    """Go to / if the working folder has been removed. Called before a process is made."""
     try:
         os.getcwd()
     except FileNotFoundError:

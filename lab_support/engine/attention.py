@@ -1,6 +1,6 @@
 """The KV cache's memory, and attention over the blocks in it.
 
-For a span of rows (batch.py) the blocks are gathered into one tensor, and then it is two batched matrix products
+For a span of rows (batch.py) the blocks are gathered into one tensor; attention is then two batched matrix products
 with a softmax between them.
 """
 
@@ -19,10 +19,10 @@ FEW_SCORES = 256 * 512
 
 
 class BlockMemory:
-    """Keys and values of every block and layer, and one scratch block more, into which padding rows write.
+    """Keys and values of every block and layer, plus one scratch block, into which padding rows write.
 
-    One tensor [layers, 2 × kv heads, blocks + 1, block size × head dim], keys before values: so gathering blocks is
-    one copy of long runs, and what it gives is what the batched product wants.
+    One tensor [layers, 2 × kv heads, blocks + 1, block size × head dim], keys before values, so that gathering blocks
+    is one copy of long runs, in the layout that the batched product needs.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class BlockMemory:
         self._by_products = device.type == "cpu" and dtype == torch.float32
 
     def layer(self, index: int) -> torch.Tensor:
-        """[2 × kv heads, blocks + 1, block size × head dim]: for kernels that find the blocks themselves."""
+        """One layer, [2 × kv heads, blocks + 1, block size × head dim], for kernels that find the blocks themselves."""
         return self._blocks[index]
 
     def write(self, layer: int, key_values: torch.Tensor, slots: torch.Tensor) -> None:
@@ -72,10 +72,11 @@ class BlockMemory:
 
 
 def _zeros(size: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Zeros, not just any memory: what was never written is gathered as filling, and 0 · NaN would be NaN.
+    """Zeros, not uninitialised memory, because unwritten slots are gathered as padding, and 0 · NaN would be NaN.
 
-    On a CPU straight from the kernel, which gives a zeroed page when it is first written: torch.zeros writes all of
-    them at once, 67 MB for the model in the box. Private, because reading an untouched shared page allocates it.
+    On a CPU the memory comes straight from the kernel, which provides a zeroed page at its first write; torch.zeros
+    writes all of them at once, 67 MB for the included model. Private, because reading an untouched shared page
+    allocates it.
     """
     if device.type != "cpu":
         return torch.zeros(size, device=device, dtype=dtype)

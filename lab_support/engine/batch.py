@@ -21,7 +21,7 @@ from lab_support.engine.step import Chunk, Step
 from lab_support.engine.transfer import send
 from lab_support.model_folder import ModelShape
 
-# A span more costs about as much time as gathering and multiplying so many blocks of padding (model in the box).
+# One more span costs about as much time as gathering and multiplying this many blocks of padding (included model).
 SPAN_COST = 24
 
 
@@ -29,9 +29,9 @@ SPAN_COST = 24
 class Span:
     """Rows that attend together.
 
-    blocks: int64 [num_sequences × blocks each], shorter block tables filled up with the scratch block.
+    blocks: int64 [num_sequences × blocks each], shorter block tables padded with the scratch block.
     bias: [1 or kv heads × num_sequences, 1 or query heads per kv head × rows_each, tokens]: 0 where a row may look,
-        minus infinity where it may not (its future, and the filling).
+        minus infinity where it may not (its future, and the padding).
     """
 
     num_sequences: int
@@ -45,11 +45,11 @@ class Batch:
     """The rows of one step, padding rows last.
 
     token_ids, slots: int64 [rows]; slots say where in the KV cache a row's keys and values go.
-    rotations: complex64 [rows, 1, head dim / 2]; for kernels [any number, 1, head dim / 2], and positions, int64
-        [rows], say which is a row's.
-    decodes: the first rows, where kernels compute them. spans: cover the others in order, but for the padding.
+    rotations: complex64 [rows, 1, head dim / 2]; with kernels [any number, 1, head dim / 2], indexed by positions,
+        int64 [rows].
+    decodes: the first rows, if kernels compute them. spans: cover the other rows in order, except the padding.
     sampling_rows: int64 [samples and padding], the rows that need logits; None if those are the first ones.
-    Where kernels compute, integers are int32.
+    With kernels, integers are int32.
     """
 
     token_ids: torch.Tensor
@@ -62,9 +62,9 @@ class Batch:
 
 
 class BatchBuilder:
-    """Knows the sizes that every step has in common. `padded`: rows are padded to one of few counts (linear.py).
+    """Holds the sizes that all steps share. `padded`: rows are padded to one of a few counts (linear.py).
 
-    inputs: where decodes are put for kernels, which read their blocks in place; None where there are no kernels.
+    inputs: the place of decodes for kernels, which read their blocks in place; None if there are no kernels.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class BatchBuilder:
         self._device, self._padded, self._inputs = device, padded, inputs
         self._rope = Rotations(shape.rope, shape.head_dim, max_model_len, device)
         self.rotations = self._rope.table
-        # Zeros, then minus infinities: every row's bias is a stretch of this that ends as far behind the middle as
-        # the row may not look. So one gather makes a span's bias (3 µs; comparing and filling took 15).
+        # Zeros, then minus infinities: every row's bias is a stretch of this, with a minus infinity at its end for
+        # each token that the row may not see. So one gather makes a span's bias (3 µs; comparing and filling took 15).
         longest = max_model_len + block_size
         self._window = torch.zeros(2 * longest, device=device, dtype=dtype)
         self._window[longest:] = float("-inf")
@@ -136,7 +136,7 @@ class BatchBuilder:
         )
 
     def _with_prompts(self, step: Step, positions: list[int]) -> torch.Tensor:
-        """The table, and below it what a long prompt has of its own, to which `positions` then lead."""
+        """The table, with long prompts' own rotations appended; their `positions` are changed to point there."""
         tables, length, row = [self.rotations], len(self.rotations), len(step.decodes)
         for sequence, count in step.chunks:
             start = sequence.num_computed
@@ -182,7 +182,7 @@ class BatchBuilder:
         return pad_rows(rows) - rows if self._padded else 0
 
     def _tensors(self, lists: list[list[int]]) -> tuple[torch.Tensor, ...]:
-        """Each list on the device: in one copy, by way of an array's memory, which torch.tensor is slow at
+        """All lists on the device, in one copy. They go through an array's memory, because torch.tensor is slow
         (14 against 2 µs for 128 numbers)."""
         code, dtype = ("i", torch.int32) if self._inputs else ("q", torch.int64)
         numbers = torch.frombuffer(array.array(code, chain.from_iterable(lists)), dtype=dtype)
@@ -192,8 +192,8 @@ class BatchBuilder:
 class _Plan(NamedTuple):
     """A span before its numbers are on the device.
 
-    stretches: where in the window each row's bias begins, once for each head that needs its own. shared_dim: the
-    dimension of `Span.bias` in which there is only one: of query rows when decoding, else of key-value heads.
+    stretches: the start in the window of each row's bias, once for each head that needs its own. shared_dim: the
+    dimension of `Span.bias` that has size 1: query rows when decoding, otherwise key-value heads.
     """
 
     num_sequences: int
@@ -204,7 +204,7 @@ class _Plan(NamedTuple):
 
 
 def _similar(decodes: list[Sequence]) -> Iterator[list[Sequence]]:
-    """Cut decodes (shortest first) where padding to the longest would cost more than one span more."""
+    """Cut decodes (shortest first) where padding to the longest would cost more than one more span."""
     start = used = 0
     for end, sequence in enumerate(decodes):
         blocks = len(sequence.block_table)

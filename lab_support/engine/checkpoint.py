@@ -1,6 +1,6 @@
-"""Weights from a model folder's safetensors files, or random ones, brought into the form that model.py computes with.
+"""Weights from a model folder's safetensors files, or random ones, converted to the form that model.py computes with.
 
-The files are mapped, not read: the kernel brings in each page as it is converted, and nothing stays mapped.
+The files are mapped, not read: the kernel loads each page as it is converted, and nothing stays mapped.
 model_folder.py has checked names, shapes and sizes before this runs.
 """
 
@@ -28,7 +28,7 @@ def has_16_bits(folder: ModelFolder) -> bool:
 
 
 def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype, kind: LinearKind) -> Weights:
-    """All weights on `device` in `dtype`. Runs in engine cores. A folder without tensors gets random ones."""
+    """All weights on `device` in `dtype`; random ones for a folder without tensors. Runs in engine cores."""
     maps: dict[Path, mmap.mmap] = {}
 
     def stored(name: str) -> torch.Tensor:
@@ -49,7 +49,7 @@ def _read(tensor: StoredTensor, maps: dict[Path, mmap.mmap]) -> torch.Tensor:
 
 
 def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Source:
-    """--load-format dummy. The same numbers in every engine core, so that data-parallel ones answer alike."""
+    """Weights of --load-format dummy: the same in every engine core, so that data-parallel ones answer alike."""
     shapes, own_dtype = shape.tensors(), _OWN_DTYPES.get(shape.dtype, torch.float32)
     generator = torch.Generator(device).manual_seed(0)
 
@@ -63,7 +63,7 @@ def _random_source(shape: ModelShape, device: torch.device, dtype: torch.dtype) 
 
 
 class _Assembly:
-    """Puts a source's tensors together, in the form that the machine computes with best."""
+    """Assembles a source's tensors, in the form that this machine computes fastest with."""
 
     def __init__(
         self, shape: ModelShape, source: Source, device: torch.device, dtype: torch.dtype, kind: LinearKind
@@ -109,9 +109,8 @@ class _Assembly:
         return self._paired(part) if name.endswith(("q_proj", "k_proj")) else part
 
     def _paired(self, weight: torch.Tensor) -> torch.Tensor:
-        """Queries and keys from Hugging Face's layout (two halves of a head turn together) into pairs side by side.
-
-        Both are reordered alike, so their products don't change.
+        """Reorder queries' or keys' weights from Hugging Face's layout, which rotates the two halves of a head
+        together, into pairs side by side. Both are reordered alike, so their products don't change.
         """
         halves = weight.view(-1, 2, self._shape.head_dim // 2, *weight.shape[1:])
         return halves.transpose(1, 2).reshape(weight.shape)

@@ -1,8 +1,8 @@
-"""Decode steps as CUDA graphs: recorded once for each of a few numbers of rows, and then launched as one.
+"""Decode steps as CUDA graphs: captured once for each of a few row counts, and then launched as one.
 
-A step of 32 layers is about 350 launches, which take the host longer than the GPU computes (kernels.py). A graph
-repeats them with the same addresses, so all that changes lies where decode_inputs.py puts it, and a step with a number
-of rows in between takes the next larger graph, with padding.
+A step of 32 layers is about 350 launches, which take the host longer than the GPU takes to compute (kernels.py). A
+graph repeats them with the same addresses, so everything that changes lies where decode_inputs.py puts it. A step with
+a number of rows in between uses the next larger graph, with padding.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from lab_support.engine.request import Sequence
 
 
 class DecodeGraphs:
-    """Made once, when weights, KV memory and inputs have their places."""
+    """Made once, after weights, KV memory and inputs have been allocated."""
 
     def __init__(self, model: LlamaModel, inputs: DecodeInputs, rotations: torch.Tensor) -> None:
         self._inputs = inputs
@@ -27,7 +27,7 @@ class DecodeGraphs:
         self._logits = torch.empty(inputs.most_rows, model.vocab_size, device=device)
         pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._launch: dict[int, Callable[[], None]] = {}
-        for rows in reversed(self._sizes):  # the largest first: what it took serves the others
+        for rows in reversed(self._sizes):  # the largest first: the others reuse its memory
             token_ids, slots, decodes = inputs.first(rows)
             batch = Batch(token_ids, decodes.positions, slots, rotations, decodes, [], None)
             self._launch[rows] = _record(model, batch, self._logits[:rows], pool)
@@ -41,8 +41,8 @@ class DecodeGraphs:
 
 
 def _record(model: LlamaModel, batch: Batch, logits: torch.Tensor, pool: Any) -> Callable[[], None]:
-    """How to compute this batch's logits from now on. Before recording it is computed once: what libraries do at their
-    first call (compile, load, choose) can't be recorded."""
+    """The function that computes this batch's logits from now on. They are computed once before the capture, because
+    what libraries do at their first call (compile, load, choose) can't be captured."""
     if logits.device.type != "cuda":
         return lambda: _compute(model, batch, logits)
     _compute(model, batch, logits)

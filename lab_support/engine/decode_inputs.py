@@ -1,8 +1,8 @@
-"""What a decode step on a GPU reads: token, position, slot of each row, and every sequence's block table.
+"""The inputs of a decode step on a GPU: token, position, slot of each row, and every sequence's block table.
 
-It has one place in the GPU's memory for ever, as captured graphs need (decode_graphs.py), a pinned twin on the host,
-and one copy a step from there. On the host a block table is written once and then only added to: 64 sequences of 4,096
-tokens have 16,384 blocks, of which a step adds 4.
+They have a fixed place in the GPU's memory, as captured graphs need (decode_graphs.py), and a pinned twin on the host,
+from which there is one copy per step. On the host a block table is written once and then only appended to: 64 sequences
+of 4,096 tokens have 16,384 blocks, of which a step adds 4.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from lab_support.engine.transfer import pinned
 
 
 class Inputs(NamedTuple):
-    """int32 [rows] each, on the GPU: views of the one place."""
+    """int32 [rows] each, on the GPU: views of the fixed memory."""
 
     token_ids: torch.Tensor
     slots: torch.Tensor
@@ -25,8 +25,8 @@ class Inputs(NamedTuple):
 
 
 class DecodeInputs:
-    """For at most `most_rows` sequences. The host's twin may be written again once the step that read it has ended,
-    which is when its tokens are on the host: every step with decodes has some.
+    """For at most `most_rows` sequences. The host's twin may be written again once the step that read it has ended.
+    That is when its tokens are on the host, because every step with decodes has some.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DecodeInputs:
         self._tables = BlockTables(numbers[self._head :].reshape(columns, most_rows + 1), scratch_block)
 
     def put(self, decodes: list[Sequence], rows: int) -> Inputs:
-        """Put decodes in the first rows; those up to `rows` are padding, of one token each, in the scratch block."""
+        """Put decodes in the first rows. The rest up to `rows` is padding: one token each, in the scratch block."""
         size = self._block_size
         places = self._tables.places(decodes)
         padding = rows - len(decodes)
@@ -65,7 +65,7 @@ class DecodeInputs:
         return self.first(rows)
 
     def first(self, rows: int) -> Inputs:
-        """The first rows, whatever is in them at the time."""
+        """Views of the first rows, with whatever they hold at the time."""
         head = self._there[: self._head].view(4, self.most_rows)
         token_ids, positions, slots, table_rows = head[:, :rows].unbind(0)
         tables = self._there[self._head :].view(-1, self.most_rows + 1)
@@ -82,7 +82,7 @@ class BlockTables:
         self._known: dict[Sequence, _Written] = {}
 
     def places(self, decodes: list[Sequence]) -> list[int]:
-        """Where each one's block table is. Writes what has come to it since it was here."""
+        """The place of each one's block table. Writes the blocks that were added since the last call."""
         if sum(sequence not in self._known for sequence in decodes) > len(self._free):
             self._forget_all_but(decodes)
         return [self._place(sequence) for sequence in decodes]
@@ -93,7 +93,7 @@ class BlockTables:
 
     def _place(self, sequence: Sequence) -> int:
         blocks, known = sequence.block_table, self._known.get(sequence)
-        # A sequence that was preempted comes back with another list: nothing of the old one holds.
+        # A sequence that was preempted comes back with another list: the old one's blocks are no longer valid.
         if known is None or known.blocks is not blocks:
             known = _Written(known.place if known else self._free.pop(), blocks, 0)
         if known.written < len(blocks):

@@ -1,6 +1,6 @@
-"""What the machine allows: which device, which arithmetic, how many blocks, how long a sequence.
+"""Choices that depend on the machine: device, dtype, number of blocks, longest sequence.
 
-The lines marked "CUDA" run where there is a GPU alone.
+The lines marked "CUDA" run only where there is a GPU.
 """
 
 import math
@@ -15,17 +15,17 @@ from lab_support.engine.step import ROWS_AT_ONCE
 from lab_support.model_folder import ModelFolder, ModelShape
 
 PROC = Path("/proc")
-# A CPU has no memory that is the engine's alone, so the cache is a fixed number of tokens; it is touched only as used.
+# A CPU shares its memory with other programs, so the cache is a fixed number of tokens; it is touched only as used.
 CPU_CACHE_TOKENS = 16_384
 GRAPH_BYTES = 32 << 20
-"""11 graphs, with what cuBLAS and the kernels themselves take, were 60 to 280 MB on an H200."""
+"""Bytes kept free per graph. 11 graphs, with the memory of cuBLAS and the kernels, took 60 to 280 MB on an H200."""
 
 
 def open_device(name: str, index: int = 0) -> torch.device:
-    """--device as a torch device. Raises `ConfigError` where a GPU is asked for and none is there.
+    """--device as a torch device. Raises `ConfigError` if a GPU is asked for and there is none.
 
-    index: the engine core's. Each takes the next GPU, and "cuda" means that one in its process from then on; where
-    there are more engine cores than GPUs they share.
+    index: the engine core's. Each takes the next GPU, and "cuda" means that one in its process from then on; if there
+    are more engine cores than GPUs, they share.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -51,7 +51,7 @@ def choose_dtype(name: str, device: torch.device, shape: ModelShape) -> torch.dt
 
 
 def check_memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise `ConfigError` where the weights can't fit, before minutes of loading or the kernel's killer say so."""
+    """Raise `ConfigError` if the weights can't fit, before loading takes minutes or the kernel kills the process."""
     needed = dtype.itemsize * sum(math.prod(size) for size in folder.shape.tensors().values())
     available = available_memory(device)
     if needed > available:
@@ -62,7 +62,7 @@ def check_memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) 
 
 
 def available_memory(device: torch.device, proc: Path = PROC) -> int:
-    """Bytes that can be had on `device` without taking them from anybody: on a CPU also within our control groups."""
+    """Free bytes on `device`; on a CPU at most what our control groups leave."""
     if device.type == "cuda":  # CUDA
         return torch.cuda.mem_get_info(device)[0]
     left = memory_left(proc / "self")
@@ -73,14 +73,14 @@ def _available_on_host(proc: Path) -> int:
     if (proc / "meminfo").exists():
         lines = (proc / "meminfo").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # not Linux: all there is
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # not Linux: all memory
 
 
 def count_blocks(config: ServerConfig, shape: ModelShape, device: torch.device, dtype: torch.dtype) -> int:
-    """How many blocks the KV cache gets. Raises `ConfigError` when there isn't room for one."""
+    """The number of blocks of the KV cache. Raises `ConfigError` if there isn't room for one."""
     block_bytes = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * config.block_size * dtype.itemsize
     if device.type == "cuda":  # CUDA
-        torch.cuda.empty_cache()  # what loading needed for a moment is free as well
+        torch.cuda.empty_cache()  # returns the memory that only loading needed
         return blocks_on_gpu(config, shape, block_bytes, *torch.cuda.mem_get_info(device))
     room = available_memory(device) // 2 // block_bytes
     if room < 1:
@@ -92,11 +92,11 @@ def count_blocks(config: ServerConfig, shape: ModelShape, device: torch.device, 
 
 
 def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, free: int, total: int) -> int:
-    """Of `free` bytes after the weights are loaded, what other programs and a step's own tensors leave, in blocks.
+    """The number of blocks in `free` bytes after loading, less what other programs and a step's own tensors need.
 
-    --gpu-memory-utilization keeps a share of all memory from us, whoever uses it. Each step gathers one layer's blocks
-    once more, some of them padded, so a block costs about (1 + 2 / layers) of itself; sampling has logits a few times
-    over, in float32 and float64. Each captured graph takes memory of the driver's.
+    --gpu-memory-utilization leaves a share of all memory unused by us, whether others use it or not. Each step gathers
+    a copy of one layer's blocks, some of them padded, so a block costs about (1 + 2 / layers) of its size; sampling has
+    several copies of the logits, in float32 and float64. Each captured graph takes memory of the driver's.
     """
     logits = 16 * 4 * max(config.max_num_seqs, ROWS_AT_ONCE // 2) * shape.vocab_size
     rows = 8 * config.max_num_batched_tokens * (shape.intermediate_size + shape.hidden_size) * 4
@@ -106,13 +106,13 @@ def blocks_on_gpu(config: ServerConfig, shape: ModelShape, block_bytes: int, fre
     if blocks < 1:
         raise ConfigError(
             f"--gpu-memory-utilization: got {config.gpu_memory_utilization} with {free} of {total} bytes free, "
-            "expected room for the KV cache; raise it, or end what else is on the GPU"
+            "expected room for the KV cache; raise it, or end other programs on the GPU"
         )
     return blocks
 
 
 def graph_sizes(most: int) -> list[int]:
-    """1, 2, 4, 8, 16, 24, … `most`, in larger steps from 128 on: at most 8 rows or an eighth of them are padding."""
+    """1, 2, 4, 8, 16, 24, … `most`, in larger steps from 128 on, so that at most 8 rows, or an eighth, are padding."""
     sizes, size = [1, 2, 4], 8
     while size < most:
         sizes.append(size)
@@ -121,9 +121,9 @@ def graph_sizes(most: int) -> list[int]:
 
 
 def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> int:
-    """Longest sequence: the model's context, less where the KV cache or --max-model-len is smaller.
+    """The longest sequence, in tokens: the model's context, or less if the KV cache or --max-model-len is smaller.
 
-    Within a sliding window every row looks at all before it, and longer sequences are refused.
+    Sequences longer than a model's sliding window are refused, because every row looks at all rows before it.
     """
     capacity = num_blocks * config.block_size
     asked = config.max_model_len
@@ -133,9 +133,7 @@ def fit_model_len(config: ServerConfig, shape: ModelShape, num_blocks: int) -> i
     if asked > shape.context_length:
         raise ConfigError(f"--max-model-len: got {asked}, expected at most {shape.context_length}, the model's context")
     if asked > capacity:
-        raise ConfigError(
-            f"--max-model-len: got {asked}, expected at most {capacity}, which is what the KV cache holds"
-        )
+        raise ConfigError(f"--max-model-len: got {asked}, expected at most {capacity}, the capacity of the KV cache")
     return asked
 
 

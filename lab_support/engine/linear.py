@@ -1,9 +1,9 @@
-"""One linear layer, three ways to compute it. Which one serves a model is decided once, by `choose`.
+"""One linear layer, three ways to compute it. `choose` picks one, once for a model.
 
-PlainLinear: what PyTorch does by itself, on any device. PackedLinear: weights prepacked for oneDNN, 1.3 to 2.4 times
-faster than that at 16 rows. HalfLinear: float32 arithmetic on weights kept in 16 bits, as the checkpoint has them
-(x86): 10 to 15 % faster again up to 16 rows, half the memory to read in each step, and nothing compiled; the whole
-loop with 16 clients became a fifth faster (CPU time, on a busy machine).
+PlainLinear: PyTorch's own, on any device. PackedLinear: weights prepacked for oneDNN, 1.3 to 2.4 times faster than that
+at 16 rows. HalfLinear: float32 arithmetic on weights kept in 16 bits, as the checkpoint has them (x86): 10 to 15 %
+faster again up to 16 rows, half the memory to read in each step, and nothing compiled; the whole loop with 16 clients
+became a fifth faster (CPU time, on a busy machine).
 """
 
 from enum import Enum
@@ -25,12 +25,12 @@ class Linear(Protocol):
         ...
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """residual + y, of shape [rows, outputs]. What was in residual may be gone."""
+        """residual + y, of shape [rows, outputs]. May overwrite residual."""
         ...
 
 
 class PlainLinear:
-    """What PyTorch does by itself, on any device and in any dtype."""
+    """PyTorch's own product, on any device and in any dtype."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._weight, self._bias = weight, bias
@@ -41,12 +41,12 @@ class PlainLinear:
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         if self._bias is not None:
             return F.linear(x, self._weight, self._bias).add_(residual)
-        return residual.addmm_(x, self._weight.T)  # the product's own last step, where add_ would be a launch more
+        return residual.addmm_(x, self._weight.T)  # adds within the product; add_ would be one more launch
 
 
 class PackedLinear:
-    """Prepacked for oneDNN. These operators are not PyTorch's public interface, but torch.compile's own CPU path
-    stands on them (torch/_inductor/mkldnn_lowerings.py). Rows come padded to a bucket (`pad_rows`)."""
+    """Prepacked for oneDNN. These operators are not PyTorch's public interface, but torch.compile's own CPU path uses
+    them (torch/_inductor/mkldnn_lowerings.py). Rows come padded to a bucket (`pad_rows`)."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self._weight, self._bias = torch.ops.mkldnn._reorder_linear_weight(weight, 16), bias
@@ -63,8 +63,8 @@ class PackedLinear:
 class HalfLinear:
     """FBGEMM's product of float32 rows with float16 weights, widened to float32 in registers and summed in float32.
 
-    float16 holds a bfloat16 weight exactly from 2⁻¹⁷ to 65504 in size; `fits_half` looks at what becomes of others.
-    It needs no compiling, so rows needn't be padded.
+    float16 holds a bfloat16 weight exactly from 2⁻¹⁷ to 65504 in size; `fits_half` checks the error of others.
+    No kernel is compiled for it, so rows needn't be padded.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -85,7 +85,7 @@ class LinearKind(Enum):
 
 
 def choose(device: torch.device, dtype: torch.dtype, *, from_16_bits: bool) -> LinearKind:
-    """The best kind that works here. `from_16_bits`: the checkpoint's weights have no more."""
+    """The best kind that works here. `from_16_bits`: the checkpoint's weights have at most 16 bits."""
     if device.type != "cpu":
         return LinearKind.PLAIN
     if dtype == torch.float32 and from_16_bits and "fbgemm" in torch.backends.quantized.supported_engines:
@@ -105,14 +105,14 @@ def make(kind: LinearKind, weight: torch.Tensor, bias: torch.Tensor | None) -> L
 def fits_half(weight: torch.Tensor) -> bool:
     """Whether float16 changes no weight by more than 10⁻⁵ of the largest in its row, and in its column.
 
-    Ordinary weights fit: only those below 2⁻¹⁷ lose anything, and that is at most 3·10⁻⁸.
+    Ordinary weights fit: only those below 2⁻¹⁷ change, by at most 3·10⁻⁸.
     """
     size, lost = weight.abs(), weight.half().float().sub_(weight).abs_()
     return all(bool((lost.amax(dim) <= 1e-5 * size.amax(dim)).all()) for dim in (0, 1))
 
 
 def pad_rows(rows: int) -> int:
-    """The bucket for so many rows; above the largest bucket, the next multiple of 256."""
+    """The bucket for this many rows; above the largest bucket, the next multiple of 256."""
     for bucket in ROW_BUCKETS:
         if rows <= bucket:
             return bucket

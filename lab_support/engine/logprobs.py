@@ -1,7 +1,7 @@
-"""Log-probabilities of chosen tokens, their ranks and the best beside them: made on the device, read on the host.
+"""Log-probabilities of chosen tokens, their ranks, and the best tokens: computed on the device, read on the host.
 
-A row is one line of float64, which holds every token's number and every float32 exactly, so that all of a step goes to
-the host in one copy.
+A row is in float64, which holds every token id and every float32 exactly, so that all of a step goes to the host in
+one copy.
 """
 
 import torch
@@ -10,7 +10,7 @@ from lab_support.generation import TokenLogprobs
 
 
 def report(raw: torch.Tensor, tokens: torch.Tensor, most: int) -> torch.Tensor:
-    """float64 [rows, 2 + 2 × most]: of each row's token, logprob and rank, then the best tokens and their logprobs.
+    """float64 [rows, 2 + 2 × most]: logprob and rank of each row's token, then the best tokens and their logprobs.
 
     raw: log-probabilities, float32 [rows, vocabulary]; tokens: int64 [rows]. most: at most the vocabulary.
     """

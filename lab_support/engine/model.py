@@ -1,7 +1,7 @@
-"""A decoder of Llama's kind: one forward pass over the rows of a mixed batch, in plain torch.
+"""A Llama-like decoder: one forward pass over the rows of a mixed batch, in plain torch.
 
-It doesn't know what a request is: rows come with a token, a position and a slot in the KV cache, grouped in spans. On a
-GPU what lies between the matrix products is left to kernels.py.
+It knows no requests: rows come with a token, a position and a slot in the KV cache, grouped in spans. On a GPU, the
+operations between the matrix products are left to kernels.py.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from lab_support.model_folder import ModelShape
 class Layer:
     """One decoder layer. `qkv` and `gate_up` are several of the checkpoint's matrices in one product.
 
-    head_norm: of queries and keys, before they are rotated; None where the architecture has none.
+    head_norm: for queries and keys, before they are rotated; None if the architecture has none.
     """
 
     attention_norm: Norm
@@ -44,7 +44,7 @@ class Weights:
 
 
 class LlamaModel:
-    """Weights and KV memory; `forward` is the whole of it. With `kernels` on a GPU that has them."""
+    """Weights and KV memory; `forward` computes a whole step. `kernels`: None unless a GPU can run them."""
 
     def __init__(self, shape: ModelShape, weights: Weights, memory: BlockMemory, kernels: Kernels | None) -> None:
         self._shape, self._weights, self._memory, self._kernels = shape, weights, memory, kernels
@@ -56,7 +56,7 @@ class LlamaModel:
         return self.logits(self.hidden(batch), batch.sampling_rows)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """[rows, hidden]: what the last layer leaves, before the norm; writes into the KV cache as `forward` does."""
+        """[rows, hidden]: the last layer's output, before the norm. Writes into the KV cache as `forward` does."""
         weights = self._weights
         x = F.embedding(batch.token_ids, weights.embedding)
         for index, layer in enumerate(weights.layers):
@@ -65,7 +65,7 @@ class LlamaModel:
         return x
 
     def logits(self, hidden: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """Logits [rows, vocabulary] of these rows of what `hidden` returned; of all where it is None."""
+        """Logits [rows, vocabulary] for these rows of the result of `hidden`; for all if `rows` is None."""
         x = hidden if rows is None else hidden.index_select(0, rows)
         return self._weights.head(self._weights.norm(x))
 

@@ -1,6 +1,6 @@
 """RMS normalisation, two ways: PyTorch's own (any device and dtype), and in four fast operations (float32 on a CPU).
 
-And that of single heads, which Qwen3 has for queries and keys.
+Also that of single heads, which Qwen3 applies to queries and keys.
 """
 
 import math
@@ -25,7 +25,7 @@ class PlainNorm:
 
 
 class FastNorm:
-    """The same by the length of x: √(mean x² + ε) = √(|x|² + n·ε) / √n. 4.6 µs a call where PyTorch's takes 7.9."""
+    """The same from the length of x: √(mean x² + ε) = √(|x|² + n·ε) / √n. 4.6 µs a call; PyTorch's takes 7.9."""
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         self._weight = weight * math.sqrt(len(weight))
@@ -37,9 +37,9 @@ class FastNorm:
 
 
 class HeadNorm:
-    """Each head by itself, in place: heads [rows, heads, head dim], weight [heads, head dim].
+    """Normalises each head by itself, in place: heads [rows, heads, head dim], weight [heads, head dim].
 
-    Plain PyTorch everywhere: three launches a layer more on a GPU, which a CUDA graph records like all others.
+    Plain PyTorch everywhere: three more launches a layer on a GPU, which a CUDA graph captures like all others.
     """
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:

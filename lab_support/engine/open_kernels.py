@@ -1,4 +1,4 @@
-"""Whether this machine has the kernels of kernels.py."""
+"""Finds out whether this machine can run the kernels of kernels.py."""
 
 import logging
 
@@ -10,7 +10,7 @@ log = logging.getLogger("lab.engine")
 
 
 def open_kernels(device: torch.device) -> Kernels | None:
-    """The kernels, tried once; None on a CPU, and where they can't be compiled: then everything is plain PyTorch."""
+    """The kernels, tried once; None on a CPU, or if they can't be compiled: then everything is plain PyTorch."""
     if device.type != "cuda":
         return None
     try:
@@ -18,7 +18,7 @@ def open_kernels(device: torch.device) -> Kernels | None:
 
         kernels = TritonKernels()
         kernels.gate(torch.zeros(1, 2, device=device))
-    except Exception as error:  # whatever a compiler says: no kernels is no failure
+    except Exception as error:  # a compiler may raise anything, and the server works without kernels
         # Triton compiles a launcher for each kernel with the machine's C compiler and Python's headers.
         log.warning(
             "decode steps will be several times slower: Triton's kernels got %s: %s; they need the package triton, "

@@ -1,11 +1,11 @@
-"""Who gives way: which running sequences go back to the queue, so that others get on. Pure functions.
+"""The choice of running sequences that go back to the queue, so that others can go on. Pure functions.
 
-- When blocks run out, the request that has most sequences running gives back the blocks of its newest one; where all
-  have one each, it is the newest request. So the oldest sequence of all always gets on, and nobody starves.
-- A request with nothing running that finds no place takes one from the request that has most, if that has two or
-  more: its newest goes back to the queue. The last sequence of a request never has to give way like that.
-- A sequence gives way so only when it is twice as long as when it last did: recomputing what is lost costs no more,
-  all in all, than it cost to compute it once, however many requests come.
+- When blocks run out, the request with the most running sequences gives back the blocks of its newest one; if all have
+  one each, it is the newest request. So the oldest sequence of all always goes on, and nobody starves.
+- A request with nothing running and no free place takes one from the request with the most, if that has two or more:
+  its newest goes back to the queue. A request never loses its last running sequence in this way.
+- In this way a sequence is preempted only when it is twice as long as the last time. So recomputing the lost tokens
+  costs in total no more than computing them once, however many requests come.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Room(NamedTuple):
         return self.places >= 0 and self.blocks >= 0
 
     def less(self, blocks: int) -> "Room":
-        """With one more sequence of so many blocks, which the next one has to leave a further block."""
+        """The room left by one more sequence of this many blocks; one further block is kept for it."""
         return Room(self.places - 1, self.blocks - blocks - 1)
 
     def plus(self, blocks: int) -> "Room":
@@ -32,12 +32,13 @@ class Room(NamedTuple):
 
 
 def newest_of_largest(sequence: Sequence) -> tuple[int, int, int]:
-    """A key, greatest for the newest sequence of the request that has most running."""
+    """A sort key, greatest for the newest sequence of the request with the most running."""
     return sequence.parent.running, sequence.parent.arrival, sequence.arrival
 
 
 def giving_way(running: list[Sequence], room: Room) -> list[Sequence] | None:
-    """Those that make `room` enough: newest ones, each of the request that then has most. None: it can't be.
+    """The sequences to preempt until `room` is enough: each the newest of the request with the most running at that
+    point. None if that can't be enough.
 
     running: by arrival.
     """
@@ -56,7 +57,7 @@ def giving_way(running: list[Sequence], room: Room) -> list[Sequence] | None:
 
 
 def _able_to_give_way(running: list[Sequence]) -> list[Sequence]:
-    """All but the oldest of each request, and but those that have just given way."""
+    """All except the oldest of each request, and those not yet twice as long as when they last gave way."""
     oldest: dict[Parent, Sequence] = {}
     for sequence in running:
         oldest.setdefault(sequence.parent, sequence)

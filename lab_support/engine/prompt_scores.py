@@ -1,7 +1,7 @@
-"""Log-probabilities of the tokens that prompts themselves have, computed beside a step that computes the prompts.
+"""Log-probabilities of the prompts' own tokens, computed in the step that computes the prompts.
 
 The logits of all of a step's rows at once would take 260 MB for 512 rows and a vocabulary of 128,000, and their
-log-probabilities as much again, so they are made for a few rows at a time. Only what is told is kept of them.
+log-probabilities as much again, so they are made for a few rows at a time. Only the reported values are kept.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from lab_support.engine.transfer import to_device, to_host
 
 
 class _Row(NamedTuple):
-    """A row of the step's batch, and the prompt's own token after it."""
+    """A row of the step's batch, and the prompt's next token after it."""
 
     number: int
     token: int
 
 
 def score_prompts(model: LlamaModel, hidden: torch.Tensor, step: Step) -> list[Scored]:
-    """Of each chunk that has some to tell. hidden: [rows of the step, hidden], as the model's last layer left it."""
+    """Scores of each chunk that has some to report. hidden: [rows of the step, hidden], the last layer's output."""
     chunks = [(start, chunk) for start, chunk in _with_first_row(step) if chunk.scored]
     rows = [row for start, chunk in chunks for row in _rows(start, chunk)]
     most = max(_wanted(chunk) for _, chunk in chunks)

@@ -13,9 +13,9 @@ from lab_support.generation import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine.
+    """A request for one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine.
 
-    parent: names the client's request that it came with, together with others perhaps; None where it came alone.
+    parent: names the client's request that it came with, perhaps together with others; None if it came alone.
     """
 
     request_id: Hashable
@@ -25,14 +25,14 @@ class Request:
 
 
 class Sequence:
-    """A request on its way: the scheduler moves it, the runner reads it.
+    """A request in progress: the scheduler changes it, the runner reads it.
 
     token_ids: prompt and generated tokens, growing by one a step.
-    num_computed: how many of them have their keys and values in the KV cache.
-    num_scored: how many of the prompt's positions have had their next token's log-probability told.
-    block_table: the blocks that hold these; position p lies in `block_table[p // block_size]`.
-    arrival, parent: its place in the order of arrival, and whom it belongs to (turns.py).
-    given_way_at: its length when it last gave way to another client's request; 0 where it never did.
+    num_computed: the number of them whose keys and values are in the KV cache.
+    num_scored: the number of the prompt's positions whose next token's log-probability has been reported.
+    block_table: the blocks of the KV cache; position p lies in `block_table[p // block_size]`.
+    arrival, parent: its place in the order of arrival, and the client's request that it belongs to (turns.py).
+    given_way_at: its length when it last gave way to another client's request; 0 if it never did.
     """
 
     __slots__ = (
@@ -65,8 +65,8 @@ class Sequence:
         self.ended = False
         self.given_way_at = 0
         self.greedy_only = sampling.greedy and not _changes_logits(sampling) and sampling.logprobs is None
-        # One generator a sequence, so that a seed gives the same tokens whatever else is in the batch. Without a
-        # seed it is drawn from the kernel, so it differs between requests and between (even forked) processes.
+        # One generator per sequence, so that a seed gives the same tokens whatever else is in the batch. Without a
+        # seed the kernel seeds it, so it differs between requests and between (even forked) processes.
         self.random = None if sampling.greedy else random.Random(sampling.seed)
 
     @property
@@ -75,12 +75,12 @@ class Sequence:
 
     @property
     def num_uncomputed(self) -> int:
-        """1 while decoding; more while its prompt, or after a preemption all of it, is still to be computed."""
+        """1 while decoding; more while its prompt, or after a preemption all of it, is not computed yet."""
         return len(self.token_ids) - self.num_computed
 
 
 class Parent:
-    """A client's request while any of its sequences is here. arrival: its place in the order of arrival."""
+    """A client's request while any of its sequences is live. arrival: its place in the order of arrival."""
 
     __slots__ = ("arrival", "key", "live", "running", "waiting")
 
@@ -89,10 +89,10 @@ class Parent:
         self.arrival = arrival
         self.live = 0
         self.running = 0
-        self.waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival; what was aborted leaves it when it is met
+        self.waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival; `first` removes aborted ones
 
     def first(self) -> Sequence | None:
-        """The oldest of its sequences that wait."""
+        """The oldest of its waiting sequences."""
         while self.waiting and self.waiting[0][1].ended:
             heapq.heappop(self.waiting)
         return self.waiting[0][1] if self.waiting else None

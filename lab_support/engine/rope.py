@@ -1,6 +1,6 @@
-"""Rotary position embedding: the angle by which each pair of a head's numbers is turned at each position.
+"""Rotary position embedding: the angle by which each pair of a head's numbers is rotated at each position.
 
-The pairs lie side by side (Meta's original layout; checkpoint.py brings Hugging Face's halves into it), so that the
+The pairs lie side by side (Meta's original layout; checkpoint.py converts Hugging Face's halves to it), so that the
 rotation is one complex multiplication. The formulas are those of transformers' modeling_rope_utils.py.
 """
 
@@ -15,9 +15,9 @@ from lab_support.model_folder import Rope
 class Rotations:
     """table: complex64 [num_positions, 1, head_dim / 2], e^(i · position · frequency), times yarn's attention factor.
 
-    Under dynamic RoPE a sequence that goes beyond the model's own context turns faster the longer it is when a token
-    is computed. As in transformers, what is computed stays as it is: so a generated token's row is the same in every
-    sequence, and in the table, but a prompt's tokens, which come all at once, turn by the length of the prompt.
+    Under dynamic RoPE the frequencies beyond the model's own context depend on the sequence's length when a token is
+    computed. As in transformers, computed tokens are not rotated again. So a generated token's row is the same in every
+    sequence, and is in the table, but all of a prompt's tokens are rotated by the length of the prompt.
     """
 
     def __init__(self, rope: Rope, head_dim: int, num_positions: int, device: torch.device) -> None:
@@ -31,14 +31,14 @@ class Rotations:
         self.table = table.to(device)
 
     def of_prompt(self, length: int, positions: range) -> torch.Tensor | None:
-        """complex64 [positions, 1, head_dim / 2] of a prompt of `length` tokens; None where the table has them."""
+        """complex64 [positions, 1, head_dim / 2] of a prompt of `length` tokens; None if the table has them."""
         if length <= self._own_context:
             return None
         there = torch.arange(positions.start, positions.stop)
         return send(self._turned(there, self._stretched(torch.tensor([length]))), self.table.device)
 
     def _stretched(self, lengths: torch.Tensor) -> torch.Tensor:
-        """float32 [lengths, head_dim / 2]: frequencies while the sequence is so long."""
+        """float32 [lengths, head_dim / 2]: the frequencies at each length of the sequence."""
         factor, dim = self._rope.factor, self._head_dim
         grown = factor * lengths / self._own_context - (factor - 1)
         base = self._rope.theta * grown ** (dim / (dim - 2))
@@ -64,7 +64,7 @@ def _exponents(head_dim: int) -> torch.Tensor:
 
 
 def _llama3(rope: Rope, plain: torch.Tensor) -> torch.Tensor:
-    """Long waves are stretched by `factor`, short ones left alone, those between blended."""
+    """Long wavelengths are stretched by `factor`, short ones left alone, those in between blended."""
     turns = rope.original_context * plain / (2 * math.pi)
     blend = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
     blend = blend.clamp(0, 1)
@@ -72,7 +72,7 @@ def _llama3(rope: Rope, plain: torch.Tensor) -> torch.Tensor:
 
 
 def _yarn(rope: Rope, plain: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Dimensions that turn often within the original context are left alone, rare ones stretched by `factor`."""
+    """Dimensions that turn often within the original context are left alone, the others stretched by `factor`."""
 
     def dimension(num_turns: float) -> float:
         return head_dim * math.log(rope.original_context / (num_turns * 2 * math.pi)) / (2 * math.log(rope.theta))

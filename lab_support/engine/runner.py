@@ -1,7 +1,7 @@
 """Owns the device: loads the model, makes the KV cache's memory, and computes one step after another.
 
-Runs in engine cores only. It turns the scheduler's lists into tensors and sampled rows back into lists; what is
-computed is model.py's matter, what is scheduled the scheduler's.
+Runs in engine cores only. It turns the scheduler's lists into tensors and sampled rows back into lists. model.py does
+the computation, scheduler.py decides what is computed.
 """
 
 from dataclasses import replace
@@ -29,14 +29,14 @@ from lab_support.model_folder import ModelFolder
 class Runner:
     """One model on one device.
 
-    num_blocks: how many blocks the KV cache has. max_model_len: longest prompt plus output, in tokens; the whole
-    cache always holds one such sequence. end_token_ids: tokens by which the model says that it is done.
+    num_blocks: the number of blocks in the KV cache. max_model_len: longest prompt plus output, in tokens; the whole
+    cache can always hold one such sequence. end_token_ids: tokens by which the model ends its output.
     """
 
     def __init__(self, config: ServerConfig, index: int = 0) -> None:
-        """Load and warm up. Raises `ConfigError` when the device, the folder or the memory doesn't allow it.
+        """Load and warm up. Raises `ConfigError` if the device, the folder or the memory doesn't allow it.
 
-        index: which of several engine cores this is in.
+        index: that of its engine core among several.
         """
         folder = ModelFolder.open(config.model, config.load_format, config.generation_config)
         device = open_device(config.device, index)
@@ -77,12 +77,12 @@ class Runner:
 
     @property
     def details(self) -> dict[str, str | int | float]:
-        """What was chosen, for the log and for the line that says that the server is ready."""
+        """The choices made, for the log and for the line that says that the server is ready."""
         dtype = str(self._dtype).removeprefix("torch.")
         return {"device": str(self._device), "dtype": dtype, "blocks": self.num_blocks, "context": self.max_model_len}
 
     def run(self, step: Step) -> Sampled:
-        """One forward pass; a token for each of `step.sampling`, in its order. Takes as long as the step computes."""
+        """One forward pass; a token for each of `step.sampling`, in its order. Returns when the step is computed."""
         with torch.inference_mode():
             if any(chunk.scored for chunk in step.chunks):
                 return self._run_scored(step)
@@ -90,7 +90,7 @@ class Runner:
             return Sampled([]) if logits is None else self._sampler.sample(logits, step.sampling)
 
     def _run_scored(self, step: Step) -> Sampled:
-        """A step with prompts whose own tokens are told their log-probabilities."""
+        """A step that also reports log-probabilities of prompts' own tokens."""
         batch = self._builder.build(step)
         hidden = self._model.hidden(batch)
         prompts = score_prompts(self._model, hidden, step)
@@ -108,8 +108,8 @@ class Runner:
         return logits[: len(step.sampling)]
 
     def _warm_up(self, scratch_block: int, block_size: int, *, with_prompt: bool) -> None:
-        """A decode into the scratch block, so that the first request doesn't pay for what PyTorch does lazily; on a GPU
-        a prompt first: the first one took a second there."""
+        """Run a decode into the scratch block, so that the first request doesn't pay for PyTorch's lazy initialisation;
+        on a GPU a prompt first, because the first one took a second there."""
         if with_prompt:
             self.run(Step([], [Chunk(_warm_up_sequence(block_size, scratch_block), block_size)]))
         self.run(Step([_warm_up_sequence(1, scratch_block)], []))

@@ -1,7 +1,7 @@
 """From logits to tokens, for a whole batch at once.
 
 The order is vLLM's (v1/sample/sampler.py): logprobs from the raw logits; penalties and forbidden end tokens;
-greedy rows take the best; the others: temperature, min-p, top-k, top-p, one draw. A step in which everybody is
+greedy rows take the best; the others: temperature, min-p, top-k, top-p, one draw. A step in which all sequences are
 greedy is one argmax.
 """
 
@@ -14,18 +14,18 @@ from lab_support.engine.transfer import to_device, to_host
 
 # Sorting 16 × 2,048 logits takes 1.4 ms on one core, finding the best 64 takes 0.04 ms, so top-p tries that first.
 FEW_CANDIDATES = 64
-# Below this a temperature is as good as greedy (vLLM's bound too), and dividing by it would overflow.
+# Below this a temperature is treated as greedy (vLLM's bound too), because dividing by it would overflow.
 COLDEST = 1e-5
 
 
 class Sampler:
-    """Draws tokens; holds no state of its own (each sequence carries its generator)."""
+    """Draws tokens; holds no state of its own (each sequence has its generator)."""
 
     def __init__(self, end_token_ids: frozenset[int]) -> None:
         self._end_token_ids = end_token_ids
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> Sampled:
-        """One token for each row of logits (float32 [len(sequences), vocabulary]; it is overwritten)."""
+        """One token for each row of logits (float32 [len(sequences), vocabulary], which is overwritten)."""
         if all(sequence.greedy_only for sequence in sequences):
             return Sampled(_best(logits))
         reported = [row for row, sequence in enumerate(sequences) if sequence.sampling.logprobs is not None]
@@ -42,7 +42,7 @@ class Sampler:
         return _with_logprobs(raw, tokens, sequences, reported)
 
     def _forbid_end_tokens(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
-        """min_tokens: until then neither the model's end tokens nor the request's own stop tokens can come."""
+        """Until min_tokens, forbid the model's end tokens and the request's own stop tokens."""
         rows, tokens = [], []
         for row, sequence in enumerate(sequences):
             sampling = sequence.sampling
@@ -52,13 +52,13 @@ class Sampler:
                 tokens += found
                 rows += [row] * len(found)
         if rows:
-            # Made there: torch copies a Python number to a GPU and waits (TensorAdvancedIndexing.cpp).
+            # Made on the device: torch copies a Python number to a GPU and waits (TensorAdvancedIndexing.cpp).
             never = torch.full((), float("-inf"), device=logits.device)
             logits.index_put_((_rows(logits, rows), _rows(logits, tokens)), never)
 
 
 def _best(logits: torch.Tensor) -> list[int]:
-    """The best token of each row. On a CPU by NumPy, which is quicker at it (2 against 22 µs for 16 × 2,048)."""
+    """The best token of each row. On a CPU by NumPy, which is faster (2 against 22 µs for 16 × 2,048)."""
     if logits.device.type == "cpu":
         return logits.numpy().argmax(-1).tolist()
     return to_host(logits.argmax(-1))
@@ -111,8 +111,8 @@ def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 
 
 def _uniform(sequence: Sequence) -> float:
-    """In (0, 1]: so the token found by `_invert` never has probability 0. On the host, and sent along with the rest: a
-    generator for each sequence on a GPU would cost a launch for each row."""
+    """A number in (0, 1], so that the token found by `_invert` never has probability 0. Drawn on the host, because
+    a generator for each sequence on a GPU would cost a launch for each row."""
     assert sequence.random is not None
     return 1.0 - sequence.random.random()
 
@@ -120,21 +120,21 @@ def _uniform(sequence: Sequence) -> float:
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """The token at which the summed probability first reaches `uniform` of its total.
 
-    One random number a row where torch.multinomial takes one a token: 20 against 510 µs for 16 × 2,048. Summed in
-    float64, or the tail of a large vocabulary would drown in rounding. Where every token was forbidden there is no
-    probability at all (NaN), and the answer is the last token rather than one that doesn't exist.
+    It needs one random number per row; torch.multinomial needs one per token: 20 against 510 µs for 16 × 2,048. Summed
+    in float64, because the tail of a large vocabulary would be lost in rounding. If every token is forbidden, all
+    probabilities are NaN, and the result is the last token rather than one that doesn't exist.
     """
     summed = probabilities.cumsum(-1, dtype=torch.float64)
     return torch.searchsorted(summed, uniform * summed[:, -1:]).squeeze(1).clamp_(max=summed.shape[1] - 1)
 
 
 def _keep_best(logits: torch.Tensor, top_k: list[int], top_p: list[float]) -> torch.Tensor:
-    """logits with minus infinity wherever a row's top-k, and of what that leaves its top-p, cuts off."""
+    """logits with minus infinity for the tokens that a row's top-k cuts off, and then its top-p among the rest."""
     vocabulary = logits.shape[1]
     limit = _column(logits, [k if 0 < k < vocabulary else vocabulary for k in top_k], torch.long)
     share = _column(logits, top_p)
     enough = False
-    if logits.device.type == "cpu":  # to ask a GPU whether few were enough would be one more wait
+    if logits.device.type == "cpu":  # on a GPU, reading whether few were enough would be one more wait
         best, tokens = logits.topk(min(vocabulary, FEW_CANDIDATES))
         kept, all_kept = _nucleus(logits, best, limit, share)
         enough = bool(all_kept)
@@ -147,7 +147,8 @@ def _keep_best(logits: torch.Tensor, top_k: list[int], top_p: list[float]) -> to
 def _nucleus(
     logits: torch.Tensor, best: torch.Tensor, limit: torch.Tensor, share: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`best` ([rows, candidates], best first) without what is cut off, and whether all that stays is among it []."""
+    """`best` ([rows, candidates], best first) with minus infinity for tokens cut off, and whether it holds all that
+    stay (bool [])."""
     candidates = best.shape[1]
     best = best.masked_fill(torch.arange(candidates, device=best.device) >= limit, float("-inf"))
     total = torch.where(limit <= candidates, best.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True))
@@ -176,10 +177,10 @@ def _with_logprobs(raw: torch.Tensor, tokens: torch.Tensor, sequences: list[Sequ
 
 
 def _rows(beside: torch.Tensor, numbers: list[int]) -> torch.Tensor:
-    """int64 [len(numbers)] beside a tensor, to index it with. Given the list itself, torch would wait for its copy."""
+    """int64 [len(numbers)] on a tensor's device, to index it. Given the list itself, torch would wait for its copy."""
     return to_device(numbers, torch.int64, beside.device)
 
 
 def _column(logits: torch.Tensor, values: list[float] | list[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """[len(values), 1] beside logits."""
+    """[len(values), 1] on the device of logits."""
     return to_device(values, dtype, logits.device).unsqueeze(1)

@@ -1,13 +1,13 @@
-"""Which sequences compute how many tokens in the next step: continuous batching over a block KV cache.
+"""Decides how many tokens each sequence computes in the next step: continuous batching over a block KV cache.
 
-First come, first served among requests for one sequence. A client's request may be for many, and then it has to
-share: the next sequence to start is one of the request that has fewest running (turns.py), and the sequences of the
-request that has most give way first (preemption.py). A preempted sequence is computed again, as in vLLM's
+Requests for one sequence are served first come, first served. A client's request may be for many, and then it has to
+share: the next sequence to start belongs to the request with the fewest running (turns.py), and the sequences of the
+request with the most give way first (preemption.py). A preempted sequence is computed again, as in vLLM's
 v1/core/sched/scheduler.py.
 
-vLLM takes sequences in the order of arrival alone (or by a priority that clients name), whoever sent them: there a
-request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither tensors
-nor sockets.
+vLLM takes sequences only in the order of arrival (or by a priority that clients name), whichever request they are of:
+there a request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither
+tensors nor sockets.
 """
 
 from bisect import insort
@@ -23,14 +23,14 @@ from lab_support.engine.turns import Turns
 from lab_support.generation import FinishReason, TokenLogprobs
 
 MOST_TOLD = 1024
-"""Log-probabilities of prompts that a step makes, about as many as 64 sequences make of their tokens with 16 each: an
-API server makes texts of all of them before it does anything else, and other sequences' tokens wait for the step."""
+"""The most log-probabilities of prompts in one step, about as many as 64 sequences report with 16 per token: an API
+server turns all of them into text before it does anything else, and other sequences' tokens wait for the step."""
 
 
 class Output(NamedTuple):
-    """What one step made of one request. An end token or stop token that ended it is the last of `token_ids`.
+    """One request's result of one step. An end token or stop token that ended it is the last of `token_ids`.
 
-    prompt_logprobs: of its prompt's next tokens. An Output that has them has nothing else.
+    prompt_logprobs: those of the next part of its prompt. An Output that has them has nothing else.
     """
 
     request_id: Hashable
@@ -42,7 +42,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """Gauges now, and totals since the start. A prompt counts once, with its first generated token."""
+    """Current gauges, and totals since the start. A prompt counts once, with its first generated token."""
 
     running: int
     waiting: int
@@ -56,8 +56,8 @@ class SchedulerStats:
 
 
 class Scheduler:
-    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be
-    called at any time, also between the two.
+    """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be called at
+    any time, even between the two.
 
     max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
     """
@@ -75,7 +75,7 @@ class Scheduler:
         self._pool = BlockPool(num_blocks, block_size)
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self._max_num_batched_tokens = max_num_batched_tokens
-        # A sequence that fits the whole cache can always be finished by preempting all others.
+        # A sequence that fits the whole cache can always finish, if all others are preempted.
         self._max_len = min(max_model_len, num_blocks * block_size)
         self._end_token_ids = frozenset(end_token_ids)
         self._live: dict[Hashable, Sequence] = {}
@@ -101,10 +101,10 @@ class Scheduler:
         self._turns.join(sequence, alone if request.parent is None else request.parent)
 
     def abort(self, request_ids: Iterable[Hashable]) -> int:
-        """Forget these requests, without an Output; how many there were (unknown ids may have just ended).
+        """Forget these requests, without an Output. Returns their number; unknown ids may have just ended.
 
-        Their blocks are free when this returns, but while a step that writes into them is in flight: then when
-        its `update` returns.
+        Their blocks are free when this returns, unless a step in flight still writes to them; then when its `update`
+        returns.
         """
         known = [self._live.pop(request_id) for request_id in request_ids if request_id in self._live]
         for sequence in known:
@@ -118,7 +118,7 @@ class Scheduler:
 
     @property
     def request_ids(self) -> list[Hashable]:
-        """Of all requests that are here."""
+        """The ids of all live requests."""
         return list(self._live)
 
     def has_work(self) -> bool:
@@ -160,9 +160,9 @@ class Scheduler:
         return self._step
 
     def _give_blocks_to_decodes(self) -> None:
-        """A block for each running sequence whose last one is full, oldest first.
+        """Give a block to each running sequence whose last one is full, oldest first.
 
-        Where none is free a sequence is preempted, this one perhaps.
+        If none is free, a sequence is preempted, perhaps the same one.
         """
         block_size = self._pool.block_size
         for sequence in list(self._running):
@@ -173,7 +173,7 @@ class Scheduler:
                     sequence.block_table += self._pool.allocate(1)
 
     def _make_room_for_unserved(self) -> None:
-        """Preempt for each waiting request that has nothing running, as many as this step's tokens let begin."""
+        """Preempt for waiting requests that have nothing running, as many as this step has tokens for."""
         room = Room(self._max_num_seqs - len(self._running), self._pool.num_free - len(self._running) + 1)
         tokens = 0
         for sequence in self._turns.unserved() if any(each.parent.running > 1 for each in self._running) else ():
@@ -190,7 +190,7 @@ class Scheduler:
                 self._preempt(victim)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take a sequence's blocks. It goes back to where it waited, so the order of arrival is kept."""
+        """Take a sequence's blocks. It goes back to its old place in the queue, so the order of arrival is kept."""
         self._running.remove(sequence)
         self._pool.free(sequence.block_table)
         sequence.block_table = []
@@ -210,15 +210,15 @@ class Scheduler:
         return chunks
 
     def _may_tell(self, sequence: Sequence) -> int:
-        """How many tokens of its prompt it may compute in this step, one at least."""
+        """The most tokens of its prompt that it may compute in this step, at least one."""
         each = _told_at_a_position(sequence)
         return max(1, (MOST_TOLD - self._told) // each) if each else self._max_num_batched_tokens
 
     def _admit(self, budget: int) -> list[Chunk]:
-        """Start waiting sequences, each with blocks for all it has to compute, while everything lasts.
+        """Start waiting sequences, each with blocks for all its tokens, while places, blocks and the budget last.
 
-        One block for each running sequence is left free: without it a newcomer would be preempted in the next
-        step by the very sequences that it joined, and its prefill lost.
+        One block for each running sequence is left free. Otherwise the sequences already running could preempt a
+        newcomer in the next step, and its prefill would be lost.
         """
         chunks: list[Chunk] = []
         while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.peek()):
@@ -235,9 +235,9 @@ class Scheduler:
     # ---- after the step ---------------------------------------------------------------------------------------------
 
     def update(self, step: Step, sampled: Sampled) -> list[Output]:
-        """Take the step's tokens in; one Output for each sequence that got one, and for each request refused.
+        """Record the step's tokens. Returns one Output for each sequence that got one, and for each refused request.
 
-        Prompts' log-probabilities come before, so that they never follow the first token.
+        Prompts' log-probabilities come before tokens, so that they never follow a sequence's first token.
         """
         assert step is self._step, "update() with a step that was not the last one scheduled"
         self._step = None
@@ -278,7 +278,7 @@ class Scheduler:
 
     def _finish_reason(self, sequence: Sequence, token: int) -> FinishReason | None:
         sampling = sequence.sampling
-        # Under min_tokens the sampler forbids these tokens, so there is nothing to ask about it here.
+        # Below min_tokens the sampler forbids these tokens, so there is nothing to check here.
         if (token in self._end_token_ids and not sampling.ignore_eos) or token in sampling.stop_token_ids:
             return FinishReason.STOP
         if sequence.num_generated >= sampling.max_tokens or len(sequence.token_ids) >= self._max_len:
@@ -304,7 +304,7 @@ class Scheduler:
 
 
 def _told_at_a_position(sequence: Sequence) -> int:
-    """Log-probabilities that each position of its prompt makes."""
+    """The number of log-probabilities reported for each position of its prompt."""
     asked = sequence.sampling.prompt_logprobs
     return 0 if asked is None else 1 + asked
 

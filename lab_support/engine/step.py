@@ -1,4 +1,4 @@
-"""What the scheduler tells the runner to compute in one step, and what the runner answers. No torch."""
+"""One step as it goes from the scheduler to the runner, and the runner's results. No torch."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from lab_support.engine.request import Sequence
 from lab_support.generation import TokenLogprobs
 
 ROWS_AT_ONCE = 32
-"""Positions of prompts whose logits exist at the same time; `device.blocks_on_gpu` keeps room for them."""
+"""The most positions of prompts whose logits exist at the same time; `device.blocks_on_gpu` reserves room for them."""
 
 
 class Chunk(NamedTuple):
-    """The next `num_tokens` uncomputed tokens of one sequence; it `samples` when they are its last ones."""
+    """The next `num_tokens` uncomputed tokens of one sequence; it `samples` if they are its last ones."""
 
     sequence: Sequence
     num_tokens: int
@@ -22,9 +22,9 @@ class Chunk(NamedTuple):
 
     @property
     def scored(self) -> range:
-        """The chunk's positions after which the prompt goes on with a token whose log-probability is still to be told.
+        """The chunk's positions whose next token is in the prompt and has no reported log-probability yet.
 
-        A sequence that was preempted in its prompt computes positions again that were told before.
+        A sequence that was preempted in its prompt computes positions again that have been reported before.
         """
         sequence = self.sequence
         if sequence.sampling.prompt_logprobs is None:
@@ -39,7 +39,7 @@ class Step:
 
     decodes: sequences with one token left to compute, shortest first, so that the runner can pad neighbours
         to one length. Each gets a new token.
-    chunks: pieces of prompts; those that reach the end of theirs (`Chunk.samples`) get a token too.
+    chunks: pieces of prompts; those that reach the end of their prompt (`Chunk.samples`) get a token too.
     """
 
     decodes: list[Sequence]
@@ -56,7 +56,7 @@ class Step:
 
 
 class Scored(NamedTuple):
-    """What a step told of a sequence's prompt: the log-probabilities of its next tokens, one for each position."""
+    """Log-probabilities that a step computed of a sequence's prompt: of its next tokens, one for each position."""
 
     sequence: Sequence
     logprobs: list[TokenLogprobs]
@@ -64,9 +64,9 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One token for each of `Step.sampling`, in its order; `logprobs` is None where nobody asked.
+    """One token for each of `Step.sampling`, in its order; `logprobs` is None if none was requested.
 
-    prompts: of the sequences that asked for their prompt's log-probabilities, and of which the step computed some.
+    prompts: one for each sequence that asked for its prompt's log-probabilities and of which the step computed some.
     """
 
     token_ids: list[int]

@@ -1,9 +1,9 @@
-"""The kernels of a decode step (kernels.py) in Triton. Imported where there is a GPU, and nowhere else.
+"""The kernels of a decode step (kernels.py) in Triton. Imported only where there is a GPU.
 
 Attention is "flash-decoding": the tokens of each sequence are split among several programs, so that even one sequence
-occupies the whole GPU; each runs the softmax online over its share, and a second kernel puts the shares together. How
-many there are depends on the number of rows alone, and lengths are read from the GPU's memory: so a captured graph
-serves sequences of any length.
+occupies the whole GPU; each runs the softmax online over its share, and a second kernel combines the shares. Their
+number depends only on the number of rows, and lengths are read from the GPU's memory, so a captured graph serves
+sequences of any length.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -17,13 +17,13 @@ from lab_support.engine.kernels import DecodeRows
 MOST_SPLITS = 32
 LOG2_E = 1.4426950408889634
 TILE_BYTES = 16 << 10
-"""Of keys at a time, and as many of values. The best of ten ways on an H200 for heads of 64 and 128 in bfloat16: over
-64 × 4,096 tokens attention reaches 98 and 99 % of its copy bandwidth, in other ways as little as 65."""
+"""Bytes of keys in one tile, and as many of values. The best of ten variants on an H200 for heads of 64 and 128 in
+bfloat16: over 64 × 4,096 tokens attention reaches 98 and 99 % of its copy bandwidth, in other variants only 65."""
 
 
 class TritonKernels:
-    """num_programs: how many programs of `_attend` a step should have at least, to occupy the GPU: two for each
-    multiprocessor of an H200. Twice and four times as many were no better."""
+    """num_programs: the least number of programs of `_attend` in a step, to occupy the GPU: two for each multiprocessor
+    of an H200. Twice and four times as many were no better."""
 
     def __init__(self, num_programs: int = 264) -> None:
         self._num_programs = num_programs
@@ -77,13 +77,13 @@ class TritonKernels:
         return out
 
 
-# Kernels are compiled anew for addresses that 16 divides; a mixed step's integers lie anywhere.
+# Triton would compile a second kernel for addresses that 16 divides; a mixed step's integers lie anywhere.
 @triton.jit(do_not_specialize_on_alignment=["positions", "slots"])
 def _rotate_and_write(
     qkv, layer, rotations, positions, slots, row_stride, head_stride,
     QUERY_HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAIRS: tl.constexpr,
 ):  # fmt: skip
-    """One head of one row. A layer may have more than 2³¹ numbers, so whatever leads into it has 64 bits."""
+    """One head of one row. A layer may have more than 2³¹ numbers, so offsets into it have 64 bits."""
     row, head = tl.program_id(0), tl.program_id(1)
     pair = tl.arange(0, PAIRS)
     inside = pair < HEAD_DIM // 2
@@ -115,7 +115,7 @@ def _attend(
 ):  # fmt: skip
     """One row's queries of one key-value head, over one share of its tokens.
 
-    Queries are padded to 16, the least that a tensor core multiplies: the group reads each key once for all of them.
+    Queries are padded to 16, the least that a tensor core multiplies; each key is read once for the whole group.
     """
     row, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     length = tl.load(positions + row) + 1
@@ -164,8 +164,8 @@ def _attend(
 def _combine(
     out, sums, scales, splits, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr, DIM: tl.constexpr
 ):  # fmt: skip
-    """One query head of one row: its shares, each scaled from its own highest score to the highest of all. A share
-    without tokens has the scale exp2(-inf) = 0."""
+    """Combine the shares of one query head of one row, each rescaled from its own highest score to the highest of all.
+    A share without tokens has the scale exp2(-inf) = 0."""
     place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
     split, dim = tl.arange(0, SPLITS), tl.arange(0, DIM)
     there = split < splits

@@ -1,8 +1,8 @@
-"""Whose turn it is: sequences that wait, by the client's request that they came with (vLLM's "parent request").
+"""The queue of waiting sequences, grouped by the client's request that they came with (vLLM's "parent request").
 
-The next one is taken from the request that has fewest sequences running, and of several such requests from the one
+The next one is taken from the request with the fewest running sequences, and of several such requests from the one
 that came first. So a request for one sequence does not wait behind the thousand of another, and requests for one
-sequence each are served in the order in which they came. Numbers only; blocks and steps are `scheduler.py`'s.
+sequence each are served in the order in which they came. Blocks and steps are scheduler.py's.
 """
 
 import heapq
@@ -12,7 +12,7 @@ from lab_support.engine.request import Parent, Sequence
 
 
 class Turns:
-    """All sequences that wait, and how many of each request run. A sequence `join`s, then it waits or runs."""
+    """All waiting sequences, and the number of running ones of each request. A sequence `join`s, then waits or runs."""
 
     def __init__(self) -> None:
         self._parents: dict[Hashable, Parent] = {}
@@ -21,11 +21,11 @@ class Turns:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many sequences wait."""
+        """The number of waiting sequences."""
         return self._count
 
     def join(self, sequence: Sequence, parent: Hashable) -> None:
-        """A new sequence, which waits."""
+        """Add a new sequence, which waits."""
         self._arrivals += 1
         if parent not in self._parents:
             self._parents[parent] = Parent(parent, self._arrivals)
@@ -35,7 +35,7 @@ class Turns:
         self._queue(sequence)
 
     def peek(self) -> Sequence | None:
-        """The sequence whose turn it is."""
+        """The sequence whose turn it is; it goes on waiting. None if none waits."""
         parent = min(self._queued, key=_turn, default=None)
         return parent.first() if parent else None
 
@@ -46,19 +46,19 @@ class Turns:
                 yield sequence
 
     def start(self, sequence: Sequence) -> None:
-        """It has waited and runs now. It is the `first` of its request."""
+        """Move a sequence from waiting to running. It is the `first` of its request."""
         parent = sequence.parent
         heapq.heappop(parent.waiting)
         parent.running += 1
         self._dequeued(parent)
 
     def put_back(self, sequence: Sequence) -> None:
-        """It has run and waits again, in its old place."""
+        """Move a sequence from running back to its old place in the queue."""
         sequence.parent.running -= 1
         self._queue(sequence)
 
     def leave(self, sequence: Sequence, ran: bool) -> None:
-        """It has ended, or nobody wants it any more. `ended` is set by now."""
+        """Remove a sequence that has ended or was aborted. Its `ended` is already set."""
         parent = sequence.parent
         parent.live -= 1
         if ran:

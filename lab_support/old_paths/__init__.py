@@ -1,7 +1,7 @@
-"""Modules where they were before version 0.2: importing one warns, and gives the module from its new place.
+"""Modules at their paths before version 0.2: importing one warns, and returns the module from its new path.
 
-They are here because readers' own copies of the notebooks name them, and work until version 0.3. Python searches the
-folders here last for submodules of the packages with the same names.
+They are kept until version 0.3, because readers' own copies of the notebooks name them. Python searches the folders
+here last for submodules of the packages with the same names.
 """
 
 import importlib
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def folder_of(package: str) -> str:
-    """Where the old paths of `package` are, such as "lab_support.notebook"."""
+    """The folder with the old paths of `package`, such as "lab_support.notebook"."""
     return os.path.join(os.path.dirname(__file__), package.rpartition(".")[2])
 
 
 class _Moved(ModuleType):
-    """The module at its old path. As a function it is the one with its name: `lab.recorded` has to stay one."""
+    """The module at its old path. Calling it calls its function of the same name, because `lab.recorded` is one."""
 
     def __init__(self, before: str, now: ModuleType) -> None:
         super().__init__(before, now.__doc__)
@@ -32,7 +32,7 @@ class _Moved(ModuleType):
 
 
 def moved(before: str, now: str) -> None:
-    """Called by the file at the old path: let `before` be the module `now`."""
-    # Python leaves its own import system's frames out: the third is the one that imports `before`.
+    """Make the module `now` importable as `before`. Called by the file at the old path."""
+    # stacklevel skips frames of Python's import system, so the third is the one that imports `before`.
     warnings.warn(f"{before} is {now} now; the old path works until version 0.3", FutureWarning, stacklevel=3)
     sys.modules[before] = _Moved(before, importlib.import_module(now))

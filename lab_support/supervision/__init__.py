@@ -1,1 +1,1 @@
-"""Policy about processes, run by the launcher: start methods, restarts, replacements, what a dead server leaves."""
+"""The launcher's policy about processes: start methods, restarts, replacements, cleaning up after dead servers."""

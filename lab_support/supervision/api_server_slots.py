@@ -1,7 +1,7 @@
-"""What an API server is given when it starts, and what is cleared once it has ended: a slot for each that lives.
+"""Slots of API servers: each gets one when it starts, and its slot is cleared once it has ended.
 
-A slot is an API server's own as long as it lives: its counters and metrics, its channels to the engine cores, and the
-number by which these know it. There are two for each place (replacement.py), for the old one and the new one.
+A slot belongs to one API server as long as that lives: its counters and metrics, its channels to the engine cores, and
+the number by which these know it. There are two for each place (replacement.py), for the old one and the new one.
 """
 
 import os
@@ -21,16 +21,16 @@ MODULE = "lab_support.processes.api_server"
 
 @dataclass(frozen=True, slots=True)
 class ChannelAddresses:
-    """Where an API server waits for engine cores, as ZeroMQ names it, and in the file system."""
+    """The two sockets on which an API server waits for engine cores: ZeroMQ endpoints, and paths in the file system."""
 
     inputs: str
     outputs: str
     paths: tuple[str, str]
 
     def unlink(self) -> None:
-        """Every engine core has connected, or none will. Does nothing where it has been done."""
+        """Remove the names, once every engine core has connected or none will. Harmless if they are gone already."""
         for path in self.paths:
-            with suppress(OSError):  # a cleaner of temporary folders was here before
+            with suppress(OSError):  # a cleaner of temporary folders may have removed it
                 os.unlink(path)
 
 
@@ -45,13 +45,13 @@ class ApiServerSlots:
     sockets: ChannelSockets
 
     def free(self, place: int, used: Container[int]) -> int:
-        """The slot of `place` that nobody has."""
+        """The slot of `place` that is not in use."""
         return next(slot for slot in (place, place + self.config.api_server_count) if slot not in used)
 
     def start(self, place: int, slot: int) -> ChannelAddresses:
         """Start the child api-PLACE, which owns `slot` from now on.
 
-        Raises `OSError` where there is no room for it, and has left nothing then.
+        Raises `OSError` if there is no room for it, and then leaves nothing behind.
         """
         inputs, outputs = self.sockets.bind_for(slot)
         with inputs, outputs:
@@ -77,7 +77,7 @@ class ApiServerSlots:
             self.listener.close_our_copy(source)
 
     def clear(self, slot: int) -> None:
-        """The API server that owned it has ended, and has been waited for."""
+        """Clear the slot. Called once the API server that owned it has ended and has been waited for."""
         self.run.counters.clear(slot)
         clear_gauges(self.run.metrics_directory, slot)
         self.listener.on_ended(slot)

@@ -1,12 +1,12 @@
-"""The launcher's children: made once each, listened to all together, and waited for, every one.
+"""The launcher's children: it starts them, listens to all of them in one call, and waits for every one.
 
-Three things can be heard from a child: a message on its control connection, the end of that connection, and the end
-of the process on its sentinel. They are waited for in one call together with the launcher's signals, so that a child
-that dies while it starts is an event like any other and never a wait for ever.
+A child can cause three events: a message on its control connection, the end of that connection, and the end of the
+process on its sentinel. The launcher waits for them and for its signals in one call, so a child that dies while it
+starts is an event like any other, and never leaves the launcher waiting forever.
 
-The control connection is a pair of Unix sockets made before the child, one end of which the child inherits; it has
-no name in the file system, and the launcher needs no ZeroMQ. vLLM's engine cores may be on another machine, so there
-the same handshake goes over a ROUTER socket.
+The control connection is a pair of Unix sockets made before the child, which inherits one end; it has no name in the
+file system, and the launcher needs no ZeroMQ. vLLM's engine cores may be on another machine, so there the same
+handshake goes over a ROUTER socket.
 """
 
 import os
@@ -31,7 +31,7 @@ from lab_support.supervision.runtime_directory import remove
 
 @dataclass(frozen=True)
 class Exited:
-    """A child ended; it has been waited for. `code` is negative where a signal killed it."""
+    """A child ended; it has been waited for. `code` is negative if a signal killed it."""
 
     name: str
     code: int
@@ -54,19 +54,19 @@ class Said:
 
 @dataclass(frozen=True)
 class Readable:
-    """Something else that the launcher waits for is readable."""
+    """One of `others`, the further descriptors that the launcher waits for, is readable."""
 
 
 Event = Exited | Signalled | Said | Readable
 
 
 LONGEST_WAIT = 3600.0  # seconds; a deadline may be further away than poll(2) can count
-REPORT = 1.0  # seconds that a fork server gets to say how a child of its own has ended
+REPORT = 1.0  # seconds that a fork server gets to report how a child of its own ended
 
 
 @dataclass
 class _Child:
-    """pidfd: None where there is none. control: None once the child has closed its end."""
+    """pidfd: None if there can't be one. control: None once the child has closed its end."""
 
     process: BaseProcess
     by_fork_server: bool
@@ -75,11 +75,12 @@ class _Child:
 
     @property
     def sentinel(self) -> int:
-        """Readable once the process has ended. A sentinel of Python's fork server waits for that one's word."""
+        """Readable once the process has ended. Not `process.sentinel` if possible: under forkserver that one depends
+        on the fork server's report."""
         return self.process.sentinel if self.pidfd is None else self.pidfd
 
     def send_signal(self, number: int) -> None:
-        """By the pidfd: under forkserver the pid may be somebody else's by now, since the fork server has waited."""
+        """Signal by the pidfd, because under forkserver the pid may be reused: the fork server has waited for it."""
         with suppress(ProcessLookupError):
             if self.pidfd is None:
                 os.kill(self.process.pid or 0, number)
@@ -90,7 +91,7 @@ class _Child:
 class Children:
     """All child processes of one launcher. Called by its main thread only.
 
-    A context manager; when leaving it returns, every child has been waited for (killed, where it still ran).
+    A context manager; leaving it kills the children that still run, and waits for every one.
     """
 
     def __init__(self, read_end: ReadEnd, directory: str, close_after_fork: Callable[[], None]) -> None:
@@ -110,7 +111,7 @@ class Children:
     def start(self, method: str, name: str, module: str, *arguments: object) -> None:
         """Start the child `name`, whose `main(name, control, *arguments)` is in `module`.
 
-        Raises `OSError` where there is no room for it, and has left nothing then.
+        Raises `OSError` if there is no room for it, and then leaves nothing behind.
         """
         ours, theirs = connection.Pipe()
         try:
@@ -123,12 +124,12 @@ class Children:
         self._children[name] = _Child(process, method == "forkserver", open_pidfd(process.pid or 0), ours)
 
     def rename(self, old: str, new: str) -> None:
-        """From now on the child `old` is called `new` here; its own title is its own matter."""
+        """Call the child `old` `new` from now on. Its process title does not change."""
         assert new not in self._children, new
         self._children[new] = self._children.pop(old)
 
     def _close_after_fork(self) -> None:
-        """In a child made by fork: close the launcher's own descriptors, its ends to the siblings among them."""
+        """Close the launcher's descriptors, those to siblings included. Called in a child made by fork."""
         self._close_launcher_after_fork()
         for child in self._children.values():
             if child.control:
@@ -140,7 +141,7 @@ class Children:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids by name, that of Python's resource tracker among them: it comes with the first spawn."""
+        """Process ids by name, including Python's resource tracker, which the first spawn starts."""
         pids = {name: child.process.pid or 0 for name, child in self._children.items()}
         tracker = python_processes.resource_tracker_pid()
         return pids | ({"resource-tracker": tracker} if tracker else {})
@@ -148,9 +149,9 @@ class Children:
     def events(
         self, signals: Signals, deadline: float | None = None, others: Sequence[socket.socket | int] = ()
     ) -> Iterator[Event]:
-        """Whatever happens next, one by one, until `deadline` (time.monotonic seconds; None is never).
+        """Yield events as they happen, until `deadline` (time.monotonic seconds; None is never).
 
-        It may be left at any event: what was not yielded is still there for the next call.
+        The caller may stop at any event: those not yielded are still there for the next call.
         """
         adopts_orphans = signals.hears(signal.SIGCHLD)
         while deadline is None or time.monotonic() < deadline:
@@ -160,7 +161,7 @@ class Children:
             controls = {child.control: name for name, child in self._children.items() if child.control}
             left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
             ready = connection.wait([signals.read, *controls, *ends, *others], left)
-            # Messages before ends: the last word of a child that is gone says why.
+            # Messages before ends: the last message of a child that is gone says why.
             for control in [found for found in ready if found in controls]:
                 yield from self._read_messages(controls[control])
             if signals.read in ready and (number := signals.take()) != signal.SIGCHLD:
@@ -176,7 +177,7 @@ class Children:
         try:
             while child.control.poll():
                 yield Said(name, self._decoder.decode(child.control.recv_bytes()))
-        except (EOFError, OSError):  # its end; or it died within a message
+        except (EOFError, OSError):  # it closed its end, or died within a message
             child.control.close()
             child.control = None
 
@@ -193,15 +194,15 @@ class Children:
         return Exited(name, code)
 
     def _reap_orphans(self) -> None:
-        """Wait for orphans that came to the launcher. Not for its own children: `multiprocessing` does that."""
+        """Wait for orphans that became the launcher's children. `multiprocessing` waits for those that it made."""
         own = {child.process.pid for child in self._children.values()} | {python_processes.fork_server_pid()}
         with suppress(ChildProcessError):  # there is no child at all
-            # WNOWAIT looks without waiting for it. Where one of our own comes first, the rest has to come after it.
+            # WNOWAIT leaves the ended child waitable. If it is one of our own, the rest is left until that is reaped.
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in own:
                 os.waitpid(ended.si_pid, 0)
 
     def tell(self, name: str, message: FromLauncher) -> None:
-        """Send to one child. One that is dying may not hear it: its end is an event of its own."""
+        """Send to one child. A dying child may not receive it; its end is an event of its own."""
         child = self._children.get(name)
         if child and child.control:
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -213,13 +214,14 @@ class Children:
             self._children[name].send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL to all that are left. Their ends are still to come as events."""
+        """Send SIGKILL to all that are left. Their ends follow as events."""
         for name in self.running:
             self.send_signal(name, signal.SIGKILL)
 
 
 def _wait_for(child: _Child) -> None:
-    """How a child of the fork server has ended only that one can tell, and it may be stopped: then it is ended."""
+    """Wait for a child that has ended. Only the fork server knows how a child of its own ended. If it does not report
+    that within `REPORT` seconds (it may be stopped), end the fork server."""
     if child.by_fork_server:
         child.process.join(REPORT)
         if child.process.exitcode is None:

@@ -1,4 +1,4 @@
-"""What Python itself starts beside our children: its resource tracker, and its fork server under forkserver.
+"""Processes that Python itself starts besides our children: its resource tracker, and under forkserver its fork server.
 
 Both end by themselves once the last of our processes has gone, but nobody would have waited for them. The names with
 an underscore are private ones of the standard library, the same from Python 3.11 to 3.13.
@@ -23,9 +23,9 @@ _LONGEST_NAME = "listener-12345678"  # of a fork server's socket
 
 
 def keep_sockets_in(directory: str) -> None:
-    """Have `multiprocessing` put its files into `directory`, and not into one of its own that nobody would sweep.
+    """Make `multiprocessing` put its files into `directory`, instead of one of its own that nobody would clean up.
 
-    Raises `ConfigError` where the name of a socket would not fit.
+    Raises `ConfigError` if the name of a socket would not fit.
     """
     if len(os.fsencode(f"{directory}/{_LONGEST_NAME}")) > 107:
         raise ConfigError(f"temporary folder: {directory} is too long for a socket; name a shorter folder in TMPDIR")
@@ -33,7 +33,7 @@ def keep_sockets_in(directory: str) -> None:
 
 
 def resource_tracker_pid() -> int | None:
-    """None where it has not been needed yet: it comes with the first spawn."""
+    """None if it does not run yet: the first spawn starts it."""
     return _tracker._pid
 
 
@@ -42,7 +42,7 @@ def fork_server_pid() -> int | None:
 
 
 def stop_python_processes() -> None:
-    """End both and wait for them. Worst case: `PATIENCE` for each, and the time that the kernel takes to kill."""
+    """End both and wait for them. Worst case: `PATIENCE` for each, plus the kernel's time to kill it."""
     stop_fork_server()
     descriptor, pid = _tracker._fd, _tracker._pid
     _tracker._fd = _tracker._pid = None
@@ -50,7 +50,8 @@ def stop_python_processes() -> None:
 
 
 def stop_fork_server() -> None:
-    """When this returns, every end of a child that it has not told is known to be lost: its pipe is closed."""
+    """End the fork server and wait for it. Then the ends of children that it has not reported are lost: `join` of such
+    a child returns, because the fork server's pipe is closed."""
     descriptor, pid, address = _server._forkserver_alive_fd, _server._forkserver_pid, _server._forkserver_address
     _server._forkserver_alive_fd = _server._forkserver_pid = _server._forkserver_address = None
     _stop(descriptor, pid)
@@ -60,13 +61,13 @@ def stop_fork_server() -> None:
 
 
 def _stop(descriptor: int | None, pid: int | None) -> None:
-    """EOF on its pipe asks it to end. One that is stopped never reads that, but SIGKILL reaches it."""
+    """EOF on its pipe asks it to end. A stopped process never reads that, but SIGKILL ends it."""
     if descriptor is None or pid is None:
         return
     os.close(descriptor)
     if not _ends_within(pid, PATIENCE):
         os.kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):  # somebody has waited for it already
+    with suppress(ChildProcessError):  # it has been waited for already
         os.waitpid(pid, 0)
 
 
@@ -81,7 +82,7 @@ def _ends_within(pid: int, seconds: float) -> bool:
 
 
 def _has_ended_within(pid: int, seconds: float) -> bool:
-    """Without a pidfd there is nothing to wait for with a limit, so it is asked again and again. Waits for it too."""
+    """Poll waitpid(2), because without a pidfd there is nothing to wait on with a time limit. This reaps it, too."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):

@@ -1,6 +1,6 @@
-"""How the launcher says that the server is ready: a line for people, and one of JSON for the program that asked for it.
+"""The launcher's report that the server is ready: a line for people, and one of JSON for the program that asked for it.
 
-Where they can't be written the server serves all the same: they are for information.
+They are for information only: if they can't be written, the server serves all the same.
 """
 
 import json
@@ -17,7 +17,7 @@ log = logging.getLogger("lab.launcher")
 
 @dataclass(frozen=True, slots=True)
 class ReadyServer:
-    """pids: by name. details: what each process said of itself when it was ready, by name."""
+    """pids: by name. details: the details in each process's `Ready` message, by name."""
 
     url: str
     run_id: str
@@ -26,7 +26,7 @@ class ReadyServer:
 
 
 def check_ready_fd(descriptor: int | None) -> None:
-    """Raises `ConfigError` where --ready-fd is not open."""
+    """Raise `ConfigError` if --ready-fd is not open."""
     if descriptor is None:
         return
     try:
@@ -36,7 +36,7 @@ def check_ready_fd(descriptor: int | None) -> None:
 
 
 def announce(config: ServerConfig, server: ReadyServer) -> None:
-    """On standard output, and on --ready-fd, which is closed then. Never waits."""
+    """Write to standard output, and to --ready-fd, which is closed then. Never waits."""
     engine = server.details["engine-0"]
     line = (
         f"Ready: {server.url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "
@@ -64,4 +64,4 @@ def _facts(config: ServerConfig, server: ReadyServer) -> str:
 def _write(where: str, descriptor: int, line: str) -> None:
     trouble = Outlet(descriptor).write(line.encode(errors="backslashreplace"))
     if trouble:
-        log.warning("%s did not take the line that says that the server is ready: %s; it serves on", where, trouble)
+        log.warning("%s did not take the line that says that the server is ready: %s; it still serves", where, trouble)

@@ -1,13 +1,12 @@
-"""Who takes the place of an API server that ends, and when: after a death, and one after another on SIGUSR1.
+"""Replacing API servers: each after its death, and all of them one after another on SIGUSR1.
 
-An API server has a *place*, 0 to --api-server-count - 1, which names it: api-0. It also has a *slot*, which is its
-own as long as it lives (api_server_slots.py). The one that follows in the same place takes the other one of two slots
-if the first is still in use. So two of them can live side by side, the old one finishing and the new one taking
-connections.
+An API server has a *place*, 0 to --api-server-count - 1, which names it: api-0. It also has a *slot*, which belongs to
+it as long as it lives (api_server_slots.py). Its successor in the same place takes the other of two slots if the first
+is still in use. So two of them can live side by side, the old one finishing and the new one taking connections.
 
-A replacement that can't be made is nobody's end: the others serve on, and it is tried again (`restarts.py`). One that
-was to replace a living one on SIGUSR1 leaves the place to it. What ends the server is a death too many of API servers
-that had been ready, or that none serves and none will.
+A failed replacement does not end the server: the others serve on, and it is tried again (restarts.py). If it should
+have replaced a living one, on SIGUSR1, that one keeps the place. The server ends if API servers that had been ready die
+more often than --api-server-restart-limit allows, or if none serves and none will.
 """
 
 import logging
@@ -32,15 +31,15 @@ READY_WITHIN = 60.0  # seconds that a replacement has; it loads no model
 
 @dataclass
 class _ApiServer:
-    """One that lives."""
+    """An API server that lives."""
 
     slot: int
     channels: ChannelAddresses
     deadline: float  # by which it has to be ready
     ready: bool = False
     told_to_retire: bool = False
-    in_roll: bool = False  # started by SIGUSR1, beside another
-    cause: str = ""  # what it has said of its coming end
+    in_roll: bool = False  # started on SIGUSR1, to replace a living one
+    cause: str = ""  # the reason that it gave for its end
 
 
 class ApiServers:
@@ -49,7 +48,7 @@ class ApiServers:
     def __init__(
         self, config: ServerConfig, children: Children, slots: ApiServerSlots, before_replacing: Callable[[], None]
     ) -> None:
-        """before_replacing: mends what a new one will need; raises `OSError` where it can't."""
+        """before_replacing: restores the files that a new one will need; raises `OSError` if it can't."""
         self._config = config
         self._children = children
         self._slots = slots
@@ -57,23 +56,23 @@ class ApiServers:
         self._living: dict[str, _ApiServer] = {}
         self._restarts = Restarts(config.api_server_restart_limit)
         self._ready_within = min(READY_WITHIN, config.ready_timeout)
-        self._to_start: dict[int, float] = {}  # place: when
+        self._to_start: dict[int, float] = {}  # the time to start the next one, by place
         self._to_roll: deque[int] = deque()  # places whose API server is still to be replaced, the current one first
-        self.serving = False  # everyone was ready once
+        self.serving = False  # set once all processes have been ready
 
     def start_all(self) -> None:
         for place in range(self._config.api_server_count):
             self._start(place, place)
 
-    # ---- what is due ------------------------------------------------------------------------------------------------
+    # ---- deadlines --------------------------------------------------------------------------------------------------
 
     @property
     def due(self) -> float | None:
-        """When `on_due` is to be called."""
+        """The time to call `on_due`."""
         return min([*self._to_start.values(), *(server.deadline for _, server in self._awaited())], default=None)
 
     def on_due(self) -> None:
-        """Start whoever is to start by now; kill who should have been ready by now. Raises `ServerMustEnd`."""
+        """Start the API servers that are due; kill those that are not ready in time. Raises `ServerMustEnd`."""
         now = time.monotonic()
         for name, server in self._awaited():
             if server.deadline <= now:
@@ -85,20 +84,20 @@ class ApiServers:
             self._start_instead(place)
 
     def _awaited(self) -> list[tuple[str, _ApiServer]]:
-        """Replacements that are not ready yet. At first the launcher waits for everyone."""
+        """Replacements that are not ready yet; none before `serving`, while the launcher waits for all processes."""
         return [(name, server) for name, server in self._living.items() if self.serving and not server.ready]
 
     def _start_instead(self, place: int) -> None:
-        """In place of one that has ended."""
+        """Start an API server in place of one that has ended."""
         try:
             self._start_further(place)
         except (OSError, ConfigError) as error:
             self._try_again(place, ExitCode.FAILED, f"api-{place} can't be started: {in_words(error)}")
 
-    # ---- what is heard ----------------------------------------------------------------------------------------------
+    # ---- events -----------------------------------------------------------------------------------------------------
 
     def on_ready(self, name: str) -> None:
-        """An API server takes connections. If another has had its place, that one can go."""
+        """An API server takes connections. If it replaces another, that one can go."""
         server = self._living[name]
         server.ready = True
         place = _place(name)
@@ -109,7 +108,7 @@ class ApiServers:
         if name + RETIRING in self._living:
             self._retire(name)
         elif self._to_roll and self._to_roll[0] == place:
-            if server.in_roll:  # the one beside which it was started has died
+            if server.in_roll:  # the one that it replaces has died
                 self._to_roll.popleft()
             self._roll_next()
 
@@ -122,11 +121,11 @@ class ApiServers:
             self._children.tell(name + RETIRING, Retire())
 
     def on_fatal(self, name: str, cause: str) -> None:
-        """An API server says why it is about to end. What follows from it is decided at its end."""
+        """Record the reason that an API server gives for its end. The launcher acts on it only at that end."""
         self._living[name].cause = cause
 
     def on_exit(self, name: str, code: int) -> None:
-        """One has ended and has been waited for. Raises `ServerMustEnd` where the server can't go on without it."""
+        """One has ended and has been waited for. Raises `ServerMustEnd` if the server can't go on without it."""
         server = self._living.pop(name)
         self._slots.clear(server.slot)
         self._tell_engine_cores(ApiServerLeft(server.slot))
@@ -148,7 +147,7 @@ class ApiServers:
             self._roll_next()
 
     def _on_death(self, place: int, told: str) -> None:
-        """One that had been ready is gone, and nobody asked it to go."""
+        """One that had been ready has ended without being asked to."""
         if not self.serving or not self._config.restart_api_servers:
             raise ServerMustEnd(ExitCode.FAILED, f"{told}, so the server ends")
         now = time.monotonic()
@@ -156,7 +155,7 @@ class ApiServers:
         if at is None:
             raise ServerMustEnd(ExitCode.FAILED, f"{told}; {self._over_the_limit()}")
         if f"api-{place}" in self._living:
-            log.warning("%s; the one that is to replace it is starting already", told)
+            log.warning("%s; its replacement is already starting", told)
             return
         self._to_start[place] = at
         log.warning("%s; a new one starts in %.2f s", told, at - now)
@@ -171,17 +170,18 @@ class ApiServers:
             self._try_again(place, code, told)
 
     def _try_again(self, place: int, code: int, told: str) -> None:
-        """A replacement did not become ready. Raises `ServerMustEnd` where that leaves nobody who serves."""
+        """Schedule another try after a replacement that did not become ready. Raises `ServerMustEnd` if none serves and
+        none will."""
         now = time.monotonic()
         others = self._others_serve()
         at = self._restarts.failed(place, now) if others else self._last_hope(place, code, told, now)
         self._to_start[place] = at
         log.error("%s; %s, next try in %.2f s", told, "the others serve on" if others else "none serves", at - now)
         if self._to_roll and self._to_roll[0] == place:
-            self._roll_next()  # whoever comes here is new anyway
+            self._roll_next()  # the next one in this place will be new anyway
 
     def _last_hope(self, place: int, code: int, told: str, now: float) -> float:
-        """None serves: when to try again, as after a death. Raises `ServerMustEnd` where that is vain."""
+        """The time of the next try if none serves, as after a death. Raises `ServerMustEnd` if that can't succeed."""
         if code == ExitCode.REFUSED:
             raise ServerMustEnd(code, f"{told}; another one would be refused too, and none serves, so the server ends")
         at = self._restarts.died(place, now)
@@ -208,14 +208,14 @@ class ApiServers:
         self._roll_next()
 
     def _roll_next(self) -> None:
-        """Start the next in the roll beside the one that it is to replace."""
+        """Start the next replacement of the rolling restart, beside the one that it replaces."""
         while self._to_roll:
             place = self._to_roll[0]
             server = self._living.get(f"api-{place}")
             if server is None:
-                self._to_roll.popleft()  # it has ended, and a new one comes anyway
+                self._to_roll.popleft()  # it has ended, and will be replaced anyway
                 continue
-            if server.ready:  # otherwise `on_ready` comes back here, or its end does
+            if server.ready:  # otherwise `on_ready` calls this again, or its end does
                 self._start_beside(place)
             return
         log.info("all API servers have been replaced")
@@ -230,8 +230,8 @@ class ApiServers:
             self._give_back(place, f"{name} can't be started: {in_words(error)}")
 
     def _give_back(self, place: int, told: str) -> None:
-        """There is no new one: the old one, which knows of nothing, goes on."""
-        log.error("%s, while it was to replace another; the old one goes on, and SIGUSR1 may be sent again", told)
+        """The new one has failed: the old one, which was told nothing, goes on."""
+        log.error("%s, while it was replacing another; the old one goes on, and SIGUSR1 may be sent again", told)
         self._rename(f"api-{place}{RETIRING}", f"api-{place}")
         self._to_roll.clear()
 
@@ -242,7 +242,8 @@ class ApiServers:
     # ---- starting ---------------------------------------------------------------------------------------------------
 
     def _start_further(self, place: int) -> None:
-        """Raises `OSError` or `ConfigError` where there is no room for it, and has left nothing then."""
+        """Start one after the first ones. Raises `OSError` or `ConfigError` if there is no room, and then leaves
+        nothing behind."""
         slot = self._slots.free(place, {server.slot for server in self._living.values()})
         self._before_replacing()
         channels = self._start(place, slot)
@@ -260,7 +261,7 @@ class ApiServers:
 
 
 def in_words(error: Exception) -> str:
-    """What the operating system says, or what we do."""
+    """The operating system's message, or our own."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -1,9 +1,9 @@
-"""When the next API server may start where one has ended, and when there will be none.
+"""The time at which the next API server may start after one has ended, if there is a next one.
 
-Two kinds of end. One that had been ready died: something kills API servers, and --api-server-restart-limit says how
-many such deaths within a minute are mended. Or a replacement did not become ready: it could not be started, died
+Two kinds of end. An API server that had been ready died: something kills API servers, and each place is restarted at
+most --api-server-restart-limit times a minute. Or a replacement did not become ready: it could not be started, died
 early, was refused, missed its deadline. While others serve, that harms nobody, so it is tried again, with growing
-pauses. Where none serves it counts as a death.
+pauses. If none serves, it counts as a death.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds before the second replacement,
 
 
 class Restarts:
-    """What is known of the ends in each place. Times are time.monotonic() seconds."""
+    """Deaths and failures in each place. Times are time.monotonic() seconds."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -21,7 +21,7 @@ class Restarts:
         self._failures: Counter[int] = Counter()  # in a row
 
     def died(self, place: int, now: float) -> float | None:
-        """When to start the next one in this place; None: never again."""
+        """The time to start the next one in this place; None: never again."""
         recent = [at for at in self._deaths.get(place, []) if now - at < WINDOW] + [now]
         self._deaths[place] = recent
         if len(recent) > self.limit:
@@ -31,12 +31,12 @@ class Restarts:
         return now + _pause(len(recent) - 1)
 
     def failed(self, place: int, now: float) -> float:
-        """One did not become ready, while others serve: when to try again."""
+        """The time of the next try, after one that did not become ready while others serve."""
         self._failures[place] += 1
         return now + _pause(self._failures[place])
 
     def succeeded(self, place: int) -> None:
-        """One is ready. How often they die is another matter."""
+        """One is ready: forget its place's failures, but not its deaths."""
         self._failures[place] = 0
 
 

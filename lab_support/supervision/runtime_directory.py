@@ -1,15 +1,16 @@
-"""The one place in the file system that a running server has: a private directory, gone when the server is.
+"""The only place in the file system that a running server uses: a private directory, removed when the server ends.
 
-In it: the names of the ZeroMQ sockets until everyone is connected, and the pages of the metrics. The launcher
-holds a lock on it (flock(2)), which the kernel drops however the launcher ends. So the next start can tell the
-directory of a dead server from that of a running one, and removes it.
+It holds the names of the ZeroMQ sockets until all processes are connected, and the files of the metrics. The launcher
+holds a lock on it (flock(2)), which the kernel drops however the launcher ends. So the next server's start can tell
+the directory of a dead server from that of a running one, and removes it.
 
-The folder that it lies in may be everybody's (/tmp), so a name there proves nothing. The rules:
+Its parent folder may be open to everybody (/tmp), so a name there proves nothing. The rules:
 
-- Removed is only what belongs to this user and nobody else may enter, and only by whoever holds its lock.
-- No link is followed: everything is opened relative to the descriptor of a directory that has been looked at.
-- Whoever sweeps never makes a file. A directory without a lock is one whose maker is between two calls, or was killed
-  there: it is empty, so rmdir(2) says who was first. The maker sees that it lost, and makes another.
+- Only a directory that belongs to this user and that nobody else may enter is removed, and only by the process that
+  holds its lock.
+- No link is followed: everything is opened relative to the descriptor of a directory that has been checked.
+- A sweep never makes a file. If a directory has no lock, its maker is between two calls, or was killed there: it is
+  empty, so rmdir(2) decides who was first. A maker that lost sees it, and makes another.
 """
 
 import fcntl
@@ -27,8 +28,8 @@ from lab_support.config import ConfigError, is_utf8
 
 _PREFIX = "lab-serve-"
 _LOCK = "lock"
-_TRIES = 100  # directories made, each lost to a sweep before it was locked
-_PATIENCE = 1.0  # seconds that a dying launcher has to let go of its lock
+_TRIES = 100  # directories made before giving up, each lost to a sweep before it was locked
+_PATIENCE = 1.0  # seconds that a dying launcher has to release its lock
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # without waiting for a FIFO's other end
@@ -44,9 +45,9 @@ class RuntimeDirectory:
 
     @classmethod
     def make(cls, run_id: str, metric_files: Mapping[str, int] | None = None) -> Self:
-        """Sweep what dead servers of this user left, then make a new directory. Raises `ConfigError`.
+        """Remove what this user's dead servers left, then make a new directory. Raises `ConfigError`.
 
-        metric_files: how many bytes each file of metrics is to have, by name.
+        metric_files: the size in bytes of each file of metrics, by name.
         """
         parent = "(none)"
         try:
@@ -76,9 +77,9 @@ class RuntimeDirectory:
                 _reserve(self.metrics / name, size)
 
     def mend(self) -> None:
-        """Make again what a cleaner of temporary folders has removed. Raises `OSError` where it can't be had."""
+        """Make again what a cleaner of temporary folders has removed. Raises `OSError` if that fails."""
         if not self._held.leads_from(self.path):
-            self.path.mkdir(mode=0o700)  # fails where the name is somebody else's by now
+            self.path.mkdir(mode=0o700)  # fails if another process has taken the name
             self._hold_again()
         elif not self._held.is_locked():
             self._hold_again()
@@ -97,7 +98,7 @@ class RuntimeDirectory:
         self._held.close()
 
     def close_lock(self) -> None:
-        """In a child made by fork, which must not keep the launcher's lock."""
+        """Close the lock. Called in a child made by fork, which must not keep the launcher's lock."""
         self._held.close()
 
     @property
@@ -105,14 +106,14 @@ class RuntimeDirectory:
         return self.path / "metrics"
 
     def socket_path(self, name: str) -> str:
-        """Where the listener `name` has its name until everyone is connected. sun_path holds 107 bytes: unix(7)."""
+        """The path of the listener `name`, until all processes are connected. sun_path holds 107 bytes: unix(7)."""
         path = str(self.path / f"{name}.sock")
         if len(os.fsencode(path)) > 107:
             raise ConfigError(f"temporary folder: {path} is too long for a socket; name a shorter folder in TMPDIR")
         return path
 
     def unlink_sockets(self, but: str) -> None:
-        """Everyone is connected: from here on the sockets live without names, all but one."""
+        """Remove the names of all sockets but one. Called once all processes are connected."""
         for path in self.path.glob("*.sock"):
             if path.stem != but:
                 path.unlink(missing_ok=True)
@@ -124,9 +125,9 @@ def sweep(parent: Path) -> list[Path]:
 
 
 def remove(path: str) -> None:
-    """In a child that outlives the launcher: remove its directory, unless somebody else is doing so.
+    """Remove the directory of a dead launcher, unless another process is doing so. Called in a child that outlives it.
 
-    The kernel may tell of the launcher's end a moment before it drops the lock.
+    Tries repeatedly, because the kernel may report the launcher's end a moment before it drops the lock.
     """
     deadline = time.monotonic() + _PATIENCE
     while not _remove_if_dead(Path(path)) and os.path.lexists(path) and time.monotonic() < deadline:
@@ -134,8 +135,10 @@ def remove(path: str) -> None:
 
 
 class _Held:
-    """A directory and the lock in it, both open. The lock is a file because NFS locks files across machines, and no
-    directories. The directory is locked as well, shared: systemd-tmpfiles then leaves it alone however old it gets.
+    """A directory and the lock in it, both open.
+
+    The lock is a file because NFS locks files across machines, but not directories. The directory has a shared lock as
+    well, because systemd-tmpfiles then leaves it alone, however old it gets.
     """
 
     def __init__(self, directory: int, lock: int) -> None:
@@ -152,7 +155,7 @@ class _Held:
             return False
 
     def is_locked(self) -> bool:
-        """Would another server that looks find the lock?"""
+        """Would another server find the lock?"""
         return os.fstat(self.lock).st_nlink > 0
 
     def close(self) -> None:
@@ -166,15 +169,15 @@ def _make_and_hold(parent: Path, prefix: str) -> tuple[Path, _Held]:
         try:
             return path, _hold_new(path)
         except (FileNotFoundError, BlockingIOError):
-            continue  # somebody's sweep came between two calls, and the directory is gone or about to go
+            continue  # another server's sweep came between two calls: the directory is removed, or about to be
         except OSError:
             _undo(path)
             raise
-    raise OSError(0, f"{_TRIES} new folders in a row were removed by somebody")
+    raise OSError(0, f"{_TRIES} new folders in a row were removed by another process")
 
 
 def _hold_new(path: Path) -> _Held:
-    """Lock what has just been made. Raises where a sweep was faster."""
+    """Lock a new directory. Raises `FileNotFoundError` or `BlockingIOError` if a sweep was faster."""
     with ExitStack() as opened:
         directory = _open(opened, path, _DIRECTORY)
         lock = _open(opened, _LOCK, _FILE | os.O_CREAT | os.O_EXCL, directory)
@@ -187,15 +190,15 @@ def _hold_new(path: Path) -> _Held:
 
 
 def _undo(path: Path) -> None:
-    """Of a directory that could not be locked. There may be no descriptor left to look at it with."""
+    """Remove a directory that could not be locked. By path, because there may be no descriptor left to open it."""
     with suppress(OSError):
         (path / _LOCK).unlink(missing_ok=True)
         path.rmdir()
 
 
 def _reserve(path: Path, size: int) -> None:
-    """A file of zeros that has its room on the disk already. It will be mapped, and a write into a page for which the
-    disk has no room is no error but a SIGBUS.
+    """Make a file of zeros and reserve its room on the disk, because it will be mapped, and a write into a mapped page
+    for which the disk has no room is a SIGBUS, not an error.
     """
     descriptor = os.open(path, _FILE | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
@@ -206,7 +209,8 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def _remove_if_dead(path: Path) -> bool:
-    """Was it ours and nobody's, and is it gone now? Never raises, never waits, never makes anything."""
+    """Remove a directory of this user whose launcher is dead. True if it is gone now. Never raises or waits, and makes
+    nothing."""
     try:
         with ExitStack() as opened:
             directory = _open(opened, path, _DIRECTORY)
@@ -226,7 +230,7 @@ def _remove_if_dead(path: Path) -> bool:
 
 
 def _remove(path: Path, held: _Held) -> bool:
-    """The lock goes last, so that no other state without one is ever seen than the empty directory."""
+    """Remove the lock last, so that a directory without one is always empty."""
     for name in _names_in(held.directory):
         if name != _LOCK:
             _remove_entry(name, held.directory)

@@ -1,9 +1,9 @@
-"""When must a process not fork? Seven reasons, each seen in what the process is, and the choice that follows.
+"""When must a process not fork? Seven reasons, each found by looking at the process, and the choice that follows.
 
-A fork copies memory, and memory speaks of things that lie outside it: threads, a GPU's driver, connections to other
-processes. These are not copied, so in the child the memory is wrong. Each reason finds one such thing.
+A fork copies memory, and memory refers to things outside it: threads, a GPU's driver, connections to other processes.
+These are not copied, so in the child the memory is wrong. Each reason finds one such thing.
 
-Nothing here starts, imports or initialises anything: a rule that asked the driver would bring about what it is to
+Nothing here starts, imports or initialises anything, because a rule that asked the driver would cause what it should
 prevent. Standard library only, for any program that makes processes:
 
     choice = choose("fork", Seen.here())
@@ -37,9 +37,9 @@ _SETTLING = 0.05  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the rule looks at, as plain values, so that one can be kept, sent and judged elsewhere.
+    """The facts about a process that the rule needs, as plain values that can be kept, sent and judged elsewhere.
 
-    threads: how many others the kernel counts beside the calling one. python_threads: the names of those that Python
+    threads: the kernel's count of threads besides the calling one. python_threads: the names of those that Python
     knows. device_mappings: parts of this process's memory that are a GPU's files, /dev/nvidia*. ray_actor: its id, ""
     outside one.
     """
@@ -55,7 +55,7 @@ class Seen:
 
     @classmethod
     def here(cls) -> Self:
-        """Of the calling process, now. Reads /proc/self and the modules that are loaded already."""
+        """The calling process, now. Reads /proc/self and the modules that are already loaded."""
         own = threading.current_thread()
         named = tuple(thread.name for thread in threading.enumerate() if thread is not own)
         return cls(
@@ -79,14 +79,14 @@ class Reason:
 
 
 def choose(asked: str, seen: Seen, asked_by: str = "the program") -> StartChoice:
-    """The method to start children by: as asked, or spawn where a reason rules that out. Raises `ConfigError`."""
+    """The method to start children by: as asked, or spawn if a reason rules that out. Raises `ConfigError`."""
     _demand_known(asked, asked_by)
     against = tuple(reason.text for reason in reasons(seen) if asked in reason.rules_out)
     return StartChoice(asked, asked_by, "spawn" if against else asked, against)
 
 
 def asked_for(flag: str | None, environment: Mapping[str, str]) -> tuple[str, str]:
-    """(method, who asked for it): the flag, or else the variable, or else nobody. Raises `ConfigError`."""
+    """(method, who asked for it): the flag, else the variable, else the default. Raises `ConfigError`."""
     variable = environment.get(VARIABLE)
     if variable is not None:
         _demand_known(variable, VARIABLE)
@@ -104,11 +104,11 @@ def _demand_known(method: str, asked_by: str) -> None:
 # ---- the reasons -----------------------------------------------------------------------------------------------------
 
 _FORK = ("fork",)
-_FORK_ANYWHERE = ("fork", "forkserver")  # a fork server forks, too, from a process with nothing but Python in it
+_FORK_ANYWHERE = ("fork", "forkserver")  # a fork server forks, too, though from a process that holds only Python
 
 
 def reasons(seen: Seen) -> list[Reason]:
-    """All that speak against a start method in the process that was `seen`."""
+    """All reasons against a start method in the process that was `seen`."""
     found = (
         Reason(cuda_in_torch(seen.torch_has_cuda), _FORK),
         Reason(cuda_outside_torch(seen.device_mappings, seen.torch_has_cuda), _FORK),
@@ -127,8 +127,8 @@ def cuda_in_torch(has_cuda: bool) -> str:
 
 
 def cuda_outside_torch(mappings: int, has_cuda: bool) -> str:
-    """NVML opens the device's files as CUDA's driver does, and harms no child. Only the driver maps them: 3 parts after
-    cuInit, 31 with a context, on an H200 (data/recordings/what_a_touch_leaves.json)."""
+    """Count mappings, not open files, because NVML opens the device's files too, and harms no child. Only the driver
+    maps them: 3 parts after cuInit, 31 with a context, on an H200 (data/recordings/what_a_touch_leaves.json)."""
     if not mappings or has_cuda:
         return ""
     return (
@@ -138,7 +138,7 @@ def cuda_outside_torch(mappings: int, has_cuda: bool) -> str:
 
 
 def other_threads(count: int, named: Sequence[str]) -> str:
-    """The kernel's count: threads of C libraries are none of Python's. Python 3.12 warns at a fork on this count."""
+    """By the kernel's count, as in Python 3.12's warning at a fork: Python itself knows no threads of C libraries."""
     if count <= 0:
         return ""
     of_python = f", {len(named)} of them Python's: {', '.join(named)}" if named else ", none of them Python's"
@@ -148,7 +148,7 @@ def other_threads(count: int, named: Sequence[str]) -> str:
 
 
 def ray_actor(actor: str) -> str:
-    """vLLM's reason, too: Ray's worker talks to its cluster by threads and connections of its own."""
+    """vLLM's reason, too: Ray's worker talks to its cluster over threads and connections of its own."""
     return f"this is the Ray actor {actor}, whose connections to Ray a forked child would use as well" if actor else ""
 
 
@@ -158,7 +158,8 @@ def jupyter_kernel(inside: bool) -> str:
 
 
 def wsl(proc_version: str) -> str:
-    """Windows' Linux names Microsoft in /proc/version. NVML fails in a forked child: vLLM's pull request 32749."""
+    """Windows Subsystem for Linux: /proc/version names Microsoft. NVML fails in a forked child (vLLM's pull request
+    32749)."""
     return "this is WSL, where NVML fails in a forked child" if "microsoft" in proc_version.lower() else ""
 
 
@@ -177,7 +178,7 @@ def torch_has_cuda(modules: Mapping[str, Any]) -> bool:
 
 
 def ray_actor_id(modules: Mapping[str, Any]) -> str:
-    """Of the actor that runs here; "" in a task, in a driver, and where Ray was never imported."""
+    """The id of the actor that runs here; "" in a task, in a driver, and if Ray was never imported."""
     ray = modules.get("ray")
     if ray is None or not ray.is_initialized():
         return ""
@@ -185,16 +186,16 @@ def ray_actor_id(modules: Mapping[str, Any]) -> str:
 
 
 def is_jupyter_kernel(modules: Mapping[str, Any]) -> bool:
-    """Whether this process runs one; to have ipykernel imported is not enough."""
+    """Whether this process runs one; having imported ipykernel is not enough."""
     app = getattr(modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
     return bool(app and app.initialized())
 
 
 def _count_threads(known: int) -> int:
-    """How many others the kernel counts, or where it can't be asked, Python.
+    """The kernel's count of other threads, or Python's if the kernel can't be asked.
 
-    Before Python 3.13 `join` may return a moment before the kernel has let go of the thread. So where there are more
-    than Python knows, look again for a little while: threads of a C library are still there then.
+    Before Python 3.13 `join` may return a moment before the thread has ended for the kernel. So if the kernel counts
+    more than Python, look again for a little while: threads of a C library are still there then.
     """
     if not os.path.isdir("/proc/self/task"):
         return known

@@ -62,7 +62,7 @@ def test_a_stale_name_is_replaced_and_a_live_one_refused(tmp_path) -> None:
         killed.bind(str(path))
     config = ServerConfig(uds=str(path))
     with listening_socket(config):
-        with pytest.raises(ConfigError, match="somebody listens"), listening_socket(config):
+        with pytest.raises(ConfigError, match="another process listens"), listening_socket(config):
             pass
         assert path.is_socket()
 
@@ -208,7 +208,7 @@ def test_a_server_that_accepts_nobody_is_one_all_the_same(tmp_path) -> None:
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
             queued = client.connect_ex(str(tmp_path / "s"))
-        with pytest.raises(ConfigError, match="somebody listens"), listening_socket(uds(tmp_path)):
+        with pytest.raises(ConfigError, match="another process listens"), listening_socket(uds(tmp_path)):
             pass
 
 
@@ -225,7 +225,7 @@ def test_a_lock_that_is_never_given_back_hinders_a_start_and_no_end(tmp_path, mo
     monkeypatch.setattr("lab_support.boundary.unix_name._PATIENCE", 0.05)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(ConfigError, match="somebody else has locked its folder"), listening_socket(uds(tmp_path)):
+    with pytest.raises(ConfigError, match="another process has locked its folder"), listening_socket(uds(tmp_path)):
         pass
     fcntl.flock(folder, fcntl.LOCK_UN)
     with listening_socket(uds(tmp_path)):
@@ -252,7 +252,7 @@ def take(then):
             os.unlink(path + ".holder")
             then()
     except ConfigError as error:
-        if "somebody listens" not in str(error):
+        if "another process listens" not in str(error):
             raise
         return 0
     return 1

@@ -289,7 +289,7 @@ def test_max_model_len(folder):
     assert Runner(config(folder, num_gpu_blocks_override=4)).max_model_len == 64
     with pytest.raises(ConfigError, match="at most 512, the model's context"):
         Runner(config(folder, max_model_len=513))
-    with pytest.raises(ConfigError, match="at most 64, which is what the KV cache holds"):
+    with pytest.raises(ConfigError, match="at most 64, the capacity of the KV cache"):
         Runner(config(folder, max_model_len=100, num_gpu_blocks_override=4))
 
 

@@ -71,7 +71,7 @@ def test_with_the_least_that_is_named_a_server_answers_and_replaces_its_api_serv
 def roll(server: RunningServer) -> None:
     def ended() -> bool:
         said = server.said()
-        return "all API servers have been replaced" in said or "while it was to replace another" in said
+        return "all API servers have been replaced" in said or "while it was replacing another" in said
 
     server.process.send_signal(signal.SIGUSR1)
     until(ended, within=60)

@@ -128,7 +128,7 @@ def test_under_reuseport_the_queue_of_a_dead_api_server_is_lost_but_where_the_ke
         migrates = Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() != "0"
         assert answers.failed == (0 if migrates else waiting)
         assert 0 < waiting < QUEUED
-        said = "tcp_migrate_req is 1: what waits" if migrates else "tcp_migrate_req is 0: connections that wait"
+        said = f"tcp_migrate_req is {int(migrates)}: connections that wait"
         assert said in server.said()
 
 
@@ -389,7 +389,7 @@ def test_one_that_dies_while_another_is_to_take_its_place_has_its_successor_alre
         (starting,) = titled("lab:api-0", server) - {server.pids["api-0"]}
         stop(starting)
         os.kill(server.pids["api-0"], signal.SIGKILL)
-        until(lambda: "the one that is to replace it is starting already" in server.said())
+        until(lambda: "its replacement is already starting" in server.said())
         os.kill(starting, signal.SIGCONT)
         until(lambda: "all API servers have been replaced" in server.said())
         assert find("api-0", server.directory) == starting

@@ -1,17 +1,22 @@
 # make lab         JupyterLab on your own copy of the notebooks        make serve      the server, on port 8000
 # make test        every kind of test, once or twice                    make prove      every promise, in full, as a table
 # make test-quick  without the slow ones, two to three minutes         make notebooks  run all notebooks again
+# make check       look and types of all code, in seconds               make coverage   the tests again, and which lines ran
+# make test-python PYTHON=python3.13   the tests that need no PyTorch, under another Python
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
 # TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
+# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/server/test_accept.py runs one file.
 
 PYTHON ?= python3
 TORCH ?=
 WORKSPACE ?=
+ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.test-ready
+OTHER := .venv-$(notdir $(PYTHON))
 TORCH_READY := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
 ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
 $(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
@@ -19,7 +24,7 @@ endif
 # Tests wait for processes most of the time. More than two at once would need a core each.
 TWO_AT_ONCE := -n 2 --dist worksteal
 
-.PHONY: lab serve test test-quick prove notebooks clean
+.PHONY: lab serve check test test-quick test-python coverage prove notebooks clean
 
 lab: $(READY)
 	$(RUN) -m lab_support open $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
@@ -27,11 +32,23 @@ lab: $(READY)
 serve: $(READY)
 	$(RUN) -m lab_support serve $(FLAGS)
 
+check: $(TEST_READY)
+	$(RUN) -m tests.checks
+
 test: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE)
+	$(RUN) -m pytest $(TWO_AT_ONCE) $(ARGS)
 
 test-quick: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow"
+	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow" $(ARGS)
+
+test-python: $(OTHER)/.ready
+	$(OTHER)/bin/python -m pytest $(TWO_AT_ONCE) -p tests.without_torch $(ARGS)
+
+coverage: $(TEST_READY)
+	$(RUN) -m coverage erase
+	-$(RUN) -m coverage run -m pytest $(TWO_AT_ONCE) $(ARGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 prove: $(TEST_READY)
 	$(RUN) -m tests.prove
@@ -69,4 +86,12 @@ $(READY): requirements.txt pyproject.toml | $(VENV)/bin/python $(TORCH_READY)
 
 $(TEST_READY): $(READY) tests/requirements.txt
 	$(RUN) -m pip install --quiet --requirement tests/requirements.txt
+	@touch $@
+
+# Without PyTorch, and so without what packages ask for by themselves: the files name all that is needed.
+$(OTHER)/.ready: requirements.txt tests/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(OTHER)
+	grep -hv -e '^torch==' -e '^-e ' requirements.txt tests/requirements.txt > $(OTHER)/requirements.txt
+	$(OTHER)/bin/python -m pip install --quiet --no-deps --requirement $(OTHER)/requirements.txt
+	$(OTHER)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@

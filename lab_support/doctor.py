@@ -21,10 +21,10 @@ from pathlib import Path
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError, ServerConfig
 from lab_support.control_groups import GroupLimits, group_limits
 from lab_support.instruments.foreign_text import visible
+from lab_support.limits import shortfalls
 from lab_support.mounts import mount_of
 from lab_support.plural import counted
 from lab_support.server_packages import SERVER_PACKAGES
-from lab_support.supervision.limits import shortfalls
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 _GIB = 1 << 30

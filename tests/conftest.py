@@ -37,7 +37,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     deadline = time.monotonic() + 5
     while (left := _children() - processes) and time.monotonic() < deadline:
-        os.sched_yield()
+        time.sleep(0.001)
     assert not left, f"processes left running: {[_command(pid) for pid in left]}"
     new = {fd: target for fd, target in _descriptors().items() if fd not in descriptors}
     sockets = {fd: target for fd, target in new.items() if not target.startswith(("/", "anon_inode"))}

@@ -91,6 +91,7 @@ def launched(
                 if process.poll() is None:
                     process.kill()
                 process.wait()
+                print(log.read_text(errors="replace"))  # pytest shows it where the test fails
 
 
 @contextlib.contextmanager

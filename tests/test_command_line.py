@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.without_torch import WITH_TORCH
+
 COMMANDS = (["doctor"], ["--help"], ["serve", "--help"], ["load", "--help"], ["xray", str(os.getpid())])
 
 
@@ -34,6 +36,7 @@ def test_no_room_for_what_is_printed_is_one_sentence(words):
     assert done.stderr.startswith("lab: stdout: got No space left on device") and done.stderr.count("\n") == 1
 
 
+@WITH_TORCH
 def test_a_closed_stdout_is_no_error():
     done = subprocess.run(["bash", "-c", '"$0" -m lab_support doctor >&-', sys.executable], stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")

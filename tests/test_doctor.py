@@ -9,6 +9,7 @@ import pytest
 
 from lab_support import doctor
 from tests.instruments.as_nobody import needs_root
+from tests.without_torch import WITH_TORCH
 
 WELL = doctor.Machine(
     system="Linux",
@@ -43,6 +44,7 @@ def but(**changes) -> doctor.Machine:
     return dataclasses.replace(WELL, **changes)
 
 
+@WITH_TORCH
 def test_what_it_sees_is_what_the_kernel_says():
     machine = doctor.examine()
     assert 1 <= machine.cores <= len(os.sched_getaffinity(0))

@@ -38,4 +38,4 @@ def test_a_function_of_the_same_name_can_still_be_called() -> None:
 def test_every_name_of_lab_is_there_and_another_is_an_error() -> None:
     assert all(getattr(lab, name) is not None for name in lab.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
-        _ = lab.no_such_name
+        _ = lab.no_such_name  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ def chat(random_source: random.Random, tokens: int, measure: Measure) -> list[Me
 
 
 def _conversation(random_source: random.Random, tokens: int, measure: Measure) -> list[Message]:
-    messages = []
+    messages: list[Message] = []
     while sum(measure(each["content"]) for each in messages) < tokens - 30:
         question, answer = answers.about_a_topic(random_source)
         messages += [_user(question), {"role": "assistant", "content": answer}]

@@ -113,7 +113,7 @@ class Crew:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         while any(set(proc.read_thread_states(pid).values()) - {"T"} for pid in pids):
-            os.sched_yield()
+            time.sleep(0.001)
 
     def go_on(self, *which: int) -> None:
         """Continue workers, by default all, in random order."""

@@ -216,7 +216,7 @@ def _await_sleep(pids: list[int]) -> None:
     while not all(_sleeps(pid) for pid in pids):
         if time.monotonic() > deadline:
             raise RuntimeError(f"got a listener that does not sleep for {_SETTLE_SECONDS:g} s, expected one that waits")
-        os.sched_yield()
+        time.sleep(0.001)
 
 
 def _sleeps(pid: int) -> bool:

@@ -34,15 +34,15 @@ from lab_support.boundary.messages import Fatal, Hello, Ready
 from lab_support.boundary.signals import Signals
 from lab_support.boundary.working_folder import anchored
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.limits import raise_limits
 from lab_support.log import never_wait, set_up_log
+from lab_support.metric_files import metric_files
 from lab_support.model_folder import ModelFolder
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
 from lab_support.supervision import python_processes
 from lab_support.supervision.api_server_slots import ApiServerSlots
 from lab_support.supervision.children import Children, Event, Exited, Readable, Said, Signalled
-from lab_support.supervision.limits import raise_limits
-from lab_support.supervision.metric_files import metric_files
 from lab_support.supervision.ready_line import ReadyServer, announce, check_ready_fd
 from lab_support.supervision.replacement import ApiServers, in_words
 from lab_support.supervision.runtime_directory import RuntimeDirectory

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from lab_support.boundary.inheritance import ApiServerInheritance, ChannelSockets, Run, endpoint
 from lab_support.boundary.listener import Listener
 from lab_support.config import ServerConfig
+from lab_support.metric_files import clear_gauges
 from lab_support.supervision.children import Children
-from lab_support.supervision.metric_files import clear_gauges
 
 MODULE = "lab_support.processes.api_server"
 

@@ -127,7 +127,7 @@ def answer_all(opened: dict[socket.socket, float], answers: Answers, begun: floa
             waiting.register(connection, selectors.EVENT_WRITE)
         while waiting.get_map() and time.monotonic() < deadline:
             for key, event in waiting.select(1):
-                connection: socket.socket = key.fileobj  # type: ignore[assignment]
+                connection = key.fileobj  # type: ignore[assignment]
                 try:
                     if event & selectors.EVENT_WRITE:
                         connection.sendall(request(CLOSE))
@@ -161,7 +161,7 @@ def queued(server: RunningServer, pids: list[int]) -> Answers:
             os.kill(pid, signal.SIGSTOP)
         for pid in pids:
             while "State:\tT" not in Path(f"/proc/{pid}/status").read_text():
-                os.sched_yield()
+                time.sleep(0.001)
         opened = open_at_once(server, BURST)
         for connection in opened:
             connection.setblocking(True)
@@ -181,7 +181,7 @@ def answer_queued(opened: dict[socket.socket, float], answers: Answers, begun: f
             waiting.register(connection, selectors.EVENT_READ)
         while waiting.get_map() and time.monotonic() < begun + 20:
             for key, _ in waiting.select(1):
-                connection: socket.socket = key.fileobj  # type: ignore[assignment]
+                connection = key.fileobj  # type: ignore[assignment]
                 try:
                     piece = connection.recv(65536)
                 except OSError:

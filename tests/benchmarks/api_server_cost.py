@@ -61,7 +61,7 @@ class Wire(asyncio.Transport):
         )
         self._peer = peer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._peer:
             self._peer.send(data)
 

@@ -14,6 +14,7 @@ import os
 import random
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def main() -> None:
         model = load_transformers(options.model)
         for threads in sorted({1, os.cpu_count() or 1}):
             name = f"transformers, {threads} thread{'s' * (threads > 1)}"
-            sides[name] = lambda threads=threads: transformers(model, work, options.clients, threads)
+            sides[name] = partial(transformers, model, work, options.clients, threads)
     speeds = measure(sides, options.rounds)
     for name, values in speeds.items():
         print(f"{name:25} {statistics.median(values):7.0f} tokens/s   ({', '.join(f'{v:.0f}' for v in values)})")

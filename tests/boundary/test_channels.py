@@ -243,6 +243,6 @@ def test_the_coordinator_hears_engine_cores_and_tells_api_servers(sockets: Chann
             await heard.until(1)
             while loads not in heard.messages:  # a subscription takes a moment; until then nothing is sent
                 coordinator.publish(loads)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
     asyncio.run(talk())

@@ -143,7 +143,8 @@ def test_a_connection_that_cannot_be_opened_or_is_cancelled_on_its_way_is_not_op
         with contextlib.ExitStack() as stack:
             for _ in range(3):
                 client = stack.enter_context(socket.create_connection(listening.getsockname()))
-                acceptor._openings.add(listening.accept()[0])  # and the event loop ends before it has looked at them
+                # The event loop ends before it has looked at them.
+                acceptor._openings.add(listening.accept()[0])  # type: ignore[attr-defined]
             assert connections.count == 3
             acceptor.stop()
 

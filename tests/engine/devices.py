@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.engine.pretended_gpu import DEVICE, PretendedGpu, pretended_gpu
 
@@ -34,7 +35,7 @@ class Device:
     near: float
     pretended: PretendedGpu | None = None
 
-    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+    def put(self, tensor: Tensor) -> Tensor:
         return tensor.to(DEVICE if self.pretended else self.torch)
 
     @contextmanager

@@ -30,7 +30,7 @@ MATH = 0  # torch.nn.attention.SDPBackend.MATH: the one way to compute attention
 class OnDevice(torch.Tensor):
     """A tensor of the pretended GPU. `inner` holds its numbers, on the CPU."""
 
-    inner: torch.Tensor
+    inner: torch.Tensor  # type: ignore[assignment]  # TensorBase has a method of this name
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "OnDevice":
@@ -45,7 +45,7 @@ class OnDevice(torch.Tensor):
         return f"OnDevice({self.inner})"
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise AssertionError(f"{function} outside of a PretendedGpu")
 
 
@@ -128,7 +128,7 @@ class HostGenerator(torch.Generator):
     """The pretended GPU's random numbers are the CPU's."""
 
     def __new__(cls, device: object = None) -> "HostGenerator":
-        return super().__new__(cls, device="cpu")
+        return super().__new__(cls, device="cpu")  # type: ignore[call-arg]
 
 
 @contextmanager

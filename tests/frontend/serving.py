@@ -83,12 +83,12 @@ class FakeServer:
         self.until(lambda: not http.server_state.connections)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Returns when `condition` holds in the server's event loop, looked at once each turn of it."""
+        """Returns when `condition` holds in the server's event loop, looked at every millisecond."""
 
         async def watch() -> None:
             async with asyncio.timeout(30):
                 while not condition():
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)
 
         assert self.loop is not None
         asyncio.run_coroutine_threadsafe(watch(), self.loop).result(30)

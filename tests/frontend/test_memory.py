@@ -27,6 +27,10 @@ def holds(fake: FakeServer, count: int) -> bool:
     return fake.memory.held == count
 
 
+def asked(fake: FakeServer, count: int) -> bool:
+    return len(fake.engine.generated) == count
+
+
 # ---- the budget -----------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +122,7 @@ def test_bodies_that_wait_behind_an_answer_are_counted_and_their_connections_cut
         for number in range(12):
             connection = stack.enter_context(fake.connect())
             connection.sendall(completion(max_tokens=5) + behind)
-            fake.until(lambda number=number: len(fake.engine.generated) == number + 1)
+            fake.until(partial(asked, fake, number + 1))
         assert MIB / 2 < fake.memory.held <= MIB
         fake.until(lambda: 2 <= fake.counters.requests_in_flight < 12)
         stack.close()

@@ -15,7 +15,7 @@ import requests
 from lab_support.boundary.messages import EngineStats
 from lab_support.config import ServerConfig
 from lab_support.frontend.metrics.metrics import Metrics
-from lab_support.supervision.metric_files import clear_gauges, metric_files
+from lab_support.metric_files import clear_gauges, metric_files
 from tests.frontend.serving import serving
 
 

@@ -155,7 +155,7 @@ def test_what_no_browser_would_name_is_refused_at_the_start(origin: str) -> None
 def test_the_flag_reaches_every_api_server_with_the_port_that_the_kernel_chose() -> None:
     assert words_for({"allowed_origins": (FRIEND,)}) == ["--allowed-origins", f'["{FRIEND}"]']
     with running_server(allowed_origins=(FRIEND,), api_server_count=2, load_format="dummy") as server:
-        served = set()
+        served = set[str]()
         while len(served) < 2:
             for origin, status in ((server.url, 200), (FRIEND, 200), ("http://localhost:1", 403)):
                 answer = server.get("/ping", headers={"origin": origin})

@@ -77,7 +77,7 @@ class FreeServer:
 
     @staticmethod
     def _head(requests: Any) -> dict[str, str]:
-        lines = []
+        lines: list[str] = []
         while (line := requests.readline().strip()) or not lines:
             if not line:
                 return {}

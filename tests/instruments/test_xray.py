@@ -327,7 +327,7 @@ def test_a_killed_child_is_gone_and_holds_no_more():
         killed = running.children[1]
         os.kill(killed, signal.SIGKILL)
         while not proc.read_process(killed).ended:
-            os.sched_yield()
+            time.sleep(0.001)
         after = xray_read.take_xray(running.process.pid)
         change = xray_graph.compare(before, after)
         assert pids(change.processes_gone) == {killed} and change.processes_new == ()
@@ -631,7 +631,7 @@ def xray_of(pid: int, port: int, processes: int) -> Graph:
         graph = xray_read.take_xray(pid)
         if len(graph.inside) >= processes and graph.who_holds(port=port):
             return graph
-        os.sched_yield()
+        time.sleep(0.001)
     raise AssertionError(f"never saw {processes} processes with port {port}: {xray_text.text(graph)}")
 
 

@@ -54,7 +54,7 @@ def held(server: RunningServer) -> tuple[int, float]:
     while len(looks) < 100 and (len(looks) < 10 or len(set(looks[-10:])) > 1):
         looks.append(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids))
         select.select([], [], [], 0.1)
-    return looks[-1], sum(proc.read_memory(pid).pss for pid in pids) / 1e6
+    return looks[-1], sum(memory.pss for pid in pids if (memory := proc.read_memory(pid))) / 1e6
 
 
 def prove() -> list[Row]:

@@ -11,5 +11,5 @@ def rolling_restart(servers: ApiServers) -> None:
 
 
 if __name__ == "__main__":
-    ApiServers.rolling_restart = rolling_restart  # type: ignore[method-assign]
+    ApiServers.rolling_restart = rolling_restart  # type: ignore[method-assign, assignment]
     sys.exit(main())

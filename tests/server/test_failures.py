@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from lab_support.config import words_for
 from tests.kill_trial import ROLES, Streams, find, living, wait_until_gone
 from tests.running_server import RunningServer, launched, running_server
+from tests.without_torch import WITH_TORCH
 
 WITHIN = 5.0  # seconds; the figure that is promised is measured by `make prove`
 
@@ -120,7 +122,7 @@ def test_a_signal_while_starting_stops() -> None:
 def found(role: str, directory: Path) -> int:
     """Its pid, once it is there."""
     while (pid := find(role, directory)) is None:
-        os.sched_yield()
+        time.sleep(0.001)
     return pid
 
 
@@ -196,6 +198,7 @@ def test_a_signal_without_a_name_of_its_own_is_named_and_the_server_goes_on() ->
         assert server.stop() == 0
 
 
+@WITH_TORCH
 def test_nobody_reads_its_stderr_and_it_serves_and_ends() -> None:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.config import ServerConfig
-from lab_support.supervision.limits import ENOUGH, descriptors_needed, threads_needed
+from lab_support.limits import ENOUGH, descriptors_needed, threads_needed
 from tests.running_server import RunningServer, running_server
 from tests.server.test_replacement import until
 from tests.server.test_serve_refusals import refusal

@@ -13,5 +13,5 @@ class Actor:
 
 if __name__ == "__main__":
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    print(ray.get(Actor.remote().warning.remote()))
+    print(ray.get(Actor.remote().warning.remote()))  # type: ignore[attr-defined]
     ray.shutdown()

@@ -100,14 +100,14 @@ def source_of(cell: dict) -> str:
 
 def calls(number: str, move: str) -> list[str]:
     """The first argument of each `lab.MOVE(…)` in the notebook's cells."""
-    found = []
+    found: list[str] = []
     for cell in cells(number):
         text = source_of(cell)
         if cell["cell_type"] == "code" and not text.startswith("%") and f"lab.{move}(" in text:
             tree = ast.parse(re.sub(r"^[%!].*$", "", text, flags=re.MULTILINE))
             nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
             wanted = [node for node in nodes if ast.unparse(node.func) == f"lab.{move}"]
-            found += [node.args[0].value for node in wanted if isinstance(node.args[0], ast.Constant)]
+            found += [str(node.args[0].value) for node in wanted if isinstance(node.args[0], ast.Constant)]
     return found
 
 

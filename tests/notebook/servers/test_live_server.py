@@ -112,5 +112,5 @@ def wait_readable(descriptor: int, seconds: float) -> bool:
 def wait_until_gone(folder: str) -> bool:
     deadline = time.monotonic() + 20
     while os.path.exists(folder) and time.monotonic() < deadline:
-        os.sched_yield()
+        time.sleep(0.001)
     return not os.path.exists(folder)

@@ -31,7 +31,8 @@ def live():
 def frames(kernel: Kernel, code: str) -> tuple[list[dict], list[dict]]:
     """Every picture that the cell showed, and every one by which it was replaced."""
     kernel.client.execute(code)
-    shown, replaced = [], []
+    shown: list[dict] = []
+    replaced: list[dict] = []
     while (message := kernel.client.get_iopub_msg(timeout=60))["content"].get("execution_state") != "idle":
         content = message["content"]
         assert message["msg_type"] != "error", content

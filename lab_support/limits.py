@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from lab_support.config import ConfigError, ServerConfig
-from lab_support.supervision.metric_files import metric_files
+from lab_support.metric_files import metric_files
 
 log = logging.getLogger("lab.launcher")
 

@@ -47,7 +47,7 @@ def kill_below(root: int) -> None:
     """SIGKILL to all descendants of `root`, but not to `root`. Runs in the kernel, which can't wait for them."""
     refused: set[int] = set()
     stop_descendants(refused, root)
-    for pid in descendants(root):
+    for pid in list(descendants(root)):  # listed first: the children of one that is killed belong to another parent
         _send(pid, signal.SIGKILL, refused)
 
 

@@ -48,7 +48,6 @@ NEIGHBOURS = {
 LIVES_IN = {
     "torch": {"engine", "experiments"},
     "triton": {"engine"},
-    "safetensors": {"engine"},
     "zmq": {"boundary"},
     "uvicorn": {"frontend"},
     "uvloop": {"processes"},

@@ -160,7 +160,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise TokenizerError(f"{path}: can't be read ({error.strerror}); mend its permissions") from error
+        raise TokenizerError(f"{path}: can't be read ({error.strerror}); fix its permissions") from error
     except UnicodeDecodeError as error:
         raise TokenizerError(f"{path}: got text that is not UTF-8 ({error}); download the file again") from error
 
@@ -172,4 +172,4 @@ def _is_text(value: Any) -> TypeGuard[str]:
 def _wrong(path: Path, name: str, got: Any, expected: str) -> TokenizerError:
     shown = in_utf8(json.dumps(got, ensure_ascii=False))
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    return TokenizerError(f"{path}: got {shown} for {name}, expected {expected}; mend the file")
+    return TokenizerError(f"{path}: got {shown} for {name}, expected {expected}; fix the file")

@@ -4,8 +4,8 @@ A library that hits one of these limits later ends its process with an obscure e
 start new thread". So the launcher compares the limits with the least that a server needs, and refuses with a sentence
 that names the limit; `lab doctor` prints the same sentences beforehand.
 
-The figures are counted from servers that have just become ready (`tests/server/test_limits.py` counts again), and
-leave room for one replaced API server and for a few connections. With many clients more is needed. So a low soft
+The figures are counted from servers that have just become ready (`tests/server/limits/test_limits.py` counts again),
+and leave room for one replaced API server and for a few connections. With many clients more is needed. So a low soft
 limit on descriptors is raised as far as the hard one allows, which any process may do; the children inherit it.
 """
 

@@ -1,4 +1,4 @@
-"""Two fields together: what fits the context, what a seed means for several choices, what is clamped."""
+"""The engine's parameters, made from a request's fields: the length that is left, seeds of several choices, clamps."""
 
 import pytest
 

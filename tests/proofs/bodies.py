@@ -11,8 +11,8 @@ from collections import Counter
 
 from tests.proofs import Row
 from tests.running_server import RunningServer, running_server
-from tests.server.test_limits import address
-from tests.server.test_memory_flag import ALLOWED, BESIDE, memory
+from tests.server.limits.test_limits import address
+from tests.server.limits.test_memory_flag import ALLOWED, BESIDE, memory
 
 COUNT = 300
 _TEXT, _IDS = b"a " * 2_000_000, b"1," * 240_000 + b"1"

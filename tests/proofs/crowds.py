@@ -13,8 +13,8 @@ from tests.departures import completion
 from tests.proofs import Row
 from tests.proofs.replacements import STRATEGIES
 from tests.running_server import RunningServer, running_server
-from tests.server.crowd import CLOSING, ask, crowd
-from tests.server.test_limits import descriptors
+from tests.server.limits.crowd import CLOSING, ask, crowd
+from tests.server.limits.test_limits import descriptors
 
 CROWD = {"slow": 500, "silent": 500, "idle": 2000}
 LIMITS = (256, 1024)

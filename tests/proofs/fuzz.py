@@ -27,8 +27,8 @@ from pathlib import Path
 from tests.departures import Address
 from tests.proofs import Row
 from tests.running_server import RunningServer, running_server
-from tests.server.fuzzed_requests import CLOSES, HALF_CLOSES, RESETS, STAYS, Fuzzed, fuzzed, right
-from tests.server.test_limits import address
+from tests.server.limits.fuzzed_requests import CLOSES, HALF_CLOSES, RESETS, STAYS, Fuzzed, fuzzed, right
+from tests.server.limits.test_limits import address
 from tests.stream_readers import Readers
 
 COUNT, RATE, ROUNDS = 200_000, 200, 10

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import lab_support.frontend
-from lab_support.frontend.request.fields import IGNORED, IGNORED_OPTIONS, REFUSED
+from lab_support.frontend.request.fields import IGNORED, IGNORED_OPTIONS, LACKING, REFUSED
 from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest, StreamOptions
 from tests.running_server import RunningServer, running_server
 
@@ -65,6 +65,12 @@ def test_the_table_names_every_field_that_the_server_knows_and_no_other(route: s
     }
     for state, names in known.items():
         assert {row.field for row in rows() if getattr(row, route) == state} == names
+
+
+def test_no_field_that_requests_have_is_listed_as_lacking() -> None:
+    have = [set(request.__struct_encode_fields__) for _, request, _ in ROUTES.values()]
+    assert not LACKING.keys() & set.intersection(*have)
+    assert not IGNORED & set.union(*have)
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -159,12 +159,13 @@ _OTHERS: dict[str, list[Any]] = {
     "thinking": _NONE,
     "top_a": [None, 0],
 }
-_LACKING = _OPENAI | _VLLM | _LLAMA_CPP | _SGLANG | _TGI | _OTHERS
+LACKING = _OPENAI | _VLLM | _LLAMA_CPP | _SGLANG | _TGI | _OTHERS
+"""Fields that one of our two kinds of request, or both, lack, with the values that change nothing."""
 
 
 def _lacking(request: type) -> dict[str, list[Any]]:
     own = request.__struct_encode_fields__  # type: ignore[attr-defined]
-    return {name: harmless for name, harmless in _LACKING.items() if name not in own}
+    return {name: harmless for name, harmless in LACKING.items() if name not in own}
 
 
 REFUSED: dict[type, dict[str, list[Any]]] = {

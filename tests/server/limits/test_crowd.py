@@ -8,9 +8,9 @@ import pytest
 from lab_support.frontend.http.http_head import HEAD_SECONDS
 from tests.departures import completion
 from tests.running_server import running_server
-from tests.server.crowd import CLOSING, ask, crowd
-from tests.server.test_limits import address as address_of
-from tests.server.test_limits import descriptors
+from tests.server.limits.crowd import CLOSING, ask, crowd
+from tests.server.limits.test_limits import address as address_of
+from tests.server.limits.test_limits import descriptors
 
 
 @pytest.mark.slow

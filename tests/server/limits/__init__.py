@@ -1,0 +1,1 @@
+"""The server at its limits: descriptors, memory, crowds of clients."""

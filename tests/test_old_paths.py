@@ -35,6 +35,13 @@ def test_a_function_of_the_same_name_can_still_be_called() -> None:
     assert "<string>:1: FutureWarning" in done.stderr  # it names the line of the reader
 
 
+def test_the_source_of_a_moved_module_is_shown_under_its_old_path() -> None:
+    old, now = (
+        lab.source(f"lab_support.{path}", "choose").text for path in ("boundary.start_rule", "supervision.start_rule")
+    )
+    assert old == now and "lab_support/supervision/start_rule.py" in now
+
+
 def test_every_name_of_lab_is_there_and_another_is_an_error() -> None:
     assert all(getattr(lab, name) is not None for name in lab.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -226,7 +226,7 @@ def test_a_ready_line_that_nobody_takes_is_no_end(what: str, tmp_path: Path) -> 
     if what == "the ready line has no reader":
         options, words = {"pass_fds": (gone,)}, words_for({"ready_fd": gone})
     with launched(*words, uds=tmp_path / "s", options=options) as (process, _, log, _):
-        while "it serves on" not in log.read_text():
+        while "it still serves" not in log.read_text():
             assert process.poll() is None, log.read_text()
         curl = ["curl", "--silent", "--unix-socket", str(tmp_path / "s"), "http://lab/ping"]
         assert subprocess.run(curl, check=False).returncode == 0

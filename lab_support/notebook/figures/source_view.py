@@ -14,6 +14,7 @@ from pathlib import Path
 
 import lab_support
 from lab_support.notebook.page.views import View, escaped, highlighted
+from lab_support.old_paths import MOVED
 
 _ROOT = Path(lab_support.__file__).parents[1]
 _WHOLE_WORDS = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"  # JupyterLab's `pre` breaks in a word
@@ -26,6 +27,7 @@ def source(module: str, name: str = "") -> View:
     Without a name: the file's docstring, which for a kind of process is its card. Raises `LookupError` that lists
     the known names.
     """
+    module = MOVED.get(module, module)  # readers' own copies of the notebooks name old paths
     path = _file_of(module)
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)

@@ -2,4 +2,4 @@
 
 from lab_support.old_paths import moved
 
-moved(__name__, "lab_support.supervision.runtime_directory")
+moved(__name__)

@@ -2,4 +2,4 @@
 
 from lab_support.old_paths import moved
 
-moved(__name__, "lab_support.notebook.servers.live_server")
+moved(__name__)

@@ -2,4 +2,4 @@
 
 from lab_support.old_paths import moved
 
-moved(__name__, "lab_support.notebook.stages.torch_guard")
+moved(__name__)

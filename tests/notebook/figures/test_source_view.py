@@ -73,7 +73,7 @@ def test_a_card_and_its_columns_stand_as_in_the_file():
 @pytest.mark.parametrize(
     ("module", "name", "told"),
     [
-        ("lab_support.boundary.chanels", "x", "got no module 'chanels' in lab_support.boundary, .* channels, children"),
+        ("lab_support.boundary.chanels", "x", "got no module 'chanels' in lab_support.boundary, .* channels, counters"),
         ("lab_support.boundary.channels", "wait", "got no 'wait' .* ApiServerChannels, EngineCoreChannels"),
         ("lab_support.boundary.channels", "ApiServerChannels.wait", "got no 'wait' .* __enter__, .*watch"),
         ("os.nothing", "x", "it is a file, not a package"),

@@ -21,6 +21,9 @@ def test_an_old_path_gives_the_module_and_says_where_it_is(name: str) -> None:
         old = importlib.import_module(name)
     now = importlib.import_module(str(told[0].message).split()[2])
     assert all(getattr(old, each) is value for each, value in vars(now).items() if not each.startswith("__"))
+    star: dict[str, object] = {}
+    exec(f"from {name} import *", star)
+    assert {each for each in vars(now) if not each.startswith("_")} <= star.keys()
 
 
 def test_a_function_of_the_same_name_can_still_be_called() -> None:

@@ -43,6 +43,7 @@ class _Moved(ModuleType):
 
     def __init__(self, before: str, now: ModuleType) -> None:
         super().__init__(before, now.__doc__)
+        vars(self).update({name: value for name, value in vars(now).items() if not name.startswith("_")})  # import *
         self._now = now
 
     def __getattr__(self, name: str) -> Any:

@@ -54,7 +54,7 @@ class Pace:
     last: float = 0.0
     tokens: int = 0
     counted: dict[int, int] = field(default_factory=dict)
-    """How many arrivals were counted, by the id of each array that may still grow."""
+    """Counts of arrivals so far, by the id of each array that may still grow."""
 
     def step(self, now: float, ended: Arrivals, under_way: Arrivals, requests: int, errors: int) -> Progress:
         """ended: answers that have ended since the last step; under_way: those that have not ended."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from lab_support.flags import as_flag, flag
 from lab_support.instruments.load.workload import LengthRange, WorkloadError, length_range
+from lab_support.plural import counted
 
 
 def _lengths(text: str) -> LengthRange:
@@ -95,7 +96,7 @@ class Load:
             return f"open loop, {self.rate:g} requests/s (Poisson)"
         if self.trace is not None:
             return f"open loop, trace {self.trace.name}"
-        return f"closed loop, {self.clients} client{'s' if self.clients > 1 else ''}"
+        return f"closed loop, {counted(self.clients, 'client')}"
 
 
 def address_of(url: str) -> tuple[str, int]:

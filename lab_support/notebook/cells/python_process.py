@@ -285,7 +285,7 @@ def _follow(read_end: int, reading: Reading, running: SupervisedProcess, patienc
 def _help(running: SupervisedProcess, beyond: float) -> None:
     if beyond > _STUCK:
         running.end_command()
-    elif beyond > _SLOW:
+    else:
         running.proceed()
 
 

@@ -7,8 +7,9 @@ from typing import IO, Any
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
-from lab_support.config import as_flag
+from lab_support.flags import words_for
 from lab_support.instruments.load import report
+from lab_support.instruments.load.plan import Load
 from lab_support.instruments.load.progress import read_progress
 from lab_support.instruments.load.report import Report
 from lab_support.notebook.cells.supervised import SupervisedProcess
@@ -32,7 +33,7 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     Raises `LoadFailed` if `lab load` refuses. The load ends with the kernel, and at an interrupt of the cell.
     """
     choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
-    words = [word for name, value in choices.items() for word in _flag(name, value)]
+    words = words_for(choices, Load)
     told, telling = os.pipe()
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
     picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items() if name != "api_key") or "a load")
@@ -74,9 +75,3 @@ def _show_frame(picture: LiveLoad, place: DisplayHandle | None) -> DisplayHandle
 def _show_words(text: str) -> None:
     if get_ipython() is not None:
         display({"text/plain": text}, raw=True)
-
-
-def _flag(name: str, value: object) -> list[str]:
-    if isinstance(value, bool):
-        return [as_flag(name) if value else as_flag(f"no_{name}")]
-    return [as_flag(name), str(value)]

@@ -19,6 +19,7 @@ from .figures.xray import compare, xray
 from .moves.checks import check, hint, reveal
 from .moves.claims import ClaimFailed, claim
 from .moves.class_votes import class_histogram
+from .moves.ledger import ledger
 from .moves.predict import answer, predict, skip
 from .moves.progress import progress
 from .moves.quiz import quiz
@@ -53,6 +54,7 @@ __all__ = [
     "imports",
     "latency",
     "layers",
+    "ledger",
     "live_server",
     "look",
     "memory",

@@ -190,6 +190,7 @@ BREAKS = [
     (added(new_code_cell("print(result)"), below=FIRST), "cell 4: print does not wait for 77.1"),
     (added(new_code_cell("lab.timeline(result)"), below=FIRST), "cell 4: lab.timeline does not wait for 77.1"),
     (added(new_code_cell("lab.timeline(result, prediction='77.1')"), below=FIRST), None),
+    (replaced("--after 77.1 ", "--quiet "), None),
     (replaced("--after 77.1 ", ""), "cell 4: its program does not wait for 77.1 (--after)"),
     (added(text("It is **b**."), below=FIRST), "cell 4: says **b** below 77.1, outside <details>"),
     (added(text("It is **d**, which nobody could choose."), below=FIRST), None),

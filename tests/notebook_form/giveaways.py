@@ -18,6 +18,7 @@ MUST_WAIT = frozenset(
     )
 )
 """Calls that show a result, and wait for `prediction=`."""
+_HELD_BACK = re.compile(r" --(after|quiet)\b")
 _DETAILS = re.compile(r"<details\b.*?</details>", re.DOTALL)
 _BOLD_LETTER = re.compile(r"\*\*\(?([a-h])\)?\*\*")
 
@@ -26,7 +27,7 @@ def in_loop(cells: Sequence[tuple[int, NotebookNode]]) -> Iterator[str]:
     """The code of one loop, each cell with its place in the notebook: all that doesn't wait for a prediction above."""
     asked: list[Asked] = []
     for place, cell in cells:
-        if asked and is_program(cell) and not is_exercise(cell) and " --after " not in first_line(cell):
+        if asked and is_program(cell) and not (is_exercise(cell) or _HELD_BACK.search(first_line(cell))):
             yield f"cell {place}: its program does not wait for {asked[-1].number} (--after)"
         if asked:
             yield from (f"cell {place}: {name} does not wait for {asked[-1].number}"

@@ -16,6 +16,7 @@ from lab_support.notebook.moves import article
 from lab_support.notebook.moves.answer_files import modules_of
 from lab_support.notebook.moves.article import Sentence
 from lab_support.notebook.page import predictions, record
+from lab_support.notebook.page.gate import waits_for
 from lab_support.notebook.page.record import NOTEBOOK, Entry
 from lab_support.notebook.page.views import View, escaped
 
@@ -45,7 +46,7 @@ class Tested:
     def waits_for(self) -> list[str]:
         """The numbers of the predictions that its claims would give away; none in runs without a reader."""
         numbers = dict.fromkeys(str(each.fields.get("prediction") or "") for each in self._noted if each)
-        return [number for number in numbers if number and _is_open(number)]
+        return [number for number in numbers if waits_for(number)]
 
     @property
     def verdict(self) -> str:
@@ -66,10 +67,6 @@ class Tested:
     def _noted(self) -> list[Entry | None]:
         """The last entry of each claim; None for one that was not run yet."""
         return [next(iter(reversed(record.entries("claim", words))), None) for words in self.claims]
-
-
-def _is_open(number: str) -> bool:
-    return not (record.in_batch() or predictions.standing(number).settled)
 
 
 def _reason(entry: Entry | None) -> str:
@@ -105,9 +102,9 @@ class Ledger:
             predictions.watch(number, partial(self._drawn_again, handle, number))
 
     def _drawn_again(self, handle: DisplayHandle | None, number: str) -> bool:
-        if handle and not _is_open(number):
+        if handle and not waits_for(number):
             handle.update(self.view._repr_mimebundle_(), raw=True)
-        return _is_open(number)
+        return waits_for(number)
 
 
 def _in_text(quoted: Sentence, where: str, verdict: str) -> str:

@@ -39,11 +39,6 @@ def verdicts(number=None) -> list[str]:
     return [line.partition("→ ")[2] for line in repr(lab.ledger(number)).splitlines() if "→" in line]
 
 
-def note(words, outcome, **fields):
-    """As `lab.claim` notes it, which would end a strict run."""
-    record.note("claim", words, outcome=outcome, got="", reason=fields.pop("reason", ""), **fields)
-
-
 def test_it_quotes_the_sentence_in_english_and_as_it_stands_with_its_half(solutions):
     shown = repr(lab.ledger("77"))
     assert "“on Unix-like systems this is usually done by a Unix domain socket" in shown
@@ -83,8 +78,8 @@ def test_an_untestable_claim_leaves_its_sentence_open_and_says_why(solutions):
 
 @pytest.mark.parametrize("outcome", [True, False])
 def test_a_verdict_waits_for_the_prediction_that_it_would_give_away(solutions, outcome):
-    note("no message is sent", True)
-    note("one is kept", outcome, prediction="77.1")
+    lab.claim("no message is sent", True)
+    lab.claim("one is kept", outcome, prediction="77.1")
     assert verdicts("77")[0] == "predict 77.1 first"
     lab.skip("77.1")
     assert verdicts("77")[0] == (NOT_SO if outcome else OTHERWISE)
@@ -92,8 +87,8 @@ def test_a_verdict_waits_for_the_prediction_that_it_would_give_away(solutions, o
 
 def test_a_run_without_a_reader_shows_everything(solutions, monkeypatch):
     monkeypatch.setenv(record.BATCH, "1")
-    note("no message is sent", True)
-    note("one is kept", True, prediction="77.1")
+    lab.claim("no message is sent", True)
+    lab.claim("one is kept", True, prediction="77.1")
     assert verdicts("77")[0] == NOT_SO
 
 
@@ -120,9 +115,8 @@ def test_in_a_kernel_it_is_drawn_again_once_the_prediction_is_answered(solutions
         kernel.run(
             "import os, lab_support.notebook as lab; from pathlib import Path\n"
             f"from lab_support.notebook.moves import answer_files; answer_files.SOLUTIONS = Path({str(solutions)!r})\n"
-            "from lab_support.notebook.page import record\n"
             "for words in ('no message is sent', 'one is kept'):\n"
-            "    record.note('claim', words, outcome=True, got='', reason='', prediction='77.1')\n"
+            "    lab.claim(words, True, prediction='77.1')\n"
         )
         first, _ = shown_by(kernel, "lab.ledger('77')")
         assert "predict 77.1 first" in first["text/plain"] and '<span lang="zh"' in first["text/html"]

@@ -129,7 +129,7 @@ AGAIN = (
         "03.4",
         draw=draw_room,
         words=lambda given: (
-            f"{given['count']} descriptors in one message, room of {given['macro']}({4 * given['room']}): how many arrive?"
+            f"arrivals: {given['count']} descriptors in a message, room {given['macro']}({4 * given['room']})"
         ),
         options=lambda given: {
             "a": "0: the message doesn't fit",

@@ -11,7 +11,7 @@ from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.publishing import build
 
-NAME = "descriptor_by_spawn_and_forkserver"
+NAME = "descriptor_in_four_ways"
 WITHOUT_TRACE = ProcessResult("x", "finished", 0.1, (), (), ())
 SENDS_ONE = """
 import os, socket

@@ -94,7 +94,6 @@ BLANKS = (
         right=(
             ("sock.set_inheritable(False)",),
             ("os.set_inheritable(sock.fileno(), False)",),
-            ("os.set_inheritable(sock.fileno(), inheritable=False)",),
         ),
         wrong=(
             WrongFilling(LET_GO, ("sock.close()",)),

@@ -44,7 +44,8 @@ _ALL_BY_FORKSERVER = changed(JOURNEY, "get_context(way)", 'get_context("forkserv
 _THE_CHILD_SENDS_TOO = changed(
     JOURNEY,
     "    pipe.recv()  # stay",
-    "    socket.send_fds(socket.socketpair()[0], [b'!'], [1])\n    emit(sent_itself=True)\n    pipe.recv()  # stay",
+    "    pair = socket.socketpair()\n    socket.send_fds(pair[0], [b'!'], [1])\n    emit(sent_itself=True)\n"
+    "    pipe.recv()  # stay",
 )
 _A_SOCKET_OF_ITS_OWN = changed(
     JOURNEY, "(sock or sent).fileno()", '(sock := socket.create_server(("127.0.0.1", 0))).fileno()'
@@ -110,7 +111,13 @@ _DONE_BEFORE = changed(
 # ---- 03.6 ------------------------------------------------------------------------------------------------------------
 
 _NOTHING_DONE = changed(TWINS, "        change()\n", "")
-_DONE_HERE = changed(TWINS, "there = str(look()), in_child(change_and_look)", "there = str(look()), change_and_look()")
+_DONE_HERE = changed(
+    TWINS,
+    "there = str(look()), in_child(change_and_look)",
+    "there = str(look()), change_and_look()",
+    "os.get_blocking(number), lambda: sock.settimeout(5)",
+    "os.get_blocking(number), lambda: sock.settimeout(6)",
+)
 
 
 def _row(row: str, option: str) -> BrokenClaim:

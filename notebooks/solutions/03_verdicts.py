@@ -243,13 +243,13 @@ LEDGER = (
     Tested(
         sentence=1,
         claims=("The socket that nobody passed on came along with fork, and with nothing else",),
-        finding="so, by default; the socket that is passed on is the exception, and it is inherited",
+        finding="right by default; the socket that is passed on is the exception, and it is inherited",
         otherwise="your results say otherwise: look at the claims under 03.1",
     ),
     Tested(
         sentence=2,
         claims=("fork and spawn send no message with a descriptor; forkserver and a later send take one each",),
-        finding="not so for spawn: the descriptor stays open across execve. So for forkserver",
+        finding="not so for spawn, whose child finds the descriptor left open; forkserver does send it",
         otherwise="your counts differ from the text's: look at the figure of 03.1",
     ),
     Tested(
@@ -261,7 +261,7 @@ LEDGER = (
     Tested(
         sentence=4,
         claims=("All four ways end at the parent's open file description, fork and spawn under the same number",),
-        finding="so, by fork, by spawn and by message",
+        finding="right for fork, for spawn and for a message",
         otherwise="not so here: a child ended at another open file description",
     ),
     Tested(

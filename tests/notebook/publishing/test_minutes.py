@@ -92,6 +92,11 @@ def test_each_section_has_its_own_and_the_header_their_sum():
     assert minutes.marked(marked) == marked
 
 
+def test_a_cell_that_begins_no_section_any_more_has_no_minutes():
+    old = new_code_cell("1", metadata={"minutes": {"alone": 9, "class": 9, "demo": 9}})
+    assert of([text(HEADER), old]) == [{"alone": 1, "class": 0, "demo": 0}]
+
+
 def test_run_time_counts_for_a_demo_only_where_a_cell_of_it_runs():
     cells = [text(HEADER), text("## Shown"), predict("demo"), text("## Said", 0, "demo"), new_code_cell("1")]
     assert [each["demo"] for each in of(cells, Shown=120, Said=120)] == [0, 3, 0]

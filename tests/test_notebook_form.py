@@ -46,7 +46,7 @@ def of_both(result):
 JUDGES = (
     Judge("77.1", find=the_place),
     Judge("77.2", find=lambda result: Found(claims=(Claim("it stays", True),))),
-    Judge("77.3", find=the_place),
+    Judge("77.3", the_place),
     Judge("77.4", find=lambda result: Found(rows={}), expected={"a row": "kept"}, row_words="{row} is {option}"),
 )
 """

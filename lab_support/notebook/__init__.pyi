@@ -24,6 +24,7 @@ from .moves.help import hint, reveal
 from .moves.predict import answer, predict, skip
 from .moves.progress import progress
 from .moves.quiz import quiz
+from .moves.reference import reference
 from .moves.start import start
 from .moves.verdicts import verdict
 from .page.fill_in import filled_in
@@ -70,6 +71,7 @@ __all__ = [
     "pythons",
     "quiz",
     "recorded",
+    "reference",
     "reveal",
     "roads",
     "run_process",

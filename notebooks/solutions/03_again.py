@@ -88,18 +88,21 @@ def count_open():
 ours, theirs = socket.socketpair()
 socket.send_fds(ours, [b"!"], [0] * {count})
 before = count_open()
-_, _, flags, _ = theirs.recvmsg(1, socket.{macro}(4 * {room}))
+_, _, flags, _ = theirs.recvmsg(1, {size})
 emit(arrived=count_open() - before, cut=bool(flags & socket.MSG_CTRUNC))
 """
 
 
 def draw_room(random: Random) -> Given:
-    room = random.choice((1, 2, 3, 4))
-    return {
-        "room": room,
-        "count": room + random.choice((2, 3, 4)),
-        "macro": random.choice(("CMSG_LEN", "CMSG_SPACE")),
-    }
+    room = random.choice((2, 3))
+    macro = random.choice(("CMSG_LEN", "CMSG_SPACE", "CMSG_SPACE", ""))
+    return {"room": room, "count": room + random.choice((2, 3, 4)), "macro": macro}
+
+
+def size_of(given: Given, prefix: str = "") -> str:
+    """Room for so many descriptors, as the question writes it; without a macro it is their bytes alone."""
+    size = 4 * given["room"]
+    return f"{prefix}{given['macro']}({size})" if given["macro"] else str(size)
 
 
 def count_arrivals(result: ProcessResult, given: Given) -> Found:
@@ -129,15 +132,15 @@ AGAIN = (
         "03.4",
         draw=draw_room,
         words=lambda given: (
-            f"arrivals: {given['count']} descriptors in a message, room {given['macro']}({4 * given['room']})"
+            f"how many of {given['count']} descriptors in a message arrive, with recvmsg(1, {size_of(given)})"
         ),
         options=lambda given: {
-            "a": "0: the message doesn't fit",
+            "a": "0",
             "b": f"{given['room']}",
             "c": f"{given['room'] + 1}",
-            "d": f"{given['count']}: all",
+            "d": f"{given['count']}",
         },
-        program=lambda given: _ROOM.format(**given),
+        program=lambda given: _ROOM.format(count=given["count"], size=size_of(given, "socket.")),
         find=count_arrivals,
         letter=letter_of_arrivals,
         timeout=10,

@@ -101,7 +101,7 @@ def meet_the_traps(full: ProcessResult, on_arrival: ProcessResult) -> Found:
     )
     return Found(
         measured=sent if waits else "no end",
-        shown=Table(("received", "inheritable", "the next program has it"), rows, f"Messages before a wait: {sent}."),
+        shown=Table(("received", "inheritable", "the next program has it"), rows),
         claims=(
             Claim(
                 "With no reader, a sender must wait after some hundred messages", waits and 30 < sent < 3000, got=sent

@@ -44,8 +44,8 @@ def _in_words(taken: Mapping[str, int]) -> str:
     counts = " ".join(f"{way}: {count} messages with descriptors." for way, count in taken.items())
     return (
         "First road: the descriptor stays open in the child under the same number, and nothing is sent. Second road: "
-        "a message over a Unix socket carries it, and the kernel makes a new entry in the receiver's table. Both lead to "
-        f"the same open file description. {counts}".strip()
+        "a message over a Unix socket carries it, and the kernel makes a new entry in the receiver's table. "
+        f"Both lead to the same open file description. {counts}".strip()
     )
 
 

@@ -52,7 +52,7 @@ def hold_the_port(crashed: ProcessResult) -> Found:
         (
             run["way"],
             *("yes" if run[key] else "no" for key in ("careful", "server_has_it", "sleep_has_it")),
-            run["port"],
+            run["port"].partition(" (")[0],
         )
         for run in runs
     )

@@ -12,9 +12,17 @@ FULL = "LAB_PROVE"  # environment variable that tells a test to do its full coun
 
 def run(asked: str, *words: str) -> list[Row]:
     """One pytest run as a row; its output is shown where it fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "--timeout", "3000", *words]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {FULL: "1"}, check=False)
-    if result.returncode:
-        print(result.stdout[-8000:], file=sys.stderr)
-    tally = re.findall(r"\d+ (?:passed|failed|skipped|error)[^=\n]*", result.stdout)
-    return [Row(asked, tally[-1].strip() if tally else result.stdout[-200:], result.returncode == 0)]
+    result = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | {FULL: "1"}, check=False)
+    return [Row(asked, tally(result.stdout, result.returncode), result.returncode == 0)]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "--timeout", "3000", *words]
+
+
+def tally(output: str, exit_code: int) -> str:
+    """Pytest's own count of what passed, failed and so on. Its output is shown if something failed."""
+    if exit_code:
+        print(output[-8000:], file=sys.stderr)
+    counts = re.findall(r"\d+ (?:passed|failed|skipped|error)[^=\n]*", output)
+    return counts[-1].strip() if counts else output[-200:]

@@ -21,8 +21,10 @@ def command(*words: str) -> list[str]:
 
 
 def tally(output: str, exit_code: int) -> str:
-    """Pytest's own count of what passed, failed and so on. Its output is shown if something failed."""
-    if exit_code:
-        print(output[-8000:], file=sys.stderr)
+    """Pytest's own count of what passed, failed and so on. If something failed, with its error; the rest is printed."""
     counts = re.findall(r"\d+ (?:passed|failed|skipped|error)[^=\n]*", output)
-    return counts[-1].strip() if counts else output[-200:]
+    counted = counts[-1].strip() if counts else output[-200:]
+    if not exit_code:
+        return counted
+    print(output[-8000:], file=sys.stderr)
+    return "; ".join([counted, *re.findall(r"^E +(\S.*)$", output, re.MULTILINE)[:1]])

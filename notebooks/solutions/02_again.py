@@ -93,12 +93,11 @@ def draw_setting(random: Random) -> dict[str, Any]:
 
 
 def words_of_setting(given: Mapping[str, Any]) -> str:
-    by = "the launcher, before each start()" if given["by"] == "launcher" else "each worker, in its first line"
-    asked = "has asked for the GPUs before" if given["asked"] else "never asks for GPUs itself"
-    return (
-        f"which GPUs {given['count']} workers by {given['method']} see, if {by}, sets the variable, "
-        f"and the launcher {asked}"
-    )
+    asked = "the launcher has asked for its GPUs; then" if given["asked"] else "the launcher asks for no GPU;"
+    setting = f"each of {given['count']} workers by {given['method']} sets the variable in its first line"
+    if given["by"] == "launcher":
+        setting = f"it sets the variable before each of {given['count']} starts by {given['method']}"
+    return f"{asked} {setting}: what the workers see"
 
 
 def program_of_setting(given: Mapping[str, Any]) -> str:

@@ -311,6 +311,13 @@ LEDGER = (
         otherwise="the default of this Python on Linux is not the documented one",
     ),
     Tested(
+        sentence=14,
+        claims=("The kernel has another command line for the child than for its parent",),
+        finding='right, as read in vLLM 0.33.0 and not run: `APIServerProcessManager` takes `get_context("spawn")`; '
+        "run here: such a child is a new program, and no fork",
+        otherwise="right, as read in vLLM 0.33.0; but here a spawned child had its parent's command line",
+    ),
+    Tested(
         sentence=15,
         claims=(_ROW("a global lock is taken", NEW), _ROW("a second thread is started", NEW)),
         finding="the reason holds: a spawned child has neither the parent's threads nor a lock that one of them held",
@@ -322,7 +329,8 @@ LEDGER = (
             "A fork of a process that has torch is ready over 8 times sooner than a spawned worker",
             _ROW("a global lock is taken", NEW),
         ),
-        finding="both halves hold; but a preloaded fork server is as quick as fork, and copies no threads of yours",
+        finding="both halves hold here: fork is faster, and a spawned child has no lock that is stuck; but a preloaded "
+        "fork server is nearly as quick, and copies no threads of yours",
         otherwise="not so here: fork was not faster, or a taken lock came along",
     ),
     Tested(

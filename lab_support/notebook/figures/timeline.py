@@ -70,9 +70,12 @@ def _finding(result: ProcessResult) -> str:
     if killed:
         who = ("both" if made == 1 else "all") if len(killed) == made + 1 > 1 else ", ".join(killed)
         return f"{words}; {who} had to be killed"
-    died = [f"{each.name} by {signal_name(each.exit_code)}" for each in result.processes if (each.exit_code or 0) < 0]  # type: ignore[arg-type]
-    failed = [f"{each.name} with {each.exit_code}" for each in result.processes if (each.exit_code or 0) > 0]
-    return f"{words}; ended {', '.join(died + failed)}" if died or failed else f"{words}; all ended with 0"
+    badly = [f"{each.name} {_how(each.exit_code)}" for each in result.processes if each.exit_code]
+    return f"{words}; {', '.join(badly) or 'all ended with 0'}"
+
+
+def _how(exit_code: int) -> str:
+    return f"died by {signal_name(exit_code)}" if exit_code < 0 else f"ended with {exit_code}"
 
 
 def _in_words(process: CellProcess) -> str:

@@ -6,6 +6,7 @@ standard library is imported, because the trials of the claims run in small proc
 Taught in: 05_why_does_cuda_break_after_fork, 05a_how_does_gpu_memory_travel
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +36,20 @@ def some(found: Any, run: Recording) -> Any:
 # ---- PyTorch's guard -------------------------------------------------------------------------------------------------
 
 
+REFUSED, ALLOWED = "refused", "may use the GPU"
+
+
 def barred(run: Recording) -> dict[str, str]:
-    """what_trips_the_guard: by row of `TOUCHES`, a if the child was refused, else b."""
+    """what_trips_the_guard: by row of `TOUCHES`, whether the child was refused or may use the GPU."""
     return {
-        row: "a" if any(_refused(each) for each in _children(run, touch, way)) else "b"
+        row: REFUSED if any(_refused(each) for each in _children(run, touch, way)) else ALLOWED
         for row, (touch, way) in TOUCHES.items()
     }
+
+
+def touch_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """what_trips_the_guard: a test that `row` of `TOUCHES` was found to be `option`."""
+    return lambda run: barred(run)[row] == option
 
 
 def a_question_bars(run: Recording) -> bool:
@@ -94,15 +103,48 @@ def forked_later_is_refused(run: Recording) -> bool:
 # ---- the driver below it ---------------------------------------------------------------------------------------------
 
 
-def end_of_driver(run: Recording) -> str:
-    """driver_after_fork: the option that is true of a child that calls cuInit after its parent's cuInit.
+WORKS, ERROR, HANGS, CRASHES = "it works", "an error", "it never comes back", "the child crashes"
+DRIVER_CASES = {
+    "cuInit, after the parent's cuInit": ("cuInit", "cuInit"),
+    "cuInit, if the parent has called nothing": ("nothing", "cuInit"),
+    "cudaGetDeviceCount, after the parent's own": ("runtime, cudaGetDeviceCount", "cudaGetDeviceCount"),
+    "cudaMalloc, after the parent asked the runtime for its version": ("runtime, its version", "cudaMalloc"),
+}
+"""Rows of the question what the driver answers in a forked child, and the experiment's names for case and call."""
 
-    a: it works, b: an error, c: it never comes back, d: the child crashes.
-    """
-    (child,) = some(run.of("forked child", case="cuInit", call="cuInit"), run)
+
+def driver_answers(run: Recording) -> dict[str, str]:
+    """driver_after_fork: by row of `DRIVER_CASES`, the end of that call in the child."""
+    return {row: _end_of_call(run, *case) for row, case in DRIVER_CASES.items()}
+
+
+def driver_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """driver_after_fork: a test that `row` of `DRIVER_CASES` was found to be `option`."""
+    return lambda run: driver_answers(run)[row] == option
+
+
+def driver_codes(run: Recording) -> dict[str, str]:
+    """driver_after_fork: by row of `DRIVER_CASES`, the code that the call returned, and its name."""
+    return {row: _code(run, *case) for row, case in DRIVER_CASES.items()}
+
+
+def _end_of_call(run: Recording, case: str, call: str) -> str:
+    (child,) = some(run.of("forked child in a row", case=case), run)
     if not child["outcome"].startswith("returned"):
-        return "d" if child["outcome"].startswith("crashed") else "c"
-    return "b" if child["value"]["code"] else "a"
+        return CRASHES if child["outcome"].startswith("crashed") else HANGS
+    return ERROR if _answer(child, call)["code"] else WORKS
+
+
+def _code(run: Recording, case: str, call: str) -> str:
+    (child,) = some(run.of("forked child in a row", case=case), run)
+    if not child["outcome"].startswith("returned"):
+        return str(child["outcome"])
+    answer = _answer(child, call)
+    return f"returned {answer['code']}, {answer['name']}"
+
+
+def _answer(child: dict[str, Any], call: str) -> dict[str, Any]:
+    return next(each for each in child["value"] if each["call"] == call)
 
 
 def driver_refuses(run: Recording) -> bool:
@@ -137,6 +179,21 @@ def only_errors(run: Recording) -> bool:
     """guard_bypassed: no case hung, crashed or worked."""
     children = some(run.of("forked child"), run)
     return all(each["outcome"] == "raised" for each in children)
+
+
+BYPASSED = "a tensor by PyTorch, with the guard taken away"
+
+
+def bypassed_end(run: Recording) -> str:
+    """guard_bypassed: the end of a child's first operation, without the guard."""
+    (child,) = some(run.of("forked child", case="first operation"), run)
+    ends = {"returned": WORKS, "raised": ERROR, "crashed": CRASHES}
+    return next((end for word, end in ends.items() if child["outcome"].startswith(word)), HANGS)
+
+
+def bypassed_is_an_error(run: Recording) -> bool:
+    """guard_bypassed: a child's first operation without the guard ends in an error."""
+    return bypassed_end(run) == ERROR
 
 
 def parents_unharmed(run: Recording) -> bool:
@@ -190,11 +247,33 @@ def goes_with_the_child(run: Recording) -> bool:
     return bool(gone["watched"][-1]["used"] <= holds["before"] + 2 * MIB)
 
 
+def kept_shares(run: Recording) -> tuple[float, float]:
+    """idle_forked_child: the shares of the killed parent's memory in use while its child lives, and after it."""
+    holds, killed, gone = (
+        some(run.of(what), run)[0] for what in ("parent holds", "parent killed", "child gone as well")
+    )
+    taken = holds["gpu"]["used"] - holds["before"]
+    least, last = min(each["used"] for each in killed["watched"]), gone["watched"][-1]["used"]
+    return (least - holds["before"]) / taken, (last - holds["before"]) / taken
+
+
+def letter_of_memory(shares: tuple[float, float]) -> str:
+    """The option that two such shares support. a: memory is free when the child has ended, b: at once, c: a part of it
+    at once, d: not even when the child has ended."""
+    while_child_lives, afterwards = shares
+    if afterwards > 0.1:
+        return "d"
+    return "a" if while_child_lives > 0.9 else "c" if while_child_lives > 0.1 else "b"
+
+
 def end_of_memory(run: Recording) -> str:
-    """The option that is true. a: memory is free at once, b: when the child is gone, c: not even then."""
-    if not outlives_its_owner(run):
-        return "a"
-    return "b" if goes_with_the_child(run) else "c"
+    """idle_forked_child: the option of `letter_of_memory` that is true."""
+    return letter_of_memory(kept_shares(run))
+
+
+def kept_until_the_child_ends(run: Recording) -> bool:
+    """idle_forked_child: at least half of the memory stays while the child lives, and all is free once it has ended."""
+    return outlives_its_owner(run) and goes_with_the_child(run)
 
 
 def all_came_free(run: Recording) -> bool:

@@ -207,16 +207,18 @@ def test_memory_that_goes_at_once_and_memory_that_stays_are_told_apart():
                    for each in real.samples]  # fmt: skip
         return replace(real, samples=tuple(samples))
 
-    assert cuda_findings.end_of_memory(watched("parent killed", 0)) == "a"
-    assert cuda_findings.end_of_memory(watched("child gone as well", 0)) == "b"
-    assert cuda_findings.end_of_memory(watched("child gone as well", 1 << 40)) == "c"
+    assert cuda_findings.end_of_memory(watched("parent killed", 0)) == "b"
+    assert cuda_findings.end_of_memory(watched("parent killed", 1_200_000_000)) == "c"
+    assert cuda_findings.end_of_memory(watched("child gone as well", 0)) == "a"
+    assert cuda_findings.end_of_memory(watched("child gone as well", 1 << 40)) == "d"
     assert kept_on_the_gpu(watched("parent killed", 0)).alt.startswith(
         "The memory of a killed process was free at once"
     )
 
 
 def test_the_layers_carry_what_came_of_each():
-    assert lab.layers().alt.startswith("Three layers, and a fork treats each of them differently.")
+    assert lab.layers().alt.startswith("Three layers: what does a fork give the child of each?")
+    assert "a handler sets it" not in lab.layers().alt
     assert (
         "A forked child's outcome at each layer. the libraries below it: a hang."
         in lab.layers({"the libraries below it": "a\nhang"}).alt

@@ -50,7 +50,7 @@ ASKED = Blank(
     ),
     hints=(
         "In whose memory does the C library keep the handler that sets the flag?",
-        "A process that ends takes its memory with it, handler included. `in_child` returns what its function returned.",
+        "A process that ends takes its memory with it, and the handler. `in_child` returns the result of its function.",
         "`in_child(is_available)`",
     ),
     judge=judge_asked,

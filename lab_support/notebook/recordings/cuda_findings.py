@@ -303,9 +303,17 @@ IPC_CASES = {
 """Rows of the question what a receiver gets, and the experiment's names for them."""
 
 
+READS, FAILS = "reads the sender's bytes", "gets an error"
+
+
 def received(run: Recording) -> dict[str, str]:
-    """cuda_ipc: by row of `IPC_CASES`, a if the receiver read the sender's bytes to the end, else b."""
-    return {row: "a" if _reads_the_bytes(run, case) else "b" for row, case in IPC_CASES.items()}
+    """cuda_ipc: by row of `IPC_CASES`, whether the receiver read the sender's bytes to the end or got an error."""
+    return {row: READS if _reads_the_bytes(run, case) else FAILS for row, case in IPC_CASES.items()}
+
+
+def receiver_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """cuda_ipc: a test that `row` of `IPC_CASES` was found to be `option`."""
+    return lambda run: received(run)[row] == option
 
 
 def _reads_the_bytes(run: Recording, case: str) -> bool:
@@ -379,26 +387,37 @@ def _bytes(run: Recording, who: str) -> list[dict[str, Any]]:
 HOLDS = ("unmapped", "handle released", "descriptor closed")
 
 
-def last_hold(run: Recording) -> str:
-    """memory_as_descriptor: the option that freed the memory: a maker killed, b unmapped, c released, d closed."""
-    if not outlives_its_maker(run):
-        return "a"
+def freed_shares(run: Recording) -> tuple[float, ...]:
+    """memory_as_descriptor: the shares of the memory that became free when the maker was killed, and with each of
+    `HOLDS`, which the receiver gives up in this order."""
     size = some(run.of("descriptor", side="maker"), run)[0]["size"]
     used = [some(run.of("maker killed"), run)[0]["gpu"]["used"]]
     used += [some(run.of("memory", when=when), run)[0]["gpu"]["used"] for when in HOLDS]
-    falls = [earlier - later > size / 2 for earlier, later in pairwise(used)]
-    return "bcd"[falls.index(True)] if True in falls else ""
+    with_the_maker = 0.0 if outlives_its_maker(run) else 1.0
+    return with_the_maker, *((earlier - later) / size for earlier, later in pairwise(used))
+
+
+def letter_of_freed(shares: tuple[float, ...]) -> str:
+    """The step at which more than half became free: a maker killed, b unmapped, c released, d closed; "" for none."""
+    return next((letter for letter, share in zip("abcd", shares, strict=False) if share > 0.5), "")
 
 
 def the_descriptor_holds_it(run: Recording) -> bool:
     """memory_as_descriptor: the memory stays when unmapped and released, and goes when the descriptor is closed."""
-    return last_hold(run) == "d"
+    return letter_of_freed(freed_shares(run)) == "d"
 
 
 def each_process_pays(run: Recording) -> bool:
     """context_cost: 4 processes together take between 3 and 5 times as much as one."""
     taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
     return bool(3 < taken[4] / taken[1] < 5)
+
+
+def mostly_the_context(run: Recording) -> bool:
+    """context_cost: a bare context, without PyTorch, takes more than half of a first operation's GPU memory."""
+    operation = some(run.of("together", processes=1), run)[0]
+    bare = [each["gpu"]["used"] - each["before"] for each in some(run.of("bare context"), run)]
+    return bool(min(bare) > (operation["gpu"]["used"] - operation["before"]) / 2)
 
 
 # ---- our own server --------------------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def _plot(axes: Axes, panel: Panel) -> None:
     for place, (words, at) in enumerate(panel.marks.items()):
         axes.axvline(at, color=INK, linestyle="--", linewidth=1)
         left = at > first + 0.7 * width
-        axes.text(at, (1.42 - 0.14 * place) * top, f"{words} " if left else f" {words}", fontsize=9, color=INK, va="top",
+        height = (1.42 - 0.14 * place) * top
+        axes.text(at, height, f"{words} " if left else f" {words}", fontsize=9, color=INK, va="top",
                   ha="right" if left else "left")  # fmt: skip
     axes.text(last + 0.23 * width, panel.before / _MB, f"before: {panel.before / _MB:.0f}", fontsize=8.5, color=INK,
               ha="right", va="bottom")  # fmt: skip
@@ -119,8 +120,8 @@ def _lanes(axes: Axes, panel: Panel) -> None:
     axes.set_ylim(len(panel.lanes) - 0.4, -0.6)
     for row, spans in enumerate(panel.lanes.values()):
         for start, end, words in spans:
-            look = {"edgecolor": FAINT, "facecolor": "#ffffff" if words.startswith(("no", "not")) else "#d9d9d9"}
-            axes.barh(row, end - start, left=start, height=0.75, linewidth=0.8, **look)
+            colour = "#ffffff" if words.startswith("no") else "#d9d9d9"
+            axes.barh(row, end - start, left=start, height=0.75, linewidth=0.8, edgecolor=FAINT, facecolor=colour)
             axes.text((start + end) / 2, row, words, fontsize=8, color=INK, ha="center", va="center")
 
 

@@ -164,10 +164,10 @@ def test_codes_stand_by_call_and_by_how_far_the_parent_had_gone():
         ),
     )
     assert str(cuda_after_fork.codes(run)).splitlines() == [
-        "the child calls  parent: nothing  parent: cuInit     parent: context",
-        "cuInit           0 SUCCESS        3 NOT_INITIALIZED  –",
-        "cuMemAlloc       0 SUCCESS        –                  –",
-        "all              –                –                  hung",
+        "one child calls, in this order  parent: nothing  parent: cuInit     parent: context",
+        "cuInit                          0 SUCCESS        3 NOT_INITIALIZED  –",
+        "cuMemAlloc                      0 SUCCESS        –                  –",
+        "all                             –                –                  hung",
     ]
     assert re.split(r" {2,}", str(cuda_after_fork.runtime_codes(run)).splitlines()[0])[1:] == [
         "parent: library loaded", "parent: library loaded, version asked", "parent: cudaMalloc"

@@ -44,7 +44,7 @@ ASKED = Blank(
     ),
     wrong=(
         WrongFilling(BARRED, ("is_available()",)),
-        WrongFilling(BARRED, ("ThreadPool(1).apply(is_available)",)),
+        WrongFilling(BARRED, ("multiprocessing.pool.ThreadPool(1).apply(is_available)",)),
         WrongFilling(NOT_ASKED, ("True",)),
         WrongFilling(ANSWER_LOST, ('multiprocessing.get_context("fork").Process(target=is_available).start()',)),
     ),

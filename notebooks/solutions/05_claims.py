@@ -134,10 +134,12 @@ TOUCH_ROWS = tuple(_touch_row(row, REFUSED if row in _BARRING else ALLOWED) for 
 
 def _driver_row(row: str, option: str) -> BrokenClaim:
     case, call = DRIVER_CASES[row]
-    returned = f'"case": "{case}", "outcome": "returned", "ok": true, "value": ['
-    other = f'{returned}{{"call": "{call}", "code": {int(option == WORKS)}, "name": "OTHER"}}, '
+    begins = (
+        f'"what": "forked child", "case": "{case}", "call": "{call}", "outcome": "returned", "ok": true, "value": {{'
+    )
+    edits = (f'{begins}"call": "{call}", "code": ', f'{begins}"code": {int(option == WORKS)}, "was": ')
     words = f"In a forked child, {row}: {option}"
-    return on_recording(words, "driver_after_fork", f"driver_ends({row!r}, {option!r})", returned, other)
+    return on_recording(words, "driver_after_fork", f"driver_ends({row!r}, {option!r})", *edits)
 
 
 _WORKING = ("cuInit, if the parent has called nothing", "cudaGetDeviceCount, after the parent's own")

@@ -267,9 +267,9 @@ LEDGER = (
             "PyTorch refuses, by the text that you know",
             "A child forked after its parent multiplied never comes back",
         ),
-        finding="not as recorded on one driver, where such a call gets an error, from PyTorch or from the driver; the "
-        "hang that you had is libgomp's, on the CPU",
-        otherwise="not as recorded in the text: see the rows of 05.5 and 05.4 on your machine",
+        finding="not so with the driver that was recorded: such a call gets an error, from PyTorch or from the driver. "
+        "The hang that you had is libgomp's, on the CPU",
+        otherwise="your results differ from the text's: see the rows of 05.5, and 05.1 and 05.4",
     ),
     Tested(
         sentence=13,
@@ -277,8 +277,8 @@ LEDGER = (
             "A worker whose launcher did only this, torch.cuda.is_available(): refused",
             "Children by spawn and by forkserver work",
         ),
-        finding="in part: the question before the fork is the right one, and spawn is a right answer; what vLLM asks "
-        "was read in its source, and 06 runs such a rule",
-        otherwise="not confirmed by your results: see 05.2, and the table of started children",
+        finding="it is the right decision: after a first call a forked worker is refused, and a spawned one works. "
+        "That vLLM takes it was read in its source; 06 runs such a rule",
+        otherwise="your results differ from the text's: see 05.2, and the table of started children",
     ),
 )

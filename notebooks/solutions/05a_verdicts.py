@@ -96,7 +96,9 @@ def roads(tensor: ProcessResult, ipc: Recorded, exported: Recorded) -> Found:
 
     def draw() -> Picture:
         seen = (here, ipc.found(tables.handle_in_few), exported.found(tables.export_in_few))
-        picture = memory_roads(dict(zip(ROADS, seen, strict=True)))
+        sources = [each.origin for each in (ipc, exported) if each.run]
+        source = f"B and C {' and '.join(dict.fromkeys(sources))}" if sources else ""
+        picture = memory_roads(dict(zip(ROADS, seen, strict=True)), source)
         return picture.with_note("B and C: " + titles(ipc, exported))
 
     return Found(shown=after_prediction("05a.3", draw))

@@ -110,7 +110,7 @@ DRIVER_CASES = {
     "cudaGetDeviceCount, after the parent's own": ("runtime, cudaGetDeviceCount", "cudaGetDeviceCount"),
     "cudaMalloc, after the parent asked the runtime for its version": ("runtime, its version", "cudaMalloc"),
 }
-"""Rows of the question what the driver answers in a forked child, and the experiment's names for case and call."""
+"""Rows of the question what a forked child is answered by its only call, and the experiment's names for both."""
 
 
 def driver_answers(run: Recording) -> dict[str, str]:
@@ -129,22 +129,16 @@ def driver_codes(run: Recording) -> dict[str, str]:
 
 
 def _end_of_call(run: Recording, case: str, call: str) -> str:
-    (child,) = some(run.of("forked child in a row", case=case), run)
+    (child,) = some(run.of("forked child", case=case, call=call), run)
     if not child["outcome"].startswith("returned"):
         return CRASHES if child["outcome"].startswith("crashed") else HANGS
-    return ERROR if _answer(child, call)["code"] else WORKS
+    return ERROR if child["value"]["code"] else WORKS
 
 
 def _code(run: Recording, case: str, call: str) -> str:
-    (child,) = some(run.of("forked child in a row", case=case), run)
-    if not child["outcome"].startswith("returned"):
-        return str(child["outcome"])
-    answer = _answer(child, call)
-    return f"returned {answer['code']}, {answer['name']}"
-
-
-def _answer(child: dict[str, Any], call: str) -> dict[str, Any]:
-    return next(each for each in child["value"] if each["call"] == call)
+    (child,) = some(run.of("forked child", case=case, call=call), run)
+    answer = child["value"] if child["outcome"].startswith("returned") else None
+    return f"returned {answer['code']}, {answer['name']}" if answer else str(child["outcome"])
 
 
 def driver_refuses(run: Recording) -> bool:

@@ -80,9 +80,9 @@ def words_of_children(given: Given) -> str:
 
 def program_of_children(given: Given) -> str:
     return f"""\
-import mmap, os
+import os
 from lab_support.notebook.script import emit
-from lab_support.notebook.stages.shared_memory import killed_owner
+from lab_support.notebook.stages.shared_memory import killed_owner, map_alone
 
 def sleeps(memory):
     pass
@@ -91,9 +91,7 @@ def closes(memory):
     os.close(memory)
 
 def maps(memory):
-    mapped = mmap.mmap(memory, 4096)
-    os.close(memory)
-    return mapped
+    map_alone(memory)
 
 emit(killed_owner({", ".join(given["children"])}))
 """

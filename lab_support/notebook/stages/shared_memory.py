@@ -4,7 +4,9 @@ memory that is killed while its children live. Standard library only, because a 
 Taught in: 05_why_does_cuda_break_after_fork
 """
 
+import ctypes
 import json
+import mmap
 import os
 import select
 import signal
@@ -36,7 +38,7 @@ def watch(seconds: float) -> list[tuple[float, int]]:
 
 # ---- an owner that is killed -----------------------------------------------------------------------------------------
 
-SIZE = 256 << 20
+_SIZE = 256 << 20
 """Bytes of the owner's memory, much more than other programs take or return meanwhile."""
 _SECONDS = 0.3  # for which the memory is watched after each step
 
@@ -61,15 +63,29 @@ def killed_owner(*children: Callable[[int], object]) -> dict[str, Any]:
     os.kill(owner, signal.SIGKILL)
     os.waitpid(owner, 0)
     steps.append(_step("owner killed", pids))
-    for number, (pid, (_, keeps)) in enumerate(zip(pids, alive, strict=True), 1):
-        _end(pid, keeps)
+    for number, (pid, ends) in enumerate(zip(pids, alive, strict=True), 1):
+        _end(pid, ends)
         steps.append(_step(f"child {number} ended", pids[number:]))
     return {"before": before, "steps": steps, "said": [each["said"] for each in ready]}
 
 
+def map_alone(memory: int) -> None:
+    """Map the first page of a file, and close its descriptor. Raises `OSError`.
+
+    By mmap(2) itself, because Python's `mmap` keeps a descriptor of its own.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
+    address = library.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_SHARED, memory, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    os.close(memory)
+
+
 def _own(children: tuple[Callable[[int], object], ...], tells: int, alive: list[tuple[int, int]]) -> NoReturn:
     memory = os.memfd_create("held")
-    os.posix_fallocate(memory, 0, SIZE)
+    os.posix_fallocate(memory, 0, _SIZE)
     for _, keeps in alive:
         os.close(keeps)
     for number, (lives, _) in enumerate(alive):
@@ -81,14 +97,13 @@ def _own(children: tuple[Callable[[int], object], ...], tells: int, alive: list[
 
 def _idle(number: int, work: Callable[[int], object], memory: int, tells: int, lives: int) -> NoReturn:
     """In a child: call `work(memory)`, tell how it went, and sleep until nobody keeps the other end of `lives`."""
-    kept, said = None, ""
+    said = ""
     try:
-        kept = work(memory)
+        work(memory)
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
     os.write(tells, json.dumps({"number": number, "pid": os.getpid(), "said": said}).encode() + b"\n")
     os.read(lives, 1)
-    del kept  # until here, because a mapping is gone with its object
     os._exit(0)
 
 
@@ -111,9 +126,10 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _end(pid: int, keeps: int) -> None:
-    """Close our end of a child's pipe, and wait until the child has ended. It is no child of ours, so by a pidfd."""
+def _end(pid: int, pipe: tuple[int, int]) -> None:
+    """Close a child's pipe, and wait until the child has ended. It is no child of ours, so by a pidfd."""
     ended = os.pidfd_open(pid)
-    os.close(keeps)
+    for end in pipe:
+        os.close(end)
     select.select([ended], [], [], 5)
     os.close(ended)

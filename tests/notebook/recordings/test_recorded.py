@@ -1,5 +1,6 @@
 """A notebook's view of an experiment: a recording with its machine and date, or what is missing."""
 
+import inspect
 import re
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import lab_support.notebook as lab
 from lab_support import doctor
 from lab_support.instruments.record import recorder, recordings
 from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.moves.verdicts import judge_of
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings import cuda_after_fork, cuda_findings, cuda_sharing
 from lab_support.notebook.recordings.memory_over_time import kept_on_the_gpu
@@ -236,3 +238,35 @@ def test_the_pretend_driver_stores_forgets_and_refuses():
     driver.refuse()
     with pytest.raises(RuntimeError, match="was started before the fork"):
         driver.load(0)
+
+
+# ---- verdicts of the notebooks about recordings ----------------------------------------------------------------------
+
+MISSING = Recorded("idle_forked_child", None, False, "there is no GPU, and no recording", str)
+OF_RECORDINGS = (
+    *("05.2", "05.5", "05.ways", "05.layers"),
+    *("05a.2", "05a.3", "05a.costs", "05a.calls", "05a.unguarded", "05a.server", "05a.killed"),
+)
+
+
+@pytest.mark.parametrize("number", OF_RECORDINGS)
+def test_a_verdict_without_its_recording_says_so_and_claims_nothing(number):
+    judge = judge_of(number)
+    count = len(inspect.signature(judge.find).parameters)
+    found = judge.find(*[MISSING] * count)
+    claims = [*judge.row_claims(found.rows, found.untestable), *found.claims]
+    assert {claim.outcome for claim in claims} <= {None}
+    assert not judge.letter or judge.letter(found.measured) == ""
+
+
+def test_a_picture_of_a_recording_names_its_source_in_its_title():
+    assert lab.layers({"PyTorch": "an error"}, "recorded there").alt.startswith(
+        "A forked child's outcome at each layer, recorded there."
+    )
+    assert "(B and C recorded there)." in lab.memory_roads({}, "B and C recorded there").alt
+
+
+def test_a_bare_context_has_a_row_of_its_own_beside_a_first_operation():
+    rows = cuda_sharing.contexts(recordings.load("context_cost")).rows
+    assert [row[0] for row in rows][-2:] == ["4, with PyTorch's first operation", "1, a bare context"]
+    assert float(rows[-1][1]) < float(rows[0][1]) and float(rows[-1][4]) < 1 < float(rows[0][4])

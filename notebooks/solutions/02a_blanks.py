@@ -23,11 +23,11 @@ BLANKS = (
         right=(
             ('__name__ == "__main__"',),
             ('__name__ != "__mp_main__"',),
-            ("multiprocessing.parent_process() is None",),
+            ('multiprocessing.current_process().name == "MainProcess"',),
         ),
         wrong=(
             WrongFilling(IN_THE_CHILD_TOO, ("True",)),
-            WrongFilling(IN_THE_CHILD_TOO, ("not multiprocessing.active_children()",)),
+            WrongFilling(IN_THE_CHILD_TOO, ("multiprocessing.parent_process() is None",)),
             WrongFilling(IN_NOBODY, ('__name__ == "__mp_main__"',)),
             WrongFilling(IN_NOBODY, ('multiprocessing.current_process().name == "Process-1"',)),
         ),

@@ -70,7 +70,6 @@ def touches(recorded: Recorded) -> Found:
 
 # ---- the pretend driver ----------------------------------------------------------------------------------------------
 
-ENDS = {"a": found.WORKS, "b": found.ERROR, "c": found.HANGS, "d": found.CRASHES}
 PRETEND_ROWS = {
     "store and load, in a child forked before the parent's first use": found.WORKS,
     "load, in a child forked after": found.HANGS,
@@ -220,7 +219,9 @@ def ways(late: Recorded, early: Recorded) -> Found:
         Claim("A child that was forked before works", **tested(early, found.forked_first_works)),
         Claim("A started child waits for PyTorch's start, not for CUDA's", **tested(late, found.starting_costs)),
     )
-    return Found(shown=late, claims=claims)
+    before = early.found(lambda run: tables.in_words(run.of("forked child")[0]))
+    note = f"Forked before the parent's first use: {before} ({early.origin})." if before else early.title
+    return Found(shown=late.with_note(note), claims=claims)
 
 
 def outcomes(late: Recorded, answers: Recorded, idle: Recorded) -> Found:

@@ -24,5 +24,6 @@ else:
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext lab_support.notebook`."""
     from lab_support.notebook.cells import magic
+    from lab_support.notebook.moves import blanks
 
-    magic.load(shell)
+    magic.load(shell, blanks.fill)

@@ -16,13 +16,16 @@ from .figures.start_costs import start_costs
 from .figures.timeline import timeline
 from .figures.two_queues import two_queues
 from .figures.xray import compare, xray
-from .moves.checks import check, hint, reveal
+from .moves.again import again
+from .moves.checks import check
 from .moves.claims import ClaimFailed, claim
 from .moves.class_votes import class_histogram
+from .moves.help import hint, reveal
 from .moves.predict import answer, predict, skip
 from .moves.progress import progress
 from .moves.quiz import quiz
 from .moves.start import start
+from .moves.verdicts import verdict
 from .page.fill_in import filled_in
 from .page.gate import after_prediction
 from .page.predictions import PredictionError
@@ -39,6 +42,7 @@ __all__ = [
     "Server",
     "accept_queue",
     "after_prediction",
+    "again",
     "answer",
     "bars",
     "check",
@@ -79,6 +83,7 @@ __all__ = [
     "table",
     "timeline",
     "two_queues",
+    "verdict",
     "watch_accept_queue",
     "xray",
 ]

@@ -1,43 +1,88 @@
 """`%%python_process`: the cell magic, whose options are those of `run_process`. Runs in the kernel."""
 
 import argparse
+import io
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from IPython import get_ipython
+from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
+from IPython.display import display
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.python_process import MOST_OUTPUT, MOST_PROCESSES, TIMEOUT, CellFailed, run_process
+from lab_support.notebook.page.gate import bundle_of, predict_first, show_once_settled, waits_for
+
+Fill = Callable[[str, str, dict[str, Any]], tuple[ProcessResult, Any, bool]]
+"""Runs a cell with blanks: its name, its source and the options of `run_process`. Returns the result with which the
+notebook goes on, a view that says how it went, and whether that view may be seen before a prediction."""
 
 
-def python_process(line: str, cell: str) -> ProcessResult | None:
+def python_process(line: str, cell: str, fill: Fill | None = None) -> ProcessResult | None:
     """`%%python_process [options]`: run the cell as a process of its own. `%%python_process --help` names the options.
 
-    Returns the result, or assigns it to the name given by --into.
+    Returns the result, or assigns it to the name given by --into. With --blank, `fill` runs the cell.
     """
     if line.split() in (["--help"], ["-h"]):
         print(_parser().format_help())
         return None
     shell = get_ipython()  # type: ignore[no-untyped-call]
     options = vars(_parser().parse_args(_split(line)))
-    into = options.pop("into")
+    into, after, blank = (options.pop(name) for name in ("into", "after", "blank"))
     options["inputs"] = _values(options.pop("inputs"), shell.user_ns)
     options["env"] = _variables(options.pop("env"))
     # The magic's own line stays the first, so that line numbers are the cell's.
     source = f"# %%python_process {line}".rstrip() + "\n" + cell
     try:
-        result = run_process(source, **options)
+        with _held_back(after):
+            if blank:
+                result, view, may_be_seen = _fill_of(fill)(blank, source, options)
+            else:
+                result = run_process(source, **options)
     except CellFailed as failed:
         if into:
             shell.user_ns[into] = failed.result
         raise
+    if blank:
+        _display(view, "" if may_be_seen else after)
     if not into:
         return result
     shell.user_ns[into] = result
     return None
+
+
+def _fill_of(fill: Fill | None) -> Fill:
+    if fill is None:
+        raise UsageError('--blank: got a cell before lab.start, expected `lab.start("01")` to have run')
+    return fill
+
+
+def _display(view: Any, after: str) -> None:
+    if after:
+        show_once_settled(after, lambda: bundle_of(view), {"text/plain": ""})
+    else:
+        display(view)
+
+
+@contextmanager
+def _held_back(after: str) -> Iterator[None]:
+    """Meanwhile, what is printed is kept until prediction `after` is settled. After an error it is shown."""
+    if not after or not waits_for(after):
+        yield
+        return
+    kept = io.StringIO()
+    try:
+        with redirect_stdout(kept):
+            yield
+    except BaseException:
+        print(kept.getvalue(), end="")
+        raise
+    if kept.getvalue().strip():
+        show_once_settled(after, lambda: ({"text/plain": kept.getvalue()}, {}), predict_first(after))
 
 
 def _split(line: str) -> list[str]:
@@ -66,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="cell", help="name of the file, as tracebacks show it")
     add("--inputs", default="", help="a,b: variables of the notebook, as JSON, for script.inputs()")
     add("--into", default="", help="name of a variable for the result")
+    add("--after", default="", metavar="NUMBER", help="show its output once this prediction is answered or skipped")
+    add("--blank", default="", metavar="NAME", help="the cell has blanks, `____`, for the reader to fill")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable; may be repeated")
     add("--python", default="", help="another interpreter")
     add("--merge", action="store_true", help="stderr and stdout in one stream, so that their order is kept")
@@ -77,19 +124,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_NEED_A_NOTEBOOK = ("into", "inputs", "after", "blank")
+
+
 def options_of(cell: str) -> dict[str, Any]:
     """The options in the first line of a `%%python_process` cell, as arguments of `run_process`.
 
-    --into and --inputs are left out, because they need a notebook. Raises `ValueError` for another cell.
+    Options that need a notebook are left out: --into, --inputs, --after, --blank. Raises `ValueError` for another cell.
     """
     line = cell.partition("\n")[0]
     if not line.startswith("%%python_process"):
         raise ValueError(f"got {line!r}, expected a cell that begins with %%python_process")
     options = vars(_parser().parse_args(_split(line.removeprefix("%%python_process"))))
     options["env"] = _variables(options["env"])
-    return {name: value for name, value in options.items() if name not in ("into", "inputs")}
+    return {name: value for name, value in options.items() if name not in _NEED_A_NOTEBOOK}
 
 
-def load(shell: Any) -> None:
-    """Make `%%python_process` known to an IPython shell. A second call is harmless."""
-    shell.register_magic_function(python_process, magic_kind="cell", magic_name="python_process")
+def load(shell: Any, fill: Fill | None = None) -> None:
+    """Make `%%python_process` known to an IPython shell. A second call is harmless. fill: runs cells with --blank."""
+
+    def magic(line: str, cell: str) -> ProcessResult | None:
+        return python_process(line, cell, fill)
+
+    magic.__doc__ = python_process.__doc__
+    shell.register_magic_function(magic, magic_kind="cell", magic_name="python_process")

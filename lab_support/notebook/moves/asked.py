@@ -1,4 +1,4 @@
-"""The predictions, exercises and quiz questions of a notebook, found in its source. Runs nothing."""
+"""The predictions, blanks, exercises and quiz questions of a notebook, found in its source. Runs nothing."""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from lab_support.notebook.moves import quiz_data
 from lab_support.notebook.page.committed import find
 
 _CALLS = re.compile(r"""^lab\.(predict|check|quiz)\(\s*["']([\w.]+)["']""", re.MULTILINE)
+_BLANKS = re.compile(r"^%%python_process .*--blank ([\w.]+)")
 _NUMBER = re.compile(r"\d\d[a-z]?")
 
 
@@ -41,9 +42,12 @@ def number_of(notebook: Path) -> str:
 def _asked_in(path: Path) -> Asked:
     cells = nbformat.read(path, as_version=4).cells
     calls = [found for cell in cells if cell.cell_type == "code" for found in _CALLS.findall(cell.source)]
+    blanks = [name for cell in cells if cell.cell_type == "code" for name in _BLANKS.findall(cell.source)]
     names = {kind: tuple(dict.fromkeys(name for call, name in calls if call == kind)) for kind in ("predict", "check")}
     quizzes = [name for call, name in calls if call == "quiz"]
-    return Asked(names["predict"], names["check"], tuple(one for name in quizzes for one in _questions(name)))
+    return Asked(
+        names["predict"], (*blanks, *names["check"]), tuple(one for name in quizzes for one in _questions(name))
+    )
 
 
 def _questions(quiz: str) -> list[str]:

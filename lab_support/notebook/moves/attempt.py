@@ -24,7 +24,7 @@ if __name__ == "__main__":
     import os, runpy
     runpy.run_path(os.path.join(os.path.dirname(__file__), {_HARNESS!r}))
 """
-_LINE = re.compile(rf'File "(?:tmp/)?{re.escape(_FILE)}", line (\d+)')
+_NO_ERROR = "the program does its work without an error"
 _UNTOLD = "it did not get as far as that"
 
 
@@ -90,7 +90,7 @@ class Attempt:
         for event in reversed(result.events):
             if isinstance(event.fields.get("measured"), dict):
                 return event.fields["measured"]
-        raise NoMeasurement(_why_nothing(result, timeout, self._source))
+        raise NoMeasurement(why_nothing(result, timeout, self._source))
 
     def _run(
         self, program: str, files: Mapping[str, str], inputs: Mapping[str, Any] | None, timeout: float
@@ -104,27 +104,33 @@ class Attempt:
 # ---- why there is nothing to judge -----------------------------------------------------------------------------------
 
 
-def _why_nothing(result: ProcessResult, timeout: float, source: str) -> Verdict:
+def why_nothing(result: ProcessResult, timeout: float, source: str, file: str = _FILE) -> Verdict:
+    """The verdict on a program that gave nothing to judge. file: its name, as tracebacks show it."""
     if result.ended in ("supervisor", "interrupt"):
         return could_not_be_measured("the check was ended from outside; run it again")
     if result.ended == "finished" or result.exit_code not in (0, None, -9):
-        return _stopped(result, source)
+        return _stopped(result, source, file)
     limits = Limits(timeout, LEFTOVER_GRACE, MOST_PROCESSES, MOST_OUTPUT)
     expected = f"the program does its work within {timeout:g} s, with few processes and little output"
-    return failed(ending(result, limits), expected, _what_it_waits_for(result, source))
+    return failed(ending(result, limits), expected, _what_it_waits_for(result, source, file))
 
 
-def _stopped(result: ProcessResult, source: str) -> Verdict:
+def _stopped(result: ProcessResult, source: str, file: str) -> Verdict:
     """The program ended by an error (a traceback has the innermost line last) or a signal (faulthandler: first)."""
     code = result.exit_code or 0
     said = result.output_of(result.processes[0].name, "err").strip() if result.processes else ""
-    places = _LINE.findall(said)
+    places = re.findall(rf'File "(?:tmp/)?{re.escape(file)}", line (\d+)', said)
     if code < 0:
         error, places = f"ended by signal {signal_name(code)}", places[:1]
     else:
         error = said.splitlines()[-1] if said else f"exit code {code}, {_UNTOLD}"
     where = f", in {_in_words(int(places[-1]), source)}" if places else ""
-    return failed(error, "the program does its work without an error", _cause_of(error) or f"it stops there{where}")
+    return failed(error, _NO_ERROR, _cause_of(error) or f"it stops there{where}")
+
+
+def stopped_by(error: str) -> Verdict:
+    """The verdict on a program of which a part stopped with `error`, such as the text that `in_child` returns then."""
+    return failed(error, _NO_ERROR, _cause_of(error) or "it stops there")
 
 
 def _cause_of(error: str) -> str:
@@ -138,10 +144,10 @@ def _cause_of(error: str) -> str:
     return ""
 
 
-def _what_it_waits_for(result: ProcessResult, source: str) -> str:
+def _what_it_waits_for(result: ProcessResult, source: str, file: str) -> str:
     """The first process that was waiting in a line of the reader's."""
     for process in result.processes:
-        if process.wait and (frame := _own_frame(stacks(process.stack))):
+        if process.wait and (frame := _own_frame(stacks(process.stack), file)):
             return f"{process.name} {in_words(process.wait, process.name)}, in {_in_words(frame.line, source)}"
     return "something that it started did not end by itself"
 
@@ -151,6 +157,6 @@ def _in_words(line: int, source: str) -> str:
     return f"line {line} of your program" + (f": `{quoted}`" if quoted else "")
 
 
-def _own_frame(threads: list[list[Frame]]) -> Frame | None:
+def _own_frame(threads: list[list[Frame]], file: str) -> Frame | None:
     frames = (frame for thread in threads for frame in thread)
-    return next((frame for frame in frames if frame.file.endswith(_FILE)), None)
+    return next((frame for frame in frames if frame.file.endswith(file)), None)

@@ -6,7 +6,6 @@ are loaded by path from beside the notebooks, also for the reader's copies in wo
 """
 
 import ast
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.answer_files import SOLUTIONS, load
 from lab_support.notebook.moves.attempt import (
     UNTRIED,
     Attempt,
@@ -46,8 +46,8 @@ __all__ = [
     "solutions",
 ]
 
-SOLUTIONS = NOTEBOOKS / "solutions"
 KINDS = ("must", "should", "could")
+_OTHERS = ("_claims", "_verdicts", "_blanks", "_again")  # files without exercises, of which some read the notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def numbers() -> list[str]:
 
 def solutions(number: str) -> Solutions:
     """The solutions of the notebook `number`, such as "00", read afresh. Raises `LookupError`."""
-    modules = [_load(path) for path in _files(number)]
+    modules = [load(path) for path in _files(number)]
     claims = [each for module in modules for each in getattr(module, "BROKEN_CLAIMS", ())]
     return Solutions(_exercises_in(modules), tuple(claims))
 
@@ -242,20 +242,12 @@ def _exercises_in(modules: list[ModuleType]) -> tuple[Exercise, ...]:
     return tuple(sorted(exercises, key=lambda each: each.name))
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"solutions_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def exercise(name: str) -> Exercise:
     """The exercise of that name, "04.2". Raises `LookupError` that lists the known ones."""
     number, dot, _ = name.partition(".")
     if not dot:
         raise LookupError(f'got exercise {name!r}, expected notebook and number, such as "00.1"')
-    found = _exercises_in([_load(path) for path in _files(number) if not path.stem.endswith("_claims")])
+    found = _exercises_in([load(path) for path in _files(number) if not path.stem.endswith(_OTHERS)])
     for each in found:
         if each.name == name:
             return each

@@ -5,6 +5,7 @@ from typing import Any
 
 from lab_support.notebook.moves.asked import Asked, asked_in
 from lab_support.notebook.page import predictions, record
+from lab_support.notebook.page.gate import waits_for
 from lab_support.notebook.page.plain import plain
 from lab_support.notebook.page.record import NOTEBOOK, Entry
 from lab_support.notebook.page.tables import Table
@@ -26,7 +27,8 @@ def progress(number: str | None = None) -> Table:
     for kind in record.KINDS:
         for name in dict.fromkeys(entry.name for entry in mine if entry.kind == kind):
             rows.append(_row(kind, name, [entry for entry in mine if (entry.kind, entry.name) == (kind, name)]))
-    shown = [row for row in rows if row[0] != "claim" or row[3] != _SIGNS[True]]
+    waiting = {entry.name for entry in mine if waits_for(entry.fields.get("prediction", ""))}
+    shown = [row for row in rows if row[0] != "claim" or (row[3] != _SIGNS[True] and row[1] not in waiting)]
     return Table(_COLUMNS if shown else (), tuple(shown), _summary(rows, asked_in(number)))
 
 

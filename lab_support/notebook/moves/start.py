@@ -8,6 +8,7 @@ from IPython import get_ipython
 from lab_support import doctor
 from lab_support.instruments.record import recordings
 from lab_support.notebook.cells import magic
+from lab_support.notebook.moves import blanks
 from lab_support.notebook.page.record import NOTEBOOK
 
 
@@ -19,7 +20,7 @@ def start(number: str, *, experiments: Sequence[str] = ()) -> None:
     """
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is not None:
-        magic.load(shell)
+        magic.load(shell, blanks.fill)
     os.environ[NOTEBOOK] = number
     machine = doctor.examine()
     print(doctor.one_line(machine))

@@ -17,12 +17,14 @@ def filled_in(
     measured: Mapping[str, str],
     seen: Mapping[str, object] | None = None,
     *,
+    signs: Mapping[str, str] | None = None,
     frame: Callable[[Table], Any] = lambda table: table,
 ) -> Gated:
     """The table of prediction `number`, once it is filled in or skipped.
 
     measured: for each row, the option that the measurement supports, by its letter or its text. seen: for each row,
-    the figure or words that it was judged by, as a further column. frame: turns the table into the thing that is shown.
+    the figure or words that it was judged by, as a further column. signs: for each row, whether it is as the text says,
+    as a last column. frame: turns the table into the thing that is shown.
     Raises `PredictionError` if the rows or options are not those of the question.
     """
     asked = predictions.question(number)
@@ -32,7 +34,7 @@ def filled_in(
         missing, unknown = set(asked.rows) - set(measured), set(measured) - set(asked.rows)
         raise PredictionError(f"got other rows than {number} asks for: {unknown=}, {missing=}")
     letters = "".join(_letter(asked, measured[row]) for row in asked.rows)
-    return Gated(number, lambda comparison: frame(_table(asked, letters, seen or {}, comparison)), letters)
+    return Gated(number, lambda comparison: frame(_table(asked, letters, seen or {}, signs or {}, comparison)), letters)
 
 
 def _letter(asked: Question, option: str) -> str:
@@ -42,7 +44,9 @@ def _letter(asked: Question, option: str) -> str:
     return by_text.get(option, option)
 
 
-def _table(asked: Question, letters: str, seen: Mapping[str, object], comparison: Comparison) -> Table:
+def _table(
+    asked: Question, letters: str, seen: Mapping[str, object], signs: Mapping[str, str], comparison: Comparison
+) -> Table:
     columns: dict[str, list[str]] = {"what": list(asked.rows)}
     if comparison.answer:
         pairs = list(zip(str(comparison.answer), letters, strict=True))
@@ -50,4 +54,6 @@ def _table(asked: Question, letters: str, seen: Mapping[str, object], comparison
     columns["measured"] = [asked.options[letter] for letter in letters]
     if seen:
         columns["seen"] = [str(seen.get(row, "")) for row in asked.rows]
+    if signs:
+        columns["as the text says"] = [signs.get(row, "") for row in asked.rows]
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), comparison.words)

@@ -18,6 +18,8 @@ from lab_support.notebook.page import predictions, record
 from lab_support.notebook.page.predictions import Comparison, PredictionError, Question
 from lab_support.notebook.page.svg_note import with_words_below
 
+Bundle = tuple[dict[str, Any], dict[str, Any]]
+"""Data and metadata for a front end, by MIME type."""
 Right = str | Callable[[Any], str] | None
 """The option that the measurement supports: its letter, or a function that finds it from the measurement."""
 
@@ -34,11 +36,14 @@ class Gated:
         self.number = number
         self._draw = draw
         self._supported, self._measured = supported, tuple(measured)
-        self._handles: list[DisplayHandle] = []
 
     @property
     def waits(self) -> bool:
-        return not (record.in_batch() or predictions.standing(self.number).settled)
+        return waits_for(self.number)
+
+    def support(self, letter: str) -> None:
+        """Name the option that the measurement supports, unless it is known already."""
+        self._supported = self._supported or letter
 
     def drawn(self) -> Any:
         """The result with the prediction on it. This call counts as seeing the result."""
@@ -48,25 +53,37 @@ class Gated:
         return shown
 
     def _ipython_display_(self) -> None:
-        if not self.waits:
-            data, metadata = bundle_of(self.drawn())
-            display(data, metadata=metadata, raw=True)
-            return
-        handle = display(_predict_first(self.number), raw=True, display_id=True)
-        self._handles.append(handle)
-        predictions.watch(self.number, self._on_change)
-
-    def _on_change(self) -> bool:
-        """Draw the result if it no longer waits; return whether it still does."""
-        if self._handles and not self.waits:
-            handles, self._handles = self._handles, []
-            data, metadata = bundle_of(self.drawn())
-            for handle in handles:
-                handle.update(data, metadata=metadata, raw=True)
-        return bool(self._handles)
+        show_once_settled(self.number, lambda: bundle_of(self.drawn()), predict_first(self.number))
 
     def __repr__(self) -> str:
-        return _predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
+        return predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
+
+
+def waits_for(number: str) -> bool:
+    """Whether results of prediction `number` wait: it is neither answered nor skipped, and there is a reader.
+
+    Nothing waits for "", no prediction.
+    """
+    return bool(number) and not (record.in_batch() or predictions.standing(number).settled)
+
+
+def show_once_settled(number: str, bundle: Callable[[], Bundle], instead: dict[str, str]) -> None:
+    """Display `bundle()`, as `bundle_of` returns it; `instead` stands there until prediction `number` is settled."""
+    if not waits_for(number):
+        data, metadata = bundle()
+        display(data, metadata=metadata, raw=True)
+        return
+    handle = display(instead, raw=True, display_id=True)
+    places: list[DisplayHandle] = [handle] if handle else []
+
+    def is_still_waiting() -> bool:
+        if places and not waits_for(number):
+            place = places.pop()  # first, because drawing counts as seeing, which calls all that watch again
+            data, metadata = bundle()
+            place.update(data, metadata=metadata, raw=True)
+        return bool(places)
+
+    predictions.watch(number, is_still_waiting)
 
 
 def _require_options(asked: Question, supported: str) -> None:
@@ -75,7 +92,8 @@ def _require_options(asked: Question, supported: str) -> None:
         raise PredictionError(f"right: got {unknown[0]!r}, expected one of {', '.join(asked.options)}")
 
 
-def _predict_first(number: str) -> dict[str, str]:
+def predict_first(number: str) -> dict[str, str]:
+    """The words in the place of a result that waits, by MIME type."""
     asked = predictions.question(number)
     example = "[…]" if asked.sketch else f'"{next(iter(asked.options), "a") * max(1, len(asked.rows))}"'
     where = "in the cell above" if asked.words else f"by the cell that asks {number}, which has not run yet"
@@ -89,7 +107,7 @@ def _predict_first(number: str) -> dict[str, str]:
     return {"text/plain": plain, "text/html": f'<div style="{style}"><b>Predict first.</b>{words}</div>'}
 
 
-def bundle_of(shown: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def bundle_of(shown: Any) -> Bundle:
     """The data and the metadata of `shown` for a front end, by MIME type."""
     shell = get_ipython()  # type: ignore[no-untyped-call]
     formatter = shell.display_formatter if shell else DisplayFormatter()

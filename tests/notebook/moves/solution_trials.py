@@ -1,12 +1,16 @@
 """The promises of `notebooks/solutions/` as trials: each answer with the verdict that its check must give."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
+from lab_support.notebook.moves.answer_files import SOLUTIONS
 from lab_support.notebook.moves.attempt import Verdict
+from lab_support.notebook.moves.blanks import Blank, blanks
 from lab_support.notebook.moves.exercises import BrokenClaim, Exercise, as_program, numbers, solutions
 
 NUMBERS = numbers()
@@ -14,20 +18,17 @@ NUMBERS = numbers()
 
 @dataclass(frozen=True)
 class Trial:
-    """One answer to one exercise. cause: of a wrong one, as its check must name it."""
+    """One answer to one exercise or blank. state: the verdict that it must get. cause: of a wrong one, as named."""
 
-    exercise: Exercise
+    exercise: Exercise | Blank
     what: str
-    source: str
+    mark: Callable[[], Verdict]
     state: str
     cause: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.exercise.name} {self.what}"
-
-    def mark(self) -> Verdict:
-        return self.exercise.mark(self.source)
 
     def is_met_by(self, verdict: Verdict) -> bool:
         return verdict.state == self.state and (verdict.state != "failed" or verdict.cause == self.cause)
@@ -37,17 +38,30 @@ def exercises() -> list[Exercise]:
     return [exercise for number in NUMBERS for exercise in solutions(number).exercises]
 
 
+def all_blanks() -> list[Blank]:
+    return [blank for number in NUMBERS for blank in blanks(number)]
+
+
 def trials() -> list[Trial]:
-    return [trial for exercise in exercises() for trial in _of(exercise)]
+    of_exercises = [trial for exercise in exercises() for trial in _of(exercise)]
+    return of_exercises + [trial for blank in all_blanks() for trial in _of_blank(blank)]
 
 
 def _of(exercise: Exercise) -> Iterator[Trial]:
-    yield Trial(exercise, "skeleton", exercise.skeleton, "untried")
-    yield Trial(exercise, "reference", exercise.reference, "passed")
+    yield Trial(exercise, "skeleton", partial(exercise.mark, exercise.skeleton), "untried")
+    yield Trial(exercise, "reference", partial(exercise.mark, exercise.reference), "passed")
     for index, source in enumerate(exercise.also_right, 1):
-        yield Trial(exercise, f"right {index}", source, "passed")
+        yield Trial(exercise, f"right {index}", partial(exercise.mark, source), "passed")
     for index, wrong in enumerate(exercise.wrong, 1):
-        yield Trial(exercise, f"wrong {index}", wrong.source, "failed", wrong.cause)
+        yield Trial(exercise, f"wrong {index}", partial(exercise.mark, wrong.source), "failed", wrong.cause)
+
+
+def _of_blank(blank: Blank) -> Iterator[Trial]:
+    for index, fillings in enumerate(blank.right):
+        what = f"right {index}" if index else "solution"
+        yield Trial(blank, what, partial(blank.attempt, fillings), "passed")
+    for index, wrong in enumerate(blank.wrong, 1):
+        yield Trial(blank, f"wrong {index}", partial(blank.attempt, wrong.fillings), "failed", wrong.cause)
 
 
 def claims() -> list[tuple[str, BrokenClaim]]:
@@ -58,3 +72,9 @@ def result_of(claim: BrokenClaim, source: str) -> ProcessResult:
     """The result of `source` as a process of its own; a notebook's cell runs as its first line asks."""
     choices = options_of(source) if source.startswith("%%") else {"timeout": claim.seconds}
     return run_process(as_program(source), **{**choices, "quiet": True})
+
+
+def files(number: str, kind: str) -> list[Path]:
+    """`NN_KIND.py` in the folder of the solutions, if it is there."""
+    path = SOLUTIONS / f"{number}_{kind}.py"
+    return [path] if path.exists() else []

@@ -7,11 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from lab_support.notebook.moves.again import variants
+from lab_support.notebook.moves.blanks import blanks, filled
 from lab_support.notebook.moves.exercises import KINDS, as_program, changed, exercise, solutions
+from lab_support.notebook.moves.verdicts import judges
 from lab_support.notebook.publishing import build
 from tests.notebook.moves import solution_trials
 from tests.notebook.publishing.test_lint_of_cells import complaints
 
+BLANKS = pytest.mark.parametrize("blank", solution_trials.all_blanks(), ids=lambda each: each.name)
+VARIANTS = pytest.mark.parametrize(
+    "variant", [each for number in solution_trials.NUMBERS for each in variants(number)], ids=lambda each: each.number
+)
+JUDGES = pytest.mark.parametrize(
+    ("number", "judge"),
+    [
+        pytest.param(number, judge, id=judge.number)
+        for number in solution_trials.NUMBERS
+        for judge in judges(number)
+        if judge.letter or judge.reached
+    ],
+)
 EXERCISES = pytest.mark.parametrize("exercise", solution_trials.exercises(), ids=lambda each: each.name)
 
 
@@ -70,6 +86,51 @@ def test_every_right_answer_and_skeleton_is_clean_python(exercise):
         assert told == []
 
 
+@BLANKS
+def test_there_is_enough_of_each_blank(blank):
+    assert 1 <= blank.skeleton.count("____") <= 3
+    assert len(blank.right) >= 2
+    assert len(blank.wrong) >= 3
+    assert blank.hints and blank.task
+    assert filled(blank.skeleton, blank.wrong[0].fillings) != blank.reference
+
+
+@JUDGES
+def test_every_option_of_a_prediction_is_reached_by_some_measurement(number, judge):
+    options = options_asked(number)[judge.number]
+    if judge.letter:
+        assert set(judge.reached) == set(options), "a reader may choose an option that no measurement supports"
+    assert {letter: judge.letter(measured) for letter, measured in judge.reached.items()} == {
+        letter: letter for letter in judge.reached
+    }
+
+
+@pytest.mark.parametrize("number", solution_trials.NUMBERS)
+def test_every_prediction_has_its_judge_and_every_blank_its_cell(number):
+    asked, known = calls(number, "verdict"), [judge.number for judge in judges(number)]
+    assert sorted(set(asked)) == sorted(known)
+    in_cells = [name for cell in cells(number) for name in re.findall(r"^%%.*--blank ([\w.]+)", source_of(cell))]
+    assert sorted(in_cells) == sorted(blank.name for blank in blanks(number))
+    assert sorted(set(calls(number, "again"))) == sorted(each.number for each in variants(number))
+
+
+@VARIANTS
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_the_numbers_of_a_variant_make_a_question_whose_program_can_be_read(variant, seed):
+    given = variant.given(seed)
+    assert given == variant.given(seed) and variant.words(given)
+    assert 3 <= len(variant.options(given)) <= 5
+    ast.parse(as_program(variant.program(given)))
+
+
+@pytest.mark.slow
+@VARIANTS
+def test_a_variant_runs_and_its_result_supports_an_option(variant):
+    given = variant.given(2)
+    found = variant.find(variant.run(given), given)
+    assert variant.letter(found.measured, given) in variant.options(given)
+
+
 def test_each_name_is_there_once_and_begins_with_its_notebook():
     names = [each.name for each in solution_trials.exercises()]
     assert len(set(names)) == len(names)
@@ -120,8 +181,48 @@ def test_what_the_notebook_checks_has_a_solution_and_stands_there_as_its_skeleto
     assert [name for name in checked if known[name].skeleton.strip() not in tagged] == []
 
 
+def options_asked(number: str) -> dict[str, dict[str, str]]:
+    """The options of each prediction in the notebook's cells; none for a sketch. Cells that ask use only literals."""
+    found: dict[str, dict[str, str]] = {}
+    for cell in cells(number):
+        text = source_of(cell)
+        if cell["cell_type"] == "code" and "lab.predict(" in text:
+            space: dict = {"lab": _Predictions(found)}
+            exec(text, space)
+    return found
+
+
+class _Predictions:
+    """Stands for `lab` in a cell that asks: it keeps the options."""
+
+    def __init__(self, found: dict[str, dict[str, str]]) -> None:
+        self._found = found
+
+    def predict(self, number, words, *, options=None, **more):
+        self._found[number] = dict(options or {})
+
+
+def claims_in_verdicts(number: str) -> list[str]:
+    """The words of every `Claim("…")` in NN_verdicts.py, and of every row of a table there."""
+    words = [
+        str(node.args[0].value)
+        for path in solution_trials.files(number, "verdicts")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Claim" and isinstance(node.args[0], ast.Constant)
+    ]
+    return words + [claim.words for judge in judges(number) for claim in judge.row_claims({})]
+
+
+@pytest.mark.parametrize("number", solution_trials.NUMBERS)
+def test_claims_of_verdicts_are_literals_which_a_test_can_find(number):
+    for path in solution_trials.files(number, "verdicts"):
+        tree = ast.parse(path.read_text())
+        made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Claim"]
+        assert [ast.unparse(node) for node in made if not isinstance(node.args[0], ast.Constant)] == []
+
+
 @pytest.mark.parametrize("number", solution_trials.NUMBERS)
 def test_every_claim_of_the_notebook_has_its_broken_variant(number):
-    claimed = calls(number, "claim")
+    claimed = calls(number, "claim") + claims_in_verdicts(number)
     broken = [claim.words for claim in solutions(number).broken_claims]
     assert [words for words in claimed if words not in broken] == []

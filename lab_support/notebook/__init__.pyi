@@ -21,6 +21,7 @@ from .moves.checks import check
 from .moves.claims import ClaimFailed, claim
 from .moves.class_votes import class_histogram
 from .moves.help import hint, reveal
+from .moves.ledger import ledger
 from .moves.predict import answer, predict, skip
 from .moves.progress import progress
 from .moves.quiz import quiz
@@ -57,6 +58,7 @@ __all__ = [
     "imports",
     "latency",
     "layers",
+    "ledger",
     "live_server",
     "look",
     "memory",

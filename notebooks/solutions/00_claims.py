@@ -25,7 +25,7 @@ from lab_support.notebook.script import emit
 
 def who_answers():
     try:
-        return requests.get(f"{server.url}/version", timeout=1).headers["x-served-by"]
+        return server.session.get(f"{server.url}/version", timeout=1).headers["x-served-by"]
     except requests.RequestException:
         return "nobody in time"
 

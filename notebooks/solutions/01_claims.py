@@ -3,9 +3,11 @@
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank, filled
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
-TWICE, ONE_FILE, OPENED_AGAIN = (cell("01", name) for name in ("twice", "one_file", "opened_again"))
+TWICE, ONE_FILE = cell("01", "twice"), cell("01", "one_file")
+OPENED_AGAIN = blank("01.b1").reference
 READING, FREEZING = cell("01", "reading"), cell("01", "freezing")
 HELD_LOCK, PREPARED = cell("01", "held_lock"), cell("01", "prepared")
 MEMORY_ROWS, KERNEL_ROWS = cell("01", "memory_rows"), cell("01", "kernel_rows")
@@ -18,7 +20,7 @@ _OWN_PLACE = changed(
     '    emit(reader="child"',
     '    os.dup2(os.open(file.name, os.O_RDONLY), file.fileno())\n    emit(reader="child"',
 )
-_SAME_PLACE = changed(OPENED_AGAIN, 'open(file.name, "rb").read(4)', "file.read(4)")
+_SAME_PLACE = filled(blank("01.b1").skeleton, ("file",))
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -229,5 +231,5 @@ BROKEN_CLAIMS = (
         BrokenClaim(f"To a forked child, {row} is {how}", source, changed(source, *edit), _row_is(row, how))
         for row, how, source, edit in _ROWS
     ),
-    nothing_left("Nothing that this notebook started is running", cell("01", "opened_again")),
+    nothing_left("Nothing that this notebook started is running", OPENED_AGAIN),
 )

@@ -51,8 +51,6 @@ _NO_MAC = changed(CAPTURED, "(seen[4], seen[2])", "(seen[3], seen[2])")
 # ---- the server
 
 SERVER = """\
-import json
-from urllib.request import urlopen
 from lab_support.instruments import address_space, proc
 from lab_support.notebook.servers.live_server import live_server
 from lab_support.notebook.servers.look import look
@@ -62,7 +60,7 @@ for method in ("spawn", "forkserver", "fork"):
     with live_server(start_method=method, api_server_count=1) as server:
         engine = next(view for view in look(server) if view.role == "engine-0")
         copies = [address_space.is_copy(server.pids[role], server.pids["launcher"]) for role in ("engine-0", "api-0")]
-        says = json.load(urlopen(server.url + "/version"))["start_method"]
+        says = server.session.get(server.url + "/version").json()["start_method"]
         emit(method=method, seconds=proc.read_process(engine.pid).cpu_seconds, mb=engine.private_mb,
              engine=copies[0], api=copies[1], says=says["engine_cores"])
 """

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from lab_support.api_key import ApiKeyError, find_api_keys
 from lab_support.command_line import run_command
 from lab_support.flags import add_flags, choices_of
 from lab_support.instruments.load import report
@@ -34,8 +35,13 @@ def add_load_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_from_flags(arguments: argparse.Namespace) -> Load:
-    """The `Load` that the parsed flags describe. Raises `WorkloadError`."""
-    return Load(**choices_of(arguments, Load))
+    """The `Load` that the parsed flags and the environment's key describe. Raises `WorkloadError`."""
+    choices = choices_of(arguments, Load)
+    given = [] if choices["api_key"] is None else [choices["api_key"]]
+    try:
+        return Load(**choices | {"api_key": next(iter(find_api_keys(given, None, os.environ)), None)})
+    except ApiKeyError as error:
+        raise WorkloadError(str(error)) from error
 
 
 def run_load_command(arguments: argparse.Namespace) -> int:

@@ -69,7 +69,13 @@ class Load:
     keep_alive: bool = flag(
         True, "reuse connections; with --no-keep-alive each request opens its own", group="requests"
     )
-    api_key: str | None = flag(None, "send `Authorization: Bearer KEY`", group="requests")
+    api_key: str | None = flag(
+        None,
+        "send `Authorization: Bearer KEY`; other users can read it in the process table; to hide it, use LAB_API_KEY "
+        "or VLLM_API_KEY in the environment",
+        metavar="KEY",
+        group="requests",
+    )
     seed: int = flag(0, "the same seed gives the same requests at the same times", group="requests")
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from lab_support.instruments.load import latency
 from lab_support.instruments.load.latency import COMPLETED, HUNG_UP, Distribution, RequestRecord
 
 BOTTLENECK = "the load generator itself is the bottleneck"
+_ADVICE = {"status 401": "; give the server's key by LAB_API_KEY in the environment, or by --api-key"}
 _BUSY_SHARE = 0.85
 """Share of one core, running or waiting for one: asyncio runs in one thread, so 1.0 is the maximum."""
 _LONGEST_NAME = 40
@@ -188,7 +189,7 @@ def table(report: Report) -> str:
         f"{report.description}: {report.asked} requests in {report.seconds:.2f} s",
         f"  {report.requests_per_second:.1f} requests/s   {report.tokens_per_second:.0f} tokens/s   "
         f"{report.completed} completed, {report.hung_up} hung up on purpose, {sum(report.errors.values())} failed",
-        *(f"  failed: {count} × {kind}" for kind, count in report.errors.items()),
+        *(f"  failed: {count} × {kind}{_ADVICE.get(kind, '')}" for kind, count in report.errors.items()),
         "",
         f"  {'latency in ms':22}{'n':>8}{'p50':>10}{'p90':>10}{'p99':>10}{'max':>10}",
         _row("time to first token", report.first_token),

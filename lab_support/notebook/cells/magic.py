@@ -15,7 +15,7 @@ from IPython.display import display
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.python_process import MOST_OUTPUT, MOST_PROCESSES, TIMEOUT, CellFailed, run_process
-from lab_support.notebook.page.gate import bundle_of, predict_first, show_once_settled, waits_for
+from lab_support.notebook.page.gate import bundle_of, show_once_settled, waits_for
 
 Fill = Callable[[str, str, dict[str, Any]], tuple[ProcessResult, Any, bool]]
 """Runs a cell with blanks: its name, its source and the options of `run_process`. Returns the result with which the
@@ -82,7 +82,12 @@ def _held_back(after: str) -> Iterator[None]:
         print(kept.getvalue(), end="")
         raise
     if kept.getvalue().strip():
-        show_once_settled(after, lambda: ({"text/plain": kept.getvalue()}, {}), predict_first(after))
+        show_once_settled(after, lambda: ({"text/plain": kept.getvalue()}, {}), _waiting(after))
+
+
+def _waiting(after: str) -> dict[str, str]:
+    words = f"It has run, and its output is shown after your prediction {after}."
+    return {"text/plain": words, "text/html": f'<div style="opacity:.75">{words}</div>'}
 
 
 def _split(line: str) -> list[str]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -29,7 +30,8 @@ class SupervisedProcess:
 
     ready_fd: a descriptor of this process that the command inherits under the same number; closed here.
     folder: its temporary folder, by default a new one; removed in the end.
-    environment: variables for the command, besides those of this process. program: the supervisor's file.
+    environment: variables for the command, besides those of this process; it does not get those that are None.
+    program: the supervisor's file.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class SupervisedProcess:
         *,
         grace: float,
         ready_fd: int = -1,
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         program: str = "supervisor.py",
         folder: Path | None = None,
     ) -> None:
@@ -52,7 +54,7 @@ class SupervisedProcess:
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._errors,
-            env=os.environ | _IN_UTF_8 | (environment or {}) | {"TMPDIR": str(self.folder)},
+            env=_environment({**(environment or {}), "TMPDIR": str(self.folder)}),
             pass_fds=(ready_fd,) if ready_fd >= 0 else (),
             start_new_session=True,
         )
@@ -152,6 +154,12 @@ def temporary_folder() -> Path:
     """A new folder for this user alone, with a short path."""
     usual = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix="lab-", dir=usual if len(usual) <= _LONGEST_PLACE else "/tmp"))
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with the changes; None takes a variable away."""
+    wanted = {**os.environ, **_IN_UTF_8, **changes}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _read(descriptor: int) -> str:

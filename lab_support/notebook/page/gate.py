@@ -53,10 +53,10 @@ class Gated:
         return shown
 
     def _ipython_display_(self) -> None:
-        show_once_settled(self.number, lambda: bundle_of(self.drawn()), predict_first(self.number))
+        show_once_settled(self.number, lambda: bundle_of(self.drawn()), _predict_first(self.number))
 
     def __repr__(self) -> str:
-        return predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
+        return _predict_first(self.number)["text/plain"] if self.waits else bundle_of(self.drawn())[0]["text/plain"]
 
 
 def waits_for(number: str) -> bool:
@@ -92,8 +92,7 @@ def _require_options(asked: Question, supported: str) -> None:
         raise PredictionError(f"right: got {unknown[0]!r}, expected one of {', '.join(asked.options)}")
 
 
-def predict_first(number: str) -> dict[str, str]:
-    """The words in the place of a result that waits, by MIME type."""
+def _predict_first(number: str) -> dict[str, str]:
     asked = predictions.question(number)
     example = "[…]" if asked.sketch else f'"{next(iter(asked.options), "a") * max(1, len(asked.rows))}"'
     where = "in the cell above" if asked.words else f"by the cell that asks {number}, which has not run yet"

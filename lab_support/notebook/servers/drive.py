@@ -14,6 +14,7 @@ from lab_support.instruments.load.progress import read_progress
 from lab_support.instruments.load.report import Report
 from lab_support.notebook.cells.supervised import SupervisedProcess
 from lab_support.notebook.page.record import in_batch
+from lab_support.notebook.servers.key_of_its_own import in_environment
 from lab_support.notebook.servers.live_load import LiveLoad
 from lab_support.notebook.servers.live_server import Server
 
@@ -27,17 +28,19 @@ class LoadFailed(RuntimeError):
 def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
-    brief: show two lines of the report instead of its table. live: show a picture while it runs; its last
-    frame stays, and batch runs show only that.
-    choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`.
+    brief: show two lines of the report, and its errors, instead of its table. live: show a picture while it runs; its
+    last frame stays, and batch runs show only that.
+    choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`. It sends the
+    server's key, or the one that `api_key` gives.
     Raises `LoadFailed` if `lab load` refuses. The load ends with the kernel, and at an interrupt of the cell.
     """
-    choices = ({"api_key": server.api_key} if server.api_key else {}) | choices
+    key = choices.pop("api_key", server.api_key)
     words = words_for(choices, Load)
     told, telling = os.pipe()
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
-    picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items() if name != "api_key") or "a load")
-    with open(told, encoding="utf-8") as lines, SupervisedProcess(command, grace=1.0, ready_fd=telling) as running:
+    picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items()) or "a load")
+    running = SupervisedProcess(command, grace=1.0, ready_fd=telling, environment=in_environment(key))
+    with open(told, encoding="utf-8") as lines, running:
         _follow(lines, picture, live)
         running.wait(_PATIENCE)
         *people, program = running.output.splitlines() or [""]
@@ -45,8 +48,9 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     running.close()
     if not program.startswith("{"):
         raise LoadFailed(said.strip())
-    _show_words("\n".join(people[:2] if brief else people))
-    return report.from_json(program)
+    result = report.from_json(program)
+    _show_words("\n".join(people[: 2 + len(result.errors)] if brief else people))
+    return result
 
 
 def _follow(lines: IO[str], picture: LiveLoad, live: bool) -> None:

@@ -15,12 +15,16 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lab_support.config import ServerConfig, words_for
 from lab_support.instruments import proc
 from lab_support.instruments.proc import Identity
 from lab_support.notebook.cells.supervised import SupervisedProcess
+from lab_support.notebook.servers.key_of_its_own import in_environment, take_key
+
+if TYPE_CHECKING:
+    import requests
 
 START_SECONDS = 120.0
 _GRACE_BEYOND_DRAIN = 5.0
@@ -37,7 +41,7 @@ class Server:
 
     url: its base URL. run_id: also in its /version. pids: by role, such as "api-0".
     identities: the same processes by pid and start time, so that a reused pid is not mistaken for them. model: the
-    name to ask for. api_key: the key that it was started with; None if it demands none.
+    name to ask for. api_key: its key, which no output shows; None if it asks for none.
     """
 
     url: str
@@ -48,6 +52,7 @@ class Server:
     seconds_to_ready: float
     api_key: str | None
     _supervised: SupervisedProcess
+    _session: "requests.Session | None" = None
     _said: str | None = None
     _left: "Leftovers | None" = None
 
@@ -60,6 +65,19 @@ class Server:
     def __repr__(self) -> str:
         state = "ready" if self._supervised.running else "stopped"
         return f"{state}: {self.url}, {len(self.pids)} processes: {', '.join(self.pids)}"
+
+    @property
+    def session(self) -> "requests.Session":
+        """A `requests.Session` that sends this server its key: `server.session.get(f"{server.url}/version")`.
+
+        Each request opens its own connection. `stop` closes it. A process of its own gets the key instead:
+        `url, key = server.url, server.api_key`, then `%%python_process --inputs url,key`.
+        """
+        if self._session is None:
+            from lab_support.notebook.servers.server_session import session_for  # 0.1 s, which most cells need not pay
+
+            self._session = session_for(self.url, self.api_key)
+        return self._session
 
     @property
     def port(self) -> int:
@@ -89,6 +107,8 @@ class Server:
         """
         if self._left is not None:
             return self._left
+        if self._session is not None:
+            self._session.close()
         self._supervised.stop()
         self._said = self.log
         self._left = Leftovers(
@@ -124,13 +144,16 @@ _live: list[Server] = []
 def live_server(**choices: Any) -> Server:
     """Start a server in processes of its own and wait until it is ready.
 
-    choices: `lab serve`'s flags with underscores, such as `api_server_count=3`; the port is free by default.
+    choices: `lab serve`'s flags with underscores, such as `api_server_count=3`. By default the port is a free one, and
+    the server asks for a new key, because every user of this machine can connect to it; `lab`'s own functions and
+    `server.session` send it. `api_key="…"` gives it another key, `api_key=None` none.
     If the variable that gets the new server holds one that still runs, that is stopped first: running
     `server = live_server()` again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
     """
     wanted = {"port": 0, **choices}
-    config = ServerConfig(**wanted)
+    key = take_key(wanted)
+    config = ServerConfig(**wanted, api_key=() if key is None else (key,))
     _stop_predecessor(sys._getframe(1))
     began = time.monotonic()
     with ExitStack() as until_ready:  # an interrupt during the start must not leave a server behind either
@@ -138,10 +161,10 @@ def live_server(**choices: Any) -> Server:
         until_ready.callback(os.close, read_end)
         command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
         grace = config.shutdown_timeout + _GRACE_BEYOND_DRAIN
-        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end)
+        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end, environment=in_environment(key))
         until_ready.callback(supervised.close)
         facts = _await_ready(supervised, read_end)
-        server = _server(facts, next(iter(config.api_key), None), supervised, time.monotonic() - began)
+        server = _server(facts, key, supervised, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
     if not _live:

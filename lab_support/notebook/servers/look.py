@@ -5,7 +5,6 @@ Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). Runs 
 
 import re
 import time
-from urllib.request import Request, urlopen
 
 from lab_support.instruments import proc
 from lab_support.notebook.page.role_view import RoleView
@@ -13,6 +12,10 @@ from lab_support.notebook.servers.live_server import Server
 
 _MB = 1e6
 _SETTLED = 0.4
+
+
+class MetricError(RuntimeError):
+    """The server did not give its metrics. The text says why, and what to do."""
 
 
 def look(server: Server) -> list[RoleView]:
@@ -51,7 +54,7 @@ def metric(server: Server, name: str) -> float:
     """The value of `name` in the server's /metrics, summed over its labels; 0 before the first observation.
 
     Engine cores report with a delay. So it is read until it stays the same for `_SETTLED` seconds,
-    or for 5 seconds at most: on an idle server the figure is final.
+    or for 5 seconds at most: on an idle server the figure is final. Raises `MetricError` if the server refuses.
     """
     deadline = time.monotonic() + 5.0
     value = _read_metric(server, name)
@@ -64,7 +67,12 @@ def metric(server: Server, name: str) -> float:
 
 
 def _read_metric(server: Server, name: str) -> float:
-    key = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
-    with urlopen(Request(f"{server.url}/metrics", headers=key), timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{re.escape(name)}[ {{]", line))
+    answer = server.session.get(f"{server.url}/metrics", timeout=10)
+    if answer.status_code != 200:
+        advice = "; `server.api_key` must be the key that it was started with" if answer.status_code == 401 else ""
+        raise MetricError(f"got {answer.status_code} from {server.url}/metrics, expected 200{advice}")
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in answer.text.splitlines()
+        if re.match(rf"{re.escape(name)}[ {{]", line)
+    )

@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-import requests
 
 import lab_support.notebook as lab
 from lab_support.config import ConfigError
@@ -24,7 +23,7 @@ def live():
 
 
 def test_it_answers_as_the_server_that_was_started(live):
-    assert requests.get(f"{live.url}/version", timeout=10).json()["run_id"] == live.run_id
+    assert live.session.get(f"{live.url}/version", timeout=10).json()["run_id"] == live.run_id
     assert live.api_servers == ["api-0", "api-1"]
     assert live.survivors() == list(live.pids)
     assert "Ready:" in live.log

@@ -17,7 +17,7 @@ from tests.notebook.kernels import Kernel, running_kernel
 
 DRIVE = """
 import types, lab_support.notebook as lab
-report = lab.drive(types.SimpleNamespace(url="{url}", api_key=None), clients=2, requests=60, output_tokens=24)
+report = lab.drive(types.SimpleNamespace(url="{url}", api_key="{key}"), clients=2, requests=60, output_tokens=24)
 print(report.tokens)
 """
 
@@ -48,12 +48,12 @@ def frames(kernel: Kernel, code: str) -> tuple[list[dict], list[dict]]:
 @pytest.mark.slow
 def test_a_loads_picture_is_replaced_in_place_while_it_runs_and_published_once(live):
     with running_kernel() as kernel:
-        shown, replaced = frames(kernel, DRIVE.format(url=live.url))
+        shown, replaced = frames(kernel, DRIVE.format(url=live.url, key=live.api_key))
         assert len(shown) == 1 and replaced
         assert {each["transient"]["display_id"] for each in replaced} == {shown[0]["transient"]["display_id"]}
         assert "60 of 60 requests ended" in replaced[-1]["metadata"]["image/svg+xml"]["alt"]
         kernel.run(f"import os; os.environ[{STABLE!r}] = '1'")
-        shown, replaced = frames(kernel, DRIVE.format(url=live.url))
+        shown, replaced = frames(kernel, DRIVE.format(url=live.url, key=live.api_key))
         assert len(shown) == 1 and not replaced
         assert "60 of 60 requests ended" in shown[0]["data"]["text/plain"]
 

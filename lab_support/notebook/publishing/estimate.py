@@ -1,0 +1,83 @@
+"""The minutes of each section, by a rule: an estimate, for one reader alone, for a class, and for a demo.
+
+Alone:  words of the text at 200 a minute; the run time of the cells; 1 minute for a prediction or a variant of one
+        (`lab.again`), 3 for a cell with blanks, 12 for an exercise.
+Class:  half of the words, because the instructor says it; the run time; and the predictions, blanks and exercises with
+        the tag `class`: two predictions, one blank and one exercise in a notebook.
+Demo:   the cells with the tag `demo` alone, and the run time of sections with such a cell.
+
+Each section gets whole minutes, alone at least one. The build keeps the run time, in tens of seconds
+(run_times.py).
+"""
+
+from dataclasses import asdict, dataclass
+
+from nbformat import NotebookNode
+
+from lab_support.notebook.publishing.sections import (
+    Section,
+    has_tag,
+    is_blank,
+    is_exercise,
+    questions_of,
+    sections,
+    words_of,
+)
+
+WORDS_IN_A_MINUTE = 200
+PREDICTION, BLANK, EXERCISE = 1, 3, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """Whole minutes of a section, or of a notebook."""
+
+    alone: int
+    in_class: int
+    demo: int
+
+    @property
+    def as_metadata(self) -> dict[str, int]:
+        """As a cell's metadata has them."""
+        return {name.removeprefix("in_"): value for name, value in asdict(self).items()}
+
+
+def reading(cell: NotebookNode) -> float:
+    """Minutes that the text of a cell takes one reader."""
+    return words_of(cell) / WORDS_IN_A_MINUTE
+
+
+def doing(cell: NotebookNode) -> int:
+    """Minutes that a reader works at a cell: predicts, fills in, or solves."""
+    if is_exercise(cell):
+        return EXERCISE
+    return BLANK if is_blank(cell) else PREDICTION * questions_of(cell)
+
+
+def of_section(section: Section, seconds: float = 0) -> Minutes:
+    """seconds: the run time of its cells."""
+    running = seconds / 60
+    in_demo = [cell for cell in section.cells if has_tag(cell, "demo")]
+    alone = sum(reading(cell) + doing(cell) for cell in section.cells) + running
+    in_class = sum(reading(cell) / 2 + doing(cell) * has_tag(cell, "class") for cell in section.cells) + running
+    demo = sum(reading(cell) + doing(cell) for cell in in_demo) + running * any(map(_runs, in_demo))
+    return Minutes(max(1, _whole(alone)), _whole(in_class), _whole(demo))
+
+
+def _runs(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code"
+
+
+def _whole(minutes: float) -> int:
+    return int(minutes + 0.5)
+
+
+def of_sections(notebook: NotebookNode) -> list[tuple[Section, Minutes]]:
+    """Each section of a notebook with its minutes."""
+    seconds = notebook.metadata.get("course", {}).get("seconds", {})
+    return [(each, of_section(each, seconds.get(each.heading, 0))) for each in sections(notebook)]
+
+
+def together(minutes: list[Minutes]) -> Minutes:
+    """The sum for a whole notebook."""
+    return Minutes(*(sum(getattr(each, name) for each in minutes) for name in ("alone", "in_class", "demo")))

@@ -40,7 +40,8 @@ def evenness(ways: Mapping[str, Way], *, finding: str, of: int = 100) -> Picture
     for names in _together(ways):
         _mark(axes, ", ".join(names), [ways[name] for name in names], of)
     axes.set_xlabel("wake-ups per connection", fontsize=9)
-    axes.set_ylabel("unevenness (Gini coefficient)", fontsize=9)
+    count = sum(next(iter(ways.values())).counts)
+    axes.set_ylabel(f"unevenness of {count} connections (Gini coefficient)", fontsize=9)
     axes.set_xlim(0, 1.25 * max(way.woken for way in ways.values()))
     axes.set_ylim(-0.06, 1.25 * max(band, *(way.gini for way in ways.values())))
     _legend(axes, of)

@@ -5,6 +5,7 @@ It measures nothing. Taught in: 04a_what_else_happens_at_the_door
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ class Crowd:
     def second_syn(self) -> float | None:
         """The time at which the queue fills again after its first pause; None if it never does."""
         filled = [at for at, waiting in self.samples if waiting]
-        return next((after for before, after in zip(filled, filled[1:], strict=False) if after - before > _PAUSE), None)
+        return next((after for before, after in pairwise(filled) if after - before > _PAUSE), None)
 
 
 def full_queue(crowd: Crowd) -> Picture:
@@ -91,4 +92,5 @@ def _second_syn(both: Sequence[Axes], crowd: Crowd) -> None:
 def _in_words(crowd: Crowd) -> str:
     most = max(waiting for _, waiting in crowd.samples)
     again = "" if crowd.second_syn is None else f" It fills again after {crowd.second_syn:.1f} s, by their second SYN."
-    return f"With a backlog of {crowd.limit}, the queue held at most {most}.{again} {len(crowd.answered)} were answered."
+    answered = f"{len(crowd.answered)} were answered."
+    return f"With a backlog of {crowd.limit}, the queue held at most {most}.{again} {answered}"

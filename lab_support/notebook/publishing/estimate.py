@@ -1,13 +1,14 @@
 """The minutes of each section, by a rule: an estimate, for one reader alone, for a class, and for a demo.
 
-Alone:  words of the text at 200 a minute; the run time of the cells; 1 minute for a prediction or a variant of one
-        (`lab.again`), 3 for a cell with blanks, 12 for an exercise.
-Class:  half of the words, because the instructor says it; the run time; and the predictions, blanks and exercises with
-        the tag `class`: two predictions, one blank and one exercise in a notebook.
-Demo:   the cells with the tag `demo` alone, and the run time of sections with such a cell.
+Alone:  1 minute for a prediction or a variant of one (`lab.again`), 3 for a cell with blanks, 12 for an exercise; all
+        other words, of the text and of code that is not folded away, at 200 a minute; the run time of the cells.
+Class:  half of the minutes for words, because the instructor says them; the run time; and the predictions, blanks and
+        exercises with the tag `class`: two predictions, one blank and one exercise in a notebook.
+Demo:   the cells with the tag `demo` alone, as one reader would take them, and the run time of sections in which such a
+        cell runs.
 
-Each section gets whole minutes, alone at least one. The build keeps the run time, in tens of seconds
-(run_times.py).
+Each section gets whole minutes, alone at least one. The build keeps the run times, in tens of seconds (run_times.py).
+Time to look at figures and to talk about them is not in it.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from nbformat import NotebookNode
 
 from lab_support.notebook.publishing.sections import (
     Section,
+    code_words_of,
     has_tag,
     is_blank,
     is_exercise,
@@ -43,8 +45,8 @@ class Minutes:
 
 
 def reading(cell: NotebookNode) -> float:
-    """Minutes that the text of a cell takes one reader."""
-    return words_of(cell) / WORDS_IN_A_MINUTE
+    """Minutes that the words of a cell take one reader, unless they are part of what the reader does there."""
+    return 0 if doing(cell) else (words_of(cell) + code_words_of(cell)) / WORDS_IN_A_MINUTE
 
 
 def doing(cell: NotebookNode) -> int:

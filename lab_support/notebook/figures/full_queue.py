@@ -41,7 +41,7 @@ class Crowd:
 
 def full_queue(crowd: Crowd) -> Picture:
     """Above, the queue; below, the clients that have no answer yet. It ends a little after the last answer."""
-    finding = f"The queue is empty, and {crowd.unheard} of {crowd.clients} clients wait for an answer"
+    finding = f"The queue is soon empty, and {crowd.unheard} of {crowd.clients} clients got no answer"
     until = max([*crowd.answered, crowd.second_syn or 0.0, 0.2]) + 0.3
     figure = Figure(figsize=(8.2, 4.6), layout="constrained")
     queue, clients = figure.subplots(2, sharex=True)

@@ -49,7 +49,7 @@ def test_a_full_queue_tells_the_second_syn_and_those_without_an_answer():
     )
     assert (crowd.unheard, crowd.second_syn) == (43, 1.05)
     picture = full_queue(crowd)
-    assert picture.alt.startswith("The queue is empty, and 43 of 60 clients wait for an answer.")
+    assert picture.alt.startswith("The queue is soon empty, and 43 of 60 clients got no answer.")
     assert "It fills again after 1.1 s, by their second SYN." in picture.alt or "after 1.0 s" in picture.alt
     assert picture.png().startswith(PNG)
 

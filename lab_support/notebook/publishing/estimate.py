@@ -3,7 +3,8 @@
 Alone:  1 minute for a prediction or a variant of one (`lab.again`), 3 for a cell with blanks, 12 for an exercise; all
         other words, of the text and of code that is not folded away, at 200 a minute; the run time of the cells.
 Class:  half of the minutes for words, because the instructor says them; the run time; and the predictions, blanks and
-        exercises with the tag `class`: two predictions, one blank and one exercise in a notebook.
+        exercises with the tag `class`: two predictions, one blank and one exercise in a notebook. A prediction takes 5
+        minutes, because a class votes, talks with its neighbours, and votes again.
 Demo:   the cells with the tag `demo` alone, as one reader would take them, and the run time of sections in which such a
         cell runs.
 
@@ -28,6 +29,8 @@ from lab_support.notebook.publishing.sections import (
 
 WORDS_IN_A_MINUTE = 200
 PREDICTION, BLANK, EXERCISE = 1, 3, 12
+VOTE = 5
+"""Minutes of a prediction in a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,11 @@ def reading(cell: NotebookNode) -> float:
     return 0 if doing(cell) else (words_of(cell) + code_words_of(cell)) / WORDS_IN_A_MINUTE
 
 
-def doing(cell: NotebookNode) -> int:
-    """Minutes that a reader works at a cell: predicts, fills in, or solves."""
+def doing(cell: NotebookNode, prediction: int = PREDICTION) -> int:
+    """Minutes that readers work at a cell: predict, fill in, or solve. prediction: the minutes of one."""
     if is_exercise(cell):
         return EXERCISE
-    return BLANK if is_blank(cell) else PREDICTION * questions_of(cell)
+    return BLANK if is_blank(cell) else prediction * questions_of(cell)
 
 
 def of_section(section: Section, seconds: float = 0) -> Minutes:
@@ -61,7 +64,7 @@ def of_section(section: Section, seconds: float = 0) -> Minutes:
     running = seconds / 60
     in_demo = [cell for cell in section.cells if has_tag(cell, "demo")]
     alone = sum(reading(cell) + doing(cell) for cell in section.cells) + running
-    in_class = sum(reading(cell) / 2 + doing(cell) * has_tag(cell, "class") for cell in section.cells) + running
+    in_class = sum(reading(cell) / 2 + doing(cell, VOTE) * has_tag(cell, "class") for cell in section.cells) + running
     demo = sum(reading(cell) + doing(cell) for cell in in_demo) + running * any(map(_runs, in_demo))
     return Minutes(max(1, _whole(alone)), _whole(in_class), _whole(demo))
 

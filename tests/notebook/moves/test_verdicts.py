@@ -12,9 +12,9 @@ pytestmark = pytest.mark.usefixtures("empty_record")
 
 OPTIONS = {"a": "few", "b": "many"}
 TABLE = Table(("process", "count"), (("P1", "7"),))
-COUNTING = Judge("01.9", find=lambda: FOUND, letter=lambda count: "b" if count > 3 else "a")
 FOUND = Found(measured=7, shown=TABLE, claims=(Claim("there are many", True, 7),))
-ROWS = Judge("01.8", find=lambda: None, expected={"x": "few", "y": "many"}, row_words="of {row} there are {option}")
+COUNTING = Judge("01.9", find=lambda: FOUND, letter=lambda count: "b" if count > 3 else "a")
+ROWS = Judge("01.8", find=Found, expected={"x": "few", "y": "many"}, row_words="of {row} there are {option}")
 
 
 def ask(number="01.9", **more) -> None:

@@ -67,8 +67,8 @@ def of(cells, **seconds) -> list[dict]:
     [
         ([text(HEADER, 588)], (3, 2, 0)),
         ([text(HEADER, 188), predict(), blank(), exercise()], (17, 1, 0)),
-        ([text(HEADER, 188), predict("class"), blank("class"), exercise("class")], (17, 17, 0)),
-        ([text(HEADER, 188), tagged(new_code_cell('lab.again("77.1")'), "class")], (2, 2, 0)),
+        ([text(HEADER, 188), predict("class"), blank("class"), exercise("class")], (17, 21, 0)),
+        ([text(HEADER, 188), tagged(new_code_cell('lab.again("77.1")'), "class")], (2, 6, 0)),
         ([text(HEADER, 188), text("", 400, "demo"), predict("demo"), blank()], (7, 2, 3)),
         ([text(HEADER, 188), new_code_cell("word " * 400)], (3, 2, 0)),
         ([text(HEADER, 188), new_code_cell("word " * 400, metadata={"jupyter": {"source_hidden": True}})], (1, 1, 0)),
@@ -185,7 +185,7 @@ def test_the_command_writes_all_that_the_check_misses(repository, capsys):
     assert {path: path.read_bytes() for path in repository.rglob("*.*")} == before, "a check writes nothing"
     assert minutes.main([]) == 0
     assert minutes.main(["--check"]) == 0
-    assert "77  4 minutes alone, 3 in class, 0 as a demo" in capsys.readouterr().out
+    assert "77  4 minutes alone, 7 in class, 0 as a demo" in capsys.readouterr().out
 
 
 def test_the_tables_have_the_sections_of_the_notebooks_in_the_columns_that_they_had(repository):
@@ -193,8 +193,8 @@ def test_the_tables_have_the_sections_of_the_notebooks_in_the_columns_that_they_
     guide = (repository / "notebooks" / "instructor" / "77.md").read_text()
     assert guide == (
         GUIDE.replace("| header, `lab.start` | 9 | 9 | 9 |", "| header, `lab.start` | 3 | 2 | 0 |")
-        .replace("| A heading of old | 9 | 9 | 9 |", "| A place | 1 | 1 | 0 |")
-        .replace("| **18** | **18** | **18** |", "| **4** | **3** | **0** |")
+        .replace("| A heading of old | 9 | 9 | 9 |", "| A place | 1 | 5 | 0 |")
+        .replace("| **18** | **18** | **18** |", "| **4** | **7** | **0** |")
         .replace("| header | 9 |", "| header, `lab.start` | 1 |\n| Its appendix | 3 |\n| **together** | **4** |")
     )
     assert "| [76](notebooks/76_when.ipynb) | When? | 75 |" in (repository / "README.md").read_text()

@@ -195,7 +195,7 @@ def letter_of_burst(busiest_of: tuple[float, float]) -> str:
 # ---- what becomes of the clients -------------------------------------------------------------------------------------
 
 OUTCOMES = {"a stranger": "some get the wrong program", "cut off": "some are cut off",
-            "no answer": "some have no answer after 2 seconds"}  # fmt: skip
+            "no answer": "some have no answer after 3 seconds"}  # fmt: skip
 ALL = "all are answered"
 FATES = {
     "one socket, one of four workers hangs": ALL,
@@ -231,7 +231,7 @@ def five_ways(strategies: ProcessResult) -> Found:
     ways = {name: Way(each["woken"], list(each["counts"].values()), each["lost"]) for name, each in by_way.items()}
     spared = ways["shared"].woken - max(ways[name].woken for name in ("exclusive", "least-loaded"))
     uneven = max(gini(ways[name].counts) for name in ("exclusive", "least-loaded", "handoff"))
-    chance = fair_draw(4, 200).most
+    chance = fair_draw(4, 100).most
     lost = {name: way.lost for name, way in ways.items()}
     finding = f"reuseport loses {lost['reuseport']} of 100; shared wakes {ways['shared'].woken:.1f} for a connection"
     return Found(

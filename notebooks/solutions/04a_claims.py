@@ -87,7 +87,7 @@ def _failed(result: ProcessResult) -> int:
     return sum(row["accept() failed"] for row in result.measured["processes"])
 
 
-_ALL, _NONE = "all are answered", "none has an answer after a second"
+_ALL, _NONE = "all are answered", "none has an answer after 2 seconds"
 
 BROKEN_CLAIMS = (
     _of_verdict("04a.1", "In the kernel's queue, a connection wakes one process", LOCKED, _HERD_IN_ACCEPT),

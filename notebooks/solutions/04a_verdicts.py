@@ -44,7 +44,7 @@ def letter_of_lock(woken: tuple[float, float]) -> str:
     return "a" if lock < 1.5 else "b" if lock < 3 else "c"
 
 
-ALL, SOME, NONE = "all are answered", "some have no answer", "none has an answer after a second"
+ALL, SOME, NONE = "all are answered", "some have no answer", "none has an answer after 2 seconds"
 FATES = {
     "no lock, worker 1 hangs": ALL,
     "no lock, worker 1 is killed": ALL,
@@ -268,7 +268,7 @@ LEDGER = (
         claims=(
             "In the kernel's queue, a connection wakes one process",
             "Behind a lock, it wakes two: one for the client, one for the lock",
-            "a semaphore, worker 1 hangs: none has an answer after a second",
+            "a semaphore, worker 1 hangs: none has an answer after 2 seconds",
         ),
         finding="true of processes asleep in accept(): a lock costs a second wake-up, and its holder can stop all",
         otherwise="on your machine, a lock and the kernel's queue cost other wake-ups than on ours",

@@ -153,7 +153,7 @@ BROKEN_CLAIMS = (
         "Turns, counting and dealing out are more even than chance",
         STRATEGIES,
         _ONE_TAKES_NONE,
-        lambda result: _uneven(result) < fair_draw(4, 100).most,
+        lambda result: _uneven(result) < fair_draw(4, 200).most,
     ),
     BrokenClaim(
         "A kill loses only those in a queue of the dead one's own",

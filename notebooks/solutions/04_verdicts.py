@@ -231,7 +231,7 @@ def five_ways(strategies: ProcessResult) -> Found:
     ways = {name: Way(each["woken"], list(each["counts"].values()), each["lost"]) for name, each in by_way.items()}
     spared = ways["shared"].woken - max(ways[name].woken for name in ("exclusive", "least-loaded"))
     uneven = max(gini(ways[name].counts) for name in ("exclusive", "least-loaded", "handoff"))
-    chance = fair_draw(4, 100).most
+    chance = fair_draw(4, 200).most
     lost = {name: way.lost for name, way in ways.items()}
     finding = f"reuseport loses {lost['reuseport']} of 100; shared wakes {ways['shared'].woken:.1f} for a connection"
     return Found(

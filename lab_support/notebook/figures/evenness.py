@@ -34,7 +34,7 @@ def evenness(ways: Mapping[str, Way], *, finding: str, of: int = 100) -> Picture
 
     of: the number of clients that waited when a process was killed. The band is a fair draw: 99 of 100 stay in it.
     """
-    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     axes = figure.subplots()
     band = _band(axes, [*ways.values()])
     for names in _together(ways):
@@ -43,7 +43,10 @@ def evenness(ways: Mapping[str, Way], *, finding: str, of: int = 100) -> Picture
     count = sum(next(iter(ways.values())).counts)
     axes.set_ylabel(f"unevenness of {count} connections (Gini coefficient)", fontsize=9)
     axes.set_xlim(0, 1.25 * max(way.woken for way in ways.values()))
-    axes.set_ylim(-0.06, 1.25 * max(band, *(way.gini for way in ways.values())))
+    top = 1.25 * max(band, *(way.gini for way in ways.values()))
+    axes.set_ylim(-0.06, top)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick >= 0])
+    axes.set_ylim(-0.06, top)
     _legend(axes, of)
     quiet(axes)
     title(axes, finding)
@@ -90,7 +93,8 @@ def _mark(axes: Axes, names: str, ways: Sequence[Way], of: int) -> None:
 def _legend(axes: Axes, of: int) -> None:
     for marker, colour, words in (_NONE_LOST, _SOME_LOST):
         axes.plot([], [], marker, color=colour, markeredgecolor=INK, markersize=9, label=f"{words} in a kill")
-    axes.legend(fontsize=9, frameon=False, loc="upper left", title=f"of {of} clients that waited", title_fontsize=9)
+    axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0),
+                title=f"of {of} clients that waited", title_fontsize=9)  # fmt: skip
 
 
 def _in_words(ways: Mapping[str, Way], of: int) -> str:

@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lab_support.notebook.page import committed
-from lab_support.notebook.publishing import build
+from lab_support.notebook.publishing import build, minutes
 from tests.notebook_form.__main__ import main
 from tests.notebook_form.bounds import broken, broken_together
 from tests.notebook_form.form import Form
@@ -20,6 +20,11 @@ FORMS = [form for path in build.find([]) if (form := Form(path)).number in IN_TH
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.number)
 def test_a_notebook_in_the_new_form_keeps_its_bounds(form):
     assert broken(form) == []
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.number)
+def test_its_minutes_and_slides_are_those_of_the_rule(form):
+    assert minutes.problems(form.path) == []
 
 
 def test_the_right_letters_of_all_of_them_tell_nothing():
@@ -41,7 +46,7 @@ def of_both(result):
 JUDGES = (
     Judge("77.1", find=the_place),
     Judge("77.2", find=lambda result: Found(claims=(Claim("it stays", True),))),
-    Judge("77.3", find=the_place),
+    Judge("77.3", the_place),
     Judge("77.4", find=lambda result: Found(rows={}), expected={"a row": "kept"}, row_words="{row} is {option}"),
 )
 """
@@ -136,7 +141,7 @@ def test_minutes_between_what_the_reader_writes_are_those_of_the_rule(tmp_path):
         *exercise("77.1")[1:],
         text("", 100),
     ]
-    assert form_of(cells, tmp_path).gaps == [400 / 200 + 1, 1, 0.5]
+    assert form_of(cells, tmp_path).gaps == pytest.approx([400 / 200 + 1, 1, 0.5], abs=0.02)
 
 
 def test_words_are_those_that_are_read(tmp_path):

@@ -15,6 +15,7 @@ import pytest
 
 from lab_support.instruments import proc
 from lab_support.notebook.publishing import build
+from lab_support.notebook.publishing.sections import sections
 from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium, scroll_to
 from tests.proofs.pytests import FULL
 
@@ -61,8 +62,8 @@ def test_the_minutes_of_the_cells_add_up_to_those_of_the_header(path):
 def test_an_instructor_finds_every_section(path):
     guide = (path.parent / "instructor" / f"{path.name[:2]}.md").read_text()  # an appendix is in its notebook's
     notebook = nbformat.read(path, as_version=4)
-    headings = [cell.source.splitlines()[0][3:] for cell in notebook.cells if cell.source.startswith("## ")]
-    assert [heading for heading in headings if f"| {heading} |" not in guide] == []
+    headings = [section.heading for section in sections(notebook) if section.heading]
+    assert headings and [heading for heading in headings if f"| {heading} |" not in guide] == []
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from lab_support.instruments import fdinfo, proc, sockets
 
 KCMP, INODE, FLAG = "kcmp", "inode", "flag"
 MEANS = (KCMP, INODE, FLAG)
+"""The methods by which two descriptors are compared, the surest first."""
 
 _KCMP_NUMBERS = {"x86_64": 312, "aarch64": 272, "riscv64": 272, "loongarch64": 272, "ppc64le": 354, "s390x": 343}
 _KCMP_FILE, _KCMP_VM, _KCMP_FILES = 0, 1, 2

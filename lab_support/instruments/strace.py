@@ -35,7 +35,10 @@ _UNFINISHED = " <unfinished ...>"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One system call. at: seconds since the epoch; arguments: as strace prints them, long strings cut.
+    """One system call.
+
+    pid: of its process. at: seconds since the epoch. name: such as "recvmsg". arguments: as strace prints them, long
+    strings cut.
 
     result: None if it never returned. error: such as "EAGAIN", else "".
     """
@@ -60,8 +63,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Calls in the order in which they began. reason: why there are none, or "".
+    """System calls of some processes.
 
+    calls: in the order in which they began. reason: why there are none, or "".
     exit_code, output: of the command that was started under strace (standard output); else None and "".
     """
 
@@ -71,6 +75,7 @@ class Trace:
     output: str = ""
 
     def named(self, *names: str) -> tuple[Call, ...]:
+        """The calls with one of these names."""
         return tuple(call for call in self.calls if call.name in names)
 
     @property
@@ -80,6 +85,7 @@ class Trace:
 
     @property
     def processes_made(self) -> tuple[Call, ...]:
+        """The calls that made a process."""
         return tuple(call for call in self.calls if call.makes_process)
 
 

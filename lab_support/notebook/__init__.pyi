@@ -25,6 +25,7 @@ from .moves.ledger import ledger
 from .moves.predict import answer, predict, skip
 from .moves.progress import progress
 from .moves.quiz import quiz
+from .moves.reference import reference
 from .moves.start import start
 from .moves.verdicts import verdict
 from .page.fill_in import filled_in
@@ -72,6 +73,7 @@ __all__ = [
     "pythons",
     "quiz",
     "recorded",
+    "reference",
     "reveal",
     "roads",
     "run_process",

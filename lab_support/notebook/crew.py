@@ -81,7 +81,8 @@ def crew_of(port: int, pids: Mapping[str, int]) -> "Crew":
 class Crew:
     """Workers by name, in the order in which they began to wait: "worker 1", …, or "api-0", …
 
-    hello: the text that each client sends. who: maps an answer to the worker that sent it.
+    port: of the listening socket, or sockets. pids: by name. hello: the text that each client sends. who: maps an
+    answer to the worker that sent it.
     """
 
     port: int
@@ -153,6 +154,7 @@ class Crew:
             time.sleep(0.001)
 
     def end(self) -> None:
+        """Close all clients and kill all workers."""
         for clients in self._clients:
             clients.close()
         while self.pids:

@@ -2,7 +2,12 @@
 
 import ast
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+
+from lab_support.notebook.moves.verdicts import Judge
+
+_FIELDS = [field.name for field in fields(Judge)]
 
 
 def claims_of_verdicts(path: Path) -> dict[str, int]:
@@ -14,8 +19,8 @@ def claims_of_verdicts(path: Path) -> dict[str, int]:
 
 
 def _claims(judge: ast.Call, functions: dict[str, ast.FunctionDef]) -> tuple[str, int]:
-    given = {keyword.arg: keyword.value for keyword in judge.keywords}
-    number = ast.literal_eval(judge.args[0] if judge.args else given["number"])
+    given = dict(zip(_FIELDS, judge.args, strict=False)) | {each.arg: each.value for each in judge.keywords if each.arg}
+    number = ast.literal_eval(given["number"])
     made = sum(_calls(node) == "Claim" for part in _reached(given["find"], functions) for node in ast.walk(part))
     return number, made + ("row_words" in given)
 

@@ -76,10 +76,12 @@ class Share:
 class Report:
     """The result of a load. Times in seconds.
 
-    asked = completed + hung_up + all of `errors`, which are counted by kind. seconds: from the start of the load to
-    the end of its last answer, including the tail in which fewer and fewer requests run. lateness: how late the
-    generator got to each request (open loop). first_token and inter_token are empty for answers that were not
-    streamed. bottleneck: `BOTTLENECK` with its reason, or "".
+    description: of the load. url: of the server. seed: of the load's requests. asked: completed + hung_up + all of
+    `errors`. completed: answered to the end. hung_up: on purpose. errors: their counts, by kind. tokens: of all
+    answers. by_server, by_engine: the share of each, by its name. generator: its own cost. stale_connections: kept ones
+    that the server had closed. seconds: from the start of the load to the end of its last answer, including the tail in
+    which fewer and fewer requests run. lateness: how late the generator got to each request (open loop). first_token
+    and inter_token are empty for answers that were not streamed. bottleneck: `BOTTLENECK` with its reason, or "".
     """
 
     description: str

@@ -12,9 +12,10 @@ from lab_support.notebook.page.tables import Table
 class Wait:
     """The wait of a process at the moment when it was ended, in the Linux kernel's words.
 
-    state: the kernel's letter. call: the system call, "running" outside the kernel, "" if it can't be told.
-    within: the kernel function. object: the one behind `descriptor`, such as "pipe:[4711]". holders: the processes
-    that hold the pipe's other end. awaited: the child that it waits for.
+    state: the kernel's letter. call: the system call, "running" outside the kernel, "" if it can't be told. within: the
+    kernel function. threads: their count. descriptor: the number that the call waits on. object: the one behind
+    `descriptor`, such as "pipe:[4711]". holders: the processes that hold the pipe's other end. awaited: the child that
+    it waits for.
     """
 
     state: str
@@ -29,7 +30,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """A process became another program. at: seconds since the cell began."""
+    """A process became another program. at: seconds since the cell began. command: its command line."""
 
     at: float
     command: str
@@ -39,9 +40,10 @@ class Exec:
 class CellProcess:
     """One process of a cell. Times are seconds since the cell began.
 
-    name: P0, P1, …, or the name that it announced. parent: a name, "" if unknown. exit_code: negative for a
-    signal; None if it could not be known. killed: it was still running when the cell was ended. stack: its stacks
-    at the deadline, as faulthandler wrote them.
+    name: P0, P1, …, or the name that it announced. identity: its pid and start time. parent: a name, "" if unknown.
+    made, ended: when; None if it had not ended. command: its command line. execs: the programs that it became, in
+    order. exit_code: negative for a signal; None if it could not be known. killed: it was still running when the cell
+    was ended. wait: its wait at that moment, or None. stack: its stacks at the deadline, as faulthandler wrote them.
     """
 
     name: str
@@ -59,7 +61,10 @@ class CellProcess:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Whole lines that one process wrote; its last one may lack its end. stream: "out" or "err"."""
+    """Whole lines that one process wrote; its last one may lack its end.
+
+    process: its name. stream: "out" or "err". at: seconds since the cell began. text: the lines.
+    """
 
     process: str
     stream: str
@@ -69,7 +74,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message that a process sent by `script.emit`."""
+    """One message that a process sent by `script.emit`.
+
+    process: its name. at: seconds since the cell began. fields: by name.
+    """
 
     process: str
     at: float
@@ -80,6 +88,8 @@ class Event:
 class ProcessResult:
     """One run of a cell.
 
+    name: of the cell. seconds: from its start to its end. processes: in the order in which they were made. texts: its
+    output. events: those that its processes sent, in order.
     ended: "finished", or the cause of its end: "timeout", "interrupt", "leftover" (processes outlived the script),
     "processes" or "output" (a limit was passed), "supervisor" (somebody killed it). exit_code: the script's.
     trace: the system calls, with --strace. source: the program, from which `lab.check` can run it again.
@@ -109,6 +119,7 @@ class ProcessResult:
 
     @property
     def outcome_in_words(self) -> str:
+        """Such as "exit code 0" or "ended by timeout"."""
         return f"exit code {self.exit_code}" if self.ended == "finished" else f"ended by {self.ended}"
 
     @property
@@ -159,6 +170,7 @@ class ProcessResult:
 
     @property
     def wakeups_per_connection(self) -> float:
+        """The wake-ups of all listeners together, for each connection."""
         return self.measured["wakeups_per_connection"]
 
     @property

@@ -129,6 +129,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def options() -> dict[str, str]:
+    """Each option as it is written, such as "--timeout TIMEOUT", and its help."""
+    return {_as_written(action): (action.help or "") % vars(action) for action in _parser()._actions}
+
+
+def _as_written(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+    return action.option_strings[0] + value
+
+
 _NEED_A_NOTEBOOK = ("into", "inputs", "after", "blank")
 
 

@@ -12,6 +12,7 @@ from lab_support.notebook.figures import drawing
 from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
 ROADS = ("a shared CPU tensor", "CUDA IPC", "GPU memory as a descriptor")
+"""The names of the three, in their order."""
 _QUESTION = "Three roads for a tensor into another process: the memory stays where it is"
 _PROCESS, _HOST, _GPU, _ROAD = "#56b4e9", "#e69f00", "#009e73", "#d55e00"
 _DRAWN = {

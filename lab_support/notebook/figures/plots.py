@@ -52,12 +52,16 @@ def look_of(role: str) -> Look:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure and its content in words, for readers who can't see it and for plain text."""
+    """A figure and its content in words, for readers who can't see it and for plain text.
+
+    figure: matplotlib's. alt: the words.
+    """
 
     figure: Figure
     alt: str
 
     def png(self) -> bytes:
+        """The figure as a PNG file."""
         space = io.BytesIO()
         self.figure.savefig(space, format="png", dpi=DPI, bbox_inches="tight", facecolor="white", metadata={})
         return space.getvalue()

@@ -48,6 +48,7 @@ class XRay:
 
     @property
     def listening_sockets(self) -> tuple[KernelObject, ...]:
+        """The sockets that accept connections."""
         return self.graph.listening_sockets
 
     @property
@@ -66,13 +67,17 @@ class XRay:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two X-rays of one tree: the later picture with a star on new things, and all changes in words."""
+    """Two X-rays of one tree: the later picture with a star on new things, and all changes in words.
+
+    before, after: the two graphs.
+    """
 
     before: Graph
     after: Graph
 
     @property
     def difference(self) -> xray_graph.Difference:
+        """The things that came and went, as data."""
         return xray_graph.compare(self.before, self.after)
 
     def __bool__(self) -> bool:

@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 from lab_support.notebook.page.committed import NOTEBOOKS, find
 from lab_support.notebook.page.record import STABLE
 from lab_support.notebook.page.views import WIDGET_VIEW
+from lab_support.notebook.publishing import run_times
 
 CELL_SECONDS = 120
 MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
@@ -36,9 +37,11 @@ MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|m
 def build(path: Path, *, write: bool = True) -> None:
     """Execute the notebook at `path` from a clean kernel and write it back. Raises `CellExecutionError`."""
     notebook = nbformat.read(path, as_version=4)
+    before = notebook.metadata.get("course", {}).get("seconds", {})
     execute(notebook, path.parent)
+    seconds = run_times.kept(before, run_times.measured(notebook))
     tidy(notebook)
-    notebook.metadata["course"] = {"source_hash": source_hash(notebook)}
+    notebook.metadata["course"] = {"source_hash": source_hash(notebook)} | ({"seconds": seconds} if seconds else {})
     if write:
         nbformat.write(notebook, path)
 
@@ -55,7 +58,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
             timeout=CELL_SECONDS,
             kernel_name="python3",
             coalesce_streams=True,
-            record_timing=False,
+            record_timing=True,
             resources={"metadata": {"path": str(folder)}},
         )
         # A reader's IPython settings and history must not show in published notebooks.
@@ -73,6 +76,7 @@ def clear(notebook: NotebookNode) -> None:
 def tidy(notebook: NotebookNode) -> None:
     """Drop everything that differs between machines or needs a running kernel."""
     notebook.metadata.pop("widgets", None)
+    run_times.forget_timing(notebook)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in code_cells(notebook):

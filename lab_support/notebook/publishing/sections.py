@@ -41,6 +41,16 @@ def words_of(cell: NotebookNode) -> int:
     return len(_WORD.findall(_TAG.sub(" ", without_code(cell.source)))) if cell.cell_type == "markdown" else 0
 
 
+def code_words_of(cell: NotebookNode) -> int:
+    """The number of words in the source of a code cell; 0 if its source is folded away."""
+    return len(_WORD.findall(cell.source)) if cell.cell_type == "code" and not is_folded(cell) else 0
+
+
+def is_folded(cell: NotebookNode) -> bool:
+    """Whether JupyterLab hides the cell's source until the reader unfolds it."""
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
 def without_code(markdown: str) -> str:
     """Markdown without its fenced code."""
     return _FENCED.sub("", markdown)

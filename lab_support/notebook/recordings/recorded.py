@@ -32,8 +32,9 @@ _LACKING = "It lacks what this figure needs."
 class Recorded:
     """A result with its source. A notebook displays it.
 
-    run: the run shown, or None. live: whether it ran here, just now. missing: why there is nothing to see.
-    recording: for comparison with a live run, or None. note: a line below it.
+    name: of the experiment. draw: makes the picture or table of a run. run: the run shown, or None. live: whether it
+    ran here, just now. missing: why there is nothing to see. recording: for comparison with a live run, or None. note:
+    a line below it.
     """
 
     name: str

@@ -41,7 +41,7 @@ class Server:
 
     url: its base URL. run_id: also in its /version. pids: by role, such as "api-0".
     identities: the same processes by pid and start time, so that a reused pid is not mistaken for them. model: the
-    name to ask for. api_key: its key, which no output shows; None if it asks for none.
+    name to ask for. seconds_to_ready: of its start. api_key: its key, which no output shows; None if it asks for none.
     """
 
     url: str
@@ -81,6 +81,7 @@ class Server:
 
     @property
     def port(self) -> int:
+        """The TCP port of its listening socket."""
         return int(self.url.rpartition(":")[2])
 
     @property
@@ -121,7 +122,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """The leftovers of a stopped server: roles that still run, holders of its socket, names of files."""
+    """The leftovers of a stopped server; false if there are none.
+
+    running: roles that still run. holders: processes that hold its socket. files: names of those in its temporary
+    folder.
+    """
 
     running: list[str]
     holders: list[proc.Holder]

@@ -57,6 +57,7 @@ class Clients:
         return {"answered": sum(by.values()), **named}
 
     def close(self) -> None:
+        """Close all connections."""
         for connection in self._sockets:
             connection.close()
 

@@ -1,0 +1,115 @@
+"""The contents of the reference: which modules' names cells may use, in which groups, and examples.
+
+Names and words come from the modules themselves, `lab`'s own names from `lab_support/notebook/__init__.pyi`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Objects of one class, by the words with which a cell gets one, such as `run.events[0]`."""
+
+    got_by: str
+    module: str
+    name: str
+
+
+OWN_PROGRAM = (
+    "lab_support.notebook.script",
+    "lab_support.notebook.crew",
+    "lab_support.notebook.stages.line_server",
+    "lab_support.notebook.stages.pretend_driver",
+    "lab_support.notebook.stages.shared_memory",
+    "lab_support.notebook.stages.torch_guard",
+)
+INSTRUMENTS = (
+    "lab_support.instruments.proc",
+    "lab_support.instruments.kernel",
+    "lab_support.instruments.fdinfo",
+    "lab_support.instruments.address_space",
+    "lab_support.instruments.audit",
+    "lab_support.instruments.queue_history",
+    "lab_support.instruments.own_network",
+    "lab_support.instruments.import_time",
+    "lab_support.instruments.fairness",
+    "lab_support.experiments.started_child",
+    "lab_support.supervision.start_rule",
+)
+ONLY = {
+    "lab_support.experiments.started_child": ("start_children", "compare"),
+    "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
+}
+"""Of these modules cells call some functions; the others are for the module itself."""
+RECORDINGS = (
+    "lab_support.instruments.record.recordings",
+    "lab_support.notebook.recordings.recorded",
+    "lab_support.notebook.recordings.memory_over_time",
+    "lab_support.notebook.recordings.cuda_after_fork",
+    "lab_support.notebook.recordings.cuda_findings",
+    "lab_support.notebook.recordings.cuda_sharing",
+    "lab_support.notebook.recordings.touch_signs",
+    "lab_support.notebook.page.tables",
+    "lab_support.notebook.figures.memory_roads",
+)
+"""Each module has one row that names all that it has: cells pass these to `lab.recorded` and to figures."""
+
+_CELLS, _STRACE = "lab_support.notebook.cells.cell_result", "lab_support.instruments.strace"
+RESULTS = (
+    Kind("run", _CELLS, "ProcessResult"),
+    Kind('run.process("P1")', _CELLS, "CellProcess"),
+    Kind('run.process("P1").wait', _CELLS, "Wait"),
+    Kind('run.process("P1").execs[0]', _CELLS, "Exec"),
+    Kind("run.events[0]", _CELLS, "Event"),
+    Kind("run.texts[0]", _CELLS, "Text"),
+    Kind("run.trace", _STRACE, "Trace"),
+    Kind("run.trace.calls[0]", _STRACE, "Call"),
+)
+CREW = (
+    Kind("workers", "lab_support.notebook.crew", "Crew"),
+    Kind("clients", "lab_support.notebook.stages.clients", "Clients"),
+    Kind("clients.answers()[0]", "lab_support.notebook.stages.clients", "Answer"),
+)
+SERVERS = (
+    Kind("server", "lab_support.notebook.servers.live_server", "Server"),
+    Kind("server.stop()", "lab_support.notebook.servers.live_server", "Leftovers"),
+    Kind("lab.look(server)[0]", "lab_support.notebook.page.role_view", "RoleView"),
+    Kind("load", "lab_support.instruments.load.report", "Report"),
+    Kind("seen", "lab_support.notebook.figures.xray", "XRay"),
+    Kind("lab.compare(before, after)", "lab_support.notebook.figures.xray", "Comparison"),
+    Kind("picture", "lab_support.notebook.figures.plots", "Picture"),
+    Kind("recorded", "lab_support.notebook.recordings.recorded", "Recorded"),
+)
+MOVES = {
+    "moves": "Predicting, judging, exercises",
+    "servers": "Servers and loads",
+    "figures": "Figures and X-rays",
+    "cells": "Processes from the kernel",
+}
+"""Titles for the folders from which `lab` has its names; the rest come last."""
+THE_REST = "Tables, recordings and errors"
+
+EXAMPLES = {
+    "announce": 'announce("parent")',
+    "inputs": 'url, key = inputs()["url"], inputs()["key"]',
+    "in_child": "number = in_child(lambda: os.getppid())",
+    "listeners": "emit(listeners(4, wait_in_epoll))",
+    "crew": "with crew(4) as workers:",
+    "run.by(field)": 'run.by("way")["spawn"]["seconds"]',
+    "run.told": 'run.told["read"]',
+    "run.process(name)": 'run.process("child").wait.call',
+    "run.output_of(process, stream='')": 'run.output_of("P1", "err")',
+    "run.trace": 'run.trace.named("recvmsg")',
+    "server.session": 'server.session.get(f"{server.url}/version").json()',
+    "server.pids": 'os.kill(server.pids["api-0"], signal.SIGSTOP)',
+    "lab.live_server": 'server = lab.live_server(api_server_count=2, accept="shared")',
+    "lab.drive": "load = lab.drive(server, clients=8, requests=80)",
+    "lab.xray": 'lab.xray(run, "after")',
+    "lab.predict": 'lab.predict("01.1", "the child reads", options={"a": "012", "b": "456"})',
+    "lab.answer": 'lab.answer("01.1", "b")',
+    "lab.claim": 'lab.claim("Two processes hold it", holders == 2, got=holders)',
+    "lab.verdict": 'lab.verdict("01.1", run)',
+    "lab.reference": 'lab.reference("emit")',
+    "lab.source": 'lab.source("lab_support.boundary.channels", "ApiServerChannels.watch")',
+    "lab.metric": 'lab.metric(server, "lab_engine_steps_total")',
+}

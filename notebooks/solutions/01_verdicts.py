@@ -133,7 +133,7 @@ def copied_lock(held_lock: ProcessResult) -> Found:
     child, let_go = held_lock.process("P1"), at.get("has let go")
     waits = child.killed and "has the lock" not in at
     wait = child.wait
-    in_futex = bool(wait) and wait.threads == 1 and "futex" in wait.call
+    in_futex = wait is not None and wait.threads == 1 and "futex" in wait.call
     return Found(
         measured={"let go": let_go, "got it": at.get("has the lock"), "waits": waits},
         shown=lambda: timeline(

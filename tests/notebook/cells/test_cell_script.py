@@ -9,6 +9,7 @@ from lab_support.instruments import proc
 from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.exercises import cell
+from lab_support.notebook.page.record import STABLE
 from lab_support.notebook.stages.line_server import line_server
 
 

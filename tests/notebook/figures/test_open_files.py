@@ -4,7 +4,9 @@ from lab_support.notebook.figures.open_files import Opened, open_files
 
 
 def test_two_tables_lead_to_one_place():
-    picture = open_files([Opened(("parent", "child"), (0, 4, 7))], finding="One place", content="0123456789", number="3")
+    picture = open_files(
+        [Opened(("parent", "child"), (0, 4, 7))], finding="One place", content="0123456789", number="3"
+    )
     assert picture.alt == (
         "One place. The table of the parent and the table of the child lead to an open file description whose place "
         "goes 0 → 4 → 7. The file holds 0123456789."

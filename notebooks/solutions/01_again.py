@@ -24,14 +24,14 @@ KINDS = {
 
 def draw_data(random: Random) -> dict[str, Any]:
     kind = random.choice(sorted(KINDS))
-    return {"kind": kind, "count": random.choice((250_000, 500_000, 1_000_000))}
+    return {"kind": kind, "count": random.choice((500_000, 750_000, 1_000_000))}
 
 
 def data_in_words(given: Mapping[str, Any]) -> str:
-    return f"the part of {given['count']:,} {given['kind']} that a child copies by going through them once"
+    return f"the part that a child copies of {given['count']:,} {given['kind']}, by going through them once"
 
 
-PARTS = {"a": "next to nothing", "b": "about a third", "c": "about half", "d": "all, or nearly all"}
+PARTS = {"a": "next to nothing", "b": "about a third", "c": "about half", "d": "most of it, or all"}
 
 
 def read_them(given: Mapping[str, Any]) -> str:
@@ -51,7 +51,7 @@ def part_of_data(result: ProcessResult, given: Mapping[str, Any]) -> Found:
 
 
 def letter_of_part(part: float, given: Mapping[str, Any]) -> str:
-    return "a" if part < 0.15 else "b" if part < 0.45 else "c" if part < 0.75 else "d"
+    return "a" if part < 0.15 else "b" if part < 0.45 else "c" if part < 0.67 else "d"
 
 
 # ---- copied, shared, lost, or new: another thing
@@ -147,7 +147,7 @@ emit(how="copied" if in_child(os.getpid) == os.getpid() else "new")
 
 
 def ask_thing(given: Mapping[str, Any]) -> str:
-    return f"to a forked child, {given['thing']}"
+    return f"to a forked child, {given['thing']} is …"
 
 
 def try_thing(given: Mapping[str, Any]) -> str:

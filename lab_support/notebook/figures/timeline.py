@@ -79,7 +79,7 @@ def _line_from_parent(axes: Axes, parent: int, row: int, at: float) -> None:
 
 def _end_in_words(process: CellProcess) -> str:
     if process.killed:
-        return "was ended"
+        return "killed with the cell"
     if process.exit_code is None:
         return "exit code unknown"
     return f"exit {process.exit_code}" if process.exit_code >= 0 else signal_name(process.exit_code)
@@ -94,10 +94,13 @@ def _finding(result: ProcessResult) -> str:
     killed = [process.name for process in result.processes if process.killed]
     if killed:
         who = ("both" if made == 1 else "all") if len(killed) == made + 1 > 1 else ", ".join(killed)
-        return f"{words}; {who} had to be ended"
-    died = [f"{each.name} by {signal_name(each.exit_code)}" for each in result.processes if (each.exit_code or 0) < 0]  # type: ignore[arg-type]
-    failed = [f"{each.name} with {each.exit_code}" for each in result.processes if (each.exit_code or 0) > 0]
-    return f"{words}; ended {', '.join(died + failed)}" if died or failed else f"{words}; all ended with 0"
+        return f"{words}; {who} had to be killed"
+    badly = [f"{each.name} {_how(each.exit_code)}" for each in result.processes if each.exit_code]
+    return f"{words}; {', '.join(badly) or 'all ended with 0'}"
+
+
+def _how(exit_code: int) -> str:
+    return f"died by {signal_name(exit_code)}" if exit_code < 0 else f"ended with {exit_code}"
 
 
 def _in_words(process: CellProcess) -> str:

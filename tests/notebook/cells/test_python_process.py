@@ -395,7 +395,7 @@ raise SystemExit(3)
     picture = timeline(run(source, expect="leftover", quiet=True))
     assert "P0 made 2 more" in picture.alt
     assert "P1: made by P0" in picture.alt
-    assert "was ended" in picture.alt
+    assert "killed with the cell" in picture.alt
     assert picture.png().startswith(b"\x89PNG")
 
 

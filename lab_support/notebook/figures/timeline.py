@@ -32,9 +32,8 @@ def timeline(result: ProcessResult, moments: str = "", finding: str = "") -> Pic
         _bar(axes, row, process, result.seconds)
         if process.parent in rows:
             _line_from_parent(axes, rows[process.parent], row, process.made)
-    for process in processes:
-        _mark(axes, rows[process.name], [(each.at, str(each.fields[moments])) for each in marked
-                                         if each.process == process.name], result.seconds)  # fmt: skip
+    for name, row in rows.items():
+        _mark(axes, row, [(each.at, str(each.fields[moments])) for each in marked if each.process == name], result)
     axes.set_yticks(range(len(processes)), [process.name for process in processes])
     axes.set_ylim(len(processes) - 0.4, -0.9 if marked else -0.7)
     axes.set_xlim(-0.02 * result.seconds, result.seconds * 1.22)
@@ -61,12 +60,12 @@ def _bar(axes: Axes, row: int, process: CellProcess, seconds: float) -> None:
     axes.annotate(_end_in_words(process), (end, row), (9, 0), textcoords="offset points", va="center", fontsize=9)
 
 
-def _mark(axes: Axes, row: int, moments: Sequence[tuple[float, str]], seconds: float) -> None:
+def _mark(axes: Axes, row: int, moments: Sequence[tuple[float, str]], result: ProcessResult) -> None:
     """A mark on the bar for each moment, and its words above the bar: higher up if the ones before need the room."""
     taken: list[float] = []  # for each level, the place where its last words end
     for at, words in moments:
         level = next((level for level, end in enumerate(taken) if end < at), len(taken))
-        taken[level : level + 1] = [at + _CHARACTER * seconds * (len(words) + 2)]
+        taken[level : level + 1] = [at + _CHARACTER * result.seconds * (len(words) + 2)]
         top = row - _BAR / 2
         axes.plot([at, at], [top - 0.12 - _LEVEL * level, row], color=INK, linewidth=1, zorder=3)
         axes.plot(at, row, "v", color=INK, markersize=6, zorder=5)

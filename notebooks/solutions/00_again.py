@@ -94,7 +94,7 @@ AGAIN = (
         program=lambda given: _STANDING.format(**given),
         find=found_answered,
         letter=letter_of_answered,
-        timeout=40,
+        timeout=100,
     ),
     Again(
         "00.5",
@@ -107,6 +107,6 @@ AGAIN = (
         program=lambda given: _STEPS.format(**given),
         find=found_tokens,
         letter=letter_of_tokens,
-        timeout=60,
+        timeout=100,
     ),
 )

@@ -31,7 +31,9 @@ ONLY_ONE = "the launcher alone is found: look at what the other processes' descr
 _HOLDERS = ["api-0", "api-1", "api-2", "api-3", "launcher"]
 
 
-def judge_holders(result: ProcessResult) -> Verdict:
+def judge_holders(result: ProcessResult) -> Verdict | None:
+    if "views" not in result.events[-1].fields:
+        return None  # the server did not start, or was not looked at to the end
     found = [event.fields for event in result.events if "role" in event.fields]
     roles, links = sorted({each["role"] for each in found}), sorted({each["link"] for each in found})
     measured = f"{len(found)} descriptors in {', '.join(roles) or 'no process'}; they lead to {len(links)} things"

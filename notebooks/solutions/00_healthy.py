@@ -3,7 +3,7 @@
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 HEALTHY = '''\
-%%python_process --name healthy --timeout 30 --expect any --into healthy
+%%python_process --name healthy --timeout 60 --expect any --into healthy
 import os, signal, socket
 from lab_support.notebook.servers.live_server import live_server
 

@@ -6,6 +6,7 @@ gone. Here each family is a dict of pids by role, the parent first, under "launc
 
 import json
 import os
+import secrets
 import select
 import signal
 import sys
@@ -13,8 +14,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from lab_support.api_key import VARIABLES
 from lab_support.instruments import fdinfo, proc
-from lab_support.notebook.servers.key_of_its_own import in_environment, take_key
 
 Family = Mapping[str, int]
 _READY_SECONDS = 60.0
@@ -24,12 +25,11 @@ def server() -> dict[str, int]:
     """Start a server with two API servers, and wait until it is ready. Raises `RuntimeError` if it ends instead."""
     reads, writes = os.pipe()
     command = [sys.executable, "-m", "lab_support", "serve", "--port", "0", "--ready-fd", str(writes)]
-    environment = {**os.environ, **in_environment(take_key({}))}
     os.set_inheritable(writes, True)
     os.posix_spawn(
         sys.executable,
         command,
-        {name: value for name, value in environment.items() if value is not None},
+        with_a_key(),
         file_actions=[(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)],
     )
     os.close(writes)
@@ -39,6 +39,12 @@ def server() -> dict[str, int]:
         raise RuntimeError("got no ready line from the server, expected one before it ends")
     pids: dict[str, int] = json.loads(line)["pids"]
     return pids
+
+
+def with_a_key() -> dict[str, str]:
+    """This process's environment with a new key for a server, because every user can connect to the loopback."""
+    others = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return others | {VARIABLES[0]: secrets.token_urlsafe(16)}
 
 
 def plain_program() -> dict[str, int]:

@@ -49,6 +49,35 @@ def bars(
     return Picture(figure, f"{finding}. In {unit}: {_in_words(measured, whole or {}, whole_is)}.")
 
 
+@takes_prediction
+def bars_apart(panels: Mapping[str, Mapping[str, Mapping[str, Measured]]], *, unit: str, finding: str) -> Picture:
+    """Bars as `bars` draws them, in a panel for each of `panels`, such as measured here and recorded elsewhere.
+
+    A situation has the same look in all panels, which have one axis. Raises `ValueError` if there is nothing to draw.
+    """
+    groups = [values for panel in panels.values() for values in panel.values()]
+    situations = list(dict.fromkeys(name for group in groups for name in group))
+    if not situations:
+        raise ValueError("bars_apart: got nothing to draw, expected a figure for each thing and situation")
+    widths = [len(panel) for panel in panels.values()]
+    figure = Figure(figsize=(1.6 + 0.62 * sum(widths) * (len(situations) + 0.8), 3.8), layout="constrained")
+    figure.suptitle(finding, x=0.02, ha="left", fontsize=12, color=INK)
+    many = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
+    for axes, (name, panel) in zip(many, panels.items(), strict=True):
+        for place, situation in enumerate(situations):
+            _draw(axes, panel, situation, place, len(situations))
+        axes.set_xticks(range(len(panel)), panel)
+        quiet(axes)
+        title(axes, name)
+    many[0].set_ylabel(unit, fontsize=9)
+    many[0].set_ylim(0, 1.18 * max(max(_values(value)) for group in groups for value in group.values()) or 1)
+    labels = {label: handle for axes in many for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    shown = [name for name in situations if name in labels]
+    figure.legend([labels[name] for name in shown], shown, loc="outside right upper", fontsize=9, frameon=False)
+    words = " ".join(f"{name}: {_in_words(panel)}." for name, panel in panels.items())
+    return Picture(figure, f"{finding}. In {unit}. {words}")
+
+
 def _draw(axes: Axes, measured: Mapping[str, Mapping[str, Measured]], situation: str, place: int, places: int) -> None:
     width = 0.8 / places
     label = situation

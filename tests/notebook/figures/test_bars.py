@@ -3,6 +3,7 @@
 import pytest
 
 import lab_support.notebook as lab
+from lab_support.notebook.figures.bars import bars_apart
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
@@ -47,3 +48,20 @@ def test_an_outline_shows_the_whole_of_which_bars_are_parts():
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="got nothing to draw"):
         lab.bars({"x": {}}, unit="s", finding="f")
+
+
+def test_panels_share_the_looks_and_are_told_apart():
+    panels = {
+        "here": {"time": {"spawn": 100.0, "fork": 90.0}},
+        "RECORDED": {"time": {"spawn": 100.0, "preloaded": 1.2}},
+    }
+    picture = bars_apart(panels, unit="%", finding="It pays elsewhere")
+    assert picture.alt == (
+        "It pays elsewhere. In %. here: time: spawn 100, fork 90. RECORDED: time: spawn 100, preloaded 1.2."
+    )
+    assert [each.get_title(loc="left") for each in picture.figure.axes] == ["here", "RECORDED"]
+
+
+def test_panels_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="bars_apart: got nothing to draw"):
+        bars_apart({"here": {}}, unit="%", finding="nothing")

@@ -34,6 +34,17 @@ def test_the_same_situation_looks_alike_in_each_group():
     assert looks[1] != looks[2]
 
 
+def test_an_outline_shows_the_whole_of_which_bars_are_parts():
+    parts = {"lists": {"read": 32.0}, "an array": {"read": 1.0}, "nothing": {"read": 0.5}}
+    picture = lab.bars(parts, unit="MB", finding="f", whole={"lists": 60.0, "an array": 61.0}, whole_is="all")
+    assert picture.alt == "f. In MB: lists: read 32, all 60; an array: read 1, all 61; nothing: read 0.5."
+    (axes,) = picture.figure.axes
+    outlines = [bar.get_height() for bar in axes.patches if bar.get_linestyle() == "--"]
+    assert outlines == [60.0, 61.0]
+    assert axes.get_ylim()[1] > 61
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["read", "all"]
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="got nothing to draw"):
         lab.bars({"x": {}}, unit="s", finding="f")

@@ -24,6 +24,8 @@ EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "00" or FULL in os.environ)]
 """One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
+BUSY = 900
+"""Seconds for one notebook on busy cores: 00 takes 300 where eight other programs compute."""
 WAITS = "Predict first."
 SKIP = """async () => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
@@ -72,6 +74,7 @@ def test_an_instructor_finds_every_section(path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(BUSY)
 @EVERY
 def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
     # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.
@@ -110,6 +113,7 @@ def adopting_orphans() -> Iterator[Callable[[], list[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(BUSY)
 @pytest.mark.parametrize("path", IN_JUPYTERLAB, ids=lambda path: path.stem)
 @needs_chromium
 def test_run_all_in_jupyterlab_is_clean(path, tmp_path):

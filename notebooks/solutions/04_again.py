@@ -18,7 +18,7 @@ WAYS = {
     "in accept(), without a timeout": "listening_socket.setblocking(True)",
     "in accept(), with a timeout of an hour": "listening_socket.settimeout(3600)",
     "in epoll": "poll.register(listening_socket, select.EPOLLIN)",
-    "in epoll, with EPOLLEXCLUSIVE": "poll.register(listening_socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)",
+    "in select()": "poll.close()",
 }
 WOKEN = """\
 import select
@@ -49,7 +49,8 @@ def options_of_woken(given: Given) -> dict[str, str]:
 
 
 def program_of_woken(given: Given) -> str:
-    poll = "poll.poll()" if "epoll" in given["way"] else "pass"
+    calls = {"in epoll": "poll.poll()", "in select()": "select.select([listening_socket], [], [])"}
+    poll = calls.get(given["way"], "pass")
     return WOKEN.format(way=WAYS[given["way"]], poll=poll, processes=given["processes"])
 
 

@@ -74,7 +74,7 @@ def bars_apart(panels: Mapping[str, Mapping[str, Mapping[str, Measured]]], *, un
     labels = {label: handle for axes in many for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     shown = [name for name in situations if name in labels]
     figure.legend([labels[name] for name in shown], shown, loc="outside right upper", fontsize=9, frameon=False)
-    words = " ".join(f"{name}: {_in_words(panel, {}, "")}." for name, panel in panels.items())
+    words = " ".join(f"{name}: {_in_words(panel, {}, '')}." for name, panel in panels.items())
     return Picture(figure, f"{finding}. In {unit}. {words}")
 
 

@@ -22,17 +22,15 @@ class TraceError(Exception):
 
 @dataclass(slots=True)
 class ProcessTrace:
-    """One process and its events, in the order in which it wrote them. slot: of an API server, otherwise -1."""
+    """One process, and its events in the order in which it wrote them: the milestones of its life, and those of
+    requests. slot: of an API server, otherwise -1."""
 
     role: str
     pid: int
     slot: int = -1
     wall: float = 0.0
+    milestones: list[Milestone] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-
-    @property
-    def milestones(self) -> list[Milestone]:
-        return [event for event in self.events if isinstance(event, Milestone)]
 
     @property
     def begun_at(self) -> float:
@@ -42,16 +40,14 @@ class ProcessTrace:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a server. others: further runs in the directory. notes: whatever is wrong with the files."""
+    """One run of a server. begun_at: of its first milestone. others: further runs in the directory. notes: whatever is
+    wrong with the files."""
 
     id: str
     processes: list[ProcessTrace]
+    begun_at: float
     notes: list[str]
     others: list[str]
-
-    @property
-    def begun_at(self) -> float:
-        return min((process.begun_at for process in self.processes if process.milestones), default=0.0)
 
 
 def read_run(directory: Path, run: str | None = None) -> Run:
@@ -64,11 +60,13 @@ def read_run(directory: Path, run: str | None = None) -> Run:
     for key, paths in sorted(_by_process(runs[chosen]).items()):
         process = ProcessTrace(*key)
         notes += _read_process(process, paths)
-        if process.events:
+        if process.events or process.milestones:
             processes.append(process)
     if not processes:
         raise TraceError(f"{directory}: got no event of run {chosen}. {' '.join(notes)}")
-    return Run(chosen, sorted(processes, key=lambda each: each.begun_at), notes, sorted(set(runs) - {chosen}))
+    processes.sort(key=lambda each: each.begun_at)
+    begun_at = min((process.begun_at for process in processes if process.milestones), default=0.0)
+    return Run(chosen, processes, begun_at, notes, sorted(set(runs) - {chosen}))
 
 
 def _files_by_run(directory: Path) -> dict[str, list[Path]]:
@@ -120,7 +118,7 @@ def _read_process(process: ProcessTrace, paths: Sequence[Path]) -> list[str]:
                 process.events.append(event)
             elif event not in repeated:
                 repeated.add(event)
-                process.events.append(event)
+                process.milestones.append(event)
         notes += part.notes()
     first = NAME.fullmatch(paths[0].name)
     if first and first["part"] != "0":

@@ -163,14 +163,20 @@ def viewer_row(folder: Path, picture: Path | None = None) -> Row:
 # ---- what it costs ---------------------------------------------------------------------------------------------------
 
 
+def speed(server: RunningServer) -> float:
+    """Tokens/s of one load of LOAD requests."""
+    words = ("--output-tokens", "48", "--prompt-words", "8", "--timeout", "120")
+    found: float = load(server, *words, requests=LOAD)["tokens_per_second"]
+    return found
+
+
 def ratios(first: RunningServer, second: RunningServer, pairs: int) -> list[float]:
     """Tokens/s of `first` over those of `second`, one pair after another; who begins alternates."""
     found = []
     for number in range(pairs):
         speeds = {}
         for server in (first, second) if number % 2 else (second, first):
-            report = load(server, "--output-tokens", "48", "--prompt-words", "8", requests=LOAD)
-            speeds[server.url] = report["tokens_per_second"]
+            speeds[server.url] = speed(server)
         found.append(speeds[first.url] / speeds[second.url])
         print(f"  pair {number + 1}: {found[-1]:.3f}", file=sys.stderr, flush=True)
     return found
@@ -190,7 +196,7 @@ def cost_row(pairs: int = PAIRS) -> Row:
         running_server(log_level="warning") as off,
     ):
         for server in (on, off):
-            load(server, requests=LOAD)
+            speed(server)
         found = ratios(on, off, pairs)
     return _cost_row(f"tokens/s with --trace-dir over those without, {pairs} pairs: ≥ 0.96", found, 1 - MOST_COST)
 
@@ -234,7 +240,7 @@ def server_of(checkout: str | None) -> Iterator[RunningServer]:
 def against_row(checkout: str, pairs: int = PAIRS) -> Row:
     with server_of(checkout) as old, running_server(log_level="warning") as new:
         for server in (old, new):
-            load(server, requests=LOAD)
+            speed(server)
         found = ratios(new, old, pairs)
     return _cost_row(f"tokens/s without --trace-dir over {checkout}, {pairs} pairs: ≥ 0.99", found, 0.99)
 

@@ -54,7 +54,7 @@ def _end_of_start(run: Run) -> float:
         times = [at for name, at in found if name == stage]
         if times:
             return min(times) if stage != "READY" else max(times)
-    return max(at for _, at in found)
+    return max((at for _, at in found), default=run.begun_at)
 
 
 def _port_lane(run: Run, end: float) -> Lane:

@@ -6,7 +6,7 @@ Receives:    connections; Tokens, EngineStats, EngineReady from every engine cor
              Addresses, Retire, Fatal from the launcher
 Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
 Holds:       the listening socket (the launcher's own, by inheritance; reuseport: one of its own; handoff: a channel
-             to the launcher instead), one ZeroMQ socket per direction, the counters
+             to the launcher instead), one ZeroMQ socket per direction, the counters; under --trace-dir also a file
 Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal, Retire
              (SIGUSR1 to the launcher: once its last connection has ended)
 """

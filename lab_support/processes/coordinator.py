@@ -4,7 +4,7 @@ Runs as:     lab:coordinator
 Started by:  launcher, if there is more than one engine core
 Receives:    EngineStats from every engine core
 Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
-Holds:       two listening sockets, adopted by ZeroMQ
+Holds:       two listening sockets, adopted by ZeroMQ; under --trace-dir also a file
 Dies when:   SIGTERM, launcher gone
 
 An API server knows its own requests, but not those of its siblings. With the loads it can choose the least busy engine

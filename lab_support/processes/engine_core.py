@@ -4,10 +4,11 @@ Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method
 Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft from the launcher
 Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
-Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
+Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server; under --trace-dir also a file
 Dies when:   SIGTERM (sent once the API servers are gone), launcher gone, an error in a step
 
-`busy_loop` is its main loop. Two other threads read and write the sockets (boundary/channels.py).
+`busy_loop` is its main loop. Two other threads read and write the sockets (boundary/channels.py); under --trace-dir
+a third one writes the trace (tracing/trace.py).
 """
 
 import logging

@@ -7,7 +7,7 @@ Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUS
 Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the engine
              cores; SIGTERM and SIGKILL
 Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
-             directory and its lock
+             directory and its lock; under --trace-dir also a file
 Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP are ignored if they were
              ignored at the start, as under nohup), a child is not ready in time, or any child ends. But an API server
              that dies once the server is ready is replaced, unless --no-restart-api-servers, at most

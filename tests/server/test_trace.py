@@ -85,7 +85,7 @@ def test_a_streamed_request_passes_every_stage_in_order(traced: tuple[RunningSer
     assert len(made) == 14 and all(stage.seconds >= 0 for stage in made)
     assert all(before.ended_at == after.begun_at for before, after in pairwise(made))
     assert request.received.accepted_at <= request.received.at
-    times = [sequence.sent.at, sequence.arrived_at, sequence.queued_at, sequence.steps[0].step.at]
+    times: list = [sequence.sent.at, sequence.arrived_at, sequence.queued_at, sequence.steps[0].step.at]
     times += [sequence.first_ran_at, sequence.streamed[0].at, request.closed.at]
     assert times == sorted(times)
 

@@ -153,7 +153,7 @@ def test_room_is_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
     fill(trace, 1000)
     assert size_of(tmp_path) <= LIMIT
     run = read_run(tmp_path)
-    left = [event.sequence for event in run.processes[0].events]
+    left = [event.sequence for event in events_in(tmp_path)]
     assert left[-1] == 99_999
     assert left == list(range(left[0], 100_000)) and left[0] > 0
     assert [each.stage for each in run.processes[0].milestones] == ["first code"]  # repeated in each part

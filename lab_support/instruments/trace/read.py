@@ -1,4 +1,4 @@
-"""Reads the files of a trace. Whatever is damaged, cut or lost is told in words; the rest is read.
+"""Reads the files of a trace. Damaged, cut and lost parts are told in words; the rest is read.
 
 A line is an event (`tracing/events.py`) or, after `#`, the checksum of the lines since the one before it.
 """
@@ -40,8 +40,8 @@ class ProcessTrace:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a server. begun_at: of its first milestone. others: further runs in the directory. notes: whatever is
-    wrong with the files."""
+    """One run of a server. begun_at: of its first milestone. others: further runs in the directory. notes: faults of
+    the files, in words."""
 
     id: str
     processes: list[ProcessTrace]

@@ -19,7 +19,7 @@ WAITING = "#e4e4e4"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a process did between two times. waiting: drawn in grey."""
+    """A process's work between two times. waiting: drawn in grey."""
 
     name: str
     begun_at: float

@@ -2,8 +2,8 @@
 
 A thread writes them four times a second, so the loops of API servers and engine cores never wait for the disk. A
 process that SIGKILL ends loses the events of its last quarter of a second, at most `MOST_PENDING`; one that ends in any
-other way writes them. Milestones are written at once. If writing fails, events are dropped and counted, and the server
-goes on.
+other way writes them. A milestone is written at once: by its caller, or, once there is the thread, by the thread, which
+it wakes. If writing fails, events are dropped and counted, and the server goes on.
 """
 
 import logging
@@ -87,6 +87,8 @@ class FileTrace:
         self._size = 0
         self._torn = self._warned = False
         self._writing = threading.Lock()
+        self._wake = threading.Event()
+        self._in_background = False
         self._encode = msgspec.json.Encoder().encode_lines
 
     def add(self, event: Event) -> None:
@@ -98,7 +100,10 @@ class FileTrace:
     def milestone(self, stage: str, about: str = "", detail: str = "", at: float | None = None) -> None:
         reached = Milestone(time.monotonic() if at is None else at, stage, shortened(about), shortened(detail))
         self.add(reached)
-        self.write()
+        if self._in_background:
+            self._wake.set()
+        else:
+            self.write()
         if len(self._kept) <= MOST_KEPT:
             self._kept.append(reached)
 
@@ -108,11 +113,13 @@ class FileTrace:
             self.milestone(stage, detail=detail)
 
     def write_in_background(self) -> None:
+        self._in_background = True
         threading.Thread(target=self._write_for_ever, name="trace", daemon=True).start()
 
     def _write_for_ever(self) -> None:
         while True:
-            time.sleep(WRITE_EVERY)
+            self._wake.wait(WRITE_EVERY)
+            self._wake.clear()
             self.write()
 
     def close(self) -> None:

@@ -224,8 +224,10 @@ def test_a_damaged_line_costs_that_line_alone(folder: Path) -> None:
 
 
 def test_names_of_clients_can_not_forge_what_is_shown(tmp_path: Path) -> None:
-    write(tmp_path, "api-0", asked(1, 10.0, HOSTILE, 1), slot=0)
+    ended = events.Closed(11.8, 1, 200, HOSTILE)
+    write(tmp_path, "api-0", [*asked(1, 10.0, HOSTILE, 1)[:-1], ended], slot=0)
     write(tmp_path, "engine-0", computed(10.0, 0, 1))
+    FileTrace(TraceFiles(str(tmp_path), RUN, LIMIT), "launcher", -1).milestone("port open", detail=HOSTILE)
     run = read_run(tmp_path)
     (request,), _ = requests_of(run)
     for shown in (overview(run, [request]), request_text(request)):

@@ -92,10 +92,13 @@ def test_nothing_is_lost_when_threads_add_while_another_writes(tmp_path: Path) -
             trace.add(Queued(1.0, client, number))
 
     threads = [threading.Thread(target=add, args=(client,)) for client in range(3)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads meet in every place
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         trace.write()
+    sys.setswitchinterval(before)
     trace.close()
     found = [(event.client, event.sequence) for event in events_in(tmp_path)]
     assert sorted(found) == [(client, number) for client in range(3) for number in range(each)]

@@ -51,5 +51,5 @@ def _waited(connection: socket.socket) -> str:
     with suppress(OSError, AttributeError, struct.error):
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         (milliseconds,) = struct.unpack_from("I", info, _LAST_DATA_RECEIVED)
-        return f"{milliseconds} ms after its last byte"
+        return f"{milliseconds} ms after its last byte came"
     return ""

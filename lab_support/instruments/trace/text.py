@@ -41,7 +41,7 @@ def start_lines(run: Run) -> list[str]:
 
 
 def _in_brackets(detail: str) -> str:
-    return f"({visible(detail)})" if detail else ""
+    return f"({detail})" if detail else ""
 
 
 def _rows(rows: Sequence[Row], zero: float) -> list[str]:
@@ -131,7 +131,7 @@ def request_text(request: Request, everything: bool = False) -> str:
 
 
 def _head(request: Request) -> list[str]:
-    lines = [f"request {visible(request.id)}: {visible(request.received.path)}, {request.end}"]
+    lines = [visible(f"request {request.id}: {request.received.path}, {request.end}")]
     if request.received.trace_id:
         lines.append(f"its client's trace: {request.received.trace_id}, parent {request.received.parent_id}")
     return [*lines, "times in ms since its head was complete"]

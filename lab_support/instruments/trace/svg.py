@@ -79,7 +79,10 @@ def _seconds_waited(detail: str) -> float:
 
 def _start_lane(run: Run, process: ProcessTrace, end: float) -> Lane:
     found = sorted((each for each in process.milestones if each.at <= end), key=lambda each: each.at)
-    bars = [Bar(f"→ {after.stage} {after.about}".strip(), before.at, after.at) for before, after in pairwise(found)]
+    bars = [
+        Bar(f"→ {visible(after.stage)} {visible(after.about)}".strip(), before.at, after.at)
+        for before, after in pairwise(found)
+    ]
     begun = [each.at for each in _milestones(run) if each.about == process.role and each.stage.endswith("begin")]
     before = [at for at in begun if at <= process.begun_at]
     if before:
@@ -106,7 +109,7 @@ def request_svg(request: Request) -> str:
     for sequence in request.sequences:
         lanes[request.api.role].marks.extend((each.written_at, "") for each in sequence.streamed)
         lanes[f"engine-{sequence.sent.engine}"].marks.extend((share.step.ran_at, "") for share in sequence.steps)
-    title = f"Request {visible(request.id)}: {request.end}"
+    title = visible(f"Request {request.id}: {request.end}")
     return _drawn(title, list(lanes.values()), request.begun_at)
 
 

@@ -6,7 +6,8 @@
 #
 # Each does its own set-up in .venv first, and again only when the requirements have changed. Without a GPU, add
 # TORCH=cpu: the CPU build of PyTorch, 200 MB instead of several GB. WORKSPACE=FOLDER keeps your notebooks elsewhere.
-# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/server/test_accept.py runs one file.
+# ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/server/test_accept.py runs one file. Those of `make prove`
+# choose: make prove ARGS="notebook 01" does all proofs of one notebook, and goes on where it was stopped.
 
 PYTHON ?= python3
 TORCH ?=
@@ -51,7 +52,7 @@ coverage: $(TEST_READY)
 	$(RUN) -m coverage report
 
 prove: $(TEST_READY)
-	$(RUN) -m tests.prove
+	$(RUN) -m tests.prove $(ARGS)
 
 notebooks: $(READY)
 	$(RUN) -m lab_support.notebook.publishing.build

@@ -19,6 +19,7 @@ _FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
+_PATIENCE = 120_000  # milliseconds; JupyterLab's page takes more than Playwright's 30 s if others use all cores
 _TOKEN = "a-token-for-this-test"
 _RUN_ALL = "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"
 _KERNEL_READY = """async () => {
@@ -46,7 +47,9 @@ def chromium() -> Iterator[Any]:
 def empty_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
     """Of a browser without JupyterLab. Sizes in pixels."""
     with chromium() as browser:
-        yield browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(_PATIENCE)
+        yield page
 
 
 @contextmanager

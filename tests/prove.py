@@ -1,13 +1,14 @@
 """Every promise in full, on an otherwise idle machine: `make prove`, or `python -m tests.prove NAME…` for some.
 
 Prints one table: asked, measured, met or not. Exit code 1 where a promise is not met.
+`python -m tests.prove notebook 01` does all proofs of one notebook, and goes on where it was stopped.
 """
 
 import importlib
 import sys
 import time
 
-from tests.proofs import Row
+from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
@@ -16,6 +17,8 @@ PROOFS = (
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["notebook"]:
+        return notebook.main(sys.argv[2:])
     names = sys.argv[1:] or list(PROOFS)
     rows: list[tuple[str, Row]] = []
     for name in names:

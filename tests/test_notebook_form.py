@@ -12,13 +12,11 @@ from tests.notebook_form.__main__ import main
 from tests.notebook_form.bounds import broken, broken_together
 from tests.notebook_form.form import Form
 
-IN_THE_NEW_FORM: tuple[str, ...] = ()
-"""Numbers of notebooks, such as "01" and "01a"."""
-FORMS = [form for path in build.find([]) if (form := Form(path)).number in IN_THE_NEW_FORM]
+FORMS = [Form(path) for path in build.find([])]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.number)
-def test_a_notebook_in_the_new_form_keeps_its_bounds(form):
+def test_every_notebook_keeps_its_bounds(form):
     assert broken(form) == []
 
 
@@ -28,7 +26,6 @@ def test_its_minutes_and_slides_are_those_of_the_rule(form):
 
 
 def test_the_right_letters_of_all_of_them_tell_nothing():
-    assert {form.number for form in FORMS} == set(IN_THE_NEW_FORM)
     assert broken_together(FORMS) == []
 
 

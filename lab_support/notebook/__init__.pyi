@@ -15,6 +15,7 @@ from .figures.spans import spans, spans_of
 from .figures.start_costs import start_costs
 from .figures.timeline import timeline
 from .figures.two_queues import two_queues
+from .figures.wait_queues import wait_queues
 from .figures.xray import compare, xray
 from .moves.again import again
 from .moves.checks import check
@@ -88,6 +89,7 @@ __all__ = [
     "timeline",
     "two_queues",
     "verdict",
+    "wait_queues",
     "watch_accept_queue",
     "xray",
 ]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, changed
 
 _LOOK_AT_IT = """\
@@ -12,12 +13,24 @@ from lab_support.notebook.script import emit
 with lab.live_server(api_server_count=2, accept="shared") as server:
     views = lab.look(server)
 emit(
-    holders=sorted(view.role for view in views if view.socket_numbers),
-    objects=len({view.socket_inode for view in views if view.socket_numbers}),
-    with_torch=[view.role for view in views if view.maps_torch],
+    socket=[view.role for view in views if view.socket_numbers],
+    torch=[view.role for view in views if view.maps_torch],
+    all=[view.role for view in views],
 )
 """
-_WITH_FOUR = changed(_LOOK_AT_IT, "api_server_count=2", "api_server_count=4")
+_WHEN_IT_IS_OVER = changed(_LOOK_AT_IT, "    views = lab.look(server)\n", "    pass\nviews = lab.look(server)\n")
+_TORCH_EVERYWHERE = changed(
+    _LOOK_AT_IT,
+    "import lab_support.notebook as lab\n",
+    """\
+import os, tempfile
+from pathlib import Path
+import lab_support.notebook as lab
+folder = Path(tempfile.mkdtemp())
+(folder / "sitecustomize.py").write_text("import torch")
+os.environ["PYTHONPATH"] = f"{folder}:{os.environ['PYTHONPATH']}"
+""",
+)
 _STOP_ONE = """\
 import os, requests, signal
 import lab_support.notebook as lab
@@ -34,23 +47,6 @@ with lab.live_server(api_server_count=2, accept="shared") as server:
     emit(answered_by=[who_answers() for _ in range(10)])
     os.kill(server.pids["api-0"], signal.SIGCONT)
 """
-_GIVE_IT_WORK = """\
-import lab_support.notebook as lab
-from lab_support.notebook.script import emit
-
-with lab.live_server() as server:
-    before = lab.metric(server, "lab_engine_steps_total")
-    one = lab.drive(server, brief=True, clients=1, requests=8, output_tokens="8-24")
-    between = lab.metric(server, "lab_engine_steps_total")
-    eight = lab.drive(server, brief=True, clients=8, requests=40, output_tokens="8-24")
-    after = lab.metric(server, "lab_engine_steps_total")
-emit(
-    asked=eight.asked,
-    completed=eight.completed,
-    one=one.tokens / max(1, between - before),
-    eight=eight.tokens / max(1, after - between),
-)
-"""
 _STOP_IT = """\
 import lab_support.notebook as lab
 from lab_support.notebook.script import emit
@@ -60,51 +56,43 @@ left = server.stop()
 emit(left=repr(left) if left else "", running=server.survivors())
 lab.cleanup()
 """
+_KEPT, _HOLDERS, _STEPS, _KILLED = (blank(f"00.b{index}").reference for index in (1, 2, 3, 4))
 
 
 def _told(result: ProcessResult) -> dict[str, Any]:
     return result.events[-1].fields
 
 
-def _of_two(program: str) -> str:
-    """The same of two servers with one API server each: two ports, each bound by its own launcher."""
-    return changed(
-        program,
-        'with lab.live_server(api_server_count=2, accept="shared") as server:\n    views = lab.look(server)\n',
-        """\
-with lab.live_server(api_server_count=1) as server, lab.live_server(api_server_count=1) as other:
-    views = lab.look(server) + lab.look(other)
-""",
-    )
+def _has(role: str, socket: bool, torch: bool) -> Any:
+    """Whether the processes whose role begins with `role` have the two as said."""
+
+    def holds(result: ProcessResult) -> bool:
+        told = _told(result)
+        there = [each for each in told["all"] if each.startswith(role)]
+        found = [(each in told["socket"], each in told["torch"]) for each in there]
+        return bool(found) and all(each == (socket, torch) for each in found)
+
+    return holds
 
 
-def _with_torch_everywhere(program: str) -> str:
-    """The same where every process of the server imports PyTorch as it starts."""
-    return changed(
-        program,
-        "import lab_support.notebook as lab\n",
-        """\
-import os, tempfile
-from pathlib import Path
-import lab_support.notebook as lab
-folder = Path(tempfile.mkdtemp())
-(folder / "sitecustomize.py").write_text("import torch")
-os.environ["PYTHONPATH"] = f"{folder}:{os.environ['PYTHONPATH']}"
-""",
-    )
+def _found(result: ProcessResult, what: str) -> list[str]:
+    return sorted({event.fields[what] for event in result.events if "role" in event.fields})
 
 
-def _one_sequence_at_a_time(program: str) -> str:
-    return changed(program, "lab.live_server()", "lab.live_server(max_num_seqs=1)")
+def _in_a_step(result: ProcessResult, clients: int) -> float:
+    of = next(event.fields for event in result.events if event.fields["clients"] == clients)
+    return float(of["measured"])
 
 
-def _all_clients_at_once(program: str) -> str:
-    return changed(program, "clients=1, requests=8", "clients=8, requests=8")
-
-
-def _one_waits_and_more_are_refused(program: str) -> str:
-    return changed(program, "lab.live_server()", "lab.live_server(max_num_queued_reqs=1)")
-
+_TWO_PORTS = changed(
+    _HOLDERS,
+    "server.pids.items():\n",
+    "{**server.pids, 'other': other.pids['api-0']}.items():\n",
+    'accept="shared") as server:',
+    'accept="shared") as server, live_server(accept="reuseport") as other:',
+    "if link == socket_link:",
+    'if link == socket_link or (role == "other" and link.startswith("socket:")):',
+)
 
 BROKEN_CLAIMS = (
     BrokenClaim(
@@ -114,46 +102,82 @@ BROKEN_CLAIMS = (
         lambda result: _told(result)["answered_by"] == ["api-1"] * 10,
     ),
     BrokenClaim(
-        "The launcher and both API servers hold the listening socket, and nobody else",
-        _LOOK_AT_IT,
-        changed(_LOOK_AT_IT, "api_server_count=2", "api_server_count=1"),
-        lambda result: _told(result)["holders"] == ["api-0", "api-1", "launcher"],
+        "On a connection whose process stands still, nobody answers",
+        _KEPT,
+        changed(_KEPT, "signal.SIGSTOP)", "signal.SIGCONT)"),
+        lambda result: _told(result)["same"] == "TimeoutError",
     ),
     BrokenClaim(
-        "All of them hold one and the same kernel object",
-        _LOOK_AT_IT,
-        _of_two(_LOOK_AT_IT),
-        lambda result: _told(result)["objects"] == 1,
+        "A new connection is answered by the other process",
+        _KEPT,
+        changed(_KEPT, 'accept="shared"', 'accept="shared", api_server_count=1'),
+        lambda result: _told(result)["new"].startswith("api-") and _told(result)["new"] != _told(result)["first"],
     ),
     BrokenClaim(
-        "Only the engine core loads PyTorch",
+        "Of the listening socket and PyTorch, the launcher has only the socket",
         _LOOK_AT_IT,
-        _with_torch_everywhere(_LOOK_AT_IT),
-        lambda result: _told(result)["with_torch"] == ["engine-0"],
+        _TORCH_EVERYWHERE,
+        _has("launcher", socket=True, torch=False),
     ),
     BrokenClaim(
-        "With four API servers, five processes hold the listening socket",
-        _WITH_FOUR,
+        "Of the listening socket and PyTorch, an API server has only the socket",
         _LOOK_AT_IT,
-        lambda result: len(_told(result)["holders"]) == 5,
+        _TORCH_EVERYWHERE,
+        _has("api-", socket=True, torch=False),
     ),
     BrokenClaim(
-        "Every request is answered",
-        _GIVE_IT_WORK,
-        _one_waits_and_more_are_refused(_GIVE_IT_WORK),
-        lambda result: _told(result)["completed"] == _told(result)["asked"],
+        "Of the listening socket and PyTorch, the engine core has only PyTorch",
+        _LOOK_AT_IT,
+        _WHEN_IT_IS_OVER,
+        _has("engine-", socket=False, torch=True),
+    ),
+    BrokenClaim(
+        "Of the listening socket and PyTorch, the resource tracker has neither",
+        _LOOK_AT_IT,
+        _TORCH_EVERYWHERE,
+        _has("resource-tracker", socket=False, torch=False),
+    ),
+    BrokenClaim(
+        "The launcher and all four API servers hold a listening socket, and nobody else",
+        _HOLDERS,
+        changed(_HOLDERS, "api_server_count=4", "api_server_count=3"),
+        lambda result: _found(result, "role") == ["api-0", "api-1", "api-2", "api-3", "launcher"],
+    ),
+    BrokenClaim(
+        "All their descriptors lead to one and the same kernel object",
+        _HOLDERS,
+        _TWO_PORTS,
+        lambda result: len(_found(result, "link")) == 1,
     ),
     BrokenClaim(
         "For one client, a step makes one token",
-        _GIVE_IT_WORK,
-        _all_clients_at_once(_GIVE_IT_WORK),
-        lambda result: _told(result)["one"] < 2.5,
+        _STEPS,
+        changed(_STEPS, "drive(server, clients=clients,", "drive(server, clients=8,"),
+        lambda result: _in_a_step(result, 1) < 2.5,
     ),
     BrokenClaim(
         "For eight clients, a step makes several tokens",
-        _GIVE_IT_WORK,
-        _one_sequence_at_a_time(_GIVE_IT_WORK),
-        lambda result: _told(result)["eight"] > 3.5,
+        _STEPS,
+        changed(_STEPS, "live_server()", "live_server(max_num_seqs=1)"),
+        lambda result: _in_a_step(result, 8) > 4,
+    ),
+    BrokenClaim(
+        "When the launcher is killed, all its processes end",
+        _KILLED,
+        changed(_KILLED, "signal.SIGKILL", "signal.SIGSTOP"),
+        lambda result: _told(result)["server_left"] == [],
+    ),
+    BrokenClaim(
+        "A plain child outlives its parent",
+        _KILLED,
+        changed(_KILLED, 'os.kill(family["launcher"], ', 'unwatched.end(plain) or os.kill(server["launcher"], '),
+        lambda result: _told(result)["plain_left"] == ["child"],
+    ),
+    BrokenClaim(
+        "The pipe that only the launcher could write is then at its end",
+        _KILLED,
+        changed(_KILLED, "os.O_RDONLY", "os.O_RDWR"),
+        lambda result: _told(result)["pipe_at_its_end"],
     ),
     BrokenClaim(
         "Nothing of the server is left",

@@ -4,11 +4,13 @@ import mmap
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank, filled
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 THREADS, WARNED, DICE, BLAS, LEAK = (cell("01a", name) for name in ("threads", "warned", "dice", "blas", "leak"))
-MESSAGES, SESSION, DEAR, HUGE = (cell("01a", name) for name in ("messages", "session", "dear", "huge"))
-READER, FAREWELL, IN_A_KERNEL = (cell("01a", name) for name in ("reader", "farewell", "in_a_kernel"))
+MESSAGES, SESSION, FORK_TIME, HUGE = (cell("01a", name) for name in ("messages", "session", "fork_time", "huge"))
+READER, IN_A_KERNEL = (cell("01a", name) for name in ("reader", "in_a_kernel"))
+SEEDED, FAREWELL = (blank(name).reference for name in ("01a.b1", "01a.b2"))
 
 _POOL_OF_ITS_OWN = changed(
     THREADS,
@@ -67,10 +69,10 @@ _SLEEPS = changed(MESSAGES, "pull.recv().decode()", "os.read(os.pipe()[0], 1).de
 _CHILD_IS_SILENT = changed(
     SESSION, '    in_child(lambda: session.send(b"from the child"))\n', '    session.send(b"from the child")\n'
 )
-_MAPPED_AS_SHARED = changed(DEAR, '"256 MB", mmap.MAP_PRIVATE', '"256 MB", mmap.MAP_SHARED')
-_SMALL_PAGES = changed(DEAR, "mmap.MADV_HUGEPAGE", "mmap.MADV_NOHUGEPAGE")
-_MAPPED_AS_PRIVATE = changed(DEAR, '"256 MB, shared", mmap.MAP_SHARED', '"256 MB, shared", mmap.MAP_PRIVATE')
-_ONE_HALF_IN_USE = changed(DEAR, "bytes(len(block))", "bytes(len(block) // 2)")
+_MAPPED_AS_SHARED = changed(FORK_TIME, '"256 MB", mmap.MAP_PRIVATE', '"256 MB", mmap.MAP_SHARED')
+_SMALL_PAGES = changed(FORK_TIME, "mmap.MADV_HUGEPAGE", "mmap.MADV_NOHUGEPAGE")
+_MAPPED_AS_PRIVATE = changed(FORK_TIME, '"256 MB, shared", mmap.MAP_SHARED', '"256 MB, shared", mmap.MAP_PRIVATE')
+_ONE_HALF_IN_USE = changed(FORK_TIME, "bytes(len(block))", "bytes(len(block) // 2)")
 _MANY_BYTES = changed(HUGE, "write(2 << 20)", "write(4 * mmap.PAGESIZE)")
 _READS_AN_ARRAY = changed(
     READER, "[[number] for number in range(500_000)]", '__import__("array").array("d", bytes(32 << 20))'
@@ -78,7 +80,18 @@ _READS_AN_ARRAY = changed(
 _NEITHER_EXITS = changed(IN_A_KERNEL, '("os._exit(0)", ', '("sys.exit(1)", ')
 _ALL_EXIT = changed(IN_A_KERNEL, '"sys.exit(0)", "pass")', '"os._exit(1)", "os._exit(2)")')
 _CHILD_RUNS_IT = changed(IN_A_KERNEL, '"sys.exit(0)", "pass")', '"sys.exit(0)", "emit(child=child)")')
-_WITH_FAREWELL = changed(FAREWELL, "    os._exit(0)\n", "    raise SystemExit\n")
+_WITH_FAREWELL = filled(blank("01a.b2").skeleton, ("raise SystemExit",))
+_ONE_SEED = filled(blank("01a.b1").skeleton, ("7",))
+_SEED_OF_THE_MOMENT = filled(blank("01a.b1").skeleton, ("None",))
+
+
+def _drawn_apart(result: ProcessResult) -> bool:
+    first, second = (fields["drawn"] for fields in result.by("run").values())
+    return len(set(first)) == 3 and first == second
+
+
+def _row(row: str) -> str:
+    return f"A forked child that wants to {row}: "
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -113,19 +126,19 @@ def _heard(result: ProcessResult) -> list[str]:
 
 BROKEN_CLAIMS = (
     BrokenClaim(
-        "A child's work in its parent's thread pool is never done",
+        _row("submit work to the parent's thread pool") + "never comes back",
         THREADS,
         _POOL_OF_ITS_OWN,
         lambda result: _one(result, "pool") == "stuck",
     ),
     BrokenClaim(
-        "A queue that a thread was using at the fork is locked for ever",
+        _row("put into a queue.Queue that a thread is using") + "never comes back",
         THREADS,
         _QUEUE_OF_ITS_OWN,
         lambda result: _one(result, "queue") == "stuck",
     ),
     BrokenClaim(
-        "A log handler that a thread was using can be used by the child",
+        _row("log, while a thread is logging") + "works as in the parent",
         THREADS,
         _NOT_RENEWED,
         lambda result: _one(result, "logging") != "stuck",
@@ -137,7 +150,7 @@ BROKEN_CLAIMS = (
         lambda result: bool(_one(result, "warnings")) == (_one(result, "version") >= [3, 12]),
     ),
     BrokenClaim(
-        "Three forked children draw the same number from NumPy, and from PyTorch",
+        _row("draw a random number with PyTorch") + "comes back, but wrong",
         DICE,
         _SEEDED_ANEW,
         lambda result: len(set(_one(result, "numpy"))) == len(set(_one(result, "torch"))) == 1,
@@ -149,16 +162,19 @@ BROKEN_CLAIMS = (
         lambda result: _one(result, "before") == 700,
     ),
     BrokenClaim(
-        "A child hangs, if its parent has used them", DICE, _NOT_USED, lambda result: _one(result, "after") == "stuck"
+        _row("multiply matrices in PyTorch, as the parent did before") + "never comes back",
+        DICE,
+        _NOT_USED,
+        lambda result: _one(result, "after") == "stuck",
     ),
     BrokenClaim(
-        "With one thread, that child multiplies as well",
+        "With one thread, it multiplies in any case",
         DICE,
         _TWO_THREADS_STILL,
         lambda result: _one(result, "one_thread") == 700,
     ),
     BrokenClaim(
-        "A child multiplies in NumPy, even if its parent has done so before",
+        _row("multiply matrices in NumPy, as the parent did before") + "works as in the parent",
         BLAS,
         _IN_PYTORCH,
         lambda result: result.told["in_child"] == 700,
@@ -188,62 +204,62 @@ BROKEN_CLAIMS = (
         lambda result: "refused" in result.told,
     ),
     BrokenClaim(
-        "What a child sends by its parent's ZeroMQ socket does not arrive, and nobody says so",
+        _row("send by the parent's ZeroMQ socket") + "comes back, but wrong",
         MESSAGES,
         _SENT_BY_ITS_OWN,
         lambda result: not _told(result)[1]["arrived"] and _told(result)[1]["said"] is None,
     ),
     BrokenClaim(
-        "With a context of its own, it arrives",
+        "With a context of its own, a child's message arrives",
         MESSAGES,
         _OWN_NOT_SENT,
         lambda result: _told(result)[2]["arrived"],
     ),
     BrokenClaim(
-        "A child that receives by its parent's socket does not come back, not even when its time is up",
+        _row("receive by the parent's ZeroMQ socket") + "never comes back",
         MESSAGES,
         _RECEIVES_BY_ITS_OWN,
         lambda result: _told(result)[0]["said"] == "stuck",
     ),
     BrokenClaim(
-        "It does not sleep meanwhile: it computes",
+        "A child that receives by its parent's socket does not sleep: it computes",
         MESSAGES,
         _SLEEPS,
         lambda result: _told(result)[0]["computed"] > 0.1,
     ),
     BrokenClaim(
-        "After the child has used the TLS session, the parent's next message is refused",
+        _row("send by the parent's TLS session, and the parent goes on with it") + "comes back, but wrong",
         SESSION,
         _CHILD_IS_SILENT,
         lambda result: _heard(result)[:1] == ["from the child"] and "from the parent" not in _heard(result),
     ),
     BrokenClaim(
-        "A child that ends by os._exit does not write its parent's text again",
+        "A child that ends without its farewell does not write its parent's text again",
         FAREWELL,
         _WITH_FAREWELL,
         lambda result: result.output.count("written once or twice?") == 1,
     ),
     BrokenClaim(
         "fork() takes over 5 times as long with 256 MB in use",
-        DEAR,
+        FORK_TIME,
         _MAPPED_AS_SHARED,
         lambda result: _part(result, "256 MB", "next to nothing") > 5,
     ),
     BrokenClaim(
         "The page tables have grown by 8 bytes for each page",
-        DEAR,
+        FORK_TIME,
         _ONE_HALF_IN_USE,
         lambda result: 7.5 < _per_page(result) < 12,
     ),
     BrokenClaim(
         "As much memory, mapped as shared, costs fork() under a third of that",
-        DEAR,
+        FORK_TIME,
         _MAPPED_AS_PRIVATE,
         lambda result: _part(result, "256 MB, shared", "256 MB") < 1 / 3,
     ),
     BrokenClaim(
-        "And so does as much in huge pages",
-        DEAR,
+        "As much memory in huge pages costs fork() under a third of small pages",
+        FORK_TIME,
         _SMALL_PAGES,
         lambda result: _part(result, "256 MB, huge pages", "256 MB") < 1 / 3,
     ),
@@ -282,6 +298,15 @@ BROKEN_CLAIMS = (
         IN_A_KERNEL,
         _ALL_EXIT,
         lambda result: _endings(result)[1]["sockets"] > 5,
+    ),
+    *(
+        BrokenClaim(
+            "Seeded with its number, each worker draws another number, and the same in each run",
+            SEEDED,
+            broken,
+            _drawn_apart,
+        )
+        for broken in (_ONE_SEED, _SEED_OF_THE_MOMENT)
     ),
     nothing_left("Nothing that this appendix started is running", FAREWELL),
 )

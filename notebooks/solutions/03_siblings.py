@@ -5,7 +5,7 @@ from typing import Any
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 SIBLINGS = '''\
-%%python_process --name siblings --timeout 10 --expect any --into siblings
+%%python_process --after 03.5 --name siblings --timeout 10 --expect any --into siblings
 import multiprocessing, socket, time
 
 def patient(listening_socket):
@@ -258,7 +258,7 @@ EXERCISES = (
     Exercise(
         name="03.2",
         kind="should",
-        task="one of the two workers dies of what the other does; mend the program so that both serve clients",
+        task="one worker does not survive what the other does; mend the program so that both serve clients",
         skeleton=SIBLINGS,
         reference=SIBLINGS_RIGHT,
         also_right=(SIBLINGS_WITH_A_TIMEOUT, SIBLINGS_WITH_ASYNCIO),

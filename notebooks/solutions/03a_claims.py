@@ -1,12 +1,16 @@
 """Appendix 03a: other roads of a descriptor. The programs of its cells, and what breaks their claims."""
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
 IN_FLIGHT, PASS_FDS, ACTIVATION, PULLED, ADOPTED = (
     cell("03a", name) for name in ("in_flight", "pass_fds", "activation", "pulled", "adopted")
 )
-LEAK, CLOSED, TICKET, JOURNEY = (cell("03a", name) for name in ("leak", "closed", "ticket", "journey"))
+CLOSED, TICKET, JOURNEY, FULL, LEFT_OPEN = (
+    cell("03a", name) for name in ("closed", "ticket", "journey", "full", "left_open")
+)
+LEAK, ON_ARRIVAL = (blank(f"03a.{name}").reference for name in ("b1", "b2"))
 
 
 def _arrives_there(result: ProcessResult, passed: int) -> bool:
@@ -69,22 +73,22 @@ BROKEN_CLAIMS = (
         "The socket at which it waits counts it", IN_FLIGHT, _NOT_SENT, lambda result: result.told["counted"] == 1
     ),
     BrokenClaim(
-        "With pass_fds the next program has the socket, under the same number",
+        "By subprocess, pass_fds=, the socket is left open",
         PASS_FDS,
         changed(PASS_FDS, "pass_fds=passed", "pass_fds=[]"),
-        lambda result: _arrives_there(result, 1),
+        lambda result: _arrives_there(result, 1) and not _arrives_there(result, 0),
     ),
     BrokenClaim(
-        "Without pass_fds it has not",
-        PASS_FDS,
-        changed(PASS_FDS, "pass_fds=passed", "pass_fds=[sock.fileno()]"),
-        lambda result: not _arrives_there(result, 0),
-    ),
-    BrokenClaim(
-        "A client that came before the server is served by it, from descriptor 3",
+        "By systemd's socket activation, the socket is left open",
         ACTIVATION,
         _A_SOCKET_OF_ITS_OWN,
-        lambda result: result.told["answer"] == "served from descriptor 3",
+        lambda result: result.told["answer"].endswith("from descriptor 3"),
+    ),
+    BrokenClaim(
+        "By ZMQ_USE_FD in a spawned child, the socket is left open",
+        ADOPTED,
+        _BINDS_ANEW,
+        lambda result: bool(result.told["received"]),
     ),
     BrokenClaim(
         "pidfd_getfd pulled the child's socket out of its table",
@@ -97,24 +101,40 @@ BROKEN_CLAIMS = (
         lambda result: bool(result.told["why"]) or result.told["here"] == result.told["there"],
     ),
     BrokenClaim(
-        "What was sent before ZeroMQ had the socket arrives",
-        ADOPTED,
-        _BINDS_ANEW,
-        lambda result: result.told["received"] == "sent before anybody served",
-    ),
-    BrokenClaim(
-        "A forked bystander keeps the client from seeing the end, until the bystander is gone",
+        "A forked bystander keeps the client from seeing the end until it is gone, and a spawned one doesn't",
         LEAK,
         changed(LEAK, "get_context(way)", 'get_context("spawn")'),
         lambda result: (
-            [result.by("way")["fork"][key] for key in ("ended", "ended_without_the_bystander")] == [False, True]
+            [result.by("way")["fork"][key] for key in ("ended", "without_it")] == [False, True]
+            and result.by("way")["spawn"]["ended"]
         ),
     ),
     BrokenClaim(
-        "A spawned bystander does not",
+        "A forked bystander that lets go of the connection doesn't either",
         LEAK,
-        changed(LEAK, "get_context(way)", 'get_context("fork")'),
-        lambda result: result.by("way")["spawn"]["ended"],
+        changed(LEAK, "    if connection:\n", "    if False:\n"),
+        lambda result: result.by("way")["fork, careful"]["ended"],
+    ),
+    BrokenClaim(
+        "With no reader, a sender must wait after some hundred messages",
+        FULL,
+        changed(FULL, "        sent += 1\n", "        sent += 1\n        socket.recv_fds(theirs, 1, 0)\n"),
+        lambda result: "then" in result.told and 30 < result.told["sent"] < 3000,
+    ),
+    BrokenClaim(
+        "A descriptor arrives inheritable, and with MSG_CMSG_CLOEXEC it ends at the exec",
+        ON_ARRIVAL,
+        changed(ON_ARRIVAL, '("without a flag", 0)', '("without a flag", socket.MSG_CMSG_CLOEXEC)'),
+        lambda result: [seen["in_the_next_program"] for seen in result.by("received").values()] == [True, False],
+    ),
+    BrokenClaim(
+        "The socket's number is on spawn's list of descriptors to leave open",
+        LEFT_OPEN,
+        changed(LEFT_OPEN, '"in the child:", sock)', '"in the child:", sock.fileno())'),
+        lambda result: (
+            result.told["socket"]
+            in [event.fields["left_open"] for event in result.events if "left_open" in event.fields][-1]
+        ),
     ),
     BrokenClaim(
         "spawn and forkserver refuse a socket that is closed before start(), and fork does not notice",
@@ -126,16 +146,10 @@ BROKEN_CLAIMS = (
         ),
     ),
     BrokenClaim(
-        "Pickling a socket on its own starts a thread",
+        "Pickling a socket on its own starts a thread, and keeps the socket open until the pickle is loaded",
         TICKET,
         _NO_SOCKET_PICKLED,
-        lambda result: result.told["new_threads"] == 1,
-    ),
-    BrokenClaim(
-        "Until the pickle is loaded, the socket that the program has closed is open",
-        TICKET,
-        _NO_SOCKET_PICKLED,
-        lambda result: result.told["open_though_closed"],
+        lambda result: result.told["new_threads"] == 1 and result.told["open_though_closed"],
     ),
     BrokenClaim(
         "Such a pickle can be loaded once, and no second time",

@@ -1,4 +1,4 @@
-"""04.3, could: take a connection only if no sibling has fewer open ones, by counters in shared memory."""
+"""04.2, could: take a connection only if no sibling has fewer open ones, by counters in shared memory."""
 
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
@@ -171,7 +171,7 @@ def _is_lopsided(still_open: list[int]) -> bool:
 
 EXERCISES = (
     Exercise(
-        name="04.3",
+        name="04.2",
         kind="could",
         task="let a worker take a connection only if no sibling has fewer open; one that hangs is to hold up nobody",
         skeleton=FEWEST,

@@ -3,7 +3,7 @@
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
 IN_TURN = '''\
-%%python_process --name in_turn --timeout 20 --expect any --into in_turn
+%%python_process --after 04.3 --name in_turn --timeout 20 --expect any --into in_turn
 import select
 from lab_support.notebook.script import listeners
 

@@ -1,24 +1,53 @@
 """The claims of appendix 04a, each with an experiment in which it is false."""
 
-from collections import Counter
-from random import choices
-from statistics import mean
-from typing import Any
+import shutil
+from collections.abc import Callable
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.moves.verdicts import judge_of
 
-FULL, SPOKEN, HASHED, NESTED = (cell("04a", name) for name in ("full", "spoken", "hashed", "nested"))
+LOCKED, COUNTED, WATCHED, FULL, HASHED, NESTED, MIGRATED = (
+    cell("04a", name) for name in ("locked", "counted", "watched", "full", "hashed", "nested", "migrated")
+)
+HOLDERS, SPOKEN = (blank(f"04a.b{number}").reference for number in (1, 2))
+
+# ---- a lock of your own
+
+_HERD_IN_ACCEPT = changed(LOCKED, "setblocking(True)", "settimeout(30)")
+_WITHOUT_THE_LOCK = changed(LOCKED, "        with lock: ", "        if True: ")
+_LOCK = "        lock = make_lock()\n"
+_SEMAPHORE_FOR_ALL, _NO_LOCK_FOR_ALL = (
+    changed(HOLDERS, _LOCK, f"        lock = {made}\n")
+    for made in ("multiprocessing.Lock()", "contextlib.nullcontext()")
+)
+
+# ---- what can be counted
+
+_NO_PAUSE = changed(COUNTED, "            time.sleep(pause)", "            pass")
+_NOT_WATCHED = changed(WATCHED, "--strace ", "")
+if not shutil.which("strace"):  # what strace does: it makes the winner late
+    WATCHED = changed(
+        _NOT_WATCHED,
+        "import select\n",
+        "import select, time\n",
+        "        poll.poll()\n",
+        "        poll.poll()\n        time.sleep(0.005)\n",
+    )
+
+# ---- a full queue
 
 _LONG_FIRST = changed(FULL, "for backlog in (8, 512):", "for backlog in (512, 512):")
-_SHORT_AFTER = changed(FULL, "for backlog in (8, 512):", "for backlog in (8, 8):")
+_LONGER_THAN_SAID = changed(FULL, "backlog=backlog) as workers", "backlog=8 * backlog) as workers")
 _ROOM = changed(SPOKEN, "backlog=4", "backlog=64")
 _NEVER_SPEAKS = changed(SPOKEN, "        if speaks:\n", "        if False:\n")
-_MANY = changed(
-    HASHED, "workers.connect(clients)", "workers.connect(400)", "max(got.values()) / clients", "max(got.values()) / 400"
-)
-_FEW = changed(
-    HASHED, "workers.connect(clients)", "workers.connect(8)", "max(got.values()) / clients", "max(got.values()) / 8"
+
+# ---- a hash, and sets
+
+_MANY, _FEW = (
+    changed(HASHED, "workers.connect(clients)", f"workers.connect({n})", "most=max(got.values())", scaled)
+    for n, scaled in ((400, "most=max(got.values()) * clients / 400"), (8, "most=max(got.values()) * clients / 8"))
 )
 _DIRECT = changed(
     NESTED,
@@ -30,87 +59,71 @@ _ASLEEP_IN_ACCEPT = changed(
     "    while True:\n        inherited.poll()\n        take(listening_socket)\n",
     "    listening_socket.setblocking(True)\n    while True:\n        take(listening_socket)\n",
 )
+_NOT_MIGRATED = changed(MIGRATED, "tcp_migrate_req=1", "tcp_migrate_req=0")
 
 
-def _told(result: ProcessResult) -> list[dict[str, Any]]:
-    return [event.fields for event in result.events]
+def _by_the_verdict(number: str, words: str) -> Callable[[ProcessResult], bool]:
+    """Whether the verdict's own claim of these words holds of a result."""
+
+    def holds(result: ProcessResult) -> bool:
+        return bool(next(each.holds for each in judge_of(number).find(result).claims if each.words == words))
+
+    return holds
 
 
-def _how(result: ProcessResult, how: str) -> dict[str, Any]:
-    return next(fields for fields in _told(result) if fields["how"] == how)
+def _of_verdict(number: str, words: str, experiment: str, broken: str) -> BrokenClaim:
+    return BrokenClaim(words, experiment, broken, _by_the_verdict(number, words))
 
 
-def _part(result: ProcessResult, clients: int) -> float:
-    return mean(fields["busiest"] for fields in _told(result) if fields["clients"] == clients)
+def _of_row(row: str, option: str, broken: str) -> BrokenClaim:
+    def holds(result: ProcessResult) -> bool:
+        return judge_of("04a.2").find(result).rows[row] == option
+
+    return BrokenClaim(f"{row}: {option}", HOLDERS, broken, holds)
 
 
-def _by_a_die() -> float:
-    return mean(4 * max(Counter(choices(range(4), k=8)).values()) / 8 for _ in range(40))
+def _failed(result: ProcessResult) -> int:
+    """In the last run of the cell."""
+    return sum(row["accept() failed"] for row in result.measured["processes"])
 
 
-def _idle(result: ProcessResult) -> float:
-    """The share of the looks that found nobody in the first queue."""
-    looks = _told(result)[0]["looks"]
-    return sum(waiting == 0 for _, waiting in looks) / len(looks)
-
+_ALL, _NONE = "all are answered", "none has an answer after 2 seconds"
 
 BROKEN_CLAIMS = (
+    _of_verdict("04a.1", "In the kernel's queue, a connection wakes one process", LOCKED, _HERD_IN_ACCEPT),
+    _of_verdict(
+        "04a.1", "Behind a lock, it wakes two: one for the client, one for the lock", LOCKED, _WITHOUT_THE_LOCK
+    ),
+    _of_row("no lock, worker 1 hangs", _ALL, _SEMAPHORE_FOR_ALL),
+    _of_row("no lock, worker 1 is killed", _ALL, _SEMAPHORE_FOR_ALL),
+    _of_row("a semaphore, worker 1 hangs", _NONE, _NO_LOCK_FOR_ALL),
+    _of_row("a semaphore, worker 1 is killed", _NONE, _NO_LOCK_FOR_ALL),
+    _of_row("a lock on a file, worker 1 hangs", _NONE, _NO_LOCK_FOR_ALL),
+    _of_row("a lock on a file, worker 1 is killed", _ALL, _SEMAPHORE_FOR_ALL),
     BrokenClaim(
-        "The queue never holds more than its backlog and one",
-        FULL,
-        changed(FULL, "backlog=backlog) as workers", "backlog=8 * backlog) as workers"),
-        lambda result: _told(result)[0]["most"] <= _told(result)[0]["backlog"] + 1,
+        "With a pause before accept(), most losers fail in it", COUNTED, _NO_PAUSE, lambda result: _failed(result) > 150
     ),
     BrokenClaim(
-        "With a short backlog, some clients never get an answer",
-        FULL,
-        _LONG_FIRST,
-        lambda result: _told(result)[0]["silent"] > 10,
+        "Under strace, losers fail in accept() by the dozen",
+        WATCHED,
+        _NOT_WATCHED,
+        lambda result: _failed(result) > 150,
     ),
-    BrokenClaim("With a long one, all do", FULL, _SHORT_AFTER, lambda result: _told(result)[1]["silent"] == 0),
-    BrokenClaim(
-        "Meanwhile the queue was empty most of the time", FULL, _LONG_FIRST, lambda result: _idle(result) > 0.5
+    _of_verdict("04a.4", "The queue holds at most its backlog and one", FULL, _LONGER_THAN_SAID),
+    _of_verdict(
+        "04a.4", "With a backlog of 8, some have no answer after 3 seconds; with 512, all have", FULL, _LONG_FIRST
     ),
-    BrokenClaim(
-        "The kernel counts each overflow",
-        FULL,
-        _LONG_FIRST,
-        lambda result: _told(result)[0]["overflows"] is None or _told(result)[0]["overflows"] > 20,
+    _of_verdict("04a.4", "For most of the first second, the queue is empty", FULL, _LONG_FIRST),
+    _of_verdict("04a.5", "Clients without an answer are in no queue", SPOKEN, _ROOM),
+    _of_verdict("04a.5", "For them the kernel had sent SYN cookies", SPOKEN, _ROOM),
+    _of_verdict("04a.5", "If they say a word, all get an answer", SPOKEN, _NEVER_SPEAKS),
+    _of_verdict("04a.hash", "Of eight clients, a hash gives one worker far more than an even share", HASHED, _MANY),
+    _of_verdict("04a.hash", "Of 400, it does not", HASHED, _FEW),
+    _of_verdict("04a.hash", "A draw by lot does no better", HASHED, _MANY),
+    _of_verdict("04a.6", "Within another set, EPOLLEXCLUSIVE wakes everybody", NESTED, _DIRECT),
+    _of_verdict("04a.6", "On one inherited set, about two are woken", NESTED, _ASLEEP_IN_ACCEPT),
+    _of_verdict(
+        "04a.migrated", "With tcp_migrate_req, the dead worker's queue is served by others", MIGRATED, _NOT_MIGRATED
     ),
-    BrokenClaim(
-        "Clients without an answer are in no queue",
-        SPOKEN,
-        _ROOM,
-        lambda result: _told(result)[0]["waiting"] == [0] and _told(result)[0]["no answer"] > 3,
-    ),
-    BrokenClaim(
-        "For them the kernel had sent SYN cookies", SPOKEN, _ROOM, lambda result: _told(result)[0]["cookies"] > 3
-    ),
-    BrokenClaim(
-        "If they say a word, all get an answer",
-        SPOKEN,
-        _NEVER_SPEAKS,
-        lambda result: _told(result)[1]["no answer"] == 0,
-    ),
-    BrokenClaim(
-        "Of eight clients, a hash gives one worker far more than its part",
-        HASHED,
-        _MANY,
-        lambda result: _part(result, 8) > 1.4,
-    ),
-    BrokenClaim("Of 400, it does not", HASHED, _FEW, lambda result: _part(result, 400) < 1.4),
-    BrokenClaim("A die does no better", HASHED, _MANY, lambda result: abs(_by_a_die() - _part(result, 8)) < 0.35),
-    BrokenClaim(
-        "Within another set, EPOLLEXCLUSIVE wakes everybody",
-        NESTED,
-        _DIRECT,
-        lambda result: _how(result, "within_another")["wakeups_per_connection"] > 2.5,
-    ),
-    BrokenClaim(
-        "On one inherited set, about two are woken",
-        NESTED,
-        _ASLEEP_IN_ACCEPT,
-        lambda result: 1.5 < _how(result, "one_for_all")["wakeups_per_connection"] < 3,
-    ),
-    nothing_left("No process of this appendix is left", SPOKEN),
+    nothing_left("No process of this appendix is left", LOCKED),
 )

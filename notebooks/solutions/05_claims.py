@@ -3,28 +3,33 @@
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
+from lab_support.notebook.recordings.cuda_findings import ALLOWED, DRIVER_CASES, ERROR, REFUSED, TOUCHES, WORKS
 
-GUARD, REFUSED, THREE_ENDS, MULTIPLY = (cell("05", name) for name in ("guard", "refused", "three_ends", "multiply"))
-ORPHAN = cell("05", "orphan")
+GUARD, THREE_ENDS = cell("05", "guard"), cell("05", "three_ends")
+MULTIPLY, ORPHAN = blank("05.b3").reference, blank("05.b4").reference
+FLAGGED, GOES_ON = "refused: the flag is set", "may go on"
 
 # ---- the guard
 
 _TOLD_TOO_EARLY = changed(GUARD, "guard = Guard()\n", "guard = Guard()\nguard.register()\n")
-_NEVER_TOLD = changed(GUARD, "    guard.register()  ", "    pass  ")
-_FORKED_INSTEAD = changed(GUARD, 'flag=said.strip() != "False")', "flag=in_child(guard.is_set))")
-_NOT_ASKED = changed(REFUSED, "    guard.register()\n", "")
+_NEVER_TOLD = changed(GUARD, "guard.register()   ", "pass               ")
+_IN_A_CHILD = changed(GUARD, 'parent itself", flag=guard.is_set())', 'parent itself", flag=in_child(guard.is_set))')
+_FORKED_INSTEAD = changed(GUARD, 'flag=done.stdout.strip() != "False")', "flag=in_child(guard.is_set))")
 
 # ---- below it
 
 _USED_BEFORE = changed(
-    THREE_ENDS, "before = in_child(", "driver.store(1)\nbefore = in_child(", "store(7)))\n", "store(7)), 1)\n"
+    THREE_ENDS, "said = [in_child(", "driver.store(1)\nsaid = [in_child(", "store(7)))]", "store(7)), 1)]"
 )
 _STARTED_ANEW = changed(
-    THREE_ENDS, "import os\n", "import os\n", "handle = driver.store(7)\n",
-    "handle = driver.store(7)\nos.register_at_fork(after_in_child=driver.forget)\n",
-    "load, peek = (lambda: driver.load(handle)),", "load, peek = (lambda: driver.load(driver.store(7))),",
-)  # fmt: skip
+    THREE_ENDS,
+    "    return driver.load(handle)\n",
+    "    return driver.load(driver.store(7))\n",
+    "the parent's first use\n",
+    "the parent's first use\nos.register_at_fork(after_in_child=driver.forget)\n",
+)
 _COPIED = changed(
     THREE_ENDS,
     "import os\n",
@@ -33,26 +38,19 @@ _COPIED = changed(
 _NOT_HOOKED = changed(THREE_ENDS, "os.register_at_fork(after_in_child=driver.refuse)\n", "")
 _WRITTEN_OVER = changed(THREE_ENDS, "parent=load())", "parent=driver.load(driver.store(8)))")
 
-# ---- the same in PyTorch
+# ---- two real runtimes
 
-_PARENT_USED_THEM = changed(
-    MULTIPLY,
-    'emit(who="child, forked before", gets=in_child(work, 20)',
-    'work()\nemit(who="child, forked before", gets=in_child(work, 2)',
-)
 _ONE_THREAD = changed(MULTIPLY, "import os, torch\n", "import os, torch\ntorch.set_num_threads(1)\n")
 _COUNTED_IN_PARENT = changed(
     MULTIPLY,
-    "gets=in_child(work, 2), **in_child(threads))",
-    "gets=in_child(work, 2), **threads())",
+    "gets=in_child(work, 3), **in_child(threads))",
+    "gets=in_child(work, 3), **threads())",
 )
-
 
 # ---- whose memory it is
 
-_LET_GO = changed(ORPHAN, "        os.read(lives, 1)  ", "        os.close(memory)\n        os.read(lives, 1)  ")
-_LIVES_ON = changed(ORPHAN, "os.close(keeps)\nselect.select([ended], [], [], 5)\n", "")
-_HALF = 128 << 20
+_SIGN = '    """Runs in a forked child of the owner. memory: its descriptor."""\n'
+_BOTH_LET_GO = changed(ORPHAN, _SIGN, f"{_SIGN}    os.close(memory)\n")
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -67,143 +65,109 @@ def _said(result: ProcessResult, place: int) -> str:
     return str(_told(result)[1]["said"][place])
 
 
-def _kept(result: ProcessResult) -> dict[str, int]:
-    return _told(result)[0]
-
-
 def _last(result: ProcessResult) -> dict[str, Any]:
     return _told(result)[-1]
 
 
-def _stays(result: ProcessResult) -> bool:
-    told = result.told
-    return min(used for _, used in told["orphaned"]) > told["before"] + _HALF
+def _first_child(result: ProcessResult) -> dict[str, Any]:
+    return _told(result)[1]
 
 
-def _is_free(result: ProcessResult) -> bool:
-    told = result.told
-    return bool(told["free"][-1][1] < told["before"] + _HALF)
+def _kept(result: ProcessResult, child: int) -> float:
+    """The share of the owner's memory that stays while its child lives."""
+    told = _told(result)[child]
+    owned, killed = (step["seen"][-1][1] - told["before"] for step in told["steps"][:2])
+    return float(killed / max(owned, 1))
 
 
-def _holds(result: ProcessResult) -> bool:
-    return any("memfd:held" in link for link in result.told["links"])
+def _guard_row(row: str, option: str, broken: str) -> BrokenClaim:
+    return BrokenClaim(
+        f"After the parent's first call, {row}: {option}",
+        GUARD,
+        broken,
+        lambda result: _flag(result, row) is (option == FLAGGED),
+    )
 
+
+GUARD_ROWS = (
+    _guard_row("the parent itself", GOES_ON, _IN_A_CHILD),
+    _guard_row("a child that was forked before", GOES_ON, _TOLD_TOO_EARLY),
+    _guard_row("a child that is forked after", FLAGGED, _NEVER_TOLD),
+    _guard_row("that child's own child", FLAGGED, _NEVER_TOLD),
+    _guard_row("a new program that the parent starts", GOES_ON, _FORKED_INSTEAD),
+)
+
+
+def _pretend_row(place: int, words: str, broken: str, begins: str) -> BrokenClaim:
+    return BrokenClaim(
+        f"With the pretend driver, {words}", THREE_ENDS, broken, lambda result: _said(result, place).startswith(begins)
+    )
+
+
+PRETEND_ROWS = (
+    _pretend_row(0, "store and load, in a child forked before the parent's first use: it works", _USED_BEFORE, "7"),
+    _pretend_row(1, "load, in a child forked after: it never comes back", _STARTED_ANEW, "stuck"),
+    _pretend_row(2, "peek, in a child forked after: the child crashes", _COPIED, "ended by"),
+    _pretend_row(3, "load, in a child where a hook has called refuse: an error", _NOT_HOOKED, "RuntimeError"),
+    _pretend_row(4, "peek, in a child where a hook has called refuse: the child crashes", _COPIED, "ended by"),
+)
 
 # ---- on the recordings of a GPU: the words, the experiment, what is found in it, and an edit that breaks it
 
 _FIRST = '"asks": "first operation", "outcome": '
+_GUARD_SAID = '"error": "RuntimeError", "text": "Cannot re-initialize CUDA in forked", "was": '
+
+
+def _touch_row(row: str, option: str) -> BrokenClaim:
+    touch, way = TOUCHES[row]
+    begins = f'"case": "{touch}, {way}", "touch": "{touch}", {_FIRST}'
+    edits = (f'{begins}"raised"', f'{begins}"returned"')
+    if option == ALLOWED:
+        edits = (f'{begins}"returned"', f'{begins}"raised", {_GUARD_SAID}"returned"')
+    words = f"A worker whose launcher did only this, {row}: {option}"
+    return on_recording(words, "what_trips_the_guard", f"touch_ends({row!r}, {option!r})", *edits)
+
+
+_BARRING = ("torch.cuda.is_available()", "a tensor on the GPU")
+TOUCH_ROWS = tuple(_touch_row(row, REFUSED if row in _BARRING else ALLOWED) for row in TOUCHES)
+
+
+def _driver_row(row: str, option: str) -> BrokenClaim:
+    case, call = DRIVER_CASES[row]
+    begins = (
+        f'"what": "forked child", "case": "{case}", "call": "{call}", "outcome": "returned", "ok": true, "value": {{'
+    )
+    edits = (f'{begins}"call": "{call}", "code": ', f'{begins}"code": {int(option == WORKS)}, "was": ')
+    words = f"In a forked child, {row}: {option}"
+    return on_recording(words, "driver_after_fork", f"driver_ends({row!r}, {option!r})", *edits)
+
+
+_WORKING = ("cuInit, if the parent has called nothing", "cudaGetDeviceCount, after the parent's own")
+DRIVER_ROWS = tuple(_driver_row(row, WORKS if row in _WORKING else ERROR) for row in DRIVER_CASES)
+
 ON_RECORDINGS = (
+    *TOUCH_ROWS,
+    *DRIVER_ROWS,
     on_recording(
-        "Engine cores alone hold the GPU",
-        "server_processes",
-        "engine_cores_alone_hold_it",
-        '"role": "engine-0"',
-        '"role": "api-9"',
-    ),
-    on_recording(
-        "To ask torch.cuda.is_available() bars the child",
-        "what_trips_the_guard",
-        "a_question_bars",
-        f'"case": "is_available, plain", "touch": "is_available", {_FIRST}"raised"',
-        f'"case": "is_available, plain", "touch": "is_available", {_FIRST}"returned"',
-    ),
-    on_recording(
-        "Questions by way of NVML do not",
-        "what_trips_the_guard",
-        "nvml_does_not_bar",
-        f'"case": "device_count, plain", "touch": "device_count", {_FIRST}"returned"',
-        f'"case": "device_count, plain", "touch": "device_count", {_FIRST}"raised"',
-    ),
-    on_recording(
-        "After the parent's cuInit, every call of the child gets one and the same error",
-        "driver_after_fork",
-        "driver_refuses",
-        '"call": "cuDeviceGetCount", "code": 3',
-        '"call": "cuDeviceGetCount", "code": 0',
-    ),
-    on_recording(
-        "If the parent has called nothing, the child can start it",
-        "driver_after_fork",
-        "untouched_starts",
-        '"call": "cuInit", "code": 0',
-        '"call": "cuInit", "code": 3',
-    ),
-    on_recording(
-        "The runtime counts GPUs, and allocates nothing",
-        "driver_after_fork",
-        "counts_but_refuses",
-        '"call": "cudaGetDeviceCount", "code": 0',
-        '"call": "cudaGetDeviceCount", "code": 3',
-    ),
-    on_recording(
-        "Without the guard comes an error as well, no hang, no crash",
+        "In a forked child, a tensor by PyTorch, with the guard taken away: an error",
         "guard_bypassed",
-        "only_errors",
-        '"case": "synchronise", "outcome": "raised"',
-        '"case": "synchronise", "outcome": "hung"',
+        "bypassed_is_an_error",
+        '"what": "forked child", "case": "first operation", "outcome": "raised"',
+        '"what": "forked child", "case": "first operation", "outcome": "hung"',
     ),
     on_recording(
-        "A parent comes to no harm by it",
-        "guard_bypassed",
-        "parents_unharmed",
-        '"tensor": {"ok": true',
-        '"tensor": {"ok": false',
-    ),
-    on_recording(
-        "Who reads the parent's tensor passes the guard",
-        "guard_bypassed",
-        "guard_is_not_asked",
-        '"error": "torch.AcceleratorError", "text": "',
-        '"error": "RuntimeError", "text": "Cannot re-initialize CUDA in forked subprocess. ',
-    ),
-    on_recording(
-        "The memory stays taken while an idle child lives",
+        "On the GPU, the memory stays while an idle child lives, and goes with it",
         "idle_forked_child",
-        "outlives_its_owner",
+        "kept_until_the_child_ends",
         '"child_lives": true, "watched": [',
         '"child_lives": true, "watched": [{"ms": 9.0, "used": 0}, ',
     ),
     on_recording(
-        "It is free when the child is gone as well",
-        "idle_forked_child",
-        "goes_with_the_child",
-        '"what": "child gone as well", "watched": [',
-        '"what": "child gone as well", "watched": [{"ms": 0.0, "used": 999999999999}], "was": [',
-    ),
-    on_recording(
-        "The child has all its parent's descriptors",
-        "idle_forked_child",
-        "child_holds_the_device",
-        '"what": "idle child", "case": "leaves at once", "device_files": [',
-        '"what": "idle child", "case": "leaves at once", "device_files": [], "were": [',
-    ),
-    on_recording(
-        "The child lacks a mapping of the device",
-        "idle_forked_child",
-        "child_lacks_a_mapping",
-        '"device_mappings": ',
-        '"device_mappings": 30, "were": ',
-    ),
-    on_recording(
-        "NVML does not count the child",
+        "NVML names the owner while it lives, and not the child",
         "idle_forked_child",
         "child_is_not_counted",
-        '"threads": 1, "gpu": {',
-        '"threads": 1, "gpu": {"processes": {"1": 1}}, "was": {',
-    ),
-    on_recording(
-        "Killed without a child, each gives its memory back",
-        "memory_after_kill",
-        "all_came_free",
-        '"left": 0, "trace"',
-        '"left": 1, "trace"',
-    ),
-    on_recording(
-        "After the parent's use, a forked child is refused",
-        "fork_after_cuda",
-        "forked_is_refused",
-        f'{_FIRST}"raised"',
-        f'{_FIRST}"returned"',
+        '"threads": 1, "gpu": {"source": "NVML", "used": 1832779776, "processes": {',
+        '"threads": 1, "gpu": {"source": "NVML", "used": 1832779776, "processes": {"99999": 1, ',
     ),
     on_recording(
         "Children by spawn and by forkserver work",
@@ -213,7 +177,7 @@ ON_RECORDINGS = (
         '"method": "spawn", "repeat": 0, "outcome": "hung"',
     ),
     on_recording(
-        "What they wait for is PyTorch's start, not CUDA's",
+        "A started child waits for PyTorch's start, not for CUDA's",
         "fork_after_cuda",
         "starting_costs",
         '"ms_to_entry": ',
@@ -226,69 +190,22 @@ ON_RECORDINGS = (
         '"what": "forked child", "repeat": 0, "outcome": "returned"',
         '"what": "forked child", "repeat": 0, "outcome": "hung"',
     ),
-    on_recording(
-        "One forked after the parent's use does not",
-        "fork_before_cuda",
-        "forked_later_is_refused",
-        '"what": "forked child after that", "outcome": "raised"',
-        '"what": "forked child after that", "outcome": "returned"',
-    ),
 )
 
 BROKEN_CLAIMS = (
-    BrokenClaim(
-        "The parent may go on, and so may a child that was forked before",
-        GUARD,
-        _TOLD_TOO_EARLY,
-        lambda result: not _flag(result, "the parent itself") and not _flag(result, "a child that was forked before"),
-    ),
-    BrokenClaim(
-        "A child that is forked after is refused",
-        GUARD,
-        _NEVER_TOLD,
-        lambda result: bool(_flag(result, "a child that is forked after")),
-    ),
-    BrokenClaim(
-        "So is that child's own child",
-        GUARD,
-        _NEVER_TOLD,
-        lambda result: bool(_flag(result, "that child's own child")),
-    ),
-    BrokenClaim(
-        "A new program begins without the flag",
-        GUARD,
-        _FORKED_INSTEAD,
-        lambda result: _flag(result, "a new program that the parent starts") is False,
-    ),
+    *GUARD_ROWS,
     BrokenClaim(
         "PyTorch refuses, by the text that you know",
-        REFUSED,
-        _NOT_ASKED,
+        GUARD,
+        _NEVER_TOLD,
         lambda result: "Cannot re-initialize CUDA in forked" in str(_last(result).get("said")),
     ),
+    *PRETEND_ROWS,
     BrokenClaim(
-        "Forked before the parent's first use, the child can use the driver",
-        THREE_ENDS,
-        _USED_BEFORE,
-        lambda result: _said(result, 0) == "7",
-    ),
-    BrokenClaim(
-        "Forked after, a child that needs the driver's thread waits for ever",
-        THREE_ENDS,
-        _STARTED_ANEW,
-        lambda result: _said(result, 1) == "stuck",
-    ),
-    BrokenClaim(
-        "A child that reads the device's memory crashes",
+        "The kernel keeps one part of the parent's memory from the child, by the flag dc",
         THREE_ENDS,
         _COPIED,
-        lambda result: _said(result, 2).startswith("ended by"),
-    ),
-    BrokenClaim(
-        "With a hook that refuses, the same child gets an error",
-        THREE_ENDS,
-        _NOT_HOOKED,
-        lambda result: "Error" in _said(result, 3),
+        lambda result: _told(result)[0]["parent"] == _told(result)[0]["child"] + 1,
     ),
     BrokenClaim(
         "The parent's driver has come to no harm",
@@ -297,29 +214,23 @@ BROKEN_CLAIMS = (
         lambda result: _last(result)["parent"] == 7,
     ),
     BrokenClaim(
-        "The parent has a part that its child lacks",
-        THREE_ENDS,
-        _COPIED,
-        lambda result: _kept(result)["parent"] == _kept(result)["child"] + 1,
+        "A child forked after its parent multiplied never comes back",
+        MULTIPLY,
+        _ONE_THREAD,
+        lambda result: _first_child(result)["gets"] == "stuck",
     ),
     BrokenClaim(
-        "A child forked before multiplies", MULTIPLY, _PARENT_USED_THEM, lambda result: _told(result)[0]["gets"] == 700
-    ),
-    BrokenClaim(
-        "A child forked after never comes back", MULTIPLY, _ONE_THREAD, lambda result: _last(result)["gets"] == "stuck"
-    ),
-    BrokenClaim(
-        "It believes that it has two threads", MULTIPLY, _ONE_THREAD, lambda result: _last(result)["PyTorch says"] == 2
-    ),
-    BrokenClaim(
-        "The kernel counts one",
+        "It counts on two threads, and the kernel counts one",
         MULTIPLY,
         _COUNTED_IN_PARENT,
-        lambda result: _last(result)["the kernel counts"] == 1,
+        lambda result: (_first_child(result)["PyTorch says"], _first_child(result)["the kernel counts"]) == (2, 1),
     ),
-    BrokenClaim("The killed owner's 256 MiB stay in use while its child lives", ORPHAN, _LET_GO, _stays),
-    BrokenClaim("They are free when the child is gone", ORPHAN, _LIVES_ON, _is_free),
-    BrokenClaim("The child has a descriptor of them, which it never used", ORPHAN, _LET_GO, _holds),
+    BrokenClaim(
+        "Here, the memory goes with the last process that has its descriptor",
+        ORPHAN,
+        _BOTH_LET_GO,
+        lambda result: _kept(result, 0) > 0.5 > _kept(result, 1),
+    ),
     nothing_left("Nothing that this notebook started is running", THREE_ENDS),
     *ON_RECORDINGS,
 )

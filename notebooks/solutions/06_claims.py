@@ -3,10 +3,12 @@
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.answer_files import modules_of
+from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, on_recording
 
-POOL, OBEYED, WHOM = cell("06", "pool"), cell("06", "obeyed"), cell("06", "whom")
-GHOST, ROWS = cell("06", "ghost"), cell("06", "rows")
+ROWS, GHOST = cell("06", "rows"), cell("06", "ghost")
+REPAIRED, STUCK, STARTS = (blank(f"06.b{index}").reference for index in (1, 2, 4))
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -35,65 +37,16 @@ emit(method=repr(choice.method), reasons=choice.warning)
 """
 CAPTURED = """\
 from dataclasses import replace
-from lab_support.supervision.start_rule import Seen, choose
+from lab_support.supervision.seen_elsewhere import PLAIN, seen_elsewhere
+from lab_support.supervision.start_rule import choose
 from lab_support.notebook.script import emit
 
-plain = Seen("linux", "Linux version 6.18", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
-seen = [replace(plain, torch_has_cuda=True), replace(plain, device_mappings=3),
-        replace(plain, ray_actor="d086"), replace(plain, proc_version="Linux version 5.4.72-microsoft-standard-WSL2"),
-        replace(plain, platform="darwin")]
-emit(forced=sum(choose("fork", each).method == "spawn" for each in seen),
-     forkserver=[choose("forkserver", each).method for each in (seen[4], seen[2])])
+seen = {name: each.seen for name, each in seen_elsewhere().items()}
+emit(forced=[choose("fork", each).method for each in seen.values()],
+     forkserver=[choose("forkserver", seen[name]).method for name in ("macOS", "an actor of Ray 2.60")])
 """
-_NVML_ONLY = changed(CAPTURED, "device_mappings=3", "device_mappings=0")
-_NO_MAC = changed(CAPTURED, "(seen[4], seen[2])", "(seen[3], seen[2])")
-
-# ---- the server
-
-SERVER = """\
-from lab_support.instruments import address_space, proc
-from lab_support.notebook.servers.live_server import live_server
-from lab_support.notebook.servers.look import look
-from lab_support.notebook.script import emit
-
-for method in ("spawn", "forkserver", "fork"):
-    with live_server(start_method=method, api_server_count=1) as server:
-        engine = next(view for view in look(server) if view.role == "engine-0")
-        copies = [address_space.is_copy(server.pids[role], server.pids["launcher"]) for role in ("engine-0", "api-0")]
-        says = server.session.get(server.url + "/version").json()["start_method"]
-        emit(method=method, seconds=proc.read_process(engine.pid).cpu_seconds, mb=engine.private_mb,
-             engine=copies[0], api=copies[1], says=says["engine_cores"])
-"""
-# What a server would be whose launcher holds what its children need, or whose API servers were forked as well.
-_HEAVY_LAUNCHER = """\
-import os, time
-import torch
-from lab_support.instruments import address_space, proc
-from lab_support.notebook.script import emit, in_child
-from multiprocessing import get_context
-
-def report(pipe):
-    import torch
-    pipe.send((time.process_time(), proc.read_memory(os.getpid()).uss / 1e6,
-               address_space.is_copy(os.getpid(), os.getppid())))
-
-if __name__ == "__main__":
-    for method in ("spawn", "forkserver", "fork"):
-        ours, theirs = get_context("fork").Pipe()
-        get_context("spawn" if method == "spawn" else "fork").Process(target=report, args=(theirs,)).start()
-        at, mb, copy = ours.recv()
-        emit(method=method, seconds=at, mb=mb, engine=copy, api=copy, says="spawn")
-"""
-
-
-def _by_method(result: ProcessResult) -> dict[str, dict[str, Any]]:
-    return {fields["method"]: fields for fields in _told(result)}
-
-
-def _fork_to_spawn(result: ProcessResult, what: str) -> float:
-    found = _by_method(result)
-    return found["fork"][what] / found["spawn"][what]
-
+_NVML_ONLY = changed(CAPTURED, "emit(forced=", 'seen["cuInit without PyTorch"] = PLAIN\nemit(forced=')
+_NO_MAC = changed(CAPTURED, "emit(forced=", 'seen["macOS"] = replace(seen["macOS"], platform="linux")\nemit(forced=')
 
 RECORDED = """\
 from lab_support.instruments.record import recordings
@@ -104,63 +57,108 @@ costs = start_costs(recordings.load("start_methods"), "torch")
 emit(saved=costs.ms("fork", 1) / costs.ms("spawn", 1))
 """
 
-# ---- the pool
+# ---- what the child meets
 
-_STARTS_ITS_OWN = changed(POOL, 'emit(who="parent", gets=ask(), **look())', 'emit(who="parent", gets="", **look())')
-_NO_FORK = changed(POOL, "**in_child(look))", "**look())")
-_NO_POOL_HERE = changed(POOL, "emit(rule=", "workers.shutdown()\nemit(rule=")
-_NOT_OBEYED = changed(OBEYED, "get_context(choice.method)", 'get_context("fork")', "poll(10)", "poll(1)")
-_NEVER_USED = changed(OBEYED, "    workers.submit(int).result()\n", "")
-_NEVER_SHUT = changed(OBEYED, "        workers.shutdown()\n        workers = ThreadPoolExecutor(1)\n", "")
-_BY_PYTHON = changed(
-    WHOM,
-    "sock = zmq.Context.instance().socket(zmq.PUSH)",
-    "threading.Thread(target=threading.Event().wait, daemon=True).start()",
-)
-
-# ---- the kernel
-
-_ENDS_AT_ONCE = changed(GHOST, '("sys.exit(3)", ', '("os._exit(3) or sys.exit(3)", ')
-_BOTH_ASK = changed(GHOST, '"os._exit(3)")', '"raise SystemExit(3)")')
-_RULE_ELSEWHERE = changed(GHOST, "\"choose('fork', Seen.here()).warning\"", "\"choose('spawn', Seen.here()).warning\"")
-
-# ---- the rows
-
-
-def _row(result: ProcessResult, row: str) -> str:
-    found = {fields["row"]: fields for fields in _told(result)}
-    return f"{found[row]['child']} {found[row]['rule']}"
-
-
-def _is(row: str, outcome: str) -> Any:
-    return lambda result: _row(result, row) == outcome
-
-
-_EDITS = {
-    "a plain process": (
-        'row("a plain process",',
-        'threading.Thread(target=threading.Event().wait, daemon=True).start()\nrow("a plain process",',
+_ROW_WORDS = "A forked child that uses {row} {option}"
+_EXPECTED = {
+    "a thread pool that the parent has used": (
+        "waits for ever",
+        ("lambda: pool.submit(int).result())", "lambda: ThreadPoolExecutor(1).submit(int).result())"),
     ),
-    "a lock that a thread holds": ("in_child(lock.acquire, 1)", "in_child(lambda: lock.locked(), 1)"),
     "NumPy's own threads": (
-        "in_child(lambda: float((square @ square)[0, 0]), 2)",
-        "in_child(lambda: lock.acquire() and float((square @ square)[0, 0]), 1)",
+        "works",
+        ("lambda: float((square @ square)[0, 0])", "__import__('signal').pause"),
     ),
     "logging, beside a thread": (
-        'in_child(lambda: logging.warning("from the child"), 1)',
-        'in_child(lambda: lock.acquire() and logging.warning("from the child"), 1)',
+        "works",
+        ('lambda: logging.warning("from the child")', "lambda: pool.submit(int).result()"),
     ),
-    "a half-read file": ("len(file.read(2))", 'len(open(f"/proc/self/fd/{file.fileno()}", "rb").read(2))'),
-    "a random.Random(7)": ("own = random.Random(7)", "own = random.SystemRandom()"),
+    "a half-read file": (
+        "disturbs its parent",
+        ("len(file.read(2))", 'len(open(f"/proc/self/fd/{file.fileno()}", "rb").read(2))'),
+    ),
+    "a random.Random(7)": ("gets the same as its sibling", ("own = random.Random(7)", "own = random.SystemRandom()")),
 }
-_OUTCOMES = {
-    "A plain process may fork, and its child works": ("a plain process", "w fork"),
-    "A child that wants a lock held by a thread waits for ever": ("a lock that a thread holds", "s spawn"),
-    "NumPy works in the child, though the rule says spawn": ("NumPy's own threads", "w spawn"),
-    "So does logging": ("logging, beside a thread", "w spawn"),
-    "Half-read files are shared, and the rule sees no reason": ("a half-read file", "d fork"),
-    "Two children draw the same number, and the rule sees no reason": ("a random.Random(7)", "d fork"),
-}
+
+
+def _verdicts() -> Any:
+    (module,) = modules_of("06", "verdicts")
+    return module
+
+
+def _meets(row: str, option: str) -> Any:
+    def holds(result: ProcessResult) -> bool:
+        told = {fields["row"]: fields for fields in _told(result)}
+        return bool(_verdicts().met(told[row]) == option)
+
+    return holds
+
+
+def _only_left_behind(result: ProcessResult) -> bool:
+    verdicts, told = _verdicts(), {fields["row"]: fields for fields in _told(result)}
+    harmed = [row for row in verdicts.WAYS if verdicts.met(told[row]) != verdicts.WORKS]
+    return {verdicts.WAYS[row] for row in harmed if told[row]["rule"] == "spawn"} == {verdicts.LEFT_BEHIND}
+
+
+def _helped(result: ProcessResult) -> bool:
+    [told] = _told(result)
+    return told["numbers"][0] != told["numbers"][1] and (told["read"], told["place"]) == ("0123", 0)
+
+
+_A_THREAD_FROM_THE_START = changed(
+    ROWS, "own = random.Random(7)", "early = ThreadPoolExecutor(1)\nearly.submit(int)\nown = random.Random(7)"
+)
+
+# ---- the cost of being wrong
+
+WRONG = cell("06", "wrong")
+_ONE_THREAD = changed(WRONG, "ready_timeout=8", "ready_timeout=90, threads=1")
+_OBEYED = changed(WRONG, "pass_over=True, ready_timeout=8", "pass_over=False, ready_timeout=1")
+_AT_WORK = changed(
+    STUCK,
+    "with forced_fork.late_engine_core() as core:",
+    "import signal\nif (child := os.fork()) == 0:\n    signal.pause()\ncore = forced_fork.EngineCore(child)\nif True:",
+    "facts=core.facts())\n",
+    "facts=core.facts())\nos.kill(child, signal.SIGKILL)\n",
+)
+
+# ---- the cost of the choice. What a server would be whose launcher holds what its children need, and forks them all
+
+_HEAVY_LAUNCHER = """\
+import os, time
+import torch
+from lab_support.instruments import address_space
+from lab_support.notebook.script import emit
+from multiprocessing import get_context
+
+def report(pipe):
+    import torch
+    pipe.send((time.process_time(), address_space.is_copy(os.getpid(), os.getppid())))
+
+if __name__ == "__main__":
+    for method in ("spawn", "fork"):
+        ours, theirs = get_context("fork").Pipe()
+        get_context(method).Process(target=report, args=(theirs,)).start()
+        seconds, copy = ours.recv()
+        emit(method=method, seconds=seconds, copies={"engine-0": copy, "api-0": copy}, says={"engine_cores": method})
+"""
+
+
+def _by_method(result: ProcessResult) -> dict[str, dict[str, Any]]:
+    return {fields["method"]: fields for fields in _told(result)}
+
+
+def _fork_to_spawn(result: ProcessResult) -> float:
+    found = _by_method(result)
+    return float(found["fork"]["seconds"] / found["spawn"]["seconds"])
+
+
+def _copies(result: ProcessResult) -> set[str]:
+    found = _by_method(result).items()
+    return {f"{role} by {method}" for method, each in found for role, copy in each["copies"].items() if copy}
+
+
+_ENDS_AT_ONCE = changed(GHOST, '("sys.exit(3)", ', '("os._exit(3) or sys.exit(3)", ')
 
 BROKEN_CLAIMS = (
     BrokenClaim(
@@ -175,62 +173,47 @@ BROKEN_CLAIMS = (
         _OF_A_PLAIN_PROGRAM,
         lambda result: "Jupyter kernel" in _told(result)[0]["reasons"],
     ),
-    BrokenClaim(
-        "A forked child that uses its parent's thread pool waits for ever",
-        POOL,
-        _STARTS_ITS_OWN,
-        lambda result: _told(result)[1]["gets"] == "stuck",
+    *(
+        BrokenClaim(_ROW_WORDS.format(row=row, option=option), ROWS, changed(ROWS, *edit), _meets(row, option))
+        for row, (option, edit) in _EXPECTED.items()
     ),
     BrokenClaim(
-        "Its memory says that the pool has a thread",
-        POOL,
-        _STARTS_ITS_OWN,
-        lambda result: _told(result)[1]["memory says"] == 1,
-    ),
-    BrokenClaim("The kernel counts none", POOL, _NO_FORK, lambda result: _told(result)[1]["the kernel counts"] == 0),
-    BrokenClaim(
-        "The rule would have refused this fork",
-        POOL,
-        _NO_POOL_HERE,
-        lambda result: "1 other thread runs here" in _told(result)[2]["rule"],
+        "For what is left behind the rule finds a reason, for what is shared or doubled none",
+        ROWS,
+        _A_THREAD_FROM_THE_START,
+        _only_left_behind,
     ),
     BrokenClaim(
-        "A child by the method that the rule chose gets its answer",
-        OBEYED,
-        _NOT_OBEYED,
-        lambda result: _told(result)[0]["child"] == "an answer",
+        "A child that helps itself draws its own number, and leaves its parent's place alone",
+        REPAIRED,
+        changed(REPAIRED, "own.seed(os.getpid())", "own.seed(7)"),
+        _helped,
     ),
     BrokenClaim(
-        "While the pool is in use, the rule chooses spawn",
-        OBEYED,
-        _NEVER_USED,
-        lambda result: _told(result)[0]["method"] == "spawn",
-    ),
-    BrokenClaim(
-        "Once its threads have ended, the rule allows fork, and the child works",
-        OBEYED,
-        _NEVER_SHUT,
-        lambda result: (_told(result)[1]["method"], _told(result)[1]["child"]) == ("fork", "an answer"),
-    ),
-    BrokenClaim(
-        "Python knows of no thread of ZeroMQ's", WHOM, _BY_PYTHON, lambda result: _told(result)[0]["python"] == 0
-    ),
-    BrokenClaim("The kernel counts two", WHOM, _BY_PYTHON, lambda result: _told(result)[0]["kernel"] == 2),
-    BrokenClaim(
-        "A child forked in a cell does not end by sys.exit()",
+        "A child forked in a cell does not end by sys.exit(), but by os._exit()",
         GHOST,
         _ENDS_AT_ONCE,
-        lambda result: not _told(result)[0]["ended"],
+        lambda result: [fields["ended"] for fields in _told(result)[:2]] == [False, True],
     ),
     BrokenClaim("It holds the kernel's sockets", GHOST, _ENDS_AT_ONCE, lambda result: _told(result)[0]["sockets"] > 5),
-    BrokenClaim("It ends by os._exit(), which asks nobody", GHOST, _BOTH_ASK, lambda result: _told(result)[1]["ended"]),
     BrokenClaim(
-        "The rule names the kernel as a reason",
-        GHOST,
-        _RULE_ELSEWHERE,
-        lambda result: "this is a Jupyter kernel" in _told(result)[0]["warning"],
+        "With the rule passed over, the server is not ready at the end of the limit, and ends",
+        WRONG,
+        _ONE_THREAD,
+        lambda result: _told(result)[0]["launcher"] == 1 and _told(result)[0]["seconds"] >= _told(result)[0]["limit"],
     ),
-    *(BrokenClaim(words, ROWS, changed(ROWS, *_EDITS[row]), _is(row, how)) for words, (row, how) in _OUTCOMES.items()),
+    BrokenClaim(
+        "The log names no cause",
+        WRONG,
+        _OBEYED,
+        lambda result: not any("thread" in line for line in _told(result)[0]["log"]),
+    ),
+    BrokenClaim(
+        "The late engine core waits in a futex",
+        STUCK,
+        _AT_WORK,
+        lambda result: "futex" in _told(result)[0]["waits_in"],
+    ),
     on_recording(
         "Files of the device are mapped where the child is barred, and only there",
         "what_a_touch_leaves",
@@ -239,37 +222,23 @@ BROKEN_CLAIMS = (
         '"device_mappings": 0,',
         module="touch_signs",
     ),
-    on_recording(
-        "NVML opens them and maps none",
-        "what_a_touch_leaves",
-        "nvml_maps_nothing",
-        '"device_mappings": 0,',
-        '"device_mappings": 1,',
-        module="touch_signs",
-    ),
     BrokenClaim(
-        "Each of these five alone turns fork into spawn",
+        "Each of these processes turns fork into spawn",
         CAPTURED,
         _NVML_ONLY,
-        lambda result: _told(result)[0]["forced"] == 5,
+        lambda result: _told(result)[0]["forced"] == ["spawn"] * 6,
     ),
     BrokenClaim(
-        "A fork server stays allowed where only this process is the trouble",
+        "A fork server is refused on macOS, and not in the actor",
         CAPTURED,
         _NO_MAC,
         lambda result: _told(result)[0]["forkserver"] == ["spawn", "forkserver"],
     ),
     BrokenClaim(
         "With fork, our engine core needs about as much processor time as with spawn",
-        SERVER,
+        STARTS,
         _HEAVY_LAUNCHER,
-        lambda result: 0.5 < _fork_to_spawn(result, "seconds") < 1.7,
-    ),
-    BrokenClaim(
-        "It has about as much memory of its own",
-        SERVER,
-        _HEAVY_LAUNCHER,
-        lambda result: _fork_to_spawn(result, "mb") > 0.6,
+        lambda result: 0.5 < _fork_to_spawn(result) < 1.7,
     ),
     BrokenClaim(
         "Where the parent has loaded PyTorch, fork takes a small part of the time (recorded)",
@@ -278,22 +247,10 @@ BROKEN_CLAIMS = (
         lambda result: _told(result)[0]["saved"] < 0.2,
     ),
     BrokenClaim(
-        "Only the engine core by fork has the launcher's addresses",
-        SERVER,
+        "Only the engine core by fork is a copy of the launcher, and /version says so",
+        STARTS,
         _HEAVY_LAUNCHER,
-        lambda result: [each["engine"] for each in _by_method(result).values()] == [False, False, True],
-    ),
-    BrokenClaim(
-        "No API server is ever a copy, whatever is asked for",
-        SERVER,
-        _HEAVY_LAUNCHER,
-        lambda result: [each["api"] for each in _by_method(result).values()] == [False] * 3,
-    ),
-    BrokenClaim(
-        "/version says fork where the engine core is a copy, and only there",
-        SERVER,
-        _HEAVY_LAUNCHER,
-        lambda result: all((each["says"] == "fork") == each["engine"] for each in _by_method(result).values()),
+        lambda result: _copies(result) == {"engine-0 by fork"},
     ),
     BrokenClaim(
         "Nothing that this notebook started is running",

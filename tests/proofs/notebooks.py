@@ -4,18 +4,17 @@
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lab_support.notebook.publishing import build
 from tests.proofs import Row
+from tests.proofs.ended import busy_cores, run_to_its_end
 from tests.proofs.pytests import run
 
 TIMES = 10
+IN_JUPYTERLAB = ("tests/test_notebooks.py", "-k")
 PROMISED = 60.0  # seconds for all cells, on 2 cores
 
 
@@ -26,49 +25,45 @@ def names(only: Sequence[str] = ()) -> list[str]:
 
 
 def prove(only: Sequence[str] = (), times: int = TIMES) -> list[Row]:
-    rows = [_alone(name) for name in names(only)]
-    with _busy_cores():
-        rows += [_under_load(name, times) for name in names(only)]
+    rows = [row_of_one(name, execute(name)) for name in names(only)]
+    with busy_cores():
+        rows += [row_under_load(name, [execute(name).failure for _ in range(times)]) for name in names(only)]
     chosen = " or ".join(f"{name}_" for name in names(only))
-    return rows + run("Run All in JupyterLab: no error, a choice draws its figure", "tests/test_notebooks.py", "-k",
+    return rows + run("Run All in JupyterLab: no error, a choice draws its figure", *IN_JUPYTERLAB,
                       f"jupyterlab and ({chosen})")  # fmt: skip
 
 
-def _alone(name: str) -> Row:
-    seconds, failure = _execute(name)
+def row_of_one(name: str, run: "Run") -> Row:
     return Row(
         f"{name}: all cells run, in under {PROMISED:g} s",
-        failure or f"{seconds:.0f} s",
-        not failure and seconds < PROMISED,
+        run.failure or f"{run.seconds:.0f} s",
+        not run.failure and run.seconds < PROMISED,
     )
 
 
-def _under_load(name: str, times: int) -> Row:
-    failures = [failure for _, failure in (_execute(name) for _ in range(times)) if failure]
-    told = f"{len(failures)} of {times}" + "".join(f"; {failure}" for failure in failures[:2])
-    return Row(f"{name}: failed claims and errors in {times} runs with every core kept busy: 0", told, not failures)
+def row_under_load(name: str, told: Sequence[str]) -> Row:
+    """told: of each run, what went wrong, or ""."""
+    failures = [failure for failure in told if failure]
+    measured = f"{len(failures)} of {len(told)}" + "".join(f"; {failure}" for failure in failures[:2])
+    asked = f"{name}: failed claims and errors in {len(told)} runs with every core kept busy: 0"
+    return Row(asked, measured, not failures)
 
 
-def _execute(name: str) -> tuple[float, str]:
-    """Seconds, and the last lines of what went wrong, or ""."""
-    begun = time.monotonic()
-    command = [sys.executable, "-m", "lab_support.notebook.publishing.build", "--try", f"{name}_"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if line.strip()]
-    print(f"  {name}: {time.monotonic() - begun:.0f} s, exit code {done.returncode}", file=sys.stderr, flush=True)
-    return time.monotonic() - begun, " / ".join(told[-1:]) if done.returncode else ""
+@dataclass(frozen=True)
+class Run:
+    """One run of a notebook. failure: the last line of what went wrong, or ""."""
+
+    seconds: float
+    failure: str
 
 
-@contextmanager
-def _busy_cores() -> Iterator[None]:
-    """A process for each core that never rests; they end with the block."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
+def execute(name: str, program: Sequence[str] = ()) -> Run:
+    """Run all cells of a notebook. program: Python's words before those of the build."""
+    build_words = ["-m", "lab_support.notebook.publishing.build", "--try", f"{name}_"]
+    ended = run_to_its_end([sys.executable, *program, *build_words])
+    told = [line for line in (ended.output or ended.errors).splitlines() if line.strip()]
+    print(f"  {name}: {ended.seconds:.0f} s, exit code {ended.exit_code}", file=sys.stderr, flush=True)
+    return Run(ended.seconds, " / ".join(told[-1:]) if ended.exit_code else "")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
+from lab_support.notebook.moves.attempt import Verdict
+from lab_support.notebook.moves.exercises import BrokenClaim
 from tests.notebook.moves import solution_trials
 from tests.notebook.moves.solution_trials import Trial
 from tests.proofs import Row
@@ -14,9 +16,9 @@ from tests.proofs import Row
 TIMES, TIMES_CLAIMS = 20, 5
 
 
-def row_of(trial: Trial, times: int) -> Row:
+def row_of(trial: Trial, verdicts: Sequence[Verdict]) -> Row:
     """Passed how often; and of wrong ones and the skeleton, whether each time for the reason that it should."""
-    verdicts = [trial.mark() for _ in range(times)]
+    times = len(verdicts)
     passed = sum(verdict.state == "passed" for verdict in verdicts)
     as_meant = sum(trial.is_met_by(verdict) for verdict in verdicts)
     wanted = times if trial.state == "passed" else 0
@@ -36,15 +38,25 @@ def rows_of_claims(times: int) -> Iterable[Row]:
         source: [solution_trials.result_of(claim, source) for _ in range(times)] for source, claim in sources.items()
     }
     for number, claim in claims:
-        for what, source, wanted in (("holds", claim.experiment, times), ("broken, holds", claim.broken, 0)):
-            held = sum(map(claim.holds, results[source]))
-            yield Row(f"{number} “{claim.words}”: {what} {wanted} of {times}", f"{held} of {times}", held == wanted)
+        for source in (claim.experiment, claim.broken):
+            yield row_of_claim(number, claim, source, [claim.holds(result) for result in results[source]])
+
+
+def row_of_claim(number: str, claim: BrokenClaim, source: str, held: Sequence[object]) -> Row:
+    """held: of each run of the claim's experiment, or of its broken one, True or False, or the words of an error."""
+    broken = source == claim.broken
+    wanted = 0 if broken else len(held)
+    errors = "".join(f"; {each}" for each in held if not isinstance(each, bool))
+    asked = f"{number} “{claim.words}”: {'broken, ' * broken}holds {wanted} of {len(held)}"
+    return Row(
+        asked, f"{held.count(True)} of {len(held)}{errors}", all(each is not broken for each in held) and not errors
+    )
 
 
 def rows_of_exercises(times: int, only: Sequence[str] = ()) -> Iterable[Row]:
     for trial in solution_trials.trials():
         if not only or trial.exercise.name in only:
-            row = row_of(trial, times)
+            row = row_of(trial, [trial.mark() for _ in range(times)])
             print(f"  {row.asked}: {row.measured}", file=sys.stderr, flush=True)
             yield row
 

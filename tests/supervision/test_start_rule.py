@@ -5,21 +5,19 @@ elsewhere, a GPU's driver from a recording, macOS's name from Python's documenta
 """
 
 import ctypes
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from lab_support.config import ConfigError
 from lab_support.instruments.record import recordings
+from lab_support.supervision.seen_elsewhere import PLAIN, seen_elsewhere
 from lab_support.supervision.start_rule import Seen, asked_for, choose, reasons
 
-CAPTURED = Path(__file__).parent / "captured"
-PLAIN = Seen("linux", "Linux version 6.18.44", 0, (), 0, torch_has_cuda=False, ray_actor="", jupyter_kernel=False)
+CAPTURED = seen_elsewhere()
 SAY = "from lab_support.supervision.start_rule import *; print(repr(choose('fork', Seen.here()).warning))"
 
 
@@ -106,22 +104,15 @@ def test_a_ray_actor_forces_spawn() -> None:
 
 
 def test_captured_a_ray_actor() -> None:
-    seen = json.loads((CAPTURED / "ray_actor.json").read_text())["seen"]
-    actor = replace(PLAIN, ray_actor=seen["ray_actor"])
+    seen = CAPTURED["an actor of Ray 2.60"].seen
+    actor = replace(PLAIN, ray_actor=seen.ray_actor)
     assert "this is the Ray actor d086fceccf4d3bf81b8db4bf01000000" in forced_by(actor)
-    assert len(reasons(Seen(**seen))) == 2  # it has threads, too
+    assert len(reasons(seen)) == 2  # it has threads, too
 
 
-@pytest.mark.parametrize(
-    "proc_version",
-    [
-        # github.com/microsoft/WSL/issues/1090 and github.com/leoheck/kiri/pull/28, as their authors printed it
-        "Linux version 3.4.0-Microsoft (Microsoft@Microsoft.com) (gcc version 4.7 (GCC) ) #1 SMP PREEMPT Wed Dec 31",
-        "Linux version 5.4.72-microsoft-standard-WSL2 (oe-user@oe-host) (gcc version 8.2.0 (GCC)) #1 SMP Wed Oct 28",
-    ],
-)
-def test_captured_wsl(proc_version: str) -> None:
-    assert "this is WSL" in forced_by(replace(PLAIN, proc_version=proc_version))
+@pytest.mark.parametrize("name", ["WSL 1", "WSL 2"])
+def test_captured_wsl(name: str) -> None:
+    assert "this is WSL" in forced_by(CAPTURED[name].seen)
 
 
 def test_recorded_a_gpu_driver_that_is_in_use() -> None:

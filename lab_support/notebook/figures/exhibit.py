@@ -17,6 +17,7 @@ from pathlib import Path
 from lab_support.instruments.strace import MAKE_PROCESSES, Call
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.page.committed import NOTEBOOKS
+from lab_support.notebook.page.gate import takes_prediction
 from lab_support.notebook.page.tables import Table
 
 FOLDER = NOTEBOOKS.parent / "data" / "exhibits"
@@ -33,6 +34,7 @@ class Line:
     what: str
 
 
+@takes_prediction
 def exhibit(name: str, run: ProcessResult) -> Table:
     """The calls of `run` that made processes, started programs, or carried descriptors.
 

@@ -23,22 +23,23 @@ _DRAWN = {
 }
 
 
-def memory_roads(seen: Mapping[str, str] | None = None) -> Picture:
+def memory_roads(seen: Mapping[str, str] | None = None, source: str = "") -> Picture:
     """The three roads, from `ROADS`, with the thing that travels and the observations of each.
 
     seen: by road, a few words on the counts, or "". None draws the question, without the things that travel.
-    Raises `ValueError` for an unknown road.
+    source: where that was observed, for the title. Raises `ValueError` for an unknown road.
     """
     words = seen or {}
     asked = seen is None
     if unknown := set(words) - set(ROADS):
         raise ValueError(f"memory_roads: got {', '.join(sorted(unknown))}, expected some of {', '.join(ROADS)}")
-    figure = drawing.sheet(10.4, 3.5, _QUESTION)
+    finding = f"{_QUESTION}{source and f' ({source})'}"
+    figure = drawing.sheet(10.4, 3.5, finding)
     for index, road in enumerate(ROADS):
         axes = drawing.part(figure, 0.005 + 0.333 * index, 0.325, (0, 10), (-1.0, 8.0))
         _draw(axes, "ABC"[index], road, words.get(road, ""), asked=asked)
     told = (_asked_in_words(road) if asked else _in_words(road, words.get(road, "")) for road in ROADS)
-    return Picture(figure, f"{_QUESTION}. {' '.join(told)}")
+    return Picture(figure, f"{finding}. {' '.join(told)}")
 
 
 def _draw(axes: Axes, letter: str, road: str, seen: str, *, asked: bool) -> None:

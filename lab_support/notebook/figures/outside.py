@@ -1,43 +1,82 @@
-"""Draws a fork's copy: memory that describes things outside it, and these things left behind. It measures nothing.
+"""Draws a fork in three lanes: things outside memory that are left behind or shared, and memory that is doubled.
+
+It measures nothing.
 
 Taught in: 06_which_start_method
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
 from lab_support.notebook.figures import drawing
 from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
-THINGS = (
-    ("a pool has 4 threads", "4 threads"),
-    ("the GPU's driver is ready", "a context on the GPU"),
-    ("this is the notebook's kernel", "ZeroMQ's two threads"),
+LEFT_BEHIND, SHARED, DOUBLED = "left behind", "shared", "doubled"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """name: one of the three ways. memory: its words in memory. thing: what they mean outside it, "" for nothing."""
+
+    name: str
+    memory: str
+    thing: str
+    more: str
+
+
+LANES = (
+    Lane(LEFT_BEHIND, "a pool has 4 threads", "4 threads", "threads, a GPU driver's state"),
+    Lane(SHARED, "file 3 is open", "one place in the file", "sockets, places in files, device files"),
+    Lane(DOUBLED, "text to be written", "", "memory alone: buffers, caches, generators"),
 )
 _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
+_LEFTS, _WIDTH = {"parent": 0.3, "child": 5.5}, 4.6
+_FINDING = "A fork copies memory: what it speaks of is left behind or shared, and what is memory alone is doubled"
 
 
-def outside(things: Sequence[tuple[str, str]] = THINGS) -> Picture:
-    """Parent and forked child: for each of `things`, memory's words and the thing outside that they describe."""
-    finding = "A fork copies the words in memory, and not the things outside it"
-    figure = drawing.sheet(9.2, 3.3, finding)
-    axes = drawing.part(figure, 0.01, 0.98, (0, 19.8), (0, 6.6))
-    _process(axes, 0.2, "parent", things, there=True)
-    _process(axes, 10.4, "forked child", things, there=False)
-    drawing.arrow(axes, (9.4, 4.35), (10.2, 4.35))
-    axes.text(9.8, 4.7, "copied", ha="center", fontsize=9, color=INK)
-    said = "; ".join(f"memory says “{memory}”, outside there is {thing}" for memory, thing in things)
-    words = f"In the parent: {said}. In the child, memory says the same, and outside it there is nothing of its own."
-    return Picture(figure, f"{finding}. {words}")
+def outside(lanes: Sequence[Lane] = LANES) -> Picture:
+    """Parent and forked child, a lane for each of `lanes`: memory's words, and below them the thing that they mean."""
+    figure = drawing.sheet(10.4, 3.4, _FINDING)
+    for index, lane in enumerate(lanes):
+        axes = drawing.part(figure, 0.01 + 0.33 * index, 0.32, (0, 10.4), (0, 6.8))
+        _lane(axes, lane)
+    return Picture(figure, f"{_FINDING}. " + " ".join(map(_in_words, lanes)))
 
 
-def _process(axes: Axes, left: float, name: str, things: Sequence[tuple[str, str]], *, there: bool) -> None:
-    axes.text(left, 6.1, name, fontsize=11, weight="bold", color=INK)
-    for bottom, height, colour, label in ((2.9, 2.9, _MEMORY, "memory"), (0.2, 2.3, _OUTSIDE, "outside memory")):
-        drawing.box(axes, left, bottom, 9.0, height, colour, gone=not there and colour == _OUTSIDE, line="--")
-        axes.text(left + 8.85, bottom + 0.12, label, fontsize=8.5, ha="right", color="#555555")
-    for row, (memory, thing) in enumerate(things):
-        axes.text(left + 0.3, 5.1 - 0.8 * row, f"“{memory}”", fontsize=10, color=INK)
-        axes.text(left + 0.3, 1.95 - 0.65 * row, thing if there else f"not there: {thing}", fontsize=10,
-                  color=INK if there else FAINT)  # fmt: skip
+def _lane(axes: Axes, lane: Lane) -> None:
+    axes.text(0.3, 6.2, lane.name, fontsize=11, weight="bold", color=INK)
+    for who, left in _LEFTS.items():
+        axes.text(left, 5.35, who, fontsize=9.5, color=INK)
+        drawing.box(axes, left, 3.5, _WIDTH, 1.6, _MEMORY)
+        axes.text(left + 0.2, 4.35, f"“{lane.memory}”", fontsize=8.2, color=INK)
+        axes.text(left + _WIDTH - 0.15, 3.62, "memory", fontsize=7.5, ha="right", color=FAINT)
+    if lane.name == LEFT_BEHIND:
+        _thing(axes, _LEFTS["parent"], _WIDTH, lane.thing)
+        _thing(axes, _LEFTS["child"], _WIDTH, "nothing", gone=True)
+        _arrows(axes, {"parent": 2.6})
+    elif lane.name == SHARED:
+        _thing(axes, 2.6, 5.2, lane.thing)
+        _arrows(axes, {"parent": 3.6, "child": 6.8})
+    else:
+        axes.text(0.3, 1.7, "nothing outside: each has its own,\nand both are the same", fontsize=9, color=INK)
+    axes.text(0.3, 0.15, lane.more, fontsize=8.5, color=INK, style="italic")
+
+
+def _thing(axes: Axes, left: float, width: float, words: str, *, gone: bool = False) -> None:
+    drawing.box(axes, left, 1.1, width, 1.2, _OUTSIDE, gone=gone, line="--")
+    axes.text(left + 0.2, 1.7, words, fontsize=9, color=FAINT if gone else INK)
+    axes.text(left + width - 0.15, 1.2, "outside", fontsize=7.5, ha="right", color=FAINT)
+
+
+def _arrows(axes: Axes, ends: dict[str, float]) -> None:
+    for who, end in ends.items():
+        drawing.arrow(axes, (_LEFTS[who] + _WIDTH / 2, 3.5), (end, 2.35))
+
+
+def _in_words(lane: Lane) -> str:
+    outside_child = {LEFT_BEHIND: "nothing for the child", SHARED: "the same for the child"}
+    end = outside_child.get(lane.name, "the child has a copy of its own")
+    begin = f"in the parent memory says “{lane.memory}”" + (f", outside there is {lane.thing}" if lane.thing else "")
+    return f"{lane.name.capitalize()}: {begin}; {end}. Such are {lane.more}."

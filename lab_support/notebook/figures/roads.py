@@ -44,22 +44,22 @@ def _in_words(taken: Mapping[str, int]) -> str:
     counts = " ".join(f"{way}: {count} messages with descriptors." for way, count in taken.items())
     return (
         "First road: the descriptor stays open in the child under the same number, and nothing is sent. Second road: "
-        "a message over a Unix socket carries it, and the kernel enters it in the receiver's table under a number of "
-        f"its own. Both lead to the same open file description. {counts}".strip()
+        "a message over a Unix socket carries it, and the kernel makes a new entry in the receiver's table. "
+        f"Both lead to the same open file description. {counts}".strip()
     )
 
 
 def _road(axes: Axes, *, sent: bool) -> None:
     axes.text(0.2, 6.0, "B  sent in a message" if sent else "A  left open", fontsize=11, weight="bold", color=INK)
     _box(axes, 0.3, 4.0, 3.0, "parent's table", "5", _PARENT)
-    _box(axes, 6.7, 4.0, 3.0, "child's table", "9" if sent else "5", _CHILD)
+    _box(axes, 6.7, 4.0, 3.0, "child's table", "?" if sent else "5", _CHILD)
     _box(axes, 3.3, 1.2, 3.4, "open file description", "listening socket", _KERNEL)
     for start in (1.8, 8.2):
         drawing.arrow(axes, (start, 4.0), (5 + 0.12 * (start - 5), 2.75))
     drawing.arrow(axes, (3.4, 4.8), (6.6, 4.8), _ROAD, "--" if sent else ":")
     words = ("the table is copied", "exec leaves it open")
     if sent:
-        words = ("sendmsg → recvmsg", "under a new number")
+        words = ("sendmsg → recvmsg", "as a new entry")
     axes.text(5, 5.15, words[0], ha="center", fontsize=9, color=INK)
     axes.text(5, 4.3, words[1], ha="center", fontsize=9, color=INK)
 

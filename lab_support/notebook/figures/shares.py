@@ -181,6 +181,11 @@ def _times(measured: Measured) -> str:
     return f", mean of {len(measured.counts)} runs" if len(measured.counts) > 1 else ""
 
 
+def _number_of(measured: Measured) -> str:
+    """The number of things counted in one run, or the number of runs."""
+    return _times(measured) or f" (n = {sum(measured.counts[0].values())})"
+
+
 def _dots(axes: Axes, at: float, values: Sequence[float]) -> None:
     """Each repeat as a dot, and a line from the least to the most."""
     if len(values) > 1:
@@ -205,7 +210,7 @@ def _draw_bars(axes: Axes, measured: Measured, what: str, comparison: Comparison
     axes.set_xticks(range(len(bars)), [name for name, _ in bars])
     axes.set_xlim(-0.7, len(bars) - 0.3)
     axes.set_ylim(0, 1.25 * highest)
-    axes.set_ylabel(f"% of the {what}{_times(measured)}", fontsize=9)
+    axes.set_ylabel(f"% of the {what}{_number_of(measured)}", fontsize=9)
     quiet(axes)
     finding = _bars_finding(bars, measured, what)
     title(axes, finding)

@@ -83,4 +83,4 @@ def _finding(found: list[Span], rows: list[str]) -> str:
     """The finding about the last process, because that is the one that was started."""
     mine = [span for span in found if span.process == rows[-1]]
     most, whole = max(mine, key=lambda span: span.ms), sum(span.ms for span in mine)
-    return f"{rows[-1]}: {whole:.0f} ms in all, {most.ms / whole:.0%} of them “{most.done}”"
+    return f"{rows[-1]} spends {most.ms / whole:.0%} of its time on “{most.done}” ({most.ms:.0f} of {whole:.0f} ms)"

@@ -58,7 +58,7 @@ class Costs:
         return median(self._found(first, method, 1))
 
     def mb(self, method: str, count: int, kind: str = "uss") -> float:
-        """Memory of the median child of `count`, in MB: `uss` is private memory, `pss` adds its part of shared memory,
+        """Memory of the median child of `count`, in MB: `uss` is private memory, `pss` adds its share of shared memory,
         `rss` adds all of the shared memory. NaN if the kernel did not report it; see `no_memory`."""
         if self.no_memory:
             return math.nan
@@ -82,12 +82,9 @@ class Costs:
         return values
 
     @takes_prediction
-    def figure(self, recorded: "Costs | None" = None, label: str = "") -> Picture:
-        """Time and private memory over the number of children, on logarithmic axes; each repeat is a dot.
-
-        recorded: drawn behind, as a band from the least to the most. label: the source of the recording.
-        """
-        return _figure(self, recorded, label)
+    def figure(self) -> Picture:
+        """Time, on logarithmic axes, and private memory over the number of children; each repeat is a dot."""
+        return _figure(self)
 
 
 def start_costs(measured: ProcessResult | Recording, module: str = "") -> Costs:
@@ -108,38 +105,21 @@ def start_costs(measured: ProcessResult | Recording, module: str = "") -> Costs:
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _figure(costs: Costs, recorded: Costs | None, label: str) -> Picture:
-    figure = Figure(figsize=(9.8, 4.6), layout=ConstrainedLayoutEngine(wspace=0.08))
+def _figure(costs: Costs) -> Picture:
+    figure = Figure(figsize=(9.8, 4.4), layout=ConstrainedLayoutEngine(wspace=0.08))
     left, right = figure.subplots(1, 2)
-    methods = [method for method in _LOOKS if method in costs.methods or (recorded and method in recorded.methods)]
-    for method in methods:
-        if recorded and method in recorded.methods:
-            _band(left, right, recorded, method, also_line=method not in costs.methods)
-        if method in costs.methods:
-            _lines(left, right, costs, method)
+    for method in costs.methods:
+        _lines(left, right, costs, method)
     counts = sorted({count for method in costs.methods for count in costs.counts(method)})
-    _axes(left, counts, "until all are ready", _time)
-    _axes(right, counts, "private memory (USS) of one child", _memory)
+    _axes(left, counts, "until all are ready (logarithmic)")
+    _logarithmic(left)
+    _axes(right, counts, "private memory (USS) of one child, MB")
+    right.set_ylim(0, None if costs.no_memory else 1.2 * max(costs.mb(method, counts[-1]) for method in costs.methods))
     time, memory = _findings(costs, counts[-1])
     title(left, time)
     title(right, memory)
     left.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2)
-    words = f"Two charts. {time}. {memory}. {_in_words(costs)}"
-    if label:
-        figure.suptitle(f"Bands: {label}", fontsize=8, color="#555555", x=0.01, ha="left", wrap=True)
-        words += f" The bands behind are {label}."
-    return Picture(figure, words)
-
-
-def _band(left: Axes, right: Axes, costs: Costs, method: str, *, also_line: bool) -> None:
-    colour, marker, style = _LOOKS[method]
-    counts = costs.counts(method)
-    each = [costs.all_ms(method, count) for count in counts]
-    left.fill_between(counts, [min(ms) for ms in each], [max(ms) for ms in each], color=colour, alpha=0.22, linewidth=0)
-    if also_line:
-        look: dict[str, Any] = {"color": colour, "marker": marker, "markerfacecolor": "white", "linewidth": 1.2}
-        left.plot(counts, [costs.ms(method, count) for count in counts], style, label=f"{method} (recorded)", **look)
-        right.plot(counts, [costs.mb(method, count) for count in counts], style, **look)
+    return Picture(figure, f"Two charts. {time}. {memory}. {_in_words(costs)}")
 
 
 def _lines(left: Axes, right: Axes, costs: Costs, method: str) -> None:
@@ -154,36 +134,35 @@ def _lines(left: Axes, right: Axes, costs: Costs, method: str) -> None:
         right.plot(counts, [costs.mb(method, count) for count in counts], style, **look)
 
 
-def _axes(axes: Axes, counts: list[int], unit: str, tick: Any) -> None:
+def _axes(axes: Axes, counts: list[int], label: str) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(tick))
     axes.set_xlabel("children started one after the other, without waiting", fontsize=9)
-    axes.set_ylabel(f"{unit} (logarithmic)", fontsize=9, color=INK)
+    axes.set_ylabel(label, fontsize=9, color=INK)
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     quiet(axes)
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(_time))
 
 
 def _time(ms: float, _: int = 0) -> str:
     return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
 
 
-def _memory(mb: float, _: int = 0) -> str:
-    return f"{mb:g} MB"
-
-
 def _findings(costs: Costs, most: int) -> tuple[str, str]:
-    cheapest, dearest = costs.methods[-1], costs.methods[0]
-    ratio = costs.ms(dearest, most) / costs.ms(cheapest, most)
-    time = f"{most} by {dearest} take {ratio:.0f} times as long as by {cheapest}"
+    quickest, slowest = costs.methods[-1], costs.methods[0]
+    ratio = costs.ms(slowest, most) / costs.ms(quickest, most)
+    time = f"{most} by {slowest} take {ratio:.0f} times as long as by {quickest}"
     if costs.no_memory:
         return time, "This kernel does not report private memory"
-    small, large = costs.mb(cheapest, most), costs.mb(dearest, most)
-    return time, f"A child by {dearest} has {large:.0f} MB of its own, by {cheapest} {small:.0f}"
+    small, large = costs.mb(quickest, most), costs.mb(slowest, most)
+    return time, f"A child by {slowest} has {large:.0f} MB of its own, by {quickest} {small:.0f}"
 
 
 def _in_words(costs: Costs) -> str:

@@ -152,7 +152,15 @@ def _labelled(show: Callable[..., str], *graphs: Graph) -> str:
     pids = dict.fromkeys(process.pid for graph in graphs for process in graph.processes)
     numbers = {pid: _BEYOND_ALL_PIDS + index for index, pid in enumerate(pids)}
     text = show(*(_renumbered(graph, numbers) for graph in graphs))
-    return re.sub(rf"\b{_BEYOND_ALL_PIDS // 1000}\d\d\d\b", lambda found: f"P{int(found[0]) - _BEYOND_ALL_PIDS}", text)
+    pid = rf"\b{_BEYOND_ALL_PIDS // 1000}\d\d\d\b"
+    return _said_once(re.sub(pid, lambda found: f"P{int(found[0]) - _BEYOND_ALL_PIDS}", text))
+
+
+def _said_once(text: str) -> str:
+    """`text` without the labels of pids where the process's name is that label already, as a cell's names are."""
+    text = re.sub(r"\b(P\d+) \(\1\)", r"\1", text)
+    text = re.sub(r"\b(P\d+) \(pid \1, ", r"\1 (", text)
+    return re.sub(r"(>(?:★ )?(P\d+)</text>)\s*<text[^>]*>pid \2</text>", r"\1", text)
 
 
 def _renumbered(graph: Graph, numbers: dict[int, int]) -> Graph:

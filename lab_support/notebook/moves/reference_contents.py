@@ -35,10 +35,16 @@ INSTRUMENTS = (
     "lab_support.instruments.fairness",
     "lab_support.experiments.started_child",
     "lab_support.supervision.start_rule",
+    "lab_support.supervision.seen_elsewhere",
+    "lab_support.notebook.stages.unwatched",
+    "lab_support.notebook.stages.forced_fork",
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare"),
     "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
+    "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
+    "lab_support.notebook.stages.unwatched": ("server", "plain_program", "lifeline", "left", "ending", "end"),
+    "lab_support.notebook.stages.forced_fork": ("watch", "late_engine_core"),
 }
 """Of these modules cells call some functions; the others are for the module itself."""
 RECORDINGS = (

@@ -19,6 +19,7 @@ from lab_support.notebook.page import record
 from lab_support.notebook.page.fill_in import filled_in
 from lab_support.notebook.page.gate import Gated, bundle_of, with_note
 from lab_support.notebook.page.predictions import Comparison
+from lab_support.notebook.page.tables import Table
 from lab_support.notebook.page.views import View, escaped
 
 __all__ = ["Claim", "Found", "Judge", "judge_of", "judges", "verdict"]
@@ -32,7 +33,9 @@ class Found:
 
     measured: plain data, from which the letter is computed. shown: the thing to show, or a function without arguments
     that draws it. claims: shown below it. shares: for a sketch, in the order of its bars. rows: for a table, the option
-    of each row, by its text. seen: for each row, the words or figure that it was judged by.
+    of each row, by its text. seen: for each row, the words or figure that it was judged by. frame: turns that table
+    into the thing that is shown, such as one under the line that names a recording. untestable: why no row can be told
+    on this machine; then `shown` is shown instead.
     """
 
     measured: Any = None
@@ -41,6 +44,8 @@ class Found:
     shares: tuple[float, ...] = ()
     rows: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[str, object] = field(default_factory=dict)
+    frame: Callable[[Table], Any] = lambda table: table
+    untestable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,15 @@ class Judge:
     expected: Mapping[str, str] = field(default_factory=dict)
     row_words: str = ""
 
-    def row_claims(self, found: Mapping[str, str]) -> list[Claim]:
-        """A claim for each row: that it was found as the text says."""
+    def row_claims(self, found: Mapping[str, str], untestable: str = "") -> list[Claim]:
+        """A claim for each row: that it was found as the text says. untestable: why none can be told."""
         return [
-            Claim(self.row_words.format(row=row, option=option), found.get(row) == option, found.get(row, "nothing"))
+            Claim(
+                self.row_words.format(row=row, option=option),
+                found.get(row) == option,
+                found.get(row, "nothing"),
+                untestable,
+            )
             for row, option in self.expected.items()
         ]
 
@@ -89,7 +99,7 @@ def verdict(number: str, *results: Any) -> None:
 def show(number: str, judge: Judge, found: Found) -> None:
     """Show a finding and its claims, as soon as prediction `number` is settled. Raises `ClaimFailed`."""
     prediction = number if _PREDICTION.fullmatch(number) else ""
-    rows = judge.row_claims(found.rows)
+    rows = judge.row_claims(found.rows, found.untestable)
     if prediction:
         display(_gated(number, judge, found, rows))
     elif found.shown is not None:
@@ -101,7 +111,7 @@ def show(number: str, judge: Judge, found: Found) -> None:
 def _gated(number: str, judge: Judge, found: Found, rows: list[Claim]) -> Gated:
     if found.rows:
         signs = {row: each.sign for row, each in zip(judge.expected, rows, strict=True)}
-        return filled_in(number, found.rows, found.seen, signs=signs)
+        return filled_in(number, found.rows, found.seen, signs=signs, frame=found.frame)
     letter = judge.letter(found.measured) if judge.letter else ""
     if isinstance(found.shown, Gated):  # a figure that draws the prediction itself
         found.shown.support(letter)

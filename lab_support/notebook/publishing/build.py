@@ -26,7 +26,8 @@ from lab_support.notebook.page.record import STABLE
 from lab_support.notebook.page.views import WIDGET_VIEW
 from lab_support.notebook.publishing import run_times
 
-CELL_SECONDS = 120
+CELL_SECONDS = 300
+"""More than the longest deadline that a cell gives its own program, because that one names what hung."""
 MACHINE_PATH = re.compile(r"(?<![\w.~/…])/(?:home|root|Users|tmp|var|private|mnt|media|opt|srv|work|workspace|builds)/")
 """Absolute paths of one machine. System paths such as /proc and /dev are on every machine, so they are not here."""
 

@@ -92,7 +92,7 @@ def _in_a_row(run: Recording, *, runtime: bool) -> Table:
     columns = {each["case"]: _answers(each) for each in sorted(samples, key=lambda each: _depth(each["case"]))}
     calls = list(dict.fromkeys(call for answers in some(columns, run).values() for call in answers))
     rows = tuple((call, *(answers.get(call, "–") for answers in columns.values())) for call in calls)
-    return Table(("the child calls", *(f"parent: {_parent_did(case)}" for case in columns)), rows)
+    return Table(("one child calls, in this order", *(f"parent: {_parent_did(case)}" for case in columns)), rows)
 
 
 def _answers(sample: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ standard library is imported, because the trials of the claims run in small proc
 Taught in: 05_why_does_cuda_break_after_fork, 05a_how_does_gpu_memory_travel
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +36,20 @@ def some(found: Any, run: Recording) -> Any:
 # ---- PyTorch's guard -------------------------------------------------------------------------------------------------
 
 
+REFUSED, ALLOWED = "refused", "may use the GPU"
+
+
 def barred(run: Recording) -> dict[str, str]:
-    """what_trips_the_guard: by row of `TOUCHES`, a if the child was refused, else b."""
+    """what_trips_the_guard: by row of `TOUCHES`, whether the child was refused or may use the GPU."""
     return {
-        row: "a" if any(_refused(each) for each in _children(run, touch, way)) else "b"
+        row: REFUSED if any(_refused(each) for each in _children(run, touch, way)) else ALLOWED
         for row, (touch, way) in TOUCHES.items()
     }
+
+
+def touch_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """what_trips_the_guard: a test that `row` of `TOUCHES` was found to be `option`."""
+    return lambda run: barred(run)[row] == option
 
 
 def a_question_bars(run: Recording) -> bool:
@@ -94,15 +103,42 @@ def forked_later_is_refused(run: Recording) -> bool:
 # ---- the driver below it ---------------------------------------------------------------------------------------------
 
 
-def end_of_driver(run: Recording) -> str:
-    """driver_after_fork: the option that is true of a child that calls cuInit after its parent's cuInit.
+WORKS, ERROR, HANGS, CRASHES = "it works", "an error", "it never comes back", "the child crashes"
+DRIVER_CASES = {
+    "cuInit, after the parent's cuInit": ("cuInit", "cuInit"),
+    "cuInit, if the parent has called nothing": ("nothing", "cuInit"),
+    "cudaGetDeviceCount, after the parent's own": ("runtime, cudaGetDeviceCount", "cudaGetDeviceCount"),
+    "cudaMalloc, after the parent asked the runtime for its version": ("runtime, its version", "cudaMalloc"),
+}
+"""Rows of the question what a forked child is answered by its only call, and the experiment's names for both."""
 
-    a: it works, b: an error, c: it never comes back, d: the child crashes.
-    """
-    (child,) = some(run.of("forked child", case="cuInit", call="cuInit"), run)
+
+def driver_answers(run: Recording) -> dict[str, str]:
+    """driver_after_fork: by row of `DRIVER_CASES`, the end of that call in the child."""
+    return {row: _end_of_call(run, *case) for row, case in DRIVER_CASES.items()}
+
+
+def driver_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """driver_after_fork: a test that `row` of `DRIVER_CASES` was found to be `option`."""
+    return lambda run: driver_answers(run)[row] == option
+
+
+def driver_codes(run: Recording) -> dict[str, str]:
+    """driver_after_fork: by row of `DRIVER_CASES`, the code that the call returned, and its name."""
+    return {row: _code(run, *case) for row, case in DRIVER_CASES.items()}
+
+
+def _end_of_call(run: Recording, case: str, call: str) -> str:
+    (child,) = some(run.of("forked child", case=case, call=call), run)
     if not child["outcome"].startswith("returned"):
-        return "d" if child["outcome"].startswith("crashed") else "c"
-    return "b" if child["value"]["code"] else "a"
+        return CRASHES if child["outcome"].startswith("crashed") else HANGS
+    return ERROR if child["value"]["code"] else WORKS
+
+
+def _code(run: Recording, case: str, call: str) -> str:
+    (child,) = some(run.of("forked child", case=case, call=call), run)
+    answer = child["value"] if child["outcome"].startswith("returned") else None
+    return f"returned {answer['code']}, {answer['name']}" if answer else str(child["outcome"])
 
 
 def driver_refuses(run: Recording) -> bool:
@@ -137,6 +173,21 @@ def only_errors(run: Recording) -> bool:
     """guard_bypassed: no case hung, crashed or worked."""
     children = some(run.of("forked child"), run)
     return all(each["outcome"] == "raised" for each in children)
+
+
+BYPASSED = "a tensor by PyTorch, with the guard taken away"
+
+
+def bypassed_end(run: Recording) -> str:
+    """guard_bypassed: the end of a child's first operation, without the guard."""
+    (child,) = some(run.of("forked child", case="first operation"), run)
+    ends = {"returned": WORKS, "raised": ERROR, "crashed": CRASHES}
+    return next((end for word, end in ends.items() if child["outcome"].startswith(word)), HANGS)
+
+
+def bypassed_is_an_error(run: Recording) -> bool:
+    """guard_bypassed: a child's first operation without the guard ends in an error."""
+    return bypassed_end(run) == ERROR
 
 
 def parents_unharmed(run: Recording) -> bool:
@@ -190,11 +241,33 @@ def goes_with_the_child(run: Recording) -> bool:
     return bool(gone["watched"][-1]["used"] <= holds["before"] + 2 * MIB)
 
 
+def kept_shares(run: Recording) -> tuple[float, float]:
+    """idle_forked_child: the shares of the killed parent's memory in use while its child lives, and after it."""
+    holds, killed, gone = (
+        some(run.of(what), run)[0] for what in ("parent holds", "parent killed", "child gone as well")
+    )
+    taken = holds["gpu"]["used"] - holds["before"]
+    least, last = min(each["used"] for each in killed["watched"]), gone["watched"][-1]["used"]
+    return (least - holds["before"]) / taken, (last - holds["before"]) / taken
+
+
+def letter_of_memory(shares: tuple[float, float]) -> str:
+    """The option that two such shares support. a: memory is free when the child has ended, b: at once, c: a part of it
+    at once, d: not even when the child has ended."""
+    while_child_lives, afterwards = shares
+    if afterwards > 0.1:
+        return "d"
+    return "a" if while_child_lives > 0.9 else "c" if while_child_lives > 0.1 else "b"
+
+
 def end_of_memory(run: Recording) -> str:
-    """The option that is true. a: memory is free at once, b: when the child is gone, c: not even then."""
-    if not outlives_its_owner(run):
-        return "a"
-    return "b" if goes_with_the_child(run) else "c"
+    """idle_forked_child: the option of `letter_of_memory` that is true."""
+    return letter_of_memory(kept_shares(run))
+
+
+def kept_until_the_child_ends(run: Recording) -> bool:
+    """idle_forked_child: at least half of the memory stays while the child lives, and all is free once it has ended."""
+    return outlives_its_owner(run) and goes_with_the_child(run)
 
 
 def all_came_free(run: Recording) -> bool:
@@ -224,9 +297,17 @@ IPC_CASES = {
 """Rows of the question what a receiver gets, and the experiment's names for them."""
 
 
+READS, FAILS = "reads the sender's bytes", "gets an error"
+
+
 def received(run: Recording) -> dict[str, str]:
-    """cuda_ipc: by row of `IPC_CASES`, a if the receiver read the sender's bytes to the end, else b."""
-    return {row: "a" if _reads_the_bytes(run, case) else "b" for row, case in IPC_CASES.items()}
+    """cuda_ipc: by row of `IPC_CASES`, whether the receiver read the sender's bytes to the end or got an error."""
+    return {row: READS if _reads_the_bytes(run, case) else FAILS for row, case in IPC_CASES.items()}
+
+
+def receiver_ends(row: str, option: str) -> Callable[[Recording], bool]:
+    """cuda_ipc: a test that `row` of `IPC_CASES` was found to be `option`."""
+    return lambda run: received(run)[row] == option
 
 
 def _reads_the_bytes(run: Recording, case: str) -> bool:
@@ -300,26 +381,37 @@ def _bytes(run: Recording, who: str) -> list[dict[str, Any]]:
 HOLDS = ("unmapped", "handle released", "descriptor closed")
 
 
-def last_hold(run: Recording) -> str:
-    """memory_as_descriptor: the option that freed the memory: a maker killed, b unmapped, c released, d closed."""
-    if not outlives_its_maker(run):
-        return "a"
+def freed_shares(run: Recording) -> tuple[float, ...]:
+    """memory_as_descriptor: the shares of the memory that became free when the maker was killed, and with each of
+    `HOLDS`, which the receiver gives up in this order."""
     size = some(run.of("descriptor", side="maker"), run)[0]["size"]
     used = [some(run.of("maker killed"), run)[0]["gpu"]["used"]]
     used += [some(run.of("memory", when=when), run)[0]["gpu"]["used"] for when in HOLDS]
-    falls = [earlier - later > size / 2 for earlier, later in pairwise(used)]
-    return "bcd"[falls.index(True)] if True in falls else ""
+    with_the_maker = 0.0 if outlives_its_maker(run) else 1.0
+    return with_the_maker, *((earlier - later) / size for earlier, later in pairwise(used))
+
+
+def letter_of_freed(shares: tuple[float, ...]) -> str:
+    """The step at which more than half became free: a maker killed, b unmapped, c released, d closed; "" for none."""
+    return next((letter for letter, share in zip("abcd", shares, strict=False) if share > 0.5), "")
 
 
 def the_descriptor_holds_it(run: Recording) -> bool:
     """memory_as_descriptor: the memory stays when unmapped and released, and goes when the descriptor is closed."""
-    return last_hold(run) == "d"
+    return letter_of_freed(freed_shares(run)) == "d"
 
 
 def each_process_pays(run: Recording) -> bool:
     """context_cost: 4 processes together take between 3 and 5 times as much as one."""
     taken = {each["processes"]: each["gpu"]["used"] - each["before"] for each in some(run.of("together"), run)}
     return bool(3 < taken[4] / taken[1] < 5)
+
+
+def mostly_the_context(run: Recording) -> bool:
+    """context_cost: a bare context, without PyTorch, takes more than half of a first operation's GPU memory."""
+    operation = some(run.of("together", processes=1), run)[0]
+    bare = [each["gpu"]["used"] - each["before"] for each in some(run.of("bare context"), run)]
+    return bool(min(bare) > (operation["gpu"]["used"] - operation["before"]) / 2)
 
 
 # ---- our own server --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ measures. Raises `LookupError` if a recording has no samples for a table.
 Taught in: 05a_how_does_gpu_memory_travel
 """
 
+import re
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -64,7 +65,8 @@ def holds(run: Recording) -> Table:
 
 
 def contexts(run: Recording) -> Table:
-    """context_cost: the cost of one, two and four processes, together and each; medians if there are repeats."""
+    """context_cost: the cost of one, two and four processes, together and each, and of a bare context; medians if there
+    are repeats."""
     together = some(run.of("together"), run)
     rows = []
     for count in dict.fromkeys(each["processes"] for each in together):
@@ -72,7 +74,10 @@ def contexts(run: Recording) -> Table:
         single = [used / 1e6 for each in run.of("together", processes=count) for used in _by_process(each)]
         own = [each["value"]["host_memory"]["uss"] / 1e6 for each in run.of("process", processes=count)]
         seconds = [each["value"]["ms_in_all"] / 1000 for each in run.of("process", processes=count)]
-        rows.append((str(count), *map(_median, (taken, single, own)), f"{median(seconds):.1f}" if seconds else "–"))
+        costs = (*map(_median, (taken, single, own)), f"{median(seconds):.1f}" if seconds else "–")
+        rows.append((f"{count}, with PyTorch's first operation", *costs))
+    if bare := run.of("bare context"):
+        rows.append(_bare(bare))
     heads = (
         "processes",
         "GPU memory, together, MB",
@@ -81,6 +86,14 @@ def contexts(run: Recording) -> Table:
         "seconds to start",
     )
     return Table(heads, tuple(rows))
+
+
+def _bare(samples: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The row of contexts that a process without PyTorch made by the driver's own calls."""
+    together = [(each["gpu"]["used"] - each["before"]) / 1e6 for each in samples]
+    single = [used / 1e6 for each in samples for used in _by_process(each)]
+    seconds = [sum(map(float, re.findall(r"\d+\.\d+", each["said"]))) / 1000 for each in samples]
+    return "1, a bare context", _median(together), _median(single), "–", f"{median(seconds):.2f}"
 
 
 def _by_process(sample: dict[str, Any]) -> list[float]:

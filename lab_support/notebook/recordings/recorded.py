@@ -52,6 +52,11 @@ class Recorded:
             return f"NOT SHOWN: {self.missing}."
         return _title(self.name, self.run, live=self.live)
 
+    @property
+    def origin(self) -> str:
+        """Its source in few words, such as "recorded on NVIDIA H200, 2026-11-26"; "" if there is no run."""
+        return "" if self.run is None else _origin(self.run, live=self.live)
+
     def with_note(self, words: str) -> "Recorded":
         """The same result with a line below it."""
         return replace(self, note=words)
@@ -87,9 +92,17 @@ class Recorded:
         measured: Mapping[str, str] | str = self.found(options)
         if not isinstance(measured, Mapping):
             return self
-        note = self._agreement(measured, options)
+        return filled_in(number, measured, self.found(seen), frame=self.frame(options))
+
+    def frame(self, options: Find) -> Callable[[Any], "Recorded"]:
+        """Puts a table that the reader filled in under the line that names this run.
+
+        options: finds for each row the option that a run supports, so that a live run is compared with the recording.
+        """
+        measured = self.found(options)
+        note = self._agreement(measured, options) if measured else ""
         frame = replace(self, recording=None, note=note)
-        return filled_in(number, measured, self.found(seen), frame=lambda table: replace(frame, draw=lambda _: table))
+        return lambda table: replace(frame, draw=lambda _: table)
 
     def _agreement(self, measured: Mapping[str, str], options: Find) -> str:
         """For a live run's table: the rows in which the recording differs."""

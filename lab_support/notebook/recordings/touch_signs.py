@@ -7,6 +7,8 @@ cuda_findings.py it imports only the standard library; the table is in cuda_afte
 Taught in: 06_which_start_method
 """
 
+from collections.abc import Iterator
+
 from lab_support.instruments.record import recordings
 from lab_support.instruments.record.recordings import Recording
 
@@ -51,6 +53,19 @@ def barred() -> dict[str, bool]:
         [child] = driver.of("forked child", case=case, call=call)
         found[touch] = child["value"]["code"] != 0
     return found
+
+
+def held_and_barred() -> Iterator[tuple[str, dict[str, int], bool]]:
+    """By touch: the counts of threads and of the device's files, open and mapped, and whether the child is barred."""
+    held = {each["case"]: each for each in recordings.load("what_a_touch_leaves").of("holds")}
+    for touch, is_barred in barred().items():
+        each = held[touch]
+        counts = {
+            "threads": each["threads"],
+            "files_open": len(each["device_files"]),
+            "files_mapped": each["device_mappings"],
+        }
+        yield touch, counts, is_barred
 
 
 # ---- the lesson's claims ---------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ _IS_SET = "_ZN5torch5utils21is_device_in_bad_forkEN3c1010DeviceTypeE"
 
 
 class Guard:
-    """missing: the reason why it can't be driven here; "" if it can. Its mangled C++ names may change with torch."""
+    """missing: the reason why it can't be driven here; "" if it can. Its mangled C++ names may change with torch.
+
+    Where it is missing, registering does nothing and no flag is set, so that a cell's program runs to its end.
+    """
 
     def __init__(self) -> None:
         self.missing = ""
@@ -33,11 +36,12 @@ class Guard:
 
     def register(self, device: int = CUDA) -> None:
         """Register as torch does before its first call to the device's runtime. This process can't undo it."""
-        self._register(ctypes.c_int8(device))
+        if not self.missing:
+            self._register(ctypes.c_int8(device))
 
     def is_set(self, device: int = CUDA) -> bool:
         """Whether this process is a forked child of one that has registered; torch asks this before each start."""
-        return bool(self._is_set(ctypes.c_int8(device)))
+        return not self.missing and bool(self._is_set(ctypes.c_int8(device)))
 
 
 def _library() -> str:

@@ -9,6 +9,7 @@ from lab_support.instruments import proc
 from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.exercises import cell
+from lab_support.notebook.page.record import STABLE
 from lab_support.notebook.stages.line_server import line_server
 
 
@@ -44,7 +45,7 @@ emit(said=in_child(signal.pause, seconds=0.2), again=in_child(lambda: "still her
     assert not any(proc.is_running(each.identity) for each in result.processes)
 
 
-def test_a_cell_takes_an_x_ray_of_itself_and_its_child():
+def test_a_cell_takes_an_x_ray_of_itself_and_its_child(monkeypatch):
     run = run_process(
         """
 import os, signal, tempfile
@@ -65,6 +66,10 @@ os.kill(child, signal.SIGKILL)
     assert after.holders(file) == ["P0", "P1"]
     assert "new             process P1" in str(lab.compare(before, after))
     assert "P0" in str(after) and "2 processes" in str(after)
+    monkeypatch.setenv(STABLE, "1")
+    assert str(after).startswith("P0: 2 processes"), "a published notebook has P0 for the pid, which is the name too"
+    picture = after._repr_mimebundle_()[0]["image/svg+xml"]
+    assert "P0 (" in picture and "P0 (P0)" not in picture and "pid P0" not in picture
     with pytest.raises(KeyError, match="got X-ray 'later', expected one that the cell took: before, after"):
         lab.xray(run, "later")
 

@@ -395,8 +395,28 @@ raise SystemExit(3)
     picture = timeline(run(source, expect="leftover", quiet=True))
     assert "P0 made 2 more" in picture.alt
     assert "P1: made by P0" in picture.alt
-    assert "was ended" in picture.alt
+    assert "killed with the cell" in picture.alt
     assert picture.png().startswith(b"\x89PNG")
+
+
+def test_moments_are_marked_on_the_bar_of_the_process_that_told_them():
+    source = """
+import os
+from lab_support.notebook.script import emit
+emit(moment="before")
+if (child := os.fork()) == 0:
+    emit(moment="in the child")
+    os._exit(0)
+os.waitpid(child, 0)
+emit(moment="after", more=1)
+emit(other=2)
+"""
+    picture = timeline(run(source, quiet=True), "moment", "What happened when")
+    assert picture.alt.startswith("Timeline. What happened when.")
+    (axes,) = picture.figure.axes
+    marked = {text.get_text().strip(): round(text.get_position()[1]) for text in axes.texts}
+    assert {"before", "in the child", "after"} <= set(marked)
+    assert marked["in the child"] > marked["before"], "the child's bar is below its parent's"
 
 
 # ---- in a real kernel ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import pytest
 
 import lab_support.notebook as lab
+from lab_support.notebook.figures.bars import bars_apart
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
@@ -33,6 +34,34 @@ def test_the_same_situation_looks_alike_in_each_group():
     assert looks[1] != looks[2]
 
 
+def test_an_outline_shows_the_whole_of_which_bars_are_parts():
+    parts = {"lists": {"read": 32.0}, "an array": {"read": 1.0}, "nothing": {"read": 0.5}}
+    picture = lab.bars(parts, unit="MB", finding="f", whole={"lists": 60.0, "an array": 61.0}, whole_is="all")
+    assert picture.alt == "f. In MB: lists: read 32, all 60; an array: read 1, all 61; nothing: read 0.5."
+    (axes,) = picture.figure.axes
+    outlines = [bar.get_height() for bar in axes.patches if bar.get_linestyle() == "--"]
+    assert outlines == [60.0, 61.0]
+    assert axes.get_ylim()[1] > 61
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["read", "all"]
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="got nothing to draw"):
         lab.bars({"x": {}}, unit="s", finding="f")
+
+
+def test_panels_share_the_looks_and_are_told_apart():
+    panels = {
+        "here": {"time": {"spawn": 100.0, "fork": 90.0}},
+        "RECORDED": {"time": {"spawn": 100.0, "preloaded": 1.2}},
+    }
+    picture = bars_apart(panels, unit="%", finding="It pays elsewhere")
+    assert picture.alt == (
+        "It pays elsewhere. In %. here: time: spawn 100, fork 90. RECORDED: time: spawn 100, preloaded 1.2."
+    )
+    assert [each.get_title(loc="left") for each in picture.figure.axes] == ["here", "RECORDED"]
+
+
+def test_panels_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="bars_apart: got nothing to draw"):
+        bars_apart({"here": {}}, unit="%", finding="nothing")

@@ -9,9 +9,10 @@ import pytest
 import lab_support.notebook as lab
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.python_process import run_process
+from lab_support.notebook.page.gate import Gated
 from lab_support.notebook.publishing import build
 
-NAME = "descriptor_by_spawn_and_forkserver"
+NAME = "descriptor_in_four_ways"
 WITHOUT_TRACE = ProcessResult("x", "finished", 0.1, (), (), ())
 SENDS_ONE = """
 import os, socket
@@ -26,9 +27,13 @@ os.wait()
 def test_without_strace_the_recording_is_shown_and_says_so():
     table = lab.exhibit(NAME, WITHOUT_TRACE)
     assert table.note.startswith("RECORDED, because strace is not installed: Linux ")
-    assert [row for row in table.rows if row[1] == "sendmsg"] == [row for row in table.rows if "SCM_RIGHTS" in row[2]][
-        :1
-    ]
+    sent = [row for row in table.rows if row[1] == "sendmsg"]
+    assert [row[0] for row in sent] == ["P0", "thread of P0"]
+    assert all(row[2].startswith("SCM_RIGHTS") for row in sent)
+
+
+def test_with_a_prediction_the_exhibit_waits_for_it():
+    assert isinstance(lab.exhibit(NAME, WITHOUT_TRACE, prediction="03.1"), Gated)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -1,10 +1,13 @@
 """Memory over time and the three roads of a tensor: the measurements decide what they show."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
 import lab_support.notebook as lab
+from lab_support.instruments.record import recordings
+from lab_support.notebook.recordings.memory_over_time import drawn, measured_here, on_the_gpu
 from lab_support.notebook.stages import shared_memory
 
 POINTS = [(0.0, 300e6), (1.0, 300e6), (1.2, 20e6)]
@@ -42,3 +45,29 @@ def test_the_question_does_not_say_what_travels_and_the_answer_does():
     assert seen.png().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="got NVLink, expected some of a shared CPU tensor, CUDA IPC"):
         lab.memory_roads({"NVLink": "fast"})
+
+
+def test_a_killed_owner_s_memory_goes_with_the_last_child_that_holds_it_in_any_way():
+    told = shared_memory.killed_owner(os.close, shared_memory.map_alone)
+    assert [step["what"] for step in told["steps"]] == [
+        "owner lives", "owner killed", "child 1 ended", "child 2 ended"
+    ]  # fmt: skip
+    assert [(step["descriptor"], step["mapping"]) for step in told["steps"]] == [(0, 1), (0, 1), (0, 1), (0, 0)]
+    held = [step["seen"][-1][1] - told["before"] > 128 << 20 for step in told["steps"]]
+    assert held == [True, True, True, False]
+
+
+def test_a_child_s_error_is_told_and_the_others_go_on():
+    told = shared_memory.killed_owner(lambda memory: os.close(9999), lambda memory: None)
+    assert [error.partition(":")[0] for error in told["said"]] == ["OSError", ""]
+    assert told["steps"][1]["descriptor"] == 2
+
+
+def test_the_recording_and_this_machine_stand_side_by_side_each_with_its_source_and_holders():
+    run = recordings.load("idle_forked_child")
+    here = measured_here({"sleeps": shared_memory.killed_owner(lambda memory: None)})
+    picture = drawn("Both", replace(on_the_gpu(run), heading="RECORDED there"), here)
+    assert "RECORDED there. memory in use on the GPU, MB: before 645" in picture.alt
+    assert "NVML names: parent, then not asked for names." in picture.alt
+    assert "sleeps: held by: owner + child, then child, then nobody." in picture.alt
+    assert min(on_the_gpu(run).seconds) < 0, "the figure begins before the kill"

@@ -1,6 +1,6 @@
 """The promises of `notebooks/solutions/` as trials: each answer with the verdict that its check must give."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,17 +34,18 @@ class Trial:
         return verdict.state == self.state and (verdict.state != "failed" or verdict.cause == self.cause)
 
 
-def exercises() -> list[Exercise]:
-    return [exercise for number in NUMBERS for exercise in solutions(number).exercises]
+def exercises(only: Sequence[str] = NUMBERS) -> list[Exercise]:
+    """Of the notebooks with these numbers; here and below, by default of all."""
+    return [exercise for number in only for exercise in solutions(number).exercises]
 
 
-def all_blanks() -> list[Blank]:
-    return [blank for number in NUMBERS for blank in blanks(number)]
+def all_blanks(only: Sequence[str] = NUMBERS) -> list[Blank]:
+    return [blank for number in only for blank in blanks(number)]
 
 
-def trials() -> list[Trial]:
-    of_exercises = [trial for exercise in exercises() for trial in _of(exercise)]
-    return of_exercises + [trial for blank in all_blanks() for trial in _of_blank(blank)]
+def trials(only: Sequence[str] = NUMBERS) -> list[Trial]:
+    of_exercises = [trial for exercise in exercises(only) for trial in _of(exercise)]
+    return of_exercises + [trial for blank in all_blanks(only) for trial in _of_blank(blank)]
 
 
 def _of(exercise: Exercise) -> Iterator[Trial]:
@@ -64,8 +65,8 @@ def _of_blank(blank: Blank) -> Iterator[Trial]:
         yield Trial(blank, f"wrong {index}", partial(blank.attempt, wrong.fillings), "failed", wrong.cause)
 
 
-def claims() -> list[tuple[str, BrokenClaim]]:
-    return [(number, claim) for number in NUMBERS for claim in solutions(number).broken_claims]
+def claims(only: Sequence[str] = NUMBERS) -> list[tuple[str, BrokenClaim]]:
+    return [(number, claim) for number in only for claim in solutions(number).broken_claims]
 
 
 def result_of(claim: BrokenClaim, source: str) -> ProcessResult:

@@ -76,8 +76,8 @@ def test_a_figure_is_said_without_python(capsys):
 def test_progress_counts_what_was_not_tried():
     lab.claim(WORDS, True)
     asked = asked_in("00")
-    assert len(asked.prediction) == 5 and len(asked.check) == 3 and len(asked.quiz) >= 3
+    assert len(asked.prediction) == 6 and len(asked.check) == 7 and len(asked.quiz) >= 3
     lab.skip("00.1")
     note = lab.progress("00").note
-    assert "prediction: 0 ✔ of 5, 4 not tried" in note and "check: 0 ✔ of 3, 3 not tried" in note
+    assert "prediction: 0 ✔ of 6, 5 not tried" in note and "check: 0 ✔ of 7, 7 not tried" in note
     assert f"quiz: 0 ✔ of {len(asked.quiz)}, {len(asked.quiz)} not tried" in note

@@ -83,3 +83,22 @@ def test_an_unknown_number_is_told_with_the_known_ones():
 def test_a_claim_needs_a_condition_or_a_reason():
     with pytest.raises(ValueError, match="got no condition, expected"):
         Claim("one wakes")
+
+
+def test_a_table_from_a_recording_keeps_the_line_that_names_it(capsys):
+    lab.predict("01.8", "of each", options=OPTIONS, rows=["x", "y"], answer="ab")
+    capsys.readouterr()
+    found = Found(rows={"x": "few", "y": "many"}, frame=lambda table: f"RECORDED on a machine\n{table}")
+    verdicts.show("01.8", ROWS, found)
+    shown = capsys.readouterr().out
+    assert "RECORDED on a machine" in shown and shown.count("✔") >= 2
+
+
+def test_rows_that_no_run_could_tell_are_neither_passed_nor_failed(capsys, monkeypatch):
+    monkeypatch.setenv(record.BATCH, "1")
+    lab.predict("01.8", "of each", options=OPTIONS, rows=["x", "y"])
+    verdicts.show("01.8", ROWS, Found(shown="NOT SHOWN", untestable="there is no GPU"))
+    assert "NOT SHOWN" in capsys.readouterr().out
+    assert [(entry.fields["outcome"], entry.fields["reason"]) for entry in record.entries("claim")] == [
+        (None, "there is no GPU")
+    ] * 2

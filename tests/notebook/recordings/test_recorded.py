@@ -1,5 +1,6 @@
 """A notebook's view of an experiment: a recording with its machine and date, or what is missing."""
 
+import inspect
 import re
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import lab_support.notebook as lab
 from lab_support import doctor
 from lab_support.instruments.record import recorder, recordings
 from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.moves.verdicts import judge_of
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings import cuda_after_fork, cuda_findings, cuda_sharing
 from lab_support.notebook.recordings.memory_over_time import kept_on_the_gpu
@@ -164,10 +166,10 @@ def test_codes_stand_by_call_and_by_how_far_the_parent_had_gone():
         ),
     )
     assert str(cuda_after_fork.codes(run)).splitlines() == [
-        "the child calls  parent: nothing  parent: cuInit     parent: context",
-        "cuInit           0 SUCCESS        3 NOT_INITIALIZED  –",
-        "cuMemAlloc       0 SUCCESS        –                  –",
-        "all              –                –                  hung",
+        "one child calls, in this order  parent: nothing  parent: cuInit     parent: context",
+        "cuInit                          0 SUCCESS        3 NOT_INITIALIZED  –",
+        "cuMemAlloc                      0 SUCCESS        –                  –",
+        "all                             –                –                  hung",
     ]
     assert re.split(r" {2,}", str(cuda_after_fork.runtime_codes(run)).splitlines()[0])[1:] == [
         "parent: library loaded", "parent: library loaded, version asked", "parent: cudaMalloc"
@@ -207,16 +209,18 @@ def test_memory_that_goes_at_once_and_memory_that_stays_are_told_apart():
                    for each in real.samples]  # fmt: skip
         return replace(real, samples=tuple(samples))
 
-    assert cuda_findings.end_of_memory(watched("parent killed", 0)) == "a"
-    assert cuda_findings.end_of_memory(watched("child gone as well", 0)) == "b"
-    assert cuda_findings.end_of_memory(watched("child gone as well", 1 << 40)) == "c"
+    assert cuda_findings.end_of_memory(watched("parent killed", 0)) == "b"
+    assert cuda_findings.end_of_memory(watched("parent killed", 1_200_000_000)) == "c"
+    assert cuda_findings.end_of_memory(watched("child gone as well", 0)) == "a"
+    assert cuda_findings.end_of_memory(watched("child gone as well", 1 << 40)) == "d"
     assert kept_on_the_gpu(watched("parent killed", 0)).alt.startswith(
         "The memory of a killed process was free at once"
     )
 
 
 def test_the_layers_carry_what_came_of_each():
-    assert lab.layers().alt.startswith("Three layers, and a fork treats each of them differently.")
+    assert lab.layers().alt.startswith("Three layers: what does a fork give the child of each?")
+    assert "a handler sets it" not in lab.layers().alt
     assert (
         "A forked child's outcome at each layer. the libraries below it: a hang."
         in lab.layers({"the libraries below it": "a\nhang"}).alt
@@ -234,3 +238,35 @@ def test_the_pretend_driver_stores_forgets_and_refuses():
     driver.refuse()
     with pytest.raises(RuntimeError, match="was started before the fork"):
         driver.load(0)
+
+
+# ---- verdicts of the notebooks about recordings ----------------------------------------------------------------------
+
+MISSING = Recorded("idle_forked_child", None, False, "there is no GPU, and no recording", str)
+OF_RECORDINGS = (
+    *("05.2", "05.5", "05.ways", "05.layers"),
+    *("05a.2", "05a.3", "05a.costs", "05a.calls", "05a.unguarded", "05a.server", "05a.killed"),
+)
+
+
+@pytest.mark.parametrize("number", OF_RECORDINGS)
+def test_a_verdict_without_its_recording_says_so_and_claims_nothing(number):
+    judge = judge_of(number)
+    count = len(inspect.signature(judge.find).parameters)
+    found = judge.find(*[MISSING] * count)
+    claims = [*judge.row_claims(found.rows, found.untestable), *found.claims]
+    assert {claim.outcome for claim in claims} <= {None}
+    assert not judge.letter or judge.letter(found.measured) == ""
+
+
+def test_a_picture_of_a_recording_names_its_source_in_its_title():
+    assert lab.layers({"PyTorch": "an error"}, "recorded there").alt.startswith(
+        "A forked child's outcome at each layer, recorded there."
+    )
+    assert "(B and C recorded there)." in lab.memory_roads({}, "B and C recorded there").alt
+
+
+def test_a_bare_context_has_a_row_of_its_own_beside_a_first_operation():
+    rows = cuda_sharing.contexts(recordings.load("context_cost")).rows
+    assert [row[0] for row in rows][-2:] == ["4, with PyTorch's first operation", "1, a bare context"]
+    assert float(rows[-1][1]) < float(rows[0][1]) and float(rows[-1][4]) < 1 < float(rows[0][4])

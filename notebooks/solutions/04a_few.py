@@ -1,4 +1,4 @@
-"""04.2, should: a worker's own listen() cuts the accept queue of all."""
+"""04a.1, should: a worker's own listen() cuts the accept queue of all."""
 
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
@@ -93,7 +93,7 @@ def judge_few(attempt: Attempt) -> Verdict:
 
 EXERCISES = (
     Exercise(
-        name="04.2",
+        name="04a.1",
         kind="should",
         task="find out why most of the clients wait, and mend the workers so that all are answered at once",
         skeleton=FEW,

@@ -1,4 +1,4 @@
-"""01.3, could: a client that can be used on both sides of a fork."""
+"""01a.1, could: a client that can be used on both sides of a fork."""
 
 from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wrong, changed, failed, passed
 
@@ -195,7 +195,7 @@ def _as_asked(seen: dict[str, list[str]], who: str) -> list[bool]:
 
 EXERCISES = (
     Exercise(
-        name="01.3",
+        name="01a.1",
         kind="could",
         task="make `Client` safe: used by a parent and its forked child at once, each gets its own answers",
         skeleton=CLIENT,

@@ -1,0 +1,81 @@
+"""Measurements that outlive a proof which is stopped: one line each in a file, under a key of what they depend on."""
+
+import fcntl
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+
+from lab_support.instruments.record.fingerprint import fingerprint
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "proofs"
+
+
+class InUse(RuntimeError):
+    """Another process measures for the same file."""
+
+
+class Kept:
+    """The measurements by key, in the order in which they were made. Each is on the disk when `add` returns."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._by_key: dict[str, list[Any]] = defaultdict(list)
+        for line in _whole_lines(file):
+            self._by_key[line["key"]].append(line["measured"])
+
+    def of(self, key: str) -> list[Any]:
+        return list(self._by_key[key])
+
+    def add(self, key: str, measured: Any) -> None:
+        self._file.write(json.dumps({"key": key, "measured": measured}, ensure_ascii=False) + "\n")
+        self._file.flush()
+        self._by_key[key].append(measured)
+
+
+@contextmanager
+def kept_in(file: Path, *, again: bool = False) -> Iterator[Kept]:
+    """The measurements kept in `file`; with `again` they are forgotten. Raises `InUse`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+", encoding="utf-8") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InUse(f"{file.name}: another process measures for it; wait for its end, or stop it") from error
+        if again:
+            opened.truncate(0)
+        yield Kept(opened)
+
+
+def _whole_lines(file: TextIO) -> Iterator[dict[str, Any]]:
+    """The lines of the file. A process that was killed while it wrote has left half of one, which is cut off."""
+    file.seek(0)
+    text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.truncate(len(whole.encode()))
+    return map(json.loads, whole.splitlines())
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+def key_of(*texts: str) -> str:
+    """The key of measurements that depend on these texts and on the code of `lab_support`, but not on its words."""
+    return hashlib.sha256("\0".join((code_of(ROOT / "lab_support"), *texts)).encode()).hexdigest()
+
+
+@cache
+def code_of(folder: Path) -> str:
+    """A hash of the Python files below `folder`, without comments and docstrings."""
+    return prints(sorted(folder.rglob("*.py")))
+
+
+def prints(files: Iterable[Path]) -> str:
+    """The names and fingerprints of files, as one text."""
+    return "\n".join(f"{file.name} {fingerprint(file)}" for file in files)

@@ -1,0 +1,160 @@
+"""`python -m tests.prove notebook NN`: it keeps what it has measured, goes on there, and leaves nothing running."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.notebook.moves import solution_trials
+from tests.proofs.kept import InUse, code_of, kept_in, key_of
+from tests.proofs.notebook import Counts, proofs_of
+from tests.proofs.resumable import STOPPED
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.proofs import Row
+from tests.proofs.resumable import Proof, run
+
+def measure(index):
+    print("measuring", index, flush=True)
+    return sys.stdin.readline().strip()
+
+proof = Proof("three", "a key", 3, measure, lambda found: [Row("three", " ".join(found), found[0] == "a")])
+sys.exit(run("00", [proof], again="--again" in sys.argv, folder=Path(sys.argv[1])))
+"""
+
+
+class Proving:
+    """A proof of three measurements, each of which waits for a line of this test's."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), *words], text=True, **pipes)
+
+    def __enter__(self) -> "Proving":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def measures(self, index: int) -> None:
+        assert self.process.stdout.readline() == f"measuring {index}\n"
+
+    def tell(self, words: str) -> None:
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> tuple[int, str]:
+        told, _ = self.process.communicate()
+        return self.process.returncode, told
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_proof_that_was_stopped_goes_on_where_it_was(tmp_path, ending):
+    with Proving(tmp_path) as first:
+        first.measures(0)
+        first.tell("a")
+        first.measures(1)
+        first.process.send_signal(ending)
+        code, told = first.end()
+        assert code == (-signal.SIGKILL if ending == signal.SIGKILL else STOPPED)
+        assert ("goes on from here" in told) == (ending != signal.SIGKILL)
+    with (tmp_path / "00.jsonl").open("a") as file:
+        file.write('{"key": "a k')  # as if it had been killed while it wrote
+    with Proving(tmp_path) as second:
+        for index, words in ((1, "b"), (2, "c")):
+            second.measures(index)
+            second.tell(words)
+        assert second.end() == (
+            0,
+            "| asked | measured | met |\n| --- | --- | --- |\n| three | a b c | yes |\n\n1 of 1 met\n",
+        )
+    with Proving(tmp_path) as third:
+        assert "a b c" in third.end()[1]
+    with Proving(tmp_path, "--again") as afresh:
+        for index in range(3):
+            afresh.measures(index)
+            afresh.tell("x")
+        code, told = afresh.end()
+        assert code == 1 and "| three | x x x | NO |" in told
+
+
+def test_two_at_once_do_not_measure_the_same(tmp_path):
+    with Proving(tmp_path) as first:
+        first.measures(0)
+        with Proving(tmp_path) as second:
+            assert second.process.wait() == 2
+            assert "another process measures" in second.process.stderr.read()
+        with pytest.raises(InUse), kept_in(tmp_path / "00.jsonl"):
+            pass
+
+
+RUNS_A_COMMAND = """
+import sys
+from tests.proofs.ended import busy_cores, run_to_its_end
+from tests.proofs.resumable import stoppable
+
+stoppable()
+try:
+    with busy_cores():
+        run_to_its_end([sys.executable, "-c", "import signal, sys; open(sys.argv[1], 'w').write('!'); told = "
+                        "open(sys.argv[1], 'w'); print('!', file=told, flush=True); signal.pause()", sys.argv[1]])
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_proof_runs_ends_with_it(tmp_path, ending):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen([sys.executable, "-c", RUNS_A_COMMAND, str(fifo)]) as proof, fifo.open() as told:
+        assert told.read(1) == "!"
+        proof.send_signal(ending)
+        told.read()  # until the command, which holds the other end, has ended
+    assert proof.returncode in (0, -signal.SIGKILL)
+
+
+def test_measurements_are_kept_as_long_as_the_code_stays_the_same_whatever_its_words(tmp_path):
+    def code(name: str, text: str) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "a.py").write_text(text)
+        return code_of(folder)
+
+    assert code("before", "x = 1") == code("commented", '"""Words."""\nx = 1  # more words')
+    assert code_of(tmp_path / "before") != code("changed", "x = 2")
+    assert len({key_of("a", "b"), key_of("a"), key_of("ab")}) == 3
+
+
+def test_all_of_a_notebook_is_proven():
+    proofs = proofs_of("00", Counts())
+    names = [proof.name for proof in proofs]
+    assert set(names) >= {f"00 {what}" for what in ("alone", "as an ordinary user", "in JupyterLab", "on busy cores")}
+    assert set(names) >= {trial.name for trial in solution_trials.trials(["00"])}
+    rows = [row for proof in proofs if " claims: " in proof.name for row in proof.rows([defaultdict(lambda: True)])]
+    assert len({row.asked for row in rows}) == 2 * len(solution_trials.claims(["00"]))
+    assert {row.met for row in rows if "broken" in row.asked} == {False}
+    assert len({proof.key for proof in proofs}) == len(proofs)
+    assert "01a in JupyterLab" not in [proof.name for proof in proofs_of("01a", Counts())]
+
+
+def test_an_unknown_notebook_is_told_with_those_that_there_are():
+    done = subprocess.run([sys.executable, "-m", "tests.prove", "notebook", "99"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("got '99', expected one of 00, 01, 01a, ")
+
+
+def test_an_ordinary_user_has_all_programs_but_strace():
+    program = "import os, shutil; print(os.geteuid() == 0, shutil.which('strace'), shutil.which('sleep') is not None)"
+    with tempfile.TemporaryDirectory(prefix="lt-") as home:
+        command = [sys.executable, "-m", "tests.as_ordinary_user", "-c", program]
+        done = subprocess.run(command, env=os.environ | {"TMPDIR": home}, capture_output=True, text=True)
+    assert done.stdout == "False None True\n", done.stderr

@@ -288,7 +288,7 @@ if __name__ == "__main__":
         process = multiprocessing.get_context(sys.argv[1]).Process(target=nothing, args=(given,))
         process.start()
         process.join()
-    print(json.dumps([[send.carries_descriptors, send.carries(listening.fileno())] for send in sends]))
+        print(json.dumps([[send.carries_descriptors, send.carries(listening.fileno())] for send in sends]))
 """
 
 

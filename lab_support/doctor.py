@@ -234,8 +234,8 @@ _NEEDS = (
         "readable smaps_rollup",
         {
             "00": "memory is shown as resident size alone",
-            "01": "copy-on-write is shown by recording",
-            "02": "memory in comparison with fork is shown by recording",
+            "01": "copy-on-write is shown from a recording",
+            "02": "memory in comparison with fork is shown from a recording",
         },
     ),
     _Need(
@@ -247,37 +247,39 @@ _NEEDS = (
         lambda machine: bool(machine.strace) and machine.kernel_views["ptrace of own processes"],
         "strace (apt-get install strace)",
         {
-            "03": "the system calls are shown by recording",
-            "04": "one exhibit is shown by recording",
-            "10": "the trace of vLLM is shown by recording",
+            "03": "the system calls are shown from a recording",
+            "04": "one exhibit is shown from a recording",
+            "10": "the trace of vLLM is shown from a recording",
         },
     ),
     _Need(
         _view("context-switch counters"),
         "context-switch counters",
-        {"04": "wake-ups are shown by recording"},
+        {"04": "wake-ups are shown from a recording"},
     ),
     _Need(
         lambda machine: machine.cores >= 2,
-        "a second core",
+        "second core",
         {"04": "shares differ from those on a server", "08": "more processes add no throughput"},
     ),
     _Need(
         lambda machine: machine.gpus > 0,
-        "a GPU",
-        {"05": "CUDA is shown by recording", "06": "CUDA is shown by recording", "08": "the engine is paced"},
+        "GPU",
+        {
+            "05": "results about CUDA are shown from recordings",
+            "06": "results about CUDA are shown from recordings",
+            "08": "the engine is paced",
+        },
     ),
-    _Need(lambda machine: bool(machine.vllm), "vLLM", {"10": "its processes are shown by recording"}),
-    _Need(lambda machine: bool(machine.ray), "Ray", {"11": "the cluster is shown by recording"}),
+    _Need(lambda machine: bool(machine.vllm), "vLLM", {"10": "its processes are shown from a recording"}),
+    _Need(lambda machine: bool(machine.ray), "Ray", {"11": "the cluster is shown from a recording"}),
 )
 
 
 def losses(machine: Machine, number: str) -> list[str]:
-    """Sentences about the parts of notebook `number` ("00" to "11") that can't be live here; empty if all are."""
+    """Each lack of this machine, and what it means in notebook `number` ("00" to "11"); empty if all is live."""
     return [
-        f"without {need.name}, {need.without[number]}"
-        for need in _NEEDS
-        if number in need.without and not need.met(machine)
+        f"no {need.name}: {need.without[number]}" for need in _NEEDS if number in need.without and not need.met(machine)
     ]
 
 

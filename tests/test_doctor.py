@@ -92,11 +92,11 @@ def test_the_command_ends_with_1_where_the_server_cannot_run(monkeypatch, capsys
 @pytest.mark.parametrize(
     ("change", "number", "loss"),
     [
-        ({"gpus": 0}, "05", "without a GPU"),
-        ({"strace": ""}, "03", "without strace"),
-        ({"cores": 1}, "08", "without a second core"),
-        ({"kernel_views": {**WELL.kernel_views, "kcmp": False}}, "03", "without kcmp"),
-        ({"vllm": ""}, "10", "without vLLM"),
+        ({"gpus": 0}, "05", "no GPU: results about CUDA"),
+        ({"strace": ""}, "03", "no strace"),
+        ({"cores": 1}, "08", "no second core"),
+        ({"kernel_views": {**WELL.kernel_views, "kcmp": False}}, "03", "no kcmp"),
+        ({"vllm": ""}, "10", "no vLLM"),
     ],
 )
 def test_each_lack_is_named_in_the_notebooks_that_feel_it(change, number, loss):

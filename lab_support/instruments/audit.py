@@ -1,10 +1,11 @@
 """Messages that carry descriptors, counted by a Python audit hook: it sees each sendmsg and needs no privilege.
 
-It sees calls by Python code in this process; it misses C code and children. The event does not show whether a message
-carries descriptors; the caller tells, if it is one of Python's own senders (`multiprocessing.reduction.sendfds`,
-`socket.send_fds`). `strace.py` shows the rest, if strace is installed.
+It sees calls by Python code in this process; it misses C code and children. The event does not show what a message
+carries; the caller does, if it is one of Python's own senders (`multiprocessing.reduction.sendfds`,
+`socket.send_fds`): its argument `fds` has the descriptors. `strace.py` shows the rest, if strace is installed.
 """
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ class UnixSend:
     caller: str
     carries_descriptors: bool | None
     """True for Python's own senders of descriptors; None for others, because the event does not tell."""
+    files: tuple[tuple[int, int], ...] = ()
+    """The file behind each descriptor in the message, in order: its device and inode. Empty for other callers."""
+
+    def carries(self, descriptor: int) -> bool:
+        """Whether the message leads to the same file as this process's `descriptor`, also by a duplicate of it."""
+        return _file(descriptor) in self.files
 
 
 @contextmanager
@@ -50,4 +57,12 @@ def _is_unix(sender: object) -> bool:
 
 def _unix_send(caller: FrameType) -> UnixSend:
     module, function = caller.f_globals.get("__name__", "?"), caller.f_code.co_name
-    return UnixSend(f"{module}.{function}", True if (module, function) in _SENDERS else None)
+    name = f"{module}.{function}"
+    if (module, function) not in _SENDERS:
+        return UnixSend(name, None)
+    return UnixSend(name, True, tuple(map(_file, caller.f_locals["fds"])))
+
+
+def _file(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

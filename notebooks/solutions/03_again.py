@@ -43,7 +43,8 @@ if __name__ == "__main__":
             ours.send(thing)
         emit(arrived=ours.recv())
         process.join()
-    emit(messages=sum(each.carries_descriptors is True for each in sends))
+        numbers = [thing.fileno() for thing in things]
+        emit(messages=sum(any(map(each.carries, numbers)) for each in sends))
 """
 
 
@@ -68,7 +69,7 @@ def count_messages(result: ProcessResult, given: Given) -> Found:
     )
     return Found(
         measured=told["messages"],
-        shown=Table(("arrived", "numbers in the child", "messages with descriptors"), rows),
+        shown=Table(("arrived", "numbers in the child", "messages with them"), rows),
     )
 
 
@@ -120,7 +121,7 @@ AGAIN = (
         "03.1",
         draw=draw_things,
         words=lambda given: (
-            f"messages that carry descriptors, for {given['count']} {given['things']} {_WAYS[given['way']]}"
+            f"messages that carry at least one of {given['count']} {given['things']} {_WAYS[given['way']]}"
         ),
         options=lambda given: {"a": "0", "b": "1", "c": f"{given['count']}", "d": "another number"},
         program=several,

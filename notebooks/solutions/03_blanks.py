@@ -3,7 +3,7 @@
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, failed, passed
+from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, failed, passed, stopped_by
 
 # ---- 03.b1: no program gets the socket -------------------------------------------------------------------------------
 
@@ -69,6 +69,9 @@ END = (
 def judge_the_changes(twins: ProcessResult) -> Verdict:
     seen = twins.by("row")
     limit, end = seen["limit of the accept queue"], seen["end of a connection"]
+    for row in (limit, end):
+        if "Error" in row["there"]:
+            return stopped_by(f"{row['row']}: {row['there']}")
     measured = f"in the child: limit {limit['before']} → {limit['there']}, end seen {end['before']} → {end['there']}"
     findings = ((not _changed(limit), LIMIT), (not _changed(end), END))
     cause = next((cause for found, cause in findings if found), "")
@@ -78,8 +81,8 @@ def judge_the_changes(twins: ProcessResult) -> Verdict:
 
 
 def _changed(row: dict[str, Any]) -> bool:
-    """Whether the child's own look found a change; an error in the child comes back as text, and is none."""
-    return bool(row["before"] != row["there"]) and "Error" not in row["there"]
+    """Whether the child's own look found a change."""
+    return bool(row["before"] != row["there"])
 
 
 def _fields(result: ProcessResult, name: str) -> list[dict[str, Any]]:

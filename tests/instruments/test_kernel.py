@@ -284,10 +284,11 @@ def nothing(listening):
 
 if __name__ == "__main__":
     with socket.create_server(("127.0.0.1", 0)) as listening, audit.unix_sends() as sends:
-        process = multiprocessing.get_context(sys.argv[1]).Process(target=nothing, args=(listening,))
+        given = listening if sys.argv[2:] != ["nothing"] else None
+        process = multiprocessing.get_context(sys.argv[1]).Process(target=nothing, args=(given,))
         process.start()
         process.join()
-    print(json.dumps([send.carries_descriptors for send in sends]))
+        print(json.dumps([[send.carries_descriptors, send.carries(listening.fileno())] for send in sends]))
 """
 
 
@@ -301,7 +302,13 @@ def starts_a_child(tmp_path):
 @pytest.mark.parametrize(("method", "messages"), [("fork", 0), ("spawn", 0), ("forkserver", 1)])
 def test_only_the_fork_server_is_sent_descriptors(method, messages, starts_a_child):
     said = subprocess.run([sys.executable, starts_a_child, method], capture_output=True, text=True, timeout=60)
-    assert json.loads(said.stdout) == [True] * messages, said.stderr
+    assert json.loads(said.stdout) == [[True, True]] * messages, said.stderr
+
+
+def test_a_fork_server_s_message_without_the_socket_does_not_carry_it(starts_a_child):
+    command = [sys.executable, starts_a_child, "forkserver", "nothing"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert json.loads(said.stdout) == [[True, False]], said.stderr
 
 
 def test_the_hook_counts_sends_on_unix_sockets_until_the_end():
@@ -316,6 +323,17 @@ def test_the_hook_counts_sends_on_unix_sockets_until_the_end():
         three.sendmsg([b"after"])
     assert [send.carries_descriptors for send in sends] == [True, None]
     assert sends[0].caller == "socket.send_fds"
+
+
+def test_a_message_carries_a_descriptor_also_by_its_duplicate():
+    one, two = socket.socketpair()
+    with one, two, audit.unix_sends() as sends:
+        duplicate = os.dup(two.fileno())
+        socket.send_fds(one, [b"x"], [0, duplicate])
+        os.close(duplicate)
+        one.sendmsg([b"plain"])
+        assert [send.carries(two.fileno()) for send in sends] == [True, False]
+        assert not any(send.carries(one.fileno()) for send in sends)
 
 
 @needs_strace

@@ -4,11 +4,12 @@ Taught in: 03_how_does_a_descriptor_travel
 """
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from lab_support.instruments.xray.graph import STANDARD_STREAMS, Graph, Hold, KernelObject, ProcessNode
 from lab_support.notebook.cells.cell_words import colour_of
 from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import INK, Picture
+from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
 _OBJECT, _NEW, _OTHER = "#e69f00", "#d55e00", "#f4f4f4"
 _ROW, _TOP = 0.95, 4.3
@@ -29,6 +30,7 @@ def descriptor_tables(before: Graph, after: Graph, finding: str) -> Picture:
         axes = drawing.part(figure, 0.01 + 0.5 * index, 0.48, (0, 10), (1.6, 6.3))
         axes.text(5, 6.0, moment, ha="center", fontsize=11, weight="bold", color=INK)
         _moment(axes, graph, numbers, before)
+    figure.add_artist(Line2D((0.5, 0.5), (0.03, 0.86), color=FAINT))
     words = " ".join(f"{when}: {_in_words(graph, numbers)}" for when, graph in (("Before", before), ("After", after)))
     return Picture(figure, f"{finding}. {words}")
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from lab_support.notebook.figures import drawing
 from lab_support.notebook.figures.plots import FAINT, INK, Picture
+from lab_support.plural import counted
 
 _QUESTION = "Two roads into another process's descriptor table"
 _PARENT, _CHILD, _KERNEL, _ROAD = "#b8b8b8", "#56b4e9", "#e69f00", "#d55e00"
@@ -19,12 +20,12 @@ _OPEN, _SENT = "left open", "sent in a message"
 def roads(messages: Mapping[str, int] | None = None) -> Picture:
     """The two roads, and the one that each way of handing over took.
 
-    messages: the count of messages with descriptors, by way, such as "spawn". None draws the question.
+    messages: the count of messages with the socket, by way, such as "spawn". None draws the question.
     """
     taken = messages or {}
     by_road = {
         _OPEN: [way for way, count in taken.items() if not count],
-        _SENT: [f"{way}: {count} message{'s' if count > 1 else ''}" for way, count in taken.items() if count],
+        _SENT: [f"{way}: {counted(count, 'message')}" for way, count in taken.items() if count],
     }
     finding = _finding(by_road) if taken else _QUESTION
     figure = drawing.sheet(9.2, 3.2, finding)
@@ -41,7 +42,7 @@ def _finding(by_road: Mapping[str, list[str]]) -> str:
 
 
 def _in_words(taken: Mapping[str, int]) -> str:
-    counts = " ".join(f"{way}: {count} messages with descriptors." for way, count in taken.items())
+    counts = " ".join(f"{way}: {counted(count, 'message')} with the socket." for way, count in taken.items())
     return (
         "First road: the descriptor stays open in the child under the same number, and nothing is sent. Second road: "
         "a message over a Unix socket carries it, and the kernel makes a new entry in the receiver's table. "

@@ -25,6 +25,7 @@ if __name__ == "__main__":
     runpy.run_path(os.path.join(os.path.dirname(__file__), {_HARNESS!r}))
 """
 _NO_ERROR = "the program does its work without an error"
+FAILED_IN_CHILD = "your line failed in the child with this error"
 _UNTOLD = "it did not get as far as that"
 
 
@@ -124,13 +125,16 @@ def _stopped(result: ProcessResult, source: str, file: str) -> Verdict:
         error, places = f"ended by signal {signal_name(code)}", places[:1]
     else:
         error = said.splitlines()[-1] if said else f"exit code {code}, {_UNTOLD}"
-    where = f", in {_in_words(int(places[-1]), source)}" if places else ""
+    where = f", in {line_in_words(int(places[-1]), source)}" if places else ""
     return failed(error, _NO_ERROR, _cause_of(error) or f"it stops there{where}")
 
 
 def stopped_by(error: str) -> Verdict:
-    """The verdict on a program of which a part stopped with `error`, such as the text that `in_child` returns then."""
-    return failed(error, _NO_ERROR, _cause_of(error) or "it stops there")
+    """The verdict on a program whose child stopped with `error`, the text that `in_child` returns then.
+
+    A blank's own `mark` adds the line that the reader filled.
+    """
+    return failed(error, _NO_ERROR, _cause_of(error) or FAILED_IN_CHILD)
 
 
 def _cause_of(error: str) -> str:
@@ -148,11 +152,11 @@ def _what_it_waits_for(result: ProcessResult, source: str, file: str) -> str:
     """The first process that was waiting in a line of the reader's."""
     for process in result.processes:
         if process.wait and (frame := _own_frame(stacks(process.stack), file)):
-            return f"{process.name} {in_words(process.wait, process.name)}, in {_in_words(frame.line, source)}"
+            return f"{process.name} {in_words(process.wait, process.name)}, in {line_in_words(frame.line, source)}"
     return "something that it started did not end by itself"
 
 
-def _in_words(line: int, source: str) -> str:
+def line_in_words(line: int, source: str) -> str:
     quoted = line_of(source, line)
     return f"line {line} of your program" + (f": `{quoted}`" if quoted else "")
 

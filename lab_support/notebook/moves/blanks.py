@@ -6,7 +6,7 @@ with what the solution does on this machine, and says so. The blanks of a notebo
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
@@ -15,9 +15,11 @@ from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.answer_files import modules_of
 from lab_support.notebook.moves.attempt import (
+    FAILED_IN_CHILD,
     Verdict,
     could_not_be_measured,
     failed,
+    line_in_words,
     passed,
     stopped_by,
     why_nothing,
@@ -84,7 +86,16 @@ class Blank:
         except (LookupError, AttributeError, TypeError, ValueError):
             verdict = None
         as_meant = str(options["expect"]) in ("any", result.outcome)
-        return nothing if verdict is None or (verdict.state == "passed" and not as_meant) else verdict
+        if verdict is None or (verdict.state == "passed" and not as_meant):
+            return nothing
+        return self._with_its_line(verdict, result.source)
+
+    def _with_its_line(self, verdict: Verdict, source: str) -> Verdict:
+        """A line that failed in a child left no traceback; `source` and the skeleton tell which the reader filled."""
+        lines = " or in ".join(line_in_words(line, source) for line in _filled_lines(self.skeleton, source))
+        if verdict.cause != FAILED_IN_CHILD or not lines:
+            return verdict
+        return replace(verdict, cause=f"{verdict.cause}, in {lines}")
 
     def solved(self, options: dict[str, Any]) -> ProcessResult:
         """The solution's result, from a run of its own."""
@@ -103,6 +114,16 @@ def filled(source: str, fillings: Sequence[str]) -> str:
     if len(parts) != len(fillings) + 1:
         raise ValueError(f"got {len(fillings)} fillings, expected {len(parts) - 1}, one for each blank")
     return "".join(part + filling for part, filling in zip(parts, (*fillings, ""), strict=True))
+
+
+def _filled_lines(skeleton: str, source: str) -> list[int]:
+    """The numbers of the lines of `source` that stand, filled, where those with a blank stand in `skeleton`."""
+    pairs = zip(as_program(skeleton).splitlines(), source.splitlines(), strict=False)
+    return [
+        number
+        for number, (open_line, line) in enumerate(pairs, 1)
+        if (found := _OPEN.search(open_line)) and line.startswith(open_line[: found.start()])
+    ]
 
 
 def fill(name: str, source: str, options: dict[str, Any]) -> tuple[ProcessResult, CheckResult, bool]:

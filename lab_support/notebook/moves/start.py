@@ -24,8 +24,8 @@ def start(number: str, *, experiments: Sequence[str] = ()) -> None:
     os.environ[NOTEBOOK] = number
     machine = doctor.examine()
     print(doctor.one_line(machine))
-    for sentence in doctor.losses(machine, number):
-        print(f"Here, {sentence}.")
+    for lack in doctor.losses(machine, number):
+        print(f"This machine has {lack}.")
     where: dict[str, list[str]] = {}
     for name in experiments:
         where.setdefault(_where_measured(name, here=machine.gpus > 0), []).append(name)

@@ -6,7 +6,7 @@ import lab_support.notebook as lab
 def test_who_sent_nothing_stands_at_the_first_road_and_who_sent_at_the_second():
     picture = lab.roads({"fork": 0, "spawn": 0, "forkserver": 1})
     assert picture.alt.startswith("Left open: fork, spawn. Sent in a message: forkserver.")
-    assert "forkserver: 1 messages with descriptors." in picture.alt
+    assert "forkserver: 1 message with the socket." in picture.alt
     assert picture.png().startswith(b"\x89PNG")
 
 

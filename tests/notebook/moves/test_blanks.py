@@ -25,10 +25,13 @@ def run(filling: str) -> tuple[dict, str, bool]:
     return result.events[-1].fields, repr(view), gives_nothing_away
 
 
+def line_of_the_blank() -> int:
+    return next(number for number, text in enumerate(blank(NAME).skeleton.splitlines(), 1) if "____" in text)
+
+
 def test_an_open_blank_is_named_with_its_line_and_the_solution_runs_in_its_place():
     found, said, gives_nothing_away = run("")
-    line = next(number for number, text in enumerate(blank(NAME).skeleton.splitlines(), 1) if "____" in text)
-    assert f"fill the blank in line {line}: `" in said and "Traceback" not in said
+    assert f"fill the blank in line {line_of_the_blank()}: `" in said and "Traceback" not in said
     assert "goes on with what the solution has just done" in said and gives_nothing_away
     assert found == run(RIGHT)[0]
     assert record.entries("check") == [] or record.entries("check")[-1].fields["outcome"] is True
@@ -47,11 +50,12 @@ def test_a_right_filling_passes_and_is_what_the_notebook_goes_on_with():
         ("nowhere", "`nowhere` is known in the notebook, perhaps"),
         ("open(", "SyntaxError"),
         ("os.kill(os.getppid(), 9)", "ended by signal SIGKILL"),
+        ("(1 / 0)", "your line failed in the child with this error, in line {line} of your program: `"),
     ],
 )
 def test_a_wrong_filling_is_told_why_and_the_solution_stands_in_for_it(filling, words):
     found, said, _ = run(filling)
-    assert words in said and "✘" in said and "goes on with what the solution" in said
+    assert words.format(line=line_of_the_blank()) in said and "✘" in said and "goes on with what the solution" in said
     assert found == run(RIGHT)[0]
 
 

@@ -15,9 +15,9 @@ def test_start_prints_the_machine_in_a_line(capsys):
 
 
 def test_start_says_what_a_notebook_cannot_show_here(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "losses", lambda machine, number: [f"without a GPU, {number} is shown by recording"])
+    monkeypatch.setattr(doctor, "losses", lambda machine, number: [f"no GPU: {number} is shown from recordings"])
     lab.start("05")
-    assert "Here, without a GPU, 05 is shown by recording." in capsys.readouterr().out
+    assert "This machine has no GPU: 05 is shown from recordings." in capsys.readouterr().out
 
 
 def test_a_kernel_that_imports_the_lab_holds_neither_torch_nor_the_server():

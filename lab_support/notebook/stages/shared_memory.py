@@ -66,9 +66,12 @@ def killed_owner(*children: Callable[[int], object]) -> dict[str, Any]:
     os.kill(owner, signal.SIGKILL)
     os.waitpid(owner, 0)
     steps.append(_step("owner killed", pids.values()))
-    for number in list(pids):
-        _end(pids.pop(number), alive[number])
-        steps.append(_step(f"child {number + 1} ended", pids.values()))
+    for number, ends in enumerate(alive):
+        if pid := pids.pop(number, None):
+            _end(pid, ends)
+            steps.append(_step(f"child {number + 1} ended", pids.values()))
+        else:
+            _close(ends)
     said = [ready[number]["said"] if number in ready else GONE for number in range(len(children))]
     return {"before": before, "steps": steps, "said": said}
 
@@ -135,7 +138,11 @@ def _read(path: str) -> str:
 def _end(pid: int, pipe: tuple[int, int]) -> None:
     """Close a child's pipe, and wait until the child has ended. It is no child of ours, so by a pidfd."""
     ended = os.pidfd_open(pid)
-    for end in pipe:
-        os.close(end)
+    _close(pipe)
     select.select([ended], [], [], 5)
     os.close(ended)
+
+
+def _close(pipe: tuple[int, int]) -> None:
+    for end in pipe:
+        os.close(end)

@@ -26,7 +26,7 @@ ANSWER_LOST = "the question was asked, but its answer did not come back to the l
 
 
 def judge_asked(result: ProcessResult) -> Verdict:
-    last = result.events[-1].fields
+    last = result.told
     if last["missing"]:
         return could_not_be_measured(f"the guard can't be driven here: {last['missing']}")
     asked = [event.fields for event in result.events if "asked" in event.fields]

@@ -6,6 +6,7 @@ The server consists of several address spaces and a few ways from one into anoth
     supervision/   policy about processes: start methods, restarts, replacements, leftovers of a dead server
     boundary/      everything that crosses from one process into another, one file for each way
     frontend/      runs only in API servers: HTTP, text, which engine core takes a request
+    tracing/       the events that each process writes under --trace-dir, and the files that they go to
     engine/        runs only in engine cores: the scheduler, the KV cache, the model, the sampler; sees no socket
     model_folder/  a model folder's files, read and checked without torch and without the tokenizers library
     instruments/   look at running processes from outside, ours or any other

@@ -3,6 +3,7 @@
 lab serve     start the server
 lab load      drive a server and measure it
 lab xray      a server's processes and the kernel objects that they share
+lab trace     what a server wrote under --trace-dir: its start, and each request through all processes
 lab record    run the GPU experiments and keep what they saw
 lab doctor    what this machine can show
 lab open      the notebooks, in a copy of your own
@@ -14,7 +15,7 @@ lab class     a class's predictions as one histogram
 import io
 import sys
 
-COMMANDS = ("serve", "load", "xray", "record", "doctor", "open", "reset", "skip", "class")
+COMMANDS = ("serve", "load", "xray", "trace", "record", "doctor", "open", "reset", "skip", "class")
 
 
 def main() -> int:
@@ -56,6 +57,11 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
 
         xray.add_xray_flags(parser)
         return xray.run_xray_command(parser.parse_args(words))
+    if command == "trace":
+        from lab_support.instruments.trace import command as trace
+
+        trace.add_trace_flags(parser)
+        return trace.run_trace_command(parser.parse_args(words))
     if command == "record":
         from lab_support.instruments.record import command as record
 

@@ -138,6 +138,12 @@ class ServerConfig:
         "a process needs 60 MiB of its own, and up to 0.3 MiB for a connection that sends or does not read",
     )
     log_level: str = flag("info", "how much to log", choices=("debug", "info", "warning", "error"))
+    trace_dir: str | None = flag(
+        None,
+        "folder in which each process writes when it started, and when it did what for each request, for `lab trace`; "
+        "prompts and answers are not written",
+    )
+    trace_dir_mib: int = flag(256, "most MiB of trace files in that folder; the oldest are removed")
 
     api_server_count: int = flag(
         2, "number of API server processes, which accept from the port", group="processes", short=("-asc",)
@@ -303,6 +309,7 @@ _LEAST = {
     "max_body_bytes": 1,
     "api_server_memory_mib": 1,
     "body_timeout": 0.1,
+    "trace_dir_mib": 1,
     "shutdown_timeout": 0.0,
     "ready_timeout": 0.1,
     "torch_threads": 1,

@@ -15,26 +15,29 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 # The rooms from which each room may import. All may import the top of the house (config, generation, …).
 MAY_IMPORT = {
-    "processes": {"processes", "frontend", "engine", "supervision", "boundary"},
-    "frontend": {"frontend", "boundary"},
-    "supervision": {"supervision", "boundary"},
-    "boundary": {"boundary"},
+    "processes": {"processes", "frontend", "engine", "supervision", "boundary", "tracing"},
+    "frontend": {"frontend", "boundary", "tracing"},
+    "supervision": {"supervision", "boundary", "tracing"},
+    "boundary": {"boundary", "tracing"},
     "engine": {"engine"},
-    "instruments": {"instruments"},
+    "tracing": {"tracing"},  # below all of them, and the format that `lab trace` reads: it imports nothing of ours
+    "instruments": {"instruments", "tracing"},
     "notebook": {"notebook", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
 # The neighbours from which each room within a room may import. The files of notebook/ and of frontend/ are above these
 # rooms; those of instruments/ are below.
 NEIGHBOURS = {
-    "frontend/http": set(),
+    "frontend/trace": set(),
+    "frontend/http": {"trace"},
     "frontend/text": set(),
     "frontend/request": {"text", "http"},
     "frontend/routing": set(),
     "frontend/metrics": {"request"},
-    "frontend/answer": {"routing", "metrics", "request", "text", "http"},
+    "frontend/answer": {"routing", "metrics", "request", "text", "http", "trace"},
     "instruments/load": set(),
     "instruments/record": set(),
+    "instruments/trace": set(),
     "instruments/xray": set(),
     "notebook/page": set(),
     "notebook/cells": {"page"},
@@ -151,7 +154,7 @@ def test_the_map_names_every_room_and_only_files_that_exist() -> None:
 
 
 def test_the_packages_that_the_server_needs_are_listed_once_and_all() -> None:
-    rooms = {"processes", "frontend", "boundary", "supervision", "engine", "model_folder"}
+    rooms = {"processes", "frontend", "boundary", "supervision", "engine", "model_folder", "tracing"}
     files = [path for path in FILES if room_of(path) in rooms]
     named = {name.split(".")[0] for path in files for name in imported(path)}
     foreign = named - set(sys.stdlib_module_names) - {"lab_support", ""}

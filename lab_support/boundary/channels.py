@@ -122,6 +122,7 @@ class EngineCoreChannels:
     outbox: lists of (index of an API server or COORDINATOR, message), put by the loop, one list a step.
     control: from the launcher; tells the input thread which API servers join and leave.
     vital: wraps each thread's work, so that its failure does not go unnoticed.
+    on_arrival: called in the input thread for each message of an API server, before it is in the inbox.
     A context manager; leaving it sends what is in the outbox, then closes.
     """
 
@@ -132,12 +133,14 @@ class EngineCoreChannels:
         steps_ended: Callable[[], int],
         control: Connection | None = None,
         vital: Callable[[Callable[[], None]], Callable[[], None]] = lambda work: work,
+        on_arrival: Callable[[ToEngineCore], None] | None = None,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
         self.outbox: Outbox = queue.SimpleQueue()
         self._addresses = addresses
         self._ready = ready
         self._steps_ended = steps_ended
+        self._on_arrival = on_arrival
         self._control = control
         self._context = zmq.Context()
         self._dealers: dict[int, zmq.Socket] = {}
@@ -166,7 +169,7 @@ class EngineCoreChannels:
         control = self._control.fileno() if self._control else None
         if control is not None:
             self._poller.register(control, zmq.POLLIN)
-        decode = decoder(ToEngineCore).decode
+        decode = self._decode()
         try:
             while True:
                 ready = [each for each, _ in self._poller.poll()]
@@ -180,6 +183,18 @@ class EngineCoreChannels:
         except zmq.ContextTerminated:
             for dealer in self._dealers.values():
                 dealer.close(linger=0)
+
+    def _decode(self) -> Callable[[bytes], ToEngineCore]:
+        plain, told = decoder(ToEngineCore).decode, self._on_arrival
+        if told is None:
+            return plain
+
+        def decode(frame: bytes) -> ToEngineCore:
+            message: ToEngineCore = plain(frame)
+            told(message)
+            return message
+
+        return decode
 
     def _on_control(self) -> None:
         assert self._control

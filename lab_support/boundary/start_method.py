@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from lab_support.boundary.lifeline import ExitCode, ReadEnd, end_process, hold
 from lab_support.boundary.signals import TO_THE_GROUP, blocked, leave_to_the_launcher
 from lab_support.boundary.working_folder import leave_if_gone
 from lab_support.log import never_wait
+from lab_support.tracing.files import TraceFiles
+from lab_support.tracing.trace import Trace, make_trace
 
 TITLE_PREFIX = "lab:"
 RETIRING = "-retiring"
@@ -37,18 +40,21 @@ class Birth:
 
     name: `api-0`, `engine-0`, `coordinator`: the process title after `lab:`.
     clean_up: called in a child that outlives the launcher; it is sent there, so it has to be picklable.
+    trace: where its events go; None if nowhere. slot: of an API server, otherwise -1.
     """
 
     name: str
     module: str
     clean_up: Callable[[], None]
     read_end: ReadEnd
+    trace: TraceFiles | None = None
+    slot: int = -1
 
 
 def start(
     method: str, birth: Birth, arguments: tuple[object, ...], close_after_fork: Callable[[], None]
 ) -> BaseProcess:
-    """Start a child that runs `main(*arguments)` of `birth.module`. Called by the launcher's main thread.
+    """Start a child that runs `main(name, trace, *arguments)` of `birth.module`. Called by the launcher's main thread.
 
     Under spawn and forkserver the child gets only the descriptors within `arguments`. Under fork it gets all of them:
     it first calls `close_after_fork`, for the launcher's objects, and then closes all others that were not given to it.
@@ -80,6 +86,7 @@ def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Call
 
 def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None] | None) -> None:
     """The first code of ours that runs in the child."""
+    begun = time.monotonic()
     signal.set_wakeup_fd(-1)
     if let_go:
         let_go()
@@ -88,10 +95,24 @@ def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None]
     _close_all_on_exec()
     hold(birth.read_end, clean_up=birth.clean_up)
     setproctitle(TITLE_PREFIX + birth.name)
-    _end_with(lambda: importlib.import_module(birth.module).main(birth.name, *arguments))
+    trace = make_trace(birth.trace, birth.name, birth.slot)
+    trace.milestone("first code", at=begun)
+    _end_with(lambda: _main(birth, trace, arguments), lambda: _say_last(trace))
 
 
-def _end_with(main: Callable[[], int]) -> NoReturn:
+def _main(birth: Birth, trace: Trace, arguments: tuple[object, ...]) -> int:
+    module = importlib.import_module(birth.module)
+    trace.milestone("imports done")
+    code: int = module.main(birth.name, trace, *arguments)
+    return code
+
+
+def _say_last(trace: Trace) -> None:
+    trace.close()
+    logging.shutdown()
+
+
+def _end_with(main: Callable[[], int], last_act: Callable[[], None]) -> NoReturn:
     """Exit with the code that `main` returns, however it ends, and without the interpreter's shutdown.
 
     With torch that shutdown takes longer than all the rest of a stop, and it waits for threads that may never end.
@@ -104,7 +125,7 @@ def _end_with(main: Callable[[], int]) -> NoReturn:
     except BaseException:  # the outermost frame of the process: an error that `main` did not handle
         sys.excepthook(*sys.exc_info())
     finally:
-        end_process(code if isinstance(code, int) else ExitCode.FAILED, logging.shutdown)
+        end_process(code if isinstance(code, int) else ExitCode.FAILED, last_act)
 
 
 def _close_all_on_exec() -> None:

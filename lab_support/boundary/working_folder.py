@@ -27,7 +27,8 @@ def anchored(config: ServerConfig) -> ServerConfig:
     generation = config.generation_config
     if generation not in ("auto", "vllm"):
         generation = _absolute(generation)
-    return dataclasses.replace(config, model=model, uds=uds, generation_config=generation)
+    trace = config.trace_dir and _absolute(config.trace_dir)
+    return dataclasses.replace(config, model=model, uds=uds, generation_config=generation, trace_dir=trace)
 
 
 def _absolute(path: str) -> str:

@@ -13,6 +13,7 @@ from lab_support.frontend.request.prompts import PromptReader
 from lab_support.frontend.request.served_model import ServedModel
 from lab_support.frontend.routing.engine_client import EngineClient
 from lab_support.frontend.text.tokenizer import Tokenizer
+from lab_support.frontend.trace.request_trace import Requests
 from lab_support.model_folder import ModelFolder
 
 
@@ -57,6 +58,7 @@ class AppState:
     memory: MemoryBudget
     bodies: BodyReader
     prompts: PromptReader
+    traces: Requests
 
     @property
     def model(self) -> ServedModel:

@@ -26,6 +26,7 @@ from lab_support.frontend.request.openai_api import ChatCompletionRequest, Compl
 from lab_support.frontend.request.parsing import RequestParser
 from lab_support.frontend.request.prompts import Prompt, prompts_of
 from lab_support.frontend.request.sampling import check_together, derived_seed
+from lab_support.frontend.trace.request_trace import Untraced
 from lab_support.generation import SamplingParams
 
 
@@ -41,6 +42,7 @@ class Generate:
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/completions."""
         arrived_at, state = monotonic(), self._state
+        trace = record_of(scope).trace = state.traces.begin(scope)
         self._admission.check_open()
         with state.memory.lease() as lease:
             request = self._completion_parser.parse(await state.bodies.read(scope, receive, lease))
@@ -48,16 +50,19 @@ class Generate:
             model.check_name(request.model)
             check_together(request)
             given = prompts_of(request.prompt)
+            trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(len(given) * (request.n or 1)):
                 prompts = await state.prompts.completion(given, request, model)
-                format = CompletionFormat(_heading("cmpl-", request, scope, model.name))
+                format = CompletionFormat(_heading("cmpl-", scope, model.name))
                 job = job_of(request, prompts, format, model, arrived_at)
+                trace.tokenised(job.prompt_tokens)
                 del request, given  # free their texts, maybe megabytes: the job has all that is needed
                 await self._run(job, scope, receive, send, lease)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/chat/completions."""
         arrived_at, state = monotonic(), self._state
+        trace = record_of(scope).trace = state.traces.begin(scope)
         self._admission.check_open()
         with state.memory.lease() as lease:
             body = await state.bodies.read(scope, receive, lease)
@@ -66,12 +71,14 @@ class Generate:
             model = state.model
             model.check_name(request.model)
             check_together(request)
+            trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(request.n or 1):
                 lease.demand(lease.held)  # for the template's text, because the messages are still needed meanwhile
                 special = bool(request.add_special_tokens)
                 prompt = Prompt(await state.prompts.chat(messages, model, special=special))
-                format = ChatFormat(_heading("chatcmpl-", request, scope, model.name))
+                format = ChatFormat(_heading("chatcmpl-", scope, model.name))
                 job = job_of(request, [prompt], format, model, arrived_at)
+                trace.tokenised(job.prompt_tokens)
                 del request, messages
                 await self._run(job, scope, receive, send, lease)
 
@@ -85,7 +92,7 @@ class Generate:
         choices: list[Choice] = []
         lease.on_revoke = lambda: _give_up(answer, writer, choices, scope)
         try:
-            self._submit(job, answer, choices)
+            self._submit(job, answer, choices, record_of(scope).trace)
             await _end_or_hang_up(receive)
         except EngineCoreGone as gone:
             raise unavailable(str(gone), "server_ended") from gone
@@ -101,7 +108,7 @@ class Generate:
             return EventStream(job, writer, self._state.tokenizer)
         return WholeAnswer(job, writer, self._state.tokenizer, lease)
 
-    def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice]) -> None:
+    def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice], trace: Untraced) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
 
         No token can come before it returns, because both run in the event loop.
@@ -112,8 +119,10 @@ class Generate:
             for number in range(job.n):
                 choice = self._choice(job, answer, len(choices), prompt, sampling)
                 own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
-                choice.submitted = engine_client.submit(prompt.token_ids, own, choice, parent_id=parent)
-                choice.meter = metrics.engines[choice.submitted.engine_index]
+                begun = trace.sending()
+                sent = choice.submitted = engine_client.submit(prompt.token_ids, own, choice, parent_id=parent)
+                meter = metrics.engines[sent.engine_index]
+                choice.meter = trace.sent(begun, sent.request_id, sent.engine_index, meter)
                 choices.append(choice)
                 choice.meter.submitted(len(prompt.token_ids))
         engines = sorted({choice.submitted.engine_index for choice in choices})
@@ -134,11 +143,15 @@ class Generate:
         )
 
 
-def _heading(prefix: str, request: CompletionRequest | ChatCompletionRequest, scope: Scope, model: str) -> Heading:
-    record = record_of(scope)
+def _name(record: RequestRecord, request: CompletionRequest | ChatCompletionRequest) -> str:
+    """The request's id: by its header, by its body, or else our own."""
     if request.request_id is not None and not record.named_by_header:
         record.request_id = request.request_id
-    return Heading(prefix + record.request_id, int(time()), model)
+    return record.request_id
+
+
+def _heading(prefix: str, scope: Scope, model: str) -> Heading:
+    return Heading(prefix + record_of(scope).request_id, int(time()), model)
 
 
 def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:

@@ -40,7 +40,9 @@ from lab_support.frontend.request.prompts import PromptReader
 from lab_support.frontend.request.served_model import ServedModel
 from lab_support.frontend.routing.engine_client import EngineClient
 from lab_support.frontend.text.tokenizer import Tokenizer
+from lab_support.frontend.trace.request_trace import Requests
 from lab_support.model_folder import ModelFolder
+from lab_support.tracing.trace import NoTrace, Trace
 
 MIB = 1024 * 1024
 OPEN_PATHS = frozenset({"/health", "/ping", "/", "/docs"})
@@ -53,8 +55,9 @@ def build_app(
     engine_client: EngineClient,
     counters: InFlight,
     identity: Identity,
+    trace: Trace | None = None,
 ) -> Served:
-    """The ASGI application of one API server. Sets `engine_client.on_stats`."""
+    """The ASGI application of one API server. Sets `engine_client.on_stats`. trace: of this process."""
     index, slot = identity.api_server_index, engine_client.client_index
     metrics = Metrics(config.model_name, engine_client.engine_count, index, slot)
     engine_client.on_stats = metrics.on_stats
@@ -69,6 +72,7 @@ def build_app(
         memory=MemoryBudget(config.api_server_memory_mib * MIB),
         bodies=BodyReader(config.max_body_bytes, config.body_timeout),
         prompts=PromptReader(tokenizer, metrics.server.tokenized),
+        traces=Requests(trace or NoTrace()),
     )
     generate, texts, about = Generate(state), Texts(state), About(state)
     page = Page()

@@ -6,7 +6,7 @@ Receives:    connections; Tokens, EngineStats, EngineReady from every engine cor
              Addresses, Retire, Fatal from the launcher
 Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
 Holds:       the listening socket (the launcher's own, by inheritance; reuseport: one of its own; handoff: a channel
-             to the launcher instead), one ZeroMQ socket per direction, the counters
+             to the launcher instead), one ZeroMQ socket per direction, the counters; under --trace-dir also a file
 Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal, Retire
              (SIGUSR1 to the launcher: once its last connection has ended)
 """
@@ -38,6 +38,7 @@ from lab_support.frontend.routing.engine_client import EngineClient
 from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.log import set_up_log
 from lab_support.model_folder import ModelFolder
+from lab_support.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from lab_support.frontend.http.middleware import Served
@@ -47,19 +48,21 @@ log = logging.getLogger("lab.api")
 FAREWELL = 0.5  # seconds that open streams get to send their error event
 
 
-def main(name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
+def main(name: str, trace: Trace, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Runs in the API server."""
     set_up_log(config.log_level, name)
     give_free_memory_back()
     # Before any metric is made, because prometheus_client reads the variable then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = given.run.metrics_directory
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one text at a time needs no pool of threads
+    trace.write_in_background()
+    trace.milestone("HELLO")
     control.send_bytes(encode(Hello()))
     ended = False
 
     async def run() -> None:
         nonlocal ended
-        await ApiServer(name, control, config, given).run()
+        await ApiServer(name, trace, control, config, given).run()
         ended = True
 
     try:
@@ -82,8 +85,11 @@ def main(name: str, control: Connection, config: ServerConfig, given: ApiServerI
 class ApiServer:
     """One API server, from the addresses it receives to its last connection. All of it runs in one event loop."""
 
-    def __init__(self, name: str, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> None:
+    def __init__(
+        self, name: str, trace: Trace, control: Connection, config: ServerConfig, given: ApiServerInheritance
+    ) -> None:
         self.name = name
+        self.trace = trace
         self.control = control
         self.config = config
         self.given = given
@@ -97,6 +103,7 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         addresses = decoder(FromLauncher).decode(await asyncio.to_thread(self.control.recv_bytes))
         assert isinstance(addresses, Addresses), addresses
+        self.trace.milestone("addresses")
         given, config = self.given, self.config
         with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
             self.client = EngineClient(
@@ -110,6 +117,7 @@ class ApiServer:
             loop.add_reader(self.control.fileno(), self.on_control)
             loop.add_signal_handler(signal.SIGTERM, self.drain)
             app = self.build_app()
+            self.trace.milestone("application made")
             await self.engines_ready.wait()
             if self.client.fatal is None:
                 await self.serve(app)
@@ -127,15 +135,16 @@ class ApiServer:
             {self.name: os.getpid()},
             engine_cores_started_by=self.given.run.engine_cores_started_by,
         )
-        return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity)
+        return build_app(self.config, self.folder, self.tokenizer, self.client, counters, identity, self.trace)
 
     async def serve(self, app: "Served") -> None:
         connections = OpenConnections(self.given.run.counters)
         acceptor = make_acceptor(self.config.accept, self.given.source, connections, self.config.backlog)
-        self.http = HttpServer(app, acceptor, connections, on_started=self.tell_ready)
+        self.http = HttpServer(app, acceptor, connections, on_started=self.tell_ready, trace=self.trace)
         await self.http.run_to_end()
 
     def tell_ready(self) -> None:
+        self.trace.milestone("READY")
         self.control.send_bytes(encode(Ready({})))
 
     def on_control(self) -> None:

@@ -4,7 +4,7 @@ Runs as:     lab:coordinator
 Started by:  launcher, if there is more than one engine core
 Receives:    EngineStats from every engine core
 Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
-Holds:       two listening sockets, adopted by ZeroMQ
+Holds:       two listening sockets, adopted by ZeroMQ; under --trace-dir also a file
 Dies when:   SIGTERM, launcher gone
 
 An API server knows its own requests, but not those of its siblings. With the loads it can choose the least busy engine
@@ -23,17 +23,22 @@ from lab_support.boundary.lifeline import ExitCode
 from lab_support.boundary.messages import EngineLoad, EngineStats, Hello, Loads, Ready, encode
 from lab_support.config import ServerConfig
 from lab_support.log import set_up_log
+from lab_support.tracing.trace import Trace
 
 LEAST_INTERVAL = 0.1  # seconds between two publications, as in vLLM
 LONGEST_INTERVAL = 5.0
 
 
-def main(name: str, control: Connection, config: ServerConfig, stats: socket.socket, loads: socket.socket) -> int:
+def main(
+    name: str, trace: Trace, control: Connection, config: ServerConfig, stats: socket.socket, loads: socket.socket
+) -> int:
     """Runs in the coordinator, until SIGTERM ends it at once, because it has nothing to finish."""
     set_up_log(config.log_level, name)
     signal.signal(signal.SIGTERM, _stop)
+    trace.milestone("HELLO")
     control.send_bytes(encode(Hello()))
     with CoordinatorChannels(stats, loads) as channels:
+        trace.milestone("READY")
         control.send_bytes(encode(Ready({})))
         engines = [EngineLoad()] * config.data_parallel_size
         published, changed = 0.0, False

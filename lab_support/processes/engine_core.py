@@ -4,10 +4,11 @@ Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method
 Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft from the launcher
 Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
-Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server
+Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server; under --trace-dir also a file
 Dies when:   SIGTERM (sent once the API servers are gone), launcher gone, an error in a step
 
-`busy_loop` is its main loop. Two other threads read and write the sockets (boundary/channels.py).
+`busy_loop` is its main loop. Two other threads read and write the sockets (boundary/channels.py); under --trace-dir
+a third one writes the trace (tracing/trace.py).
 """
 
 import logging
@@ -34,6 +35,7 @@ from lab_support.boundary.messages import (
     PromptScores,
     Ready,
     SequenceTokens,
+    ToEngineCore,
     Tokens,
     decoder,
     encode,
@@ -42,19 +44,24 @@ from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
+from lab_support.engine.step import Step
 from lab_support.log import set_up_log
+from lab_support.tracing import events
+from lab_support.tracing.trace import Trace
 
 log = logging.getLogger("lab.engine")
 
 STATS_INTERVAL = 0.1  # seconds between two EngineStats to the API servers while there is work
 
 
-def main(name: str, control: Connection, config: ServerConfig, index: int) -> int:
+def main(name: str, trace: Trace, control: Connection, config: ServerConfig, index: int) -> int:
     """Runs in the engine core."""
     set_up_log(config.log_level, name)
+    trace.write_in_background()
+    trace.milestone("HELLO")
     control.send_bytes(encode(Hello()))
     try:
-        serve(control, config, index)
+        serve(trace, control, config, index)
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
         return ExitCode.REFUSED
@@ -65,17 +72,21 @@ def main(name: str, control: Connection, config: ServerConfig, index: int) -> in
     return ExitCode.STOPPED
 
 
-def serve(control: Connection, config: ServerConfig, index: int) -> None:
+def serve(trace: Trace, control: Connection, config: ServerConfig, index: int) -> None:
     """Load the model, connect, report ready, and run the loop until SIGTERM."""
     runner = Runner(config, index)
-    core = EngineCore(index, runner, make_scheduler(config, runner))
+    trace.milestone("model loaded")
+    core = EngineCore(index, runner, make_scheduler(config, runner), trace)
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses
+    trace.milestone("addresses")
     ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
     core.clients |= set(range(len(addresses.inputs)))
-    with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital) as channels:
+    on_arrival = core.traced.arrived if trace.on else None
+    with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital, on_arrival) as channels:
         # A signal handler may call SimpleQueue.put but not Queue.put, which could wait for a lock of its own thread.
         signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
+        trace.milestone("READY")
         control.send_bytes(encode(Ready(runner.details)))
         core.busy_loop(channels)
 
@@ -94,11 +105,12 @@ def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
 class EngineCore:
     """The loop of an engine core, and its counts."""
 
-    def __init__(self, index: int, runner: Runner, scheduler: Scheduler) -> None:
+    def __init__(self, index: int, runner: Runner, scheduler: Scheduler, trace: Trace) -> None:
         self.index = index
         self.runner = runner
         self.scheduler = scheduler
         self.clock = StageClock()
+        self.traced = TracedCore(trace, self.clock) if trace.on else UntracedCore()
         self.ended = 0  # steps that have ended; the scheduler counts started steps
         self.abort_steps = self.abort_steps_max = 0
         self.clients: set[int] = set()  # the live API servers
@@ -116,6 +128,7 @@ class EngineCore:
                 outputs = self.scheduler.update(step, sampled)
                 self.ended += 1
                 channels.outbox.put(self.messages_for_clients(outputs))
+                self.traced.stepped(step)
             if news := self.take_due_stats():
                 channels.outbox.put(news)
             self.clock.lap("send")
@@ -143,6 +156,7 @@ class EngineCore:
                 key = (message.client_index, message.request_id)
                 parent = (message.client_index, message.parent_id)
                 self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling, parent))
+                self.traced.queued(key)
             case Abort():
                 self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
             case ApiServerJoined(client_index):
@@ -157,6 +171,7 @@ class EngineCore:
         return keys
 
     def abort(self, keys: list[tuple[int, int]], at: int) -> None:
+        self.traced.abandoned(keys)
         if self.scheduler.abort(keys):
             steps = self.steps_ended() - at
             self.abort_steps += steps
@@ -227,10 +242,55 @@ class StageClock:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("idle", "receive", "schedule", "run", "send"), 0.0)
-        self._last = time.perf_counter()
+        self.ended_at = dict.fromkeys(self.seconds, 0.0)
+        self._last = time.monotonic()
 
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to `stage`."""
-        now = time.perf_counter()
+        now = time.monotonic()
         self.seconds[stage] += now - self._last
-        self._last = now
+        self.ended_at[stage] = self._last = now
+
+
+class UntracedCore:
+    """An engine core's calls to its trace, without --trace-dir. A key is (API server, its request)."""
+
+    def arrived(self, message: ToEngineCore) -> None:
+        """Called in the input thread."""
+
+    def queued(self, key: tuple[int, int]) -> None: ...
+
+    def abandoned(self, keys: list[tuple[int, int]]) -> None: ...
+
+    def stepped(self, step: Step) -> None:
+        """Called once the tokens of a step are with the output thread."""
+
+
+class TracedCore(UntracedCore):
+    """Writes them to the trace."""
+
+    def __init__(self, trace: Trace, clock: StageClock) -> None:
+        self._add = trace.add
+        self._ended_at = clock.ended_at
+
+    def arrived(self, message: ToEngineCore) -> None:
+        if isinstance(message, Generate):
+            self._add(events.Arrived(time.monotonic(), message.client_index, message.request_id))
+
+    def queued(self, key: tuple[int, int]) -> None:
+        self._add(events.Queued(time.monotonic(), *key))
+
+    def abandoned(self, keys: list[tuple[int, int]]) -> None:
+        for key in keys:
+            self._add(events.Abandoned(time.monotonic(), *key))
+
+    def stepped(self, step: Step) -> None:
+        ended: dict[str, float] = self._ended_at
+        decodes: list[int] = []
+        for sequence in step.decodes:
+            decodes += sequence.request_id  # type: ignore[arg-type]
+        prefills: list[int] = []
+        for chunk in step.chunks:
+            prefills += (*chunk.sequence.request_id, chunk.num_tokens)  # type: ignore[misc]
+        at, scheduled_at, ran_at = ended["receive"], ended["schedule"], ended["run"]
+        self._add(events.Step(at, scheduled_at, ran_at, time.monotonic(), decodes, prefills))

@@ -7,7 +7,7 @@ Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUS
 Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the engine
              cores; SIGTERM and SIGKILL
 Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
-             directory and its lock
+             directory and its lock; under --trace-dir also a file
 Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP are ignored if they were
              ignored at the start, as under nohup), a child is not ready in time, or any child ends. But an API server
              that dies once the server is ready is replaced, unless --no-restart-api-servers, at most
@@ -47,6 +47,8 @@ from lab_support.supervision.ready_line import ReadyServer, announce, check_read
 from lab_support.supervision.replacement import ApiServers, in_words
 from lab_support.supervision.runtime_directory import RuntimeDirectory
 from lab_support.supervision.start_rule import Seen, asked_for, choose
+from lab_support.tracing.files import MIB, TraceFiles
+from lab_support.tracing.trace import make_trace
 
 log = logging.getLogger("lab.launcher")
 
@@ -86,6 +88,7 @@ class Launcher:
 
     def __init__(self, config: ServerConfig, stack: ExitStack) -> None:
         self.config = config
+        begun = time.monotonic()
         self.run_id = os.urandom(4).hex()
         self.details: dict[str, dict[str, str | int | float]] = {}
         raise_limits(config)
@@ -95,9 +98,13 @@ class Launcher:
         _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if config.trust_remote_code:
             check_no_code(config.model)
+        trace_files = make_trace_files(config, self.run_id)
+        self.trace = make_trace(trace_files, "launcher")
+        self.trace.milestone("first code", at=begun)
         self.signals = stack.enter_context(Signals())  # first, because an interrupted launcher cleans up from here on
         self.counters = stack.enter_context(Counters(2 * config.api_server_count))  # retiring API servers and new ones
         self.listener = stack.enter_context(make_listener(config, self.counters))
+        self.trace.milestone("port open", detail=url_of(self.listener.bound))
         self.directory = stack.enter_context(RuntimeDirectory.make(self.run_id, metric_files(config)))
         with_coordinator = config.data_parallel_size > 1
         self.channel_sockets = stack.enter_context(
@@ -108,7 +115,7 @@ class Launcher:
             python_processes.keep_sockets_in(str(self.directory.path))
         stack.callback(python_processes.stop_python_processes)
         self.children = stack.enter_context(
-            Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork)
+            Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork, trace_files, self.trace)
         )
         run = Run(self.run_id, str(self.directory.metrics), self.counters, self.start_choice)
         slots = ApiServerSlots(config, self.children, run, self.listener, self.channel_sockets)
@@ -207,8 +214,10 @@ class Launcher:
         """Handle an event, at any time of the server's life. Raises `ServerMustEnd` if the server can't go on."""
         match event:
             case Said(name, Hello()):
+                self.trace.milestone("HELLO received", name)
                 self.children.tell(name, self.channel_sockets.addresses)
             case Said(name, Ready(details)):
+                self.trace.milestone("READY received", name)
                 self.details[name] = details
                 log.info("%s is ready %s", name, details or "")
                 if name.startswith("api-"):
@@ -225,6 +234,7 @@ class Launcher:
                 self.api_servers.rolling_restart()
             case Signalled(number):
                 log.info("%s: stopping", signal_name(number))
+                self.trace.milestone("stopping", detail=signal_name(number))
                 raise ServerMustEnd(ExitCode.STOPPED, signal_name(number))
 
     def on_fatal(self, name: str, cause: str, code: int) -> None:
@@ -236,6 +246,7 @@ class Launcher:
 
     def announce(self) -> None:
         pids = {"launcher": os.getpid(), **self.children.pids}
+        self.trace.milestone("ready")
         announce(self.config, ReadyServer(url_of(self.listener.bound), self.run_id, pids, self.details))
 
     def stop(self, ended: ServerMustEnd, drain: float) -> None:
@@ -264,6 +275,19 @@ class Launcher:
             if event is None or (isinstance(event, Signalled) and event.number != signal.SIGUSR1):
                 return False
         return True
+
+
+def make_trace_files(config: ServerConfig, run_id: str) -> TraceFiles | None:
+    """The place for the trace, if one is wanted. Raises `ConfigError` if nothing can be written there."""
+    if config.trace_dir is None:
+        return None
+    files = TraceFiles(config.trace_dir, run_id, config.trace_dir_mib * MIB)
+    try:
+        files.make_directory()
+    except OSError as error:
+        why = f"--trace-dir: got {config.trace_dir}, but {in_words(error)}; name a folder that you may write to"
+        raise ConfigError(why) from error
+    return files
 
 
 def _log_notices(folder: ModelFolder) -> None:

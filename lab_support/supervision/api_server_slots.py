@@ -69,7 +69,7 @@ class ApiServerSlots:
         source = self.listener.open_for(slot)
         given = ApiServerInheritance(place, self.run, source, inputs, outputs)
         try:
-            self.children.start("spawn", f"api-{place}", MODULE, self.config, given)
+            self.children.start("spawn", f"api-{place}", MODULE, self.config, given, slot=slot)
         except OSError:
             self.listener.on_ended(slot)
             raise

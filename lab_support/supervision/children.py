@@ -21,12 +21,14 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Self
 
-from lab_support.boundary.lifeline import ReadEnd, open_pidfd
+from lab_support.boundary.lifeline import ReadEnd, describe_exit, open_pidfd
 from lab_support.boundary.messages import FromLauncher, ToLauncher, decoder, encode
 from lab_support.boundary.signals import Signals
 from lab_support.boundary.start_method import Birth, start
 from lab_support.supervision import python_processes
 from lab_support.supervision.runtime_directory import remove
+from lab_support.tracing.files import TraceFiles
+from lab_support.tracing.trace import NoTrace, Trace
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,17 @@ class Children:
     A context manager; leaving it kills the children that still run, and waits for every one.
     """
 
-    def __init__(self, read_end: ReadEnd, directory: str, close_after_fork: Callable[[], None]) -> None:
-        self._birth = (partial(remove, directory), read_end)
+    def __init__(
+        self,
+        read_end: ReadEnd,
+        directory: str,
+        close_after_fork: Callable[[], None],
+        trace_files: TraceFiles | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        """trace_files: for the children; trace: the launcher's own."""
+        self._birth = (partial(remove, directory), read_end, trace_files)
+        self._trace = trace or NoTrace()
         self._close_launcher_after_fork = close_after_fork
         self._children: dict[str, _Child] = {}
         self._decoder = decoder(ToLauncher)
@@ -108,20 +119,22 @@ class Children:
         for name in self.running:
             self._reap(name)
 
-    def start(self, method: str, name: str, module: str, *arguments: object) -> None:
-        """Start the child `name`, whose `main(name, control, *arguments)` is in `module`.
+    def start(self, method: str, name: str, module: str, *arguments: object, slot: int = -1) -> None:
+        """Start the child `name`, whose `main(name, trace, control, *arguments)` is in `module`.
 
-        Raises `OSError` if there is no room for it, and then leaves nothing behind.
+        slot: of an API server. Raises `OSError` if there is no room for it, and then leaves nothing behind.
         """
+        self._trace.milestone(f"{method}: begin", name)
         ours, theirs = connection.Pipe()
         try:
             with theirs:
-                birth = Birth(name, module, *self._birth)
+                birth = Birth(name, module, *self._birth, slot)
                 process = start(method, birth, (theirs, *arguments), self._close_after_fork)
         except OSError:
             ours.close()
             raise
         self._children[name] = _Child(process, method == "forkserver", open_pidfd(process.pid or 0), ours)
+        self._trace.milestone(f"{method}: done", name, f"pid {process.pid}")
 
     def rename(self, old: str, new: str) -> None:
         """Call the child `old` `new` from now on. Its process title does not change."""
@@ -190,6 +203,7 @@ class Children:
             os.close(child.pidfd)
         code = child.process.exitcode
         assert code is not None
+        self._trace.milestone("ended", name, f"pid {child.process.pid} {describe_exit(code)}")
         child.process.close()
         return Exited(name, code)
 

@@ -1,11 +1,12 @@
 """The cost of an API server's own code, step by step: `python -m tests.benchmarks.api_server_cost`.
 
 The real HTTP protocol, application and messages run in this process; the engine core's messages are made beforehand,
-and eight clients are answered at once. Three ways, CPU time in µs for a request and for each further token:
+and eight clients are answered at once. Four ways, CPU time in µs for a request and for each further token:
 
 - warm: one step after the other, nothing is sent: what Python itself costs.
 - cold: 64 MB are read before each step, as an engine core's matrices would push the code out of the caches.
 - sent: cold, and each event goes down a TCP connection to a process that reads it.
+- traced: the same under --trace-dir.
 
 The rest of what `tests.proofs.ratios` measures is wake-ups, ZeroMQ's thread and the kernel's scheduling.
 """
@@ -17,10 +18,11 @@ import os
 import selectors
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 import uvicorn
@@ -40,11 +42,14 @@ from lab_support.boundary.messages import (
 )
 from lab_support.config import ServerConfig
 from lab_support.frontend.http.http_connection import HttpConnection
+from lab_support.frontend.http.traced_connection import traced
 from lab_support.frontend.routes import Identity, build_app
 from lab_support.frontend.routing.engine_client import EngineClient
 from lab_support.frontend.text.tokenizer import Tokenizer
 from lab_support.generation import FinishReason
 from lab_support.model_folder import ModelFolder
+from lab_support.tracing.files import MIB, TraceFiles
+from lab_support.tracing.trace import NoTrace, Trace, make_trace
 from tests.fakes import FakeCounters
 
 CLIENTS, TOKENS, ROUNDS = 8, 34, 60
@@ -108,10 +113,14 @@ def _read_all(listening_socket: socket.socket) -> None:
 
 @dataclass
 class Bench:
-    """An application with clients that are answered step by step. `evict`: read 64 MB before each step."""
+    """An application with clients that are answered step by step. `evict`: read 64 MB before each step.
+
+    trace: of this process, as under --trace-dir; each round also writes what it has to the file.
+    """
 
     evict: bool
     address: tuple[str, int] | None
+    trace: Trace = field(default_factory=NoTrace)
 
     def __post_init__(self) -> None:
         self._outbox = Outbox()
@@ -120,10 +129,11 @@ class Bench:
         config = ServerConfig(port=0)
         folder = ModelFolder.open(config.model, config.load_format)
         identity = Identity(0, "run-of-a-benchmark", "0.0", 0)
-        app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity)
+        app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity, self.trace)
         http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
         http.load()
-        self._protocols = [HttpConnection(http, ServerState(), {}) for _ in range(CLIENTS)]
+        connection = traced(self.trace) if self.trace.on else HttpConnection
+        self._protocols = [connection(http, ServerState(), {}) for _ in range(CLIENTS)]
         for protocol in self._protocols:
             protocol.connection_made(Wire(socket.create_connection(self.address) if self.address else None))
         self._decode = decoder(ToApiServer | Loads).decode
@@ -138,6 +148,9 @@ class Bench:
         *steps, last = self._steps()
         asked = time.thread_time() - begun
         streamed = sum(map(self._step, steps))
+        begun = time.thread_time()
+        self.trace.close()  # writes it
+        streamed += time.thread_time() - begun
         begun = time.thread_time()
         self._client.on_message(self._decode(last))
         await _turns()
@@ -172,9 +185,9 @@ def _http_request() -> bytes:
     return head + b"content-length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def measure(evict: bool, address: tuple[str, int] | None) -> tuple[float, float]:
+async def measure(evict: bool, address: tuple[str, int] | None, trace: Trace | None = None) -> tuple[float, float]:
     """µs for a request and for a further token: the medians of all rounds."""
-    bench = Bench(evict, address)
+    bench = Bench(evict, address, trace or NoTrace())
     await bench.round()
     rounds = [await bench.round() for _ in range(ROUNDS)]
     requests, tokens = (sorted(each)[ROUNDS // 2] * 1e6 for each in zip(*rounds, strict=True))
@@ -182,10 +195,11 @@ async def measure(evict: bool, address: tuple[str, int] | None) -> tuple[float, 
 
 
 def main() -> int:
-    with reader() as address:
-        ways = {"warm": (False, None), "cold": (True, None), "sent": (True, address)}
-        for name, (evict, to) in ways.items():
-            request, token = uvloop.run(measure(evict, to))
+    with reader() as address, tempfile.TemporaryDirectory() as folder:
+        trace = make_trace(TraceFiles(folder, "0" * 8, 64 * MIB), "api-0", 0)
+        ways = {"warm": (False, None), "cold": (True, None), "sent": (True, address), "traced": (True, address, trace)}
+        for name, way in ways.items():
+            request, token = uvloop.run(measure(*way))
             both = token + request / TOKENS
             print(f"{name}: a request {request:.0f} µs, a token {token:.1f} µs; together {both:.1f} µs a token")
     return 0

@@ -14,9 +14,10 @@ from pathlib import Path
 from lab_support.boundary.counters import Counters
 from lab_support.boundary.lifeline import end_process, vital
 from lab_support.boundary.messages import Fatal, Hello, Ready, encode
+from lab_support.tracing.trace import Trace
 
 
-def main(name: str, control: Connection, what: str, *arguments: object) -> int:
+def main(name: str, trace: Trace, control: Connection, what: str, *arguments: object) -> int:
     return globals()[what](name, control, *arguments)
 
 

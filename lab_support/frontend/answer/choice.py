@@ -11,10 +11,10 @@ from typing import Protocol
 from lab_support.boundary.messages import Fatal, SequenceTokens
 from lab_support.frontend.answer.stop_strings import StopStrings
 from lab_support.frontend.http.errors import ApiError, defect, from_fatal, refused_by_engine
-from lab_support.frontend.metrics.metrics import EngineMeter
 from lab_support.frontend.request.openai_api import Finish
 from lab_support.frontend.routing.engine_client import Submitted
 from lab_support.frontend.text.detokenizer import Detokenizer
+from lab_support.frontend.trace.request_trace import Meter
 from lab_support.generation import FinishReason, TokenLogprobs
 
 
@@ -55,7 +55,7 @@ class Choice:
         "tokens",
     )
 
-    meter: EngineMeter
+    meter: Meter
     submitted: Submitted
 
     def __init__(

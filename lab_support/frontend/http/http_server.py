@@ -32,6 +32,8 @@ from lab_support.boundary.room import VISITORS
 from lab_support.boundary.waiting_clients import Waiting
 from lab_support.frontend.http.http_connection import IDLE, MADE_WAY, TAKES_NOTHING, HttpConnection
 from lab_support.frontend.http.middleware import Served
+from lab_support.frontend.http.traced_connection import traced
+from lab_support.tracing.trace import Trace
 
 log = logging.getLogger("lab.api")
 
@@ -50,7 +52,12 @@ class HttpServer(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Served, acceptor: Acceptor, connections: OpenConnections, on_started: Callable[[], None]
+        self,
+        app: Served,
+        acceptor: Acceptor,
+        connections: OpenConnections,
+        on_started: Callable[[], None],
+        trace: Trace | None = None,
     ) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         super().__init__(
@@ -70,6 +77,7 @@ class HttpServer(uvicorn.Server):
         self._acceptor = acceptor
         self._connections = connections
         self._on_started = on_started
+        self._connection = traced(trace) if trace and trace.on else HttpConnection
         self.patience = PATIENCE
         self._retiring = False
         connections.make_room = self._make_room
@@ -162,7 +170,7 @@ class HttpServer(uvicorn.Server):
         return cast(list[HttpConnection], list(self.server_state.connections))
 
     def _make_protocol(self, on_lost: Callable[[], None]) -> asyncio.Protocol:
-        connection = HttpConnection(self.config, self.server_state, self.lifespan.state)
+        connection = self._connection(self.config, self.server_state, self.lifespan.state)
         connection.memory = self._app.memory
         connection.on_lost = on_lost
         return connection

@@ -69,6 +69,7 @@ class Served:
     def _note(self, scope: Scope, record: RequestRecord, milliseconds: float) -> None:
         status = record.status or 499  # nginx's number for a client that left before its answer
         self._on_answered(status)
+        record.trace.closed(status, scope.get(LEFT, ""))
         _log.info(
             "%s %s %d %.1f ms, tokens %d in %d out, %s%s",
             scope["method"],

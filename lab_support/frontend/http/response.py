@@ -19,6 +19,7 @@ from starlette.types import Message, Scope, Send
 
 from lab_support.frontend.http.errors import ApiError
 from lab_support.frontend.http.memory import Lease
+from lab_support.frontend.trace.request_trace import UNTRACED
 
 log = logging.getLogger("lab.api")
 
@@ -36,7 +37,7 @@ PIECE = 65536  # most bytes of an answer that are sent at once
 class RequestRecord:
     """Notes about one request while it is answered, for its headers and its line in the log."""
 
-    __slots__ = ("completion_tokens", "named_by_header", "prompt_tokens", "request_id", "send_body", "status")
+    __slots__ = ("completion_tokens", "named_by_header", "prompt_tokens", "request_id", "send_body", "status", "trace")
 
     def __init__(self, request_id: str | None, send_body: Send) -> None:
         """request_id: the client's own, from its header."""
@@ -46,6 +47,7 @@ class RequestRecord:
         self.status = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.trace = UNTRACED
 
 
 def record_of(scope: Scope) -> RequestRecord:

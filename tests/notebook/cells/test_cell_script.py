@@ -111,7 +111,7 @@ def test_the_line_server_is_gone_after_its_block():
 
 def test_a_cell_is_found_by_its_name_and_its_first_line_says_how_it_runs():
     held = cell("01", "held_lock")
-    assert held.startswith("%%python_process --name held_lock ")
+    assert held.startswith("%%python_process ") and " --name held_lock " in held.partition("\n")[0]
     options = options_of(held)
     assert (options["timeout"], options["expect"], options["name"]) == (2.0, "any", "held_lock")
     assert "into" not in options and "inputs" not in options

@@ -1,0 +1,1 @@
+"""Tests of the trace of one request in its API server."""

@@ -41,7 +41,7 @@ def watch(seconds: float) -> list[tuple[float, int]]:
 _SIZE = 256 << 20
 """Bytes of the owner's memory, much more than other programs take or return meanwhile."""
 GONE = "it ended before its function returned"
-"""In `said`, the word on such a child."""
+"""The word of `killed_owner` on a child that ended before its function returned."""
 _SECONDS = 0.3  # for which the memory is watched after each step
 
 

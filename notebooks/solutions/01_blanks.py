@@ -66,7 +66,7 @@ def judge_freezing(result: ProcessResult) -> Verdict:
 FREEZING = Blank(
     name="01.b2",
     cell="freezing",
-    task="make the call of the module `gc` that tells the collector to leave alone all objects that there are",
+    task="make the call of the module `gc` that servers make just before they fork",
     right=(("gc.freeze()",), ("gc.collect(); gc.freeze()",), ("gc.disable(), gc.freeze()",)),
     wrong=(
         WrongFilling(STILL_MARKED, ("gc.disable()",)),
@@ -120,7 +120,7 @@ def _halves(found: list[str] | None) -> str:
 PREPARED = Blank(
     name="01.b3",
     cell="prepared",
-    task="give the three hooks functions, so that the lock is never copied while the thread has it",
+    task="give the three hooks functions, so that the fork waits for the thread and both sides can go on",
     right=(
         ("lock.acquire", "lock.release", "lock.release"),
         ("lambda: lock.acquire()", "lambda: lock.release()", "lambda: lock.release()"),
@@ -166,7 +166,7 @@ def judge_kernel_rows(result: ProcessResult) -> Verdict:
 KERNEL_ROWS = Blank(
     name="01.b4",
     cell="kernel_rows",
-    task="let the child change the epoll set in a way that its parent can notice",
+    task="let the child remove the pipe from the epoll set",
     right=(("poll.unregister(reads)",), ("poll.modify(reads, 0)",), ("poll.modify(reads, select.EPOLLOUT)",)),
     wrong=(
         WrongFilling(EMPTIES_PIPE, ("len(os.read(reads, 1))",)),

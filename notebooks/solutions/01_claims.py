@@ -6,7 +6,7 @@ from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank, filled
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 
-TWICE, ONE_FILE, READING, HELD_LOCK = (cell("01", name) for name in ("twice", "one_file", "reading", "held_lock"))
+ONE_FILE, READING, HELD_LOCK = (cell("01", name) for name in ("one_file", "reading", "held_lock"))
 MEMORY_ROWS = cell("01", "memory_rows")
 OPENED_AGAIN, FREEZING, PREPARED, KERNEL_ROWS = (blank(f"01.b{number}").reference for number in range(1, 5))
 
@@ -194,12 +194,6 @@ BROKEN_CLAIMS = (
             _whole_in_child,
         )
         for broken in (_NOT_PREPARED, _RENEWED_IN_CHILD)
-    ),
-    BrokenClaim(
-        "To a forked child, text that print() has buffered is copied",
-        TWICE,
-        changed(TWICE, 'print("hello")\n', 'print("hello", flush=True)\n'),
-        lambda result: result.output.count("hello") == 2,
     ),
     *(
         BrokenClaim(f"To a forked child, {row} is {how}", source, changed(source, *edit), _row_is(row, how))

@@ -100,7 +100,7 @@ emit(killed_owner({", ".join(given["children"])}))
 def freed_by(result: ProcessResult, given: Given) -> Found:
     told = result.told
     used = [(step["what"], step["seen"][-1][1] - told["before"]) for step in told["steps"]]
-    table = Table(("step", "MB in use"), tuple((what, f"{more / 1e6:.0f}") for what, more in used))
+    table = Table(("step", "MB in use"), tuple((what, str(round(more / 1e6))) for what, more in used))
     free = [place for place, (_, more) in enumerate(used) if more < 128 << 20]
     return Found(measured=free[0] if free else None, shown=table)
 

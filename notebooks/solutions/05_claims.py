@@ -32,8 +32,8 @@ _STARTED_ANEW = changed(
 )
 _COPIED = changed(
     THREE_ENDS,
-    "import os\n",
-    "import mmap, os\nmmap.MADV_DONTFORK = mmap.MADV_NORMAL  # nothing is kept back\n",
+    "import faulthandler, os\n",
+    "import faulthandler, mmap, os\nmmap.MADV_DONTFORK = mmap.MADV_NORMAL  # nothing is kept back\n",
 )
 _NOT_HOOKED = changed(THREE_ENDS, "os.register_at_fork(after_in_child=driver.refuse)\n", "")
 _WRITTEN_OVER = changed(THREE_ENDS, "parent=load())", "parent=driver.load(driver.store(8)))")

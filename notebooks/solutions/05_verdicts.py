@@ -10,7 +10,7 @@ from lab_support.notebook.figures.layers import layers
 from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
-from lab_support.notebook.page.gate import after_prediction
+from lab_support.notebook.page.gate import Gated
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings import cuda_after_fork as tables
 from lab_support.notebook.recordings import cuda_findings as found
@@ -65,7 +65,14 @@ TOUCH_ROWS = {
 def touches(recorded: Recorded) -> Found:
     if not (measured := recorded.found(found.barred)):
         return Found(shown=recorded, untestable=recorded.missing or ENDED_EARLY)
-    return Found(rows=measured, seen=recorded.found(tables.touched), frame=recorded.frame(found.barred))
+    seen = {row: words.replace("returned: ", "its tensor: ") for row, words in recorded.found(tables.touched).items()}
+    frame = recorded.frame(found.barred)
+
+    def of_the_worker(table: Table) -> Recorded:
+        columns = ("the worker" if name == "seen" else name for name in table.columns)
+        return frame(replace(table, columns=tuple(columns)))
+
+    return Found(rows=measured, seen=seen, frame=of_the_worker)
 
 
 # ---- the pretend driver ----------------------------------------------------------------------------------------------
@@ -109,7 +116,7 @@ def three_ends(result: ProcessResult) -> Found:
 def multiplied(result: ProcessResult) -> Found:
     parent, later, alone = (event.fields for event in result.events)
     heads = ("process", "gets", "PyTorch says", "the kernel counts")
-    rows = tuple(tuple(str(each.get(head, "–")) for head in heads) for each in (parent, later, alone))
+    rows = tuple(tuple(str(each.get(head, "not asked")) for head in heads) for each in (parent, later, alone))
     threads = (later["PyTorch says"], later["the kernel counts"])
     claims = (
         Claim("A child forked after its parent multiplied never comes back", later["gets"] == "stuck", later["gets"]),
@@ -168,7 +175,8 @@ def whose_memory(idle: Recorded, orphan: ProcessResult) -> Found:
     here = Claim(
         "Here, the memory goes with the last process that has its descriptor",
         kept["sleeps"][0] > 0.5 > max(kept["sleeps"][1], *kept["lets_go"]),
-        f"kept while the child lives: {kept['sleeps'][0]:.0%}; by one that lets go: {kept['lets_go'][0]:.0%}",
+        f"kept while the child lives: {_percent(kept['sleeps'][0])}; by one that lets go: "
+        f"{_percent(kept['lets_go'][0])}",
         uncounted,
     )
     stays = Claim(
@@ -180,6 +188,10 @@ def whose_memory(idle: Recorded, orphan: ProcessResult) -> Found:
     )
     shares = idle.found(found.kept_shares)
     return Found(measured=shares or (), shown=_both(idle, runs), claims=(stays, unnamed, here))
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share)}%"
 
 
 def kept_shares(told: Mapping[str, Any]) -> tuple[float, float]:
@@ -233,7 +245,7 @@ def outcomes(late: Recorded, answers: Recorded, idle: Recorded) -> Found:
         picture = layers(outcomes, " and ".join(sources))
         return picture.with_note(titles(*met.values()))
 
-    return Found(shown=after_prediction("05.6", draw))
+    return Found(shown=Gated("05.6", lambda comparison: draw()))
 
 
 JUDGES = (

@@ -28,7 +28,8 @@ class Panel:
     """One plot. lines: by name, points of steps. marks: the second of each event. before: bytes before all of it.
 
     unit: the quantity, such as "memory in use on the GPU". lanes: by name, spans below the plot, each from a second to
-    another with words. heading: the plot's own, such as the machine. aside: words at the axis of time.
+    another with words. heading: the plot's own, such as the machine. aside: words at the axis of time; with them,
+    seconds before 0 get no numbers.
     """
 
     lines: Mapping[str, Points]
@@ -82,6 +83,8 @@ def drawn(finding: str, *panels: Panel) -> Picture:
         _plot(grid[0][column], panel)
         _lanes(grid[1][column], panel)
         bottom = grid[1 if panel.lanes else 0][column]
+        if panel.aside:
+            bottom.xaxis.set_major_formatter(lambda second, _: "" if second < 0 else f"{second:g}")
         bottom.set_xlabel(f"seconds since kill -9{panel.aside}", fontsize=9)
     return Picture(figure, " ".join([f"{finding}.", *(panel.words for panel in panels)]))
 
@@ -109,7 +112,7 @@ def _plot(axes: Axes, panel: Panel) -> None:
     axes.set_ylabel(f"{panel.unit}, MB", fontsize=9)
     axes.set_title(panel.heading, loc="left", fontsize=9.5, color=INK)
     if len(panel.lines) > 1:
-        axes.legend(fontsize=8.5, frameon=False, loc="center left")
+        axes.legend(fontsize=8.5, frameon=False, loc="center right")
     quiet(axes)
 
 
@@ -161,7 +164,7 @@ def on_the_gpu(run: Recording) -> Panel:
         holds["before"],
         "memory in use on the GPU",
         {"NVML names": [(_BEFORE[1], 0.0, named(holds)), (0.0, points[-1][0], "not asked for names")]},
-        aside=" (to its left two readings, not to scale)",
+        aside="; to the left of 0 two readings, not to scale",
     )
 
 

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 PACE = 0.02  # seconds from one look to the next
@@ -40,6 +40,8 @@ def watch(seconds: float) -> list[tuple[float, int]]:
 
 _SIZE = 256 << 20
 """Bytes of the owner's memory, much more than other programs take or return meanwhile."""
+GONE = "it ended before its function returned"
+"""The word of `killed_owner` on a child that ended before its function returned."""
 _SECONDS = 0.3  # for which the memory is watched after each step
 
 
@@ -49,7 +51,8 @@ def killed_owner(*children: Callable[[int], object]) -> dict[str, Any]:
 
     Returns `before`, the bytes in use before all of it, and `steps`: for each of "owner lives", "owner killed",
     "child 1 ended", … its time, the bytes that `watch` saw after it, and the children that then hold the memory by a
-    descriptor and by a mapping. `said`: the error of each child's function, or "".
+    descriptor and by a mapping. `said`: the error of each child's function, "", or `GONE`; a child that is gone has no
+    step.
     """
     before, (told, tells) = in_use(), os.pipe()
     alive = [os.pipe() for _ in children]
@@ -57,16 +60,20 @@ def killed_owner(*children: Callable[[int], object]) -> dict[str, Any]:
         _own(children, tells, alive)
     os.close(tells)
     with open(told) as pipe:
-        ready = sorted((json.loads(pipe.readline()) for _ in children), key=lambda each: each["number"])
-    pids = [each["pid"] for each in ready]
-    steps = [_step("owner lives", pids)]
+        ready = {each["number"]: each for each in map(json.loads, pipe)}  # to its end: a child may end without a line
+    pids = {number: ready[number]["pid"] for number in sorted(ready)}
+    steps = [_step("owner lives", pids.values())]
     os.kill(owner, signal.SIGKILL)
     os.waitpid(owner, 0)
-    steps.append(_step("owner killed", pids))
-    for number, (pid, ends) in enumerate(zip(pids, alive, strict=True), 1):
-        _end(pid, ends)
-        steps.append(_step(f"child {number} ended", pids[number:]))
-    return {"before": before, "steps": steps, "said": [each["said"] for each in ready]}
+    steps.append(_step("owner killed", pids.values()))
+    for number, ends in enumerate(alive):
+        if pid := pids.pop(number, None):
+            _end(pid, ends)
+            steps.append(_step(f"child {number + 1} ended", pids.values()))
+        else:
+            _close(ends)
+    said = [ready[number]["said"] if number in ready else GONE for number in range(len(children))]
+    return {"before": before, "steps": steps, "said": said}
 
 
 def map_alone(memory: int) -> None:
@@ -91,6 +98,7 @@ def _own(children: tuple[Callable[[int], object], ...], tells: int, alive: list[
     for number, (lives, _) in enumerate(alive):
         if os.fork() == 0:
             _idle(number, children[number], memory, tells, lives)
+    os.close(tells)
     while True:
         signal.pause()
 
@@ -103,11 +111,12 @@ def _idle(number: int, work: Callable[[int], object], memory: int, tells: int, l
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
     os.write(tells, json.dumps({"number": number, "pid": os.getpid(), "said": said}).encode() + b"\n")
+    os.close(tells)  # so that the reader of the other end sees it end
     os.read(lives, 1)
     os._exit(0)
 
 
-def _step(what: str, pids: list[int]) -> dict[str, Any]:
+def _step(what: str, pids: Collection[int]) -> dict[str, Any]:
     at, seen = time.monotonic(), watch(_SECONDS)
     holds = {
         "descriptor": [pid for pid in pids if _has_descriptor(pid)],
@@ -129,7 +138,11 @@ def _read(path: str) -> str:
 def _end(pid: int, pipe: tuple[int, int]) -> None:
     """Close a child's pipe, and wait until the child has ended. It is no child of ours, so by a pidfd."""
     ended = os.pidfd_open(pid)
-    for end in pipe:
-        os.close(end)
+    _close(pipe)
     select.select([ended], [], [], 5)
     os.close(ended)
+
+
+def _close(pipe: tuple[int, int]) -> None:
+    for end in pipe:
+        os.close(end)

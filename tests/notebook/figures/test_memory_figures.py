@@ -63,6 +63,13 @@ def test_a_child_s_error_is_told_and_the_others_go_on():
     assert told["steps"][1]["descriptor"] == 2
 
 
+def test_a_child_that_ends_in_its_function_is_told_and_nobody_waits_for_its_line():
+    told = shared_memory.killed_owner(lambda memory: os._exit(0), lambda memory: None)
+    assert told["said"] == [shared_memory.GONE, ""]
+    assert [step["what"] for step in told["steps"]] == ["owner lives", "owner killed", "child 2 ended"]
+    assert [step["descriptor"] for step in told["steps"]] == [1, 1, 0]
+
+
 def test_the_recording_and_this_machine_stand_side_by_side_each_with_its_source_and_holders():
     run = recordings.load("idle_forked_child")
     here = measured_here({"sleeps": shared_memory.killed_owner(lambda memory: None)})

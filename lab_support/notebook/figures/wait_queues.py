@@ -13,7 +13,7 @@ from lab_support.notebook.figures.plots import FAINT, INK, Picture
 from lab_support.notebook.page.gate import Gated, after_prediction
 
 _WOKEN = "#d55e00"
-_TITLE = "Of exclusive entries the first is woken, of others all"
+_TITLE = "The ways to wait of 04.1 to 04.4: who is woken, and the queue afterwards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ WAYS = (
     Way("asleep in accept()", "P{}", True, 1, True),
     Way("epoll", "set of P{}", False, 4, False),
     Way("epoll with EPOLLEXCLUSIVE", "set of P{}", True, 1, False),
-    Way("the same, re-armed", "set of P{}", True, 1, True),
+    Way("EPOLLEXCLUSIVE, taken out and put in again", "set of P{}", True, 1, True),
 )
 
 

@@ -27,13 +27,13 @@ class Lane:
 
 
 LANES = (
-    Lane(LEFT_BEHIND, "a pool has 4 threads", "4 threads", "threads, a GPU driver's state"),
-    Lane(SHARED, "file 3 is open", "one place in the file", "sockets, places in files, device files"),
-    Lane(DOUBLED, "text to be written", "", "memory alone: buffers, caches, generators"),
+    Lane(LEFT_BEHIND, "the driver is ready", "the driver's state", "threads, a GPU driver's state"),
+    Lane(SHARED, "descriptor 5 is a socket", "one connection", "sockets, pipes, device files"),
+    Lane(DOUBLED, "text to be written", "", "memory alone: buffers, caches"),
 )
 _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 _LEFTS, _WIDTH = {"parent": 0.3, "child": 5.5}, 4.6
-_FINDING = "A fork copies memory: what it speaks of is left behind or shared, and what is memory alone is doubled"
+_FINDING = "A fork copies memory: things outside it are left behind or shared, and what is memory alone is doubled"
 
 
 def outside(lanes: Sequence[Lane] = LANES) -> Picture:

@@ -7,6 +7,7 @@ Taught in: 06_which_start_method
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from matplotlib.axes import Axes
 
@@ -50,7 +51,7 @@ def _lane(axes: Axes, lane: Lane) -> None:
     for who, left in _LEFTS.items():
         axes.text(left, 5.35, who, fontsize=9.5, color=INK)
         drawing.box(axes, left, 3.5, _WIDTH, 1.6, _MEMORY)
-        axes.text(left + 0.2, 4.35, f"“{lane.memory}”", fontsize=8.2, color=INK)
+        axes.text(left + 0.2, 4.35, fill(f"“{lane.memory}”", 20), fontsize=8.2, color=INK)
         axes.text(left + _WIDTH - 0.15, 3.62, "memory", fontsize=7.5, ha="right", color=FAINT)
     if lane.name == LEFT_BEHIND:
         _thing(axes, _LEFTS["parent"], _WIDTH, lane.thing)

@@ -54,7 +54,7 @@ def _drawn(ways: tuple[Way, ...]) -> Picture:
 
 
 def _draw(axes: Axes, y: float, way: Way) -> None:
-    axes.text(0, y + 0.55, way.words, fontsize=10, color=INK, va="center")
+    axes.text(0, y + 0.55, way.words.replace(", ", ",\n"), fontsize=10, color=INK, va="center")
     for place in range(4):
         _entry(axes, 3.9 + 1.35 * place, y, way, place + 1, woken=place < way.woken)
     drawing.arrow(axes, (9.4, y + 0.5), (9.9, y + 0.5), FAINT)

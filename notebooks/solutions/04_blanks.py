@@ -4,6 +4,7 @@ from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, failed, passed
+from lab_support.plural import counted
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -42,6 +43,10 @@ NEVER_LEFT = (
     "and enter it again (register)"
 )
 NOT_BACK = "a worker that has left the wait queue is not woken any more: register the socket again after unregister"
+MODIFIED = (
+    "the kernel refuses `modify` for an entry with EPOLLEXCLUSIVE: take it out by `unregister`, and put it in again by "
+    "`register`"
+)
 DIED = "a worker ended by an error, and its client was cut off; the error stands in the output above"
 NO_TURNS = (
     "they don't take turns, because an entry without EPOLLEXCLUSIVE is woken for every connection: register with flags"
@@ -50,17 +55,26 @@ NO_TURNS = (
 
 def judge_staying(result: ProcessResult) -> Verdict:
     order = [each["by"] for each in _told(result)]
-    measured = f"{len(order)} connections, taken by {', '.join(name.removeprefix('worker ') for name in order[:8])}, …"
     turns = "the four take turns: 1, 2, 3, 4, 1, …"
     last = order[-1]
     findings = (
+        (last == "cut off" and "Invalid argument" in result.output, MODIFIED),
         (last == "no answer", NOT_BACK),
         (last == "cut off", DIED),
         (set(order) == {order[0]}, NEVER_LEFT),
         (order != [f"worker {1 + index % 4}" for index in range(40)], NO_TURNS),
     )
     cause = next((cause for found, cause in findings if found), "")
+    measured = _who_took(order)
     return failed(measured, turns, cause) if cause else passed(measured)
+
+
+def _who_took(order: list[str]) -> str:
+    taken = [name.removeprefix("worker ") for name in order if name.startswith("worker")]
+    more = ", …" if len(taken) > 8 else ""
+    words = f"{counted(len(taken), 'connection')}, taken by {', '.join(taken[:8])}{more}" if taken else ""
+    lost = {"cut off": f"client {len(order)} was cut off", "no answer": f"client {len(order)} had no answer"}
+    return "; ".join(filter(None, (words, lost.get(order[-1]))))
 
 
 # ---- 04.b3: the length of the queue ----------------------------------------------------------------------------------
@@ -139,7 +153,8 @@ BLANKS = (
             WrongFilling(
                 NO_TURNS, ("poll.unregister(listening_socket)", "poll.register(listening_socket, select.EPOLLIN)")
             ),
-            WrongFilling(DIED, ("poll.modify(listening_socket, flags)", "pass")),
+            WrongFilling(MODIFIED, ("poll.modify(listening_socket, flags)", "pass")),
+            WrongFilling(MODIFIED, ("poll.modify(listening_socket, 0)", "poll.modify(listening_socket, flags)")),
             WrongFilling(DIED, ("pass", "poll.register(listening_socket, flags)")),
         ),
         hints=(
@@ -175,19 +190,19 @@ BLANKS = (
         cell="hanging",
         task="send worker 1 the signal that makes it hang, and then the one that kills it",
         right=(
-            ("signal.SIGSTOP", "signal.SIGKILL"),
-            ("19", "9"),
-            ("signal.SIGSTOP", "signal.SIGTERM"),
+            ("SIGSTOP", "SIGKILL"),
+            ("Signals(19)", "Signals(9)"),
+            ("SIGSTOP", "SIGTERM"),
         ),
         wrong=(
-            WrongFilling(DOES_NOT_HANG, ("signal.SIGTERM", "signal.SIGKILL")),
-            WrongFilling(DOES_NOT_HANG, ("signal.SIGCONT", "signal.SIGKILL")),
-            WrongFilling(IS_NOT_KILLED, ("signal.SIGSTOP", "signal.SIGSTOP")),
+            WrongFilling(DOES_NOT_HANG, ("SIGTERM", "SIGKILL")),
+            WrongFilling(DOES_NOT_HANG, ("SIGCONT", "SIGKILL")),
+            WrongFilling(IS_NOT_KILLED, ("SIGSTOP", "SIGSTOP")),
         ),
         hints=(
             "Which signal leaves a process alive, but never lets it run? Which one does no process survive?",
             "A stopped process keeps all its descriptors. `workers.stop()` sends the same signal.",
-            "`signal.SIGSTOP`, and `signal.SIGKILL`",
+            "`SIGSTOP`, and `SIGKILL`",
         ),
         judge=judge_hanging,
     ),

@@ -53,7 +53,7 @@ def letter_of_choice(told: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 _WATCH = """\
 from lab_support.notebook.script import emit
 from lab_support.notebook.stages import forced_fork
-emit(forced_fork.watch(pass_over=True, threads={threads}, ready_timeout={limit}))
+emit(forced_fork.watch(override=True, threads={threads}, ready_timeout={limit}))
 """
 
 
@@ -84,7 +84,7 @@ AGAIN = (
         draw=lambda random: {"threads": random.choice((1, 2)), "limit": random.choice((7, 9, 11))},
         words=lambda given: (
             f"the server's end, where its program has multiplied on {given['threads']} "
-            f"thread{'s' * (given['threads'] > 1)} and passes the rule over, with a limit of {given['limit']} s"
+            f"thread{'s' * (given['threads'] > 1)} and overrides the rule, with a limit of {given['limit']} s"
         ),
         options=lambda given: {
             "a": "ready",

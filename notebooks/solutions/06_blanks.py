@@ -1,5 +1,7 @@
 """The blanks of notebook 06."""
 
+import random
+
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import (
     Blank,
@@ -14,6 +16,7 @@ from lab_support.notebook.moves.blanks import (
 # ---- b1 --------------------------------------------------------------------------------------------------------------
 
 COPIED = "this value is the same in both children, because it is copied or the same for both: take what differs"
+SAME_PARENT = "both children have the same parent, so its pid is the same in both: take what differs"
 MOVES = "the child reads through the open file description that it shares with its parent, so the parent's place moves"
 OTHER_BYTES = "these are not the first four bytes of the file"
 
@@ -28,7 +31,8 @@ def judge_repaired(result: ProcessResult) -> Verdict:
     measured = f"the children drew {'the same' if same else 'different'}; one read {read!r}, the parent is at {place}"
     expected = "the children drew different; one read '0123', the parent is at 0"
     if same:
-        return failed(measured, expected, COPIED)
+        of_parent = numbers[0] == random.Random(told["parent"]).random()
+        return failed(measured, expected, SAME_PARENT if of_parent else COPIED)
     if place:
         return failed(measured, expected, MOVES)
     return passed(measured) if read == "0123" else failed(measured, expected, OTHER_BYTES)
@@ -92,11 +96,12 @@ BLANKS = (
         task="give each child another seed, and let it read without moving the place",
         right=(
             ("os.getpid()", "os.pread(file.fileno(), 4, 0)"),
+            ("os.urandom(8)", "os.pread(file.fileno(), 4, 0)"),
             ("random.SystemRandom().random()", 'open(f"/proc/self/fd/{file.fileno()}", "rb").read(4)'),
         ),
         wrong=(
             WrongFilling(COPIED, ("id(own)", "os.pread(file.fileno(), 4, 0)")),
-            WrongFilling(COPIED, ("os.getppid()", "os.pread(file.fileno(), 4, 0)")),
+            WrongFilling(SAME_PARENT, ("os.getppid()", "os.pread(file.fileno(), 4, 0)")),
             WrongFilling(MOVES, ("os.getpid()", "file.read(4)")),
             WrongFilling(MOVES, ("os.getpid()", "os.read(os.dup(file.fileno()), 4)")),
             WrongFilling(OTHER_BYTES, ("os.getpid()", "os.pread(file.fileno(), 4, 4)")),

@@ -113,7 +113,7 @@ _A_THREAD_FROM_THE_START = changed(
 
 WRONG = cell("06", "wrong")
 _ONE_THREAD = changed(WRONG, "ready_timeout=8", "ready_timeout=90, threads=1")
-_OBEYED = changed(WRONG, "pass_over=True, ready_timeout=8", "pass_over=False, ready_timeout=1")
+_OBEYED = changed(WRONG, "override=True, ready_timeout=8", "override=False, ready_timeout=1")
 _AT_WORK = changed(
     STUCK,
     "with forced_fork.late_engine_core() as core:",
@@ -197,7 +197,7 @@ BROKEN_CLAIMS = (
     ),
     BrokenClaim("It holds the kernel's sockets", GHOST, _ENDS_AT_ONCE, lambda result: _told(result)[0]["sockets"] > 5),
     BrokenClaim(
-        "With the rule passed over, the server is not ready at the end of the limit, and ends",
+        "With the rule overridden, the server is not ready at the end of the limit, and ends",
         WRONG,
         _ONE_THREAD,
         lambda result: _told(result)[0]["launcher"] == 1 and _told(result)[0]["seconds"] >= _told(result)[0]["limit"],

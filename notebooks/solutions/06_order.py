@@ -53,7 +53,7 @@ ORDER_SHUT_DOWN = changed(
 ORDER_FIRST = changed(ORDER, _PREPARED, "", "    return prepared, ours.recv()", "    return prepare(), ours.recv()")
 
 NOT_FORKED = "the child was not forked: the rule still finds a reason when it is asked, or another method was asked for"
-WITH_THREADS = "it forked while other threads were alive, so the rule was passed over, not satisfied"
+WITH_THREADS = "it forked while other threads were alive, so the rule was overridden, not satisfied"
 NO_THREADS = "the preparation is to use threads all the same; they need only be gone when the fork comes"
 WRONG_SUMS = "the preparation or the child's work is missing, or gives something else"
 

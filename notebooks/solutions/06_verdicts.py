@@ -113,7 +113,7 @@ def passed_over(wrong: ProcessResult) -> Found:
         shown=Table(("who", "sees"), rows),
         claims=(
             Claim(
-                "With the rule passed over, the server is not ready at the end of the limit, and ends",
+                "With the rule overridden, the server is not ready at the end of the limit, and ends",
                 late,
                 f"{told['seconds']} s",
             ),
@@ -281,7 +281,7 @@ JUDGES = (
 
 _COPY = "Only the engine core by fork is a copy of the launcher, and /version says so"
 _COST = "With fork, our engine core needs about as much processor time as with spawn"
-_LATE = "With the rule passed over, the server is not ready at the end of the limit, and ends"
+_LATE = "With the rule overridden, the server is not ready at the end of the limit, and ends"
 _POOL = "A forked child that uses a thread pool that the parent has used waits for ever"
 
 LEDGER = (

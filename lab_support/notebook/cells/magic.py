@@ -38,7 +38,7 @@ def python_process(line: str, cell: str, fill: Fill | None = None) -> ProcessRes
     # The magic's own line stays the first, so that line numbers are the cell's.
     source = f"# %%python_process {line}".rstrip() + "\n" + cell
     try:
-        with _held_back(after):
+        with _held_back(after, _NOTHING if blank else _run_and_kept(after)):
             if blank:
                 result, view, may_be_seen = _fill_of(fill)(blank, source, options)
             else:
@@ -63,14 +63,17 @@ def _fill_of(fill: Fill | None) -> Fill:
 
 def _display(view: Any, after: str) -> None:
     if after:
-        show_once_settled(after, lambda: bundle_of(view), {"text/plain": ""})
+        show_once_settled(after, lambda: bundle_of(view), _run_and_judged(after))
     else:
         display(view)
 
 
 @contextmanager
-def _held_back(after: str) -> Iterator[None]:
-    """Meanwhile, what is printed is kept until prediction `after` is settled. After an error it is shown."""
+def _held_back(after: str, instead: dict[str, str]) -> Iterator[None]:
+    """Meanwhile, what is printed is kept until prediction `after` is settled. After an error it is shown.
+
+    instead: stands in its place until then.
+    """
     if not after or not waits_for(after):
         yield
         return
@@ -82,11 +85,24 @@ def _held_back(after: str) -> Iterator[None]:
         print(kept.getvalue(), end="")
         raise
     if kept.getvalue().strip():
-        show_once_settled(after, lambda: ({"text/plain": kept.getvalue()}, {}), _waiting(after))
+        show_once_settled(after, lambda: ({"text/plain": kept.getvalue()}, {}), instead)
 
 
-def _waiting(after: str) -> dict[str, str]:
-    words = f"It has run, and its output is shown after your prediction {after}."
+_NOTHING = {"text/plain": ""}
+
+
+def _run_and_kept(after: str) -> dict[str, str]:
+    return _in_place(f"It has run, and its output is shown after your prediction {after}.")
+
+
+def _run_and_judged(after: str) -> dict[str, str]:
+    """For a cell with blanks, whose one line stands for its output and for the verdict on the filling."""
+    return _in_place(
+        f"Your program has run. What it found, and whether your blank is right, appears when you have answered {after}."
+    )
+
+
+def _in_place(words: str) -> dict[str, str]:
     return {"text/plain": words, "text/html": f'<div style="opacity:.75">{words}</div>'}
 
 

@@ -46,7 +46,7 @@ def _panel(axes: Axes, rounds: Rounds, words: str) -> None:
     axes.axvline(sum(ordered[0]) / len(_RANKS), color=FAINT, linestyle=":", linewidth=1.6, label="an even share")
     axes.set_yticks(range(len(rounds)), [""] * len(rounds))
     axes.set_ylabel(f"{len(rounds)} rounds", fontsize=9)
-    axes.set_title(f"{words}: the busiest has {busiest(rounds):.0f}", loc="left", fontsize=10, color=INK)
+    axes.set_title(f"{words}: the busiest has {busiest(rounds):.0f} on average", loc="left", fontsize=10, color=INK)
     quiet(axes)
 
 

@@ -7,6 +7,7 @@ Taught in: 06_which_start_method
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from matplotlib.axes import Axes
 
@@ -27,13 +28,13 @@ class Lane:
 
 
 LANES = (
-    Lane(LEFT_BEHIND, "a pool has 4 threads", "4 threads", "threads, a GPU driver's state"),
-    Lane(SHARED, "file 3 is open", "one place in the file", "sockets, places in files, device files"),
-    Lane(DOUBLED, "text to be written", "", "memory alone: buffers, caches, generators"),
+    Lane(LEFT_BEHIND, "the driver is ready", "the driver's state", "threads, a GPU driver's state"),
+    Lane(SHARED, "descriptor 5 is a socket", "one connection", "sockets, pipes, device files"),
+    Lane(DOUBLED, "text to be written", "", "memory alone: buffers, caches"),
 )
 _MEMORY, _OUTSIDE = "#b8d8f0", "#f3d9a4"
 _LEFTS, _WIDTH = {"parent": 0.3, "child": 5.5}, 4.6
-_FINDING = "A fork copies memory: what it speaks of is left behind or shared, and what is memory alone is doubled"
+_FINDING = "A fork copies memory: things outside it are left behind or shared, and what is memory alone is doubled"
 
 
 def outside(lanes: Sequence[Lane] = LANES) -> Picture:
@@ -50,7 +51,7 @@ def _lane(axes: Axes, lane: Lane) -> None:
     for who, left in _LEFTS.items():
         axes.text(left, 5.35, who, fontsize=9.5, color=INK)
         drawing.box(axes, left, 3.5, _WIDTH, 1.6, _MEMORY)
-        axes.text(left + 0.2, 4.35, f"“{lane.memory}”", fontsize=8.2, color=INK)
+        axes.text(left + 0.2, 4.35, fill(f"“{lane.memory}”", 20), fontsize=8.2, color=INK)
         axes.text(left + _WIDTH - 0.15, 3.62, "memory", fontsize=7.5, ha="right", color=FAINT)
     if lane.name == LEFT_BEHIND:
         _thing(axes, _LEFTS["parent"], _WIDTH, lane.thing)

@@ -13,7 +13,7 @@ from lab_support.notebook.figures.plots import FAINT, INK, Picture
 from lab_support.notebook.page.gate import Gated, after_prediction
 
 _WOKEN = "#d55e00"
-_TITLE = "Of exclusive entries the first is woken, of others all"
+_TITLE = "The ways to wait of 04.1 to 04.4: who is woken, and the queue afterwards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ WAYS = (
     Way("asleep in accept()", "P{}", True, 1, True),
     Way("epoll", "set of P{}", False, 4, False),
     Way("epoll with EPOLLEXCLUSIVE", "set of P{}", True, 1, False),
-    Way("the same, re-armed", "set of P{}", True, 1, True),
+    Way("EPOLLEXCLUSIVE, taken out and put in again", "set of P{}", True, 1, True),
 )
 
 
@@ -54,7 +54,7 @@ def _drawn(ways: tuple[Way, ...]) -> Picture:
 
 
 def _draw(axes: Axes, y: float, way: Way) -> None:
-    axes.text(0, y + 0.55, way.words, fontsize=10, color=INK, va="center")
+    axes.text(0, y + 0.55, way.words.replace(", ", ",\n"), fontsize=10, color=INK, va="center")
     for place in range(4):
         _entry(axes, 3.9 + 1.35 * place, y, way, place + 1, woken=place < way.woken)
     drawing.arrow(axes, (9.4, y + 0.5), (9.9, y + 0.5), FAINT)

@@ -6,7 +6,7 @@ of each. The rows stand beside the notebooks, as `LEDGER` in `solutions/NN_verdi
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,13 +30,15 @@ class Tested:
     """A sentence of the article, and how a notebook tested it.
 
     sentence: its number in `data/article.json`. claims: the words of the claims that test it. finding: the verdict if
-    all of them hold, such as "not so: spawn sends no message …". otherwise: the verdict if one does not.
+    all of them hold, such as "not so: spawn sends no message …". otherwise: the verdict if one does not. appendix: the
+    notebook that tests it, "03a", where the ledger of notebook 03 shows it, too.
     """
 
     sentence: int
     claims: tuple[str, ...]
     finding: str
     otherwise: str
+    appendix: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.claims, str) or not self.claims:
@@ -58,10 +60,15 @@ class Tested:
         if False in outcomes:
             return self.otherwise
         if len(outcomes) < len(noted):
-            return f"not tested yet: run the cell that claims “{self.claims[noted.index(None)]}”"
+            return f"not tested yet: {self._to_do(self.claims[noted.index(None)])}"
         if None in outcomes:
             return f"can't be tested here: {_reason(noted[outcomes.index(None)])}"
         return self.finding
+
+    def _to_do(self, words: str) -> str:
+        if self.appendix:
+            return f"its cell is in the appendix, {self.appendix}"
+        return f"run the cell that claims “{words}”"
 
     @property
     def _noted(self) -> list[Entry | None]:
@@ -138,7 +145,7 @@ def ledger(number: str | None = None) -> Ledger:
     """
     number = number or os.environ.get(NOTEBOOK, "")
     rows = [(each, "") for each in tested(number)]
-    rows += [(each, f"in the appendix, {number}a") for each in tested(f"{number}a")]
+    rows += [(replace(each, appendix=f"{number}a"), f"in the appendix, {number}a") for each in tested(f"{number}a")]
     if not rows:
         raise LookupError(f'got no ledger of notebook {number!r}, expected one that has it: lab.ledger("03")')
     return Ledger(rows)

@@ -1,4 +1,4 @@
-"""A server whose program has used PyTorch before, with the rule on start methods obeyed or passed over.
+"""A server whose program has used PyTorch before, with the rule on start methods obeyed or overridden.
 
 `watch` starts such a program in a fresh process, and says what its client, its log and its launcher see. No flag of
 the server does this: the program replaces `start_rule.choose`.
@@ -40,7 +40,7 @@ if __name__ == "__main__":  # spawned API servers run this file again, as anothe
     from lab_support.boundary.start_choice import StartChoice
     from lab_support.config import ServerConfig
     from lab_support.supervision import start_rule
-    if given["pass_over"]:
+    if given["override"]:
         start_rule.choose = lambda asked, seen, asked_by="": StartChoice(asked, asked_by, asked, ())
     from lab_support.processes import launcher
     sys.exit(launcher.main(ServerConfig(start_method="fork", api_server_count=1, **given["server"])))
@@ -50,13 +50,13 @@ if __name__ == "__main__":  # spawned API servers run this file again, as anothe
 # ---- watching it -----------------------------------------------------------------------------------------------------
 
 
-def watch(*, pass_over: bool, threads: int = THREADS, ready_timeout: float = 10.0) -> dict[str, Any]:
+def watch(*, override: bool, threads: int = THREADS, ready_timeout: float = 10.0) -> dict[str, Any]:
     """Run the program until its server is ready or has ended, then stop it.
 
     Returns what the client got, the log's lines without their times, the launcher's exit code (None if it was ready),
     the seconds from the launcher's first line until then, and the limit.
     """
-    with _started(pass_over, threads, ready_timeout) as running:
+    with _started(override, threads, ready_timeout) as running:
         began = running.await_log()
         answer = running.await_answer(began + ready_timeout + _AT_MOST)
         return {
@@ -70,7 +70,7 @@ def watch(*, pass_over: bool, threads: int = THREADS, ready_timeout: float = 10.
 
 @contextmanager
 def late_engine_core() -> Iterator["EngineCore"]:
-    """The engine core of a server whose rule was passed over, some seconds after the fork; it ends with the block."""
+    """The engine core of a server whose rule was overridden, some seconds after the fork; it ends with the block."""
     with _started(True, THREADS, 60.0) as running:
         running.await_log()
         core = running.await_engine_core()
@@ -135,10 +135,10 @@ class _Running:
 
 
 @contextmanager
-def _started(pass_over: bool, threads: int, ready_timeout: float) -> Iterator[_Running]:
+def _started(override: bool, threads: int, ready_timeout: float) -> Iterator[_Running]:
     port = _free_port()
     server = {"port": port, "torch_threads": THREADS, "ready_timeout": ready_timeout}
-    given = {"threads": threads, "pass_over": pass_over, "server": server}
+    given = {"threads": threads, "override": override, "server": server}
     log = os.memfd_create("log")
     with tempfile.NamedTemporaryFile("w", prefix="forced", suffix=".py") as file:
         file.write(_PROGRAM)

@@ -21,5 +21,8 @@ def test_the_wait_queue_is_drawn_in_four_states_once_their_prediction_is_answere
     lab.answer("04.4", "b")
     words = repr(waits)
     assert "epoll: entries without a mark, all four are woken, and the order stays." in words
-    assert "the same, re-armed: exclusive entries, the first is woken, and goes to the back." in words
+    assert (
+        "EPOLLEXCLUSIVE, taken out and put in again: exclusive entries, the first is woken, and goes to the back."
+        in words
+    )
     assert lab.wait_queues().png().startswith(b"\x89PNG")

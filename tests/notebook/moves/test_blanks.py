@@ -93,10 +93,15 @@ def text_of(output: nbformat.NotebookNode) -> str:
     return output.text if "text" in output else output.data["text/plain"]
 
 
-def test_below_an_open_prediction_nothing_tells_the_outcome(tmp_path):
-    _, _, cell, verdict = outputs_of(tmp_path, RIGHT)
+@pytest.mark.parametrize("filling", [RIGHT, WRONG])
+def test_below_an_open_prediction_nothing_tells_the_outcome(tmp_path, filling):
+    _, _, cell, verdict = outputs_of(tmp_path, filling)
     told = "\n".join([*cell, *verdict])
-    assert "Predict first" in told and "shown after your prediction" in told
+    assert "Predict first" in told
+    assert [text for text in cell if text] == [
+        "Your program has run. What it found, and whether your blank is right, "
+        f"appears when you have answered {PREDICTION}."
+    ]
     assert not {"✔", "✘", "supports", "measured"} & set(told.replace("is measured and waits", "").split())
 
 

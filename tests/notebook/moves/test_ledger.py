@@ -53,6 +53,12 @@ def test_a_row_of_the_appendix_says_where_it_is_tested(solutions):
     assert "in the appendix, 77a" in repr(lab.ledger("77")) and "appendix" not in repr(lab.ledger("77a"))
 
 
+def test_a_row_that_only_the_appendix_tests_sends_the_reader_there_and_not_to_a_cell(solutions):
+    assert verdicts("77")[-1] == "not tested yet: its cell is in the appendix, 77a"
+    lab.claim("it is written out", True)
+    assert "not tested yet" not in verdicts("77")[-1]
+
+
 def test_a_row_s_verdict_is_that_of_its_claims(solutions):
     assert verdicts("77")[0] == "not tested yet: run the cell that claims “no message is sent”"
     lab.claim("no message is sent", True)

@@ -9,7 +9,7 @@ from lab_support.notebook.stages import forced_fork
 
 @pytest.mark.slow
 def test_a_fork_past_the_rule_ends_at_the_limit_and_the_log_has_no_cause():
-    told = forced_fork.watch(pass_over=True, ready_timeout=6.0)
+    told = forced_fork.watch(override=True, ready_timeout=6.0)
     assert told["launcher"] == 1 and told["seconds"] >= 6.0
     assert told["log"][-1].startswith("lab serve: not ready within --ready-timeout 6 s")
     assert not any("thread" in line for line in told["log"])
@@ -17,9 +17,9 @@ def test_a_fork_past_the_rule_ends_at_the_limit_and_the_log_has_no_cause():
 
 @pytest.mark.slow
 def test_with_one_thread_it_becomes_ready_and_obeyed_it_names_the_threads():
-    lucky = forced_fork.watch(pass_over=True, threads=1, ready_timeout=90.0)
+    lucky = forced_fork.watch(override=True, threads=1, ready_timeout=90.0)
     assert lucky["launcher"] is None and lucky["client"].startswith("HTTP/1.1 200")
-    obeyed = forced_fork.watch(pass_over=False, ready_timeout=1.0)
+    obeyed = forced_fork.watch(override=False, ready_timeout=1.0)
     assert any("threads run here" in line for line in obeyed["log"])
 
 

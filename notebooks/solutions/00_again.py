@@ -39,7 +39,7 @@ def standing(random: Random) -> dict[str, Any]:
 def found_answered(result: ProcessResult, given: Mapping[str, Any]) -> Found:
     answered = result.events[-1].fields["answered"]
     row = (str(given["servers"]), str(given["still"]), f"{answered} of {given['clients']}")
-    return Found(answered, Table(("API servers", "stand still", "answered at once"), (row,)))
+    return Found(answered, Table(("API servers", "stand still", "answered within half a second"), (row,)))
 
 
 def letter_of_answered(answered: int, given: Mapping[str, Any]) -> str:
@@ -87,7 +87,7 @@ AGAIN = (
         "00.1",
         draw=standing,
         words=lambda given: (
-            f"of {given['clients']} new connections, those answered at once while {given['still']} of "
+            f"of {given['clients']} new connections, those answered within half a second while {given['still']} of "
             f"{given['servers']} API servers stand still"
         ),
         options=lambda given: {"a": "all of them", "b": "some of them", "c": "none of them"},

@@ -2,6 +2,7 @@
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, failed, passed
+from lab_support.plural import counted
 
 # ---- b1 --------------------------------------------------------------------------------------------------------------
 
@@ -9,14 +10,17 @@ STILL_THERE = (
     "the process that holds this connection does not stand still: stop the one that has just answered, `first`"
 )
 GONE = "a process that has ended closes its connections, so the client gets an error; it is only to stand still"
+BY_NAME = "`server.pids` is keyed by the process's name, such as `api-0`"
 
 
 def judge_kept(result: ProcessResult) -> Verdict:
+    expected = "TimeoutError on the same connection, and the other API server on a new one"
+    if not result.events and "KeyError" in result.output:
+        return failed("KeyError", expected, BY_NAME)
     told = result.events[-1].fields
     measured = f"first {told['first']}, then on the same connection {told['same']}, on a new one {told['new']}"
     if told["same"] == "TimeoutError" and told["new"] not in (told["first"], "TimeoutError"):
         return passed(measured)
-    expected = "TimeoutError on the same connection, and the other API server on a new one"
     return failed(measured, expected, STILL_THERE if told["same"] == told["first"] else GONE)
 
 
@@ -36,8 +40,9 @@ def judge_holders(result: ProcessResult) -> Verdict | None:
         return None  # the server did not start, or was not looked at to the end
     found = [event.fields for event in result.events if "role" in event.fields]
     roles, links = sorted({each["role"] for each in found}), sorted({each["link"] for each in found})
-    measured = f"{len(found)} descriptors in {', '.join(roles) or 'no process'}; they lead to {len(links)} things"
-    expected = f"5 descriptors, in {', '.join(_HOLDERS)}; they lead to 1 thing"
+    places = ", ".join(roles) or "no process"
+    measured = f"{counted(len(found), 'descriptor')} in {places}, leading to {counted(len(links), 'thing')}"
+    expected = f"5 descriptors in {', '.join(_HOLDERS)}, leading to 1 thing"
     if not found:
         return failed(measured, expected, BY_NUMBER)
     if len(links) == 1:
@@ -74,6 +79,7 @@ ORDERLY = (
     "the launcher could act: it told its processes to end, and ended with exit code 0; use the signal that nobody can "
     "catch"
 )
+ORDERLY_WRITER = f"{ORDERLY}; and you hold a write end yourself, so the pipe can't end"
 NOT_ENDED = "the launcher has not ended, and a process keeps its descriptors until it does"
 A_WRITER = "the pipe has no end while somebody can write to it, and that is you: open it for reading only"
 
@@ -87,7 +93,7 @@ def judge_killed(result: ProcessResult) -> Verdict:
     if code is None:
         return failed(measured, expected, NOT_ENDED)
     if code >= 0:
-        return failed(measured, expected, ORDERLY)
+        return failed(measured, expected, ORDERLY if at_its_end else ORDERLY_WRITER)
     return passed(measured) if at_its_end else failed(measured, expected, A_WRITER)
 
 
@@ -102,6 +108,7 @@ BLANKS = (
             WrongFilling(STILL_THERE, ("first", "SIGCONT")),
             WrongFilling(STILL_THERE, ('"api-1" if first == "api-0" else "api-0"', "SIGSTOP")),
             WrongFilling(GONE, ("first", "SIGKILL")),
+            WrongFilling(BY_NAME, ("connection", "SIGSTOP")),
         ),
         hints=(
             "Two questions: which process holds this connection, and which signal stops a process without ending it?",
@@ -113,7 +120,7 @@ BLANKS = (
     Blank(
         name="00.b2",
         cell="holders",
-        task="find the descriptors that lead to the launcher's socket",
+        task="find the descriptors that lead to the same object as the launcher's",
         right=(("link", "socket_link"), ("socket_link.encode()", "link.encode()")),
         wrong=(
             WrongFilling(BY_NUMBER, ("number", "socket_number")),
@@ -155,6 +162,7 @@ BLANKS = (
             WrongFilling(A_WRITER, ("O_RDWR", "SIGKILL")),
             WrongFilling(A_WRITER, ("O_WRONLY", "SIGKILL")),
             WrongFilling(ORDERLY, ("O_RDONLY", "SIGTERM")),
+            WrongFilling(ORDERLY_WRITER, ("O_WRONLY", "SIGTERM")),
             WrongFilling(NOT_ENDED, ("O_RDONLY", "SIGSTOP")),
         ),
         hints=(

@@ -198,7 +198,7 @@ JUDGES = (
             "the engine core": TORCH,
             "the resource tracker": NEITHER,
         },
-        row_words="Of the listening socket and PyTorch, {row} has {option}",
+        row_words="Of a listening socket and PyTorch, {row} has {option}",
     ),
     Judge(
         "00.4",

@@ -7,6 +7,10 @@ from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, fail
 
 NOBODY = "the launcher did not wait until the worker listened: that a process is alive does not mean that it is ready"
 JOINED = "`join()` waits until the worker has ended, and this worker serves: each waits for the other"
+WRONG_END = (
+    "you read from the end that was given to the worker: what the worker sends by `to_launcher` arrives at "
+    "`from_worker`"
+)
 SLEPT = "it waited by the clock: too long today, and too short on a busy day; let the worker say when it is ready"
 _TOO_LATE = 1.0
 """Seconds between the worker's word and the client. A message takes milliseconds, a safe guess seconds."""
@@ -15,7 +19,7 @@ _TOO_LATE = 1.0
 def judge_ready(result: ProcessResult) -> Verdict:
     expected = "the client connects as soon as the worker listens"
     if result.ended == "timeout":
-        return failed("the program did not end by itself", expected, JOINED)
+        return failed("the program did not end by itself", expected, _waited_for(result))
     knocked, got, listens = (result.by(name) for name in ("knocks", "waits", "listens"))
     if got[True]["error"]:
         return failed(f"the client got {got[True]['error']}", expected, NOBODY)
@@ -24,6 +28,12 @@ def judge_ready(result: ProcessResult) -> Verdict:
         return failed("the client came before the worker listened", expected, NOBODY)
     measured = f"the client connected {1000 * late:.0f} ms after the worker had said that it listens"
     return failed(measured, expected, SLEPT) if late > _TOO_LATE else passed(measured)
+
+
+def _waited_for(result: ProcessResult) -> str:
+    """By the launcher's stack at the deadline, because `poll()` and `join(100)` wait in the same system call."""
+    stack = result.process("P0").stack
+    return WRONG_END if " in recv" in stack or " in _poll" in stack else JOINED
 
 
 # ---- 02.b2: a fork server with torch ---------------------------------------------------------------------------------
@@ -53,7 +63,7 @@ NOT_SET = (
     "the environment of the worker still has the launcher's value under that name: a Python variable, or a variable of "
     "another name, is nothing that a library looks at"
 )
-ASKED_BEFORE = "the worker asked for its GPUs before it set the variable, and a later value is not read"
+ASKED_BEFORE = "your line asks `visible_gpus()` before it sets the variable, and the answer is kept"
 ANOTHERS = "each worker is to see the GPU that it was given as an argument"
 
 
@@ -75,19 +85,22 @@ BLANKS = (
         cell="ready",
         task="let the launcher wait until the worker says that it listens",
         right=(
-            ("worker.recv()",),
-            ("worker.poll(None)",),
-            ("multiprocessing.connection.wait([worker])",),
+            ("from_worker.recv()",),
+            ("from_worker.poll(None)",),
+            ("multiprocessing.connection.wait([from_worker])",),
         ),
         wrong=(
             WrongFilling(NOBODY, ("pass",)),
             WrongFilling(NOBODY, ("child.is_alive()",)),
             WrongFilling(JOINED, ("child.join()",)),
+            WrongFilling(JOINED, ("child.join(100)",)),
+            WrongFilling(WRONG_END, ("to_launcher.recv()",)),
+            WrongFilling(WRONG_END, ("to_launcher.poll(None)",)),
             WrongFilling(SLEPT, ("import time; time.sleep(3)",)),
         ),
         hints=(
             "Who knows when the worker listens? And how does it tell?",
-            "The worker sends a word through its end of the pipe. The launcher has the other end, `worker`.",
+            "The worker sends a word through its end of the pipe. The launcher has the other end, `from_worker`.",
             "A connection's `recv()` returns when a message has come.",
         ),
         judge=judge_ready,

@@ -43,7 +43,9 @@ _STEPS_GUARDED = changed(
     'main__":\n    import torch\n    emit(done="the script imports torch", version=torch.__version__)\n',
 )
 _STEPS_FORKED = changed(STEPS, '"spawn"', '"fork"')
-_READY_BOTH_TIMES = changed(READY, "        if waits:\n            worker.recv()\n", "        worker.recv()\n")
+_READY_BOTH_TIMES = changed(
+    READY, "        if waits:\n            from_worker.recv()\n", "        from_worker.recv()\n"
+)
 
 # ---- torch -----------------------------------------------------------------------------------------------------------
 

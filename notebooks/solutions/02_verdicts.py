@@ -214,7 +214,7 @@ KEPT, NEW = "as in the parent", "as if new, or not at all"
 ROWS = {
     "an environment variable is set": ("variable", KEPT),
     "the current folder is changed": ("folder", KEPT),
-    "the limit of open descriptors is lowered": ("limit", KEPT),
+    "the limit of open descriptors (RLIMIT_NOFILE) is lowered": ("limit", KEPT),
     "SIGHUP is ignored": ("ignored", KEPT),
     "a socket is made, and is an argument": ("socket", KEPT),
     "a Python function handles SIGUSR1": ("handler", NEW),

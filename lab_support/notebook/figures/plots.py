@@ -276,7 +276,7 @@ def _curves_title(report: Report) -> str:
         return f"Half of the answers took at most {_milliseconds(report.end_to_end.p50)}"
     ratio = report.first_token.p50 / report.inter_token.p50 if report.inter_token.p50 else 0
     if ratio > 1.1:
-        return f"The first token takes {ratio:.1f} times as long as the next"
+        return f"Here, the median first token took {ratio:.1f} times as long as the next"
     return f"Half of the first tokens came within {_milliseconds(report.first_token.p50)}"
 
 

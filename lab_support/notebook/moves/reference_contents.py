@@ -40,7 +40,7 @@ INSTRUMENTS = (
     "lab_support.notebook.stages.forced_fork",
 )
 ONLY = {
-    "lab_support.experiments.started_child": ("start_children", "compare"),
+    "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
     "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
     "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
     "lab_support.notebook.stages.unwatched": ("server", "plain_program", "lifeline", "left", "ending", "end"),

@@ -120,9 +120,11 @@ def after_prediction(number: str, draw: Callable[[], Any], *, right: Right = Non
     """Show the result of `draw()` once prediction `number` is answered or skipped; at once in batch runs.
 
     `draw` sees its cell's variables as they are at this call. right: the option that the measurement supports, or a
-    function that finds it from `of`.
+    function that finds it from `of`; without it no note stands below the result.
     """
     draw_then = _with_the_names_of_now(draw)
+    if right is None:  # nothing to compare, so no note
+        return Gated(number, lambda _: draw_then(), "")
     return Gated(number, lambda comparison: with_note(draw_then(), comparison.words), supported(right, of))
 
 

@@ -86,7 +86,9 @@ def judge_anew(result: ProcessResult) -> Verdict:
         return failed(measured, expected, STUCK)
     if "not to be used in this process" in str(told["child"]):
         return failed(measured, expected, REFUSED)
-    return stopped_by(str(told["child"]))
+    if isinstance(told["child"], str):
+        return stopped_by(told["child"])
+    return failed(measured, expected, "one of the two values was lost or changed on the way")
 
 
 ANEW = Blank(
@@ -122,7 +124,9 @@ def judge_alone(result: ProcessResult) -> Verdict:
         return passed(measured)
     if alone == "stuck":
         return failed(f"{measured}: it had not come back after 5 s", "the child gets 700.0", POOL)
-    return stopped_by(str(alone))
+    if isinstance(alone, str):
+        return stopped_by(alone)
+    return failed(measured, "the child gets 700.0", "the product is another one than the parent's")
 
 
 ALONE = Blank(

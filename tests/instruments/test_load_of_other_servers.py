@@ -196,7 +196,7 @@ def test_ctrl_c_ends_it_with_the_report_so_far(arrivals):
     [
         (["http://[::1:80"], "Invalid IPv6 URL"),
         (["127.0.0.1:9", "--api-key", "sécret"], "--api-key: got characters that a header can't carry"),
-        (["127.0.0.1:9", "--api-key", "a\nb"], "--api-key: got characters that a header can't carry"),
+        (["127.0.0.1:9", "--api-key", "a\nb"], "--api-key: got a key that contains '\\n'"),
         (["127.0.0.1:9", "--trace", "/"], "Is a directory"),
         (["127.0.0.1:9", "--progress-fd", "77"], "got 77, expected a descriptor that is open"),
     ],

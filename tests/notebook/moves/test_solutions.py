@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lab_support.notebook.moves.verdicts import judges
 from lab_support.notebook.publishing import build
 from tests.notebook.moves import solution_trials
 from tests.notebook.publishing.test_lint_of_cells import complaints
+from tests.proofs.pytests import FULL
 
 BLANKS = pytest.mark.parametrize("blank", solution_trials.all_blanks(), ids=lambda each: each.name)
 VARIANTS = pytest.mark.parametrize(
@@ -28,11 +30,14 @@ JUDGES = pytest.mark.parametrize(
         if judge.letter or judge.reached
     ],
 )
+ONCE = ("skeleton", "reference", "solution", "wrong 1")
+TRIALS = [trial for trial in solution_trials.trials() if FULL in os.environ or trial.what in ONCE]
+"""In `make test` one right and one wrong answer of each; in `make prove` all of them, many times."""
 EXERCISES = pytest.mark.parametrize("exercise", solution_trials.exercises(), ids=lambda each: each.name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trial", solution_trials.trials(), ids=lambda trial: trial.name)
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
 def test_each_answer_is_marked_as_it_deserves(trial):
     verdict = trial.mark()
     assert trial.is_met_by(verdict), verdict
@@ -60,7 +65,7 @@ def test_the_skeleton_runs_in_the_notebook_and_the_solution_too(exercise):
     """A skeleton may stop with an error, which is its bug, if its cell says so; a solution must not."""
     if not exercise.skeleton.startswith("%%python_process"):
         pytest.skip("a function: its cell runs in the kernel, with the notebook's own variables")
-    for source in (exercise.reference, *exercise.also_right):
+    for source in (exercise.reference, *(exercise.also_right if FULL in os.environ else ())):
         assert solution_trials.run_process(as_program(source), timeout=20, quiet=True).ended == "finished"
     words = exercise.skeleton.splitlines()[0]
     outcome = solution_trials.run_process(as_program(exercise.skeleton), timeout=10, expect="any", quiet=True).outcome

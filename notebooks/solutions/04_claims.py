@@ -1,13 +1,12 @@
 """The claims of notebook 04, each with an experiment in which it is false."""
 
-from collections.abc import Callable
 from typing import Any
 
 from lab_support.instruments.fairness import fair_draw, gini
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank, filled
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.moves.verdicts import judge_of
+from lab_support.notebook.moves.verdicts import broken_claim
 
 WAITING, EXCLUSIVE, BURST, CROWDED = (cell("04", name) for name in ("waiting", "exclusive", "burst", "crowded"))
 SLEEPING, STAYING, TAKEN, HANGING = (blank(f"04.b{number}").reference for number in range(1, 5))
@@ -72,20 +71,6 @@ _ONE_TAKES_NONE = changed(
 )
 
 
-def _by_the_verdict(number: str, words: str) -> Callable[[ProcessResult], bool]:
-    """Whether the verdict's own claim of these words holds of a result, which stands for all that it is given."""
-
-    def holds(result: ProcessResult) -> bool:
-        results = (result, result) if number == "04.2" else (result,)
-        return bool(next(each.holds for each in judge_of(number).find(*results).claims if each.words == words))
-
-    return holds
-
-
-def _of_verdict(number: str, words: str, experiment: str, broken: str) -> BrokenClaim:
-    return BrokenClaim(words, experiment, broken, _by_the_verdict(number, words))
-
-
 def _of_row(row: str, option: str, experiment: str, broken: str) -> BrokenClaim:
     """A row of the table: in `broken`, its clients fare otherwise."""
     outcome = {"some are cut off": "cut off", "some get the wrong program": "a stranger"}.get(option, "no answer")
@@ -120,17 +105,19 @@ def _lost(result: ProcessResult) -> dict[str, int]:
 
 
 BROKEN_CLAIMS = (
-    _of_verdict("04.1", "With epoll, each connection wakes all four processes", WAITING, _ONE_WOKEN),
-    _of_verdict("04.2", "Asleep in accept(), one process is woken for each connection", SLEEPING, _TIMEOUT_IN_BOTH),
-    _of_verdict("04.2", "With a timeout, all of them are woken", SLEEPING, _TIMEOUT_IN_NONE),
-    _of_verdict("04.3", "With EPOLLEXCLUSIVE, a connection wakes one process", EXCLUSIVE, _ALL_WOKEN),
-    _of_verdict("04.3", "The first that registered and is awake gets them all", EXCLUSIVE, _NOBODY_STOPPED),
-    _of_verdict("04.4", "Each takes as many connections, and two have all that stay", STAYING, _FOUR_AND_FOUR),
-    _of_verdict(
+    broken_claim("04.1", "With epoll, each connection wakes all four processes", WAITING, _ONE_WOKEN),
+    broken_claim(
+        "04.2", "Asleep in accept(), one process is woken for each connection", SLEEPING, _TIMEOUT_IN_BOTH, given=2
+    ),
+    broken_claim("04.2", "With a timeout, all of them are woken", SLEEPING, _TIMEOUT_IN_NONE, given=2),
+    broken_claim("04.3", "With EPOLLEXCLUSIVE, a connection wakes one process", EXCLUSIVE, _ALL_WOKEN),
+    broken_claim("04.3", "The first that registered and is awake gets them all", EXCLUSIVE, _NOBODY_STOPPED),
+    broken_claim("04.4", "Each takes as many connections, and two have all that stay", STAYING, _FOUR_AND_FOUR),
+    broken_claim(
         "04.5", "asyncio has emptied the queue before it answers, and uvloop has taken one", TAKEN, _BOTH_ON_ASYNCIO
     ),
-    _of_verdict("04.6", "With work, asyncio's busiest has more than by chance", BURST, _ALL_ON_UVLOOP),
-    _of_verdict("04.6", "With work, uvloop's busiest has no more than by chance", BURST, _ALL_ON_ASYNCIO),
+    broken_claim("04.6", "With work, asyncio's busiest has more than by chance", BURST, _ALL_ON_UVLOOP),
+    broken_claim("04.6", "With work, uvloop's busiest has no more than by chance", BURST, _ALL_ON_ASYNCIO),
     _of_row("one socket, one of four workers hangs", "all are answered", HANGING, _HANGS_OWN),
     _of_row("own sockets, one of four workers hangs", "some have no answer after 3 seconds", HANGING, _HANGS_ONE),
     _of_row("one socket, 200 wait, a worker is killed", "all are answered", HANGING, _KILLED_OWN),

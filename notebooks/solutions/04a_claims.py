@@ -1,12 +1,11 @@
 """The claims of appendix 04a, each with an experiment in which it is false."""
 
 import shutil
-from collections.abc import Callable
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.moves.verdicts import judge_of
+from lab_support.notebook.moves.verdicts import broken_claim, judge_of
 
 LOCKED, COUNTED, WATCHED, FULL, HASHED, NESTED, MIGRATED = (
     cell("04a", name) for name in ("locked", "counted", "watched", "full", "hashed", "nested", "migrated")
@@ -62,19 +61,6 @@ _ASLEEP_IN_ACCEPT = changed(
 _NOT_MIGRATED = changed(MIGRATED, "tcp_migrate_req=1", "tcp_migrate_req=0")
 
 
-def _by_the_verdict(number: str, words: str) -> Callable[[ProcessResult], bool]:
-    """Whether the verdict's own claim of these words holds of a result."""
-
-    def holds(result: ProcessResult) -> bool:
-        return bool(next(each.holds for each in judge_of(number).find(result).claims if each.words == words))
-
-    return holds
-
-
-def _of_verdict(number: str, words: str, experiment: str, broken: str) -> BrokenClaim:
-    return BrokenClaim(words, experiment, broken, _by_the_verdict(number, words))
-
-
 def _of_row(row: str, option: str, broken: str) -> BrokenClaim:
     def holds(result: ProcessResult) -> bool:
         return judge_of("04a.2").find(result).rows[row] == option
@@ -90,8 +76,8 @@ def _failed(result: ProcessResult) -> int:
 _ALL, _NONE = "all are answered", "none has an answer after 2 seconds"
 
 BROKEN_CLAIMS = (
-    _of_verdict("04a.1", "In the kernel's queue, a connection wakes one process", LOCKED, _HERD_IN_ACCEPT),
-    _of_verdict(
+    broken_claim("04a.1", "In the kernel's queue, a connection wakes one process", LOCKED, _HERD_IN_ACCEPT),
+    broken_claim(
         "04a.1", "Behind a lock, it wakes two: one for the client, one for the lock", LOCKED, _WITHOUT_THE_LOCK
     ),
     _of_row("no lock, worker 1 hangs", _ALL, _SEMAPHORE_FOR_ALL),
@@ -109,20 +95,20 @@ BROKEN_CLAIMS = (
         _NOT_WATCHED,
         lambda result: _failed(result) > 150,
     ),
-    _of_verdict("04a.4", "The queue holds at most its backlog and one", FULL, _LONGER_THAN_SAID),
-    _of_verdict(
+    broken_claim("04a.4", "The queue holds at most its backlog and one", FULL, _LONGER_THAN_SAID),
+    broken_claim(
         "04a.4", "With a backlog of 8, some have no answer after 3 seconds; with 512, all have", FULL, _LONG_FIRST
     ),
-    _of_verdict("04a.4", "For most of the first second, the queue is empty", FULL, _LONG_FIRST),
-    _of_verdict("04a.5", "Clients without an answer are in no queue", SPOKEN, _ROOM),
-    _of_verdict("04a.5", "For them the kernel had sent SYN cookies", SPOKEN, _ROOM),
-    _of_verdict("04a.5", "If they say a word, all get an answer", SPOKEN, _NEVER_SPEAKS),
-    _of_verdict("04a.hash", "Of eight clients, a hash gives one worker far more than an even share", HASHED, _MANY),
-    _of_verdict("04a.hash", "Of 400, it does not", HASHED, _FEW),
-    _of_verdict("04a.hash", "A draw by lot does no better", HASHED, _MANY),
-    _of_verdict("04a.6", "Within another set, EPOLLEXCLUSIVE wakes everybody", NESTED, _DIRECT),
-    _of_verdict("04a.6", "On one inherited set, about two are woken", NESTED, _ASLEEP_IN_ACCEPT),
-    _of_verdict(
+    broken_claim("04a.4", "For most of the first second, the queue is empty", FULL, _LONG_FIRST),
+    broken_claim("04a.5", "Clients without an answer are in no queue", SPOKEN, _ROOM),
+    broken_claim("04a.5", "For them the kernel had sent SYN cookies", SPOKEN, _ROOM),
+    broken_claim("04a.5", "If they say a word, all get an answer", SPOKEN, _NEVER_SPEAKS),
+    broken_claim("04a.hash", "Of eight clients, a hash gives one worker far more than an even share", HASHED, _MANY),
+    broken_claim("04a.hash", "Of 400, it does not", HASHED, _FEW),
+    broken_claim("04a.hash", "A draw by lot does no better", HASHED, _MANY),
+    broken_claim("04a.6", "Within another set, EPOLLEXCLUSIVE wakes everybody", NESTED, _DIRECT),
+    broken_claim("04a.6", "On one inherited set, about two are woken", NESTED, _ASLEEP_IN_ACCEPT),
+    broken_claim(
         "04a.migrated", "With tcp_migrate_req, the dead worker's queue is served by others", MIGRATED, _NOT_MIGRATED
     ),
     nothing_left("No process of this appendix is left", LOCKED),

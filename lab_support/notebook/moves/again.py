@@ -10,7 +10,7 @@ from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.python_process import TIMEOUT, run_process
-from lab_support.notebook.moves.answer_files import modules_of
+from lab_support.notebook.moves.answer_files import modules_of, named
 from lab_support.notebook.moves.exercises import as_program
 from lab_support.notebook.moves.predict import predict
 from lab_support.notebook.moves.verdicts import Found, Judge, show
@@ -78,9 +78,4 @@ def variants(number: str) -> tuple[Again, ...]:
 
 def variant(number: str) -> Again:
     """The variant of that prediction. Raises `LookupError` that lists the known ones."""
-    known = variants(number.partition(".")[0])
-    for each in known:
-        if each.number == number:
-            return each
-    names = ", ".join(each.number for each in known) or "none of this notebook"
-    raise LookupError(f"got {number!r}, expected a prediction that can be asked again: {names}")
+    return named("variant", number, {each.number: each for each in variants(number.partition(".")[0])})

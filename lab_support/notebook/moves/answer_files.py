@@ -1,12 +1,15 @@
 """The files beside the notebooks that hold answers: `notebooks/solutions/NN_….py`. They run nothing when loaded."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from lab_support.notebook.page.committed import NOTEBOOKS
 
 SOLUTIONS = NOTEBOOKS / "solutions"
+_T = TypeVar("_T")
 
 
 def modules_of(number: str, kind: str) -> list[ModuleType]:
@@ -22,3 +25,10 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def named(what: str, name: str, known: Mapping[str, _T]) -> _T:
+    """The one of that name. Raises `LookupError` that lists the known ones. what: their kind, such as "blank"."""
+    if name not in known:
+        raise LookupError(f"got {what} {name!r}, expected one of {', '.join(known) or 'none of this notebook'}")
+    return known[name]

@@ -13,7 +13,7 @@ from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.cell_words import line_of
 from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
-from lab_support.notebook.moves.answer_files import modules_of
+from lab_support.notebook.moves.answer_files import modules_of, named
 from lab_support.notebook.moves.attempt import (
     FAILED_IN_CHILD,
     Verdict,
@@ -168,8 +168,4 @@ def blanks(number: str) -> tuple[Blank, ...]:
 
 def blank(name: str) -> Blank:
     """The blank of that name, "01.b1". Raises `LookupError` that lists the known ones."""
-    known = blanks(name.partition(".")[0])
-    for each in known:
-        if each.name == name:
-            return each
-    raise LookupError(f"got blank {name!r}, expected one of {', '.join(each.name for each in known) or 'none'}")
+    return named("blank", name, {each.name: each for each in blanks(name.partition(".")[0])})

@@ -12,9 +12,11 @@ from typing import Any
 from IPython import get_ipython
 from IPython.display import display
 
+from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves import claims
-from lab_support.notebook.moves.answer_files import modules_of
+from lab_support.notebook.moves.answer_files import modules_of, named
 from lab_support.notebook.moves.claims import Claim
+from lab_support.notebook.moves.exercises import BrokenClaim
 from lab_support.notebook.page import record
 from lab_support.notebook.page.fill_in import filled_in
 from lab_support.notebook.page.gate import Gated, bundle_of, with_note
@@ -22,7 +24,7 @@ from lab_support.notebook.page.predictions import Comparison
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.page.views import View, escaped
 
-__all__ = ["Claim", "Found", "Judge", "judge_of", "judges", "verdict"]
+__all__ = ["Claim", "Found", "Judge", "broken_claim", "judge_of", "judges", "verdict"]
 
 _PREDICTION = re.compile(r"\d\d[a-z]?\.\d+(#\d+)?")
 
@@ -149,9 +151,17 @@ def judges(number: str) -> tuple[Judge, ...]:
 
 def judge_of(number: str) -> Judge:
     """The judge of that number. Raises `LookupError` that lists the known ones."""
-    known = judges(number.partition(".")[0])
-    for each in known:
-        if each.number == number:
-            return each
-    names = ", ".join(each.number for each in known) or "none of this notebook"
-    raise LookupError(f"got verdict {number!r}, expected one of {names}")
+    return named("verdict", number, {each.number: each for each in judges(number.partition(".")[0])})
+
+
+def broken_claim(number: str, words: str, experiment: str, broken: str, *, given: int = 1) -> BrokenClaim:
+    """The claim `words` of verdict `number`, and an experiment in which the verdict itself finds it false.
+
+    given: how many results the verdict is given; the program's own stands for each of them.
+    """
+
+    def holds(result: ProcessResult) -> bool:
+        claims = judge_of(number).find(*[result] * given).claims
+        return bool(next(each.holds for each in claims if each.words == words))
+
+    return BrokenClaim(words, experiment, broken, holds)

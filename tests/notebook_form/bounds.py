@@ -61,6 +61,6 @@ def _of_spread(spread: Spread) -> Iterator[str]:
     if count > MOST_OF_ONE_LETTER * total:
         yield f"{letter} is right in {count} of {total} predictions, expected at most {MOST_OF_ONE_LETTER:.0%}"
     least, most = math.floor(spread.by_chance / 2), math.ceil(spread.by_chance)
-    for name, count in (("longest", spread.longest_right), ("shortest", spread.shortest_right)):
-        if not least <= count <= most:  # below the lower bound, a reader crosses it out
-            yield f"the {name} option is right {count:.1f} times of {total}, expected {least} to {most}, as by chance"
+    for name, right in (("longest", spread.longest_right), ("shortest", spread.shortest_right)):
+        if not least <= right <= most:  # below the lower bound, a reader crosses it out
+            yield f"the {name} option is right {right:.1f} times of {total}, expected {least} to {most}, as by chance"

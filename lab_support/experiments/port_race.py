@@ -1,0 +1,207 @@
+"""Launchers that start at once: each finds an address, and its child binds it later. Counts the starts that are lost.
+
+Nothing waits for time to pass: every launcher of a round has its address before the first child starts, and every
+child has bound or failed before the first one is ended. So the addresses alone decide, and not who is faster.
+
+Taught in: 07_how_do_strangers_find_each_other
+"""
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any, NoReturn
+
+from lab_support.experiments.early_client import ANSWERED, CONNECTED, EarlyClient
+
+BOUND, LOST, STUCK = "bound", "lost", "stuck"
+CHILD_SECONDS, CLIENT_SECONDS = 30.0, 10.0  # until a child has bound, and until a client is answered
+
+Launch = Callable[[], Sequence[Any]]
+"""Runs in a launcher. Returns the arguments of its child, of which the first says where to bind."""
+Child = Callable[..., Any]
+"""Runs in a child of a launcher: binds, and returns the socket."""
+
+
+def race(launchers: int, launch: Launch, child: Child, *, starts: int = 400, clients: bool = False) -> dict[str, Any]:
+    """`starts` starts by forked launchers, `launchers` of them at once in each round. Returns numbers for `emit`.
+
+    launch: runs in each launcher. child: runs in a forked child of it, with the arguments that `launch` returned.
+    clients: a client connects to each address, in ZeroMQ's notation, before any child is started, and waits for an
+    answer of the ZeroMQ socket that `child` returns.
+
+    came: how many starts ended as "bound", as "lost" (EADDRINUSE), or with another error, by its text. addresses: the
+    different ones that were found. clients, answers: how many clients met what. The race ends with the first round in
+    which a start ends otherwise or a connected client gets no answer, because all further ones would go the same way.
+    """
+    seen: list[dict[str, str]] = []
+    with _launchers(launchers, launch, child) as links:
+        while len(seen) < starts and all(map(_as_expected, seen)):
+            seen += _round(links[: starts - len(seen)], clients)
+    came, met, answers = (dict(Counter(each[key] for each in seen if key in each)) for key in ("came", "met", "answer"))
+    return {
+        "launchers": launchers,
+        "starts": len(seen),
+        "lost": came.get(LOST, 0),
+        "came": came,
+        "addresses": sorted({each["address"] for each in seen}),
+        "clients": met,
+        "answers": answers,
+    }
+
+
+def _as_expected(start: Mapping[str, str]) -> bool:
+    unheard = start.get("met") == CONNECTED and start["answer"] != ANSWERED
+    return start["came"] in (BOUND, LOST) and not unheard
+
+
+# ---- in the process that measures ------------------------------------------------------------------------------------
+
+
+class _Link:
+    """A connection between two processes that carries JSON, one value a line."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self._lines: IO[str] = connected.makefile("r", encoding="utf-8")
+
+    def tell(self, value: object) -> None:
+        self.socket.sendall(json.dumps(value).encode() + b"\n")
+
+    def ask(self, value: object) -> Any:
+        self.tell(value)
+        return self.hear()
+
+    def hear(self) -> Any:
+        """The other side's next value. Raises `EOFError` if it has ended."""
+        if not (line := self._lines.readline()):
+            raise EOFError("got the end of a launcher, expected its answer")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._lines.close()
+        self.socket.close()
+
+
+@contextmanager
+def _launchers(count: int, launch: Launch, child: Child) -> Iterator[list[_Link]]:
+    links: list[_Link] = []
+    pids: list[int] = []
+    try:
+        for _ in range(count):
+            ours, theirs = socket.socketpair()
+            if (pid := os.fork()) == 0:
+                links.append(_Link(ours))
+                for link in links:  # otherwise no launcher would see the end of the process that measures
+                    link.close()
+                _be_a_launcher(_Link(theirs), launch, child)
+            theirs.close()
+            links.append(_Link(ours))
+            pids.append(pid)
+        yield links
+    finally:
+        for link in links:
+            link.close()
+        for pid in pids:
+            os.waitpid(pid, 0)
+
+
+def _round(links: Sequence[_Link], with_clients: bool) -> list[dict[str, str]]:
+    """One start of each launcher: all find an address, then all children start, then all are ended."""
+    starts = [{"address": link.ask("launch")} for link in links]
+    with ExitStack() as opened:
+        clients = [opened.enter_context(EarlyClient(each["address"])) for each in starts if with_clients]
+        for link in links:
+            link.tell("start")
+        for each, link in zip(starts, links, strict=True):
+            each["came"] = link.hear()
+        deadline = time.monotonic() + CLIENT_SECONDS
+        for each, client in zip(starts, clients, strict=False):
+            each |= {"met": client.met, "answer": client.outcome(deadline)}
+    for each, link in zip(starts, links, strict=True):
+        each["came"] = link.ask("end")
+    return starts
+
+
+# ---- in a launcher ---------------------------------------------------------------------------------------------------
+
+
+def _be_a_launcher(link: _Link, launch: Launch, child: Child) -> NoReturn:
+    try:
+        while link.hear() == "launch":
+            _one_start(link, launch, child)
+    except EOFError:
+        os._exit(0)  # the measuring process needs no more starts
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(1)
+
+
+def _one_start(link: _Link, launch: Launch, child: Child) -> None:
+    pid, given, came = 0, [""], ""
+    try:
+        given = list(launch())
+    except Exception as error:
+        came = _text(error)
+    link.ask(":".join(str(each) for each in given if isinstance(each, str | int)))
+    if not came:
+        pid, came = _start(child, given)
+    link.ask(came)
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        if os.WTERMSIG(status) != signal.SIGKILL:  # it had ended already, after it had bound
+            came = _end(os.waitstatus_to_exitcode(status))
+    for each in given:
+        if isinstance(each, socket.socket):
+            each.close()
+    link.tell(came)
+
+
+def _start(child: Child, given: Sequence[Any]) -> tuple[int, str]:
+    """Fork a child, and wait until it has bound or failed. Returns its pid, or 0 if it has ended, and the outcome."""
+    reads, writes = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.close(reads)
+        _be_a_child(child, given, writes)
+    os.close(writes)
+    with open(reads, "rb", buffering=0) as pipe:
+        if not select.select([pipe], [], [], CHILD_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return 0, STUCK
+        if told := pipe.read(65536):
+            return pid, told.decode()
+    return 0, _end(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _end(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+# ---- in a child ------------------------------------------------------------------------------------------------------
+
+
+def _be_a_child(child: Child, given: Sequence[Any], writes: int) -> NoReturn:
+    kept = []  # or the socket would be closed, and its port free again
+    try:
+        kept.append(child(*given))
+        came = BOUND
+    except Exception as error:
+        came = LOST if getattr(error, "errno", 0) == errno.EADDRINUSE else _text(error)
+    os.write(writes, came.encode())
+    while True:
+        signal.pause()  # until the launcher ends this process
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

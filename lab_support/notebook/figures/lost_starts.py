@@ -1,0 +1,72 @@
+"""Starts that were lost, over launchers at once, with the line that chance alone would give. It measures nothing.
+
+Taught in: 07_how_do_strangers_find_each_other
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from matplotlib.figure import Figure
+
+from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
+
+_COLOUR = "#d55e00"
+
+
+def lost_by_chance(launchers: int, ports: int, starts: int) -> float:
+    """Starts lost on average, of `starts`, if each launcher of a round draws one of `ports` ports at random.
+
+    Each port that is drawn serves one of those that drew it: the birthday problem, counted in guests.
+    """
+    rounds, rest = divmod(starts, launchers)
+    return rounds * _lost_in_a_round(launchers, ports) + _lost_in_a_round(rest, ports)
+
+
+def _lost_in_a_round(launchers: int, ports: int) -> float:
+    return max(0.0, launchers - ports * (1 - (1 - 1 / ports) ** launchers))
+
+
+def lost_starts(lost: Mapping[int, Sequence[int]], *, starts: int, ports: int) -> Picture:
+    """A dot for each race of `starts` starts, by launchers at once, their mean, and the line for `ports` ports."""
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    most = max(lost)
+    line = range(1, most + 2)
+    axes.plot(line, [lost_by_chance(each, ports, starts) for each in line], "--", color=FAINT, linewidth=1.4,
+              label=f"expected if each draws one of {ports} ports")  # fmt: skip
+    repeats = max(map(len, lost.values()))
+    for launchers, counts in lost.items():
+        first = launchers == next(iter(lost))
+        axes.plot([launchers] * len(counts), counts, "o", color="white", markeredgecolor=INK, markersize=5,
+                  label=f"a race of {starts} starts (n = {repeats} for each)" if first else "")  # fmt: skip
+        axes.plot(launchers, mean(counts), "_", color=_COLOUR, markersize=26, markeredgewidth=3,
+                  label="their mean" if first else "")  # fmt: skip
+        axes.annotate(f"{mean(counts):.3g}", (launchers, mean(counts)), xytext=(16, -3), textcoords="offset points",
+                      fontsize=9, color=INK)  # fmt: skip
+    axes.set_xticks(list(lost))
+    axes.set_xlim(0, most + 2)
+    axes.set_xlabel("launchers at once", fontsize=9)
+    axes.set_ylabel(f"lost starts, of {starts}", fontsize=9)
+    axes.set_ylim(bottom=-0.6)
+    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    quiet(axes)
+    finding = f"Of {starts} starts, {_finding(lost)}"
+    title(axes, finding)
+    return Picture(figure, f"{finding}. {_in_words(lost)} {_expected(lost, starts, ports)}")
+
+
+def _finding(lost: Mapping[int, Sequence[int]]) -> str:
+    means = {launchers: mean(counts) for launchers, counts in lost.items()}
+    told = [
+        f"{launchers} at once {'lose' if launchers > 1 else 'loses'} {lost:.3g}" for launchers, lost in means.items()
+    ]
+    return ", ".join(told).replace("1 at once loses 0", "one launcher alone loses none")
+
+
+def _in_words(lost: Mapping[int, Sequence[int]]) -> str:
+    return " ".join(f"{launchers}: lost {', '.join(map(str, counts))}." for launchers, counts in lost.items())
+
+
+def _expected(lost: Mapping[int, Sequence[int]], starts: int, ports: int) -> str:
+    told = ", ".join(f"{lost_by_chance(each, ports, starts):.3g}" for each in lost)
+    return f"Expected if each launcher draws one of {ports} ports at random: {told}."

@@ -9,7 +9,6 @@ Taught in: 07_how_do_strangers_find_each_other
 import errno
 import json
 import os
-import select
 import signal
 import socket
 import time
@@ -137,7 +136,7 @@ def _be_a_launcher(link: _Link, launch: Launch, child: Child) -> NoReturn:
     try:
         while link.hear() == "launch":
             _one_start(link, launch, child)
-    except EOFError:
+    except (EOFError, ConnectionError):
         os._exit(0)  # the measuring process needs no more starts
     except BaseException:
         traceback.print_exc()
@@ -147,60 +146,64 @@ def _be_a_launcher(link: _Link, launch: Launch, child: Child) -> NoReturn:
 
 
 def _one_start(link: _Link, launch: Launch, child: Child) -> None:
-    pid, given, came = 0, [""], ""
-    try:
-        given = list(launch())
-    except Exception as error:
-        came = _text(error)
+    given, failed = _found(launch)
     link.ask(":".join(str(each) for each in given if isinstance(each, str | int)))
-    if not came:
-        pid, came = _start(child, given)
-    link.ask(came)
-    if pid:
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        if os.WTERMSIG(status) != signal.SIGKILL:  # it had ended already, after it had bound
-            came = _end(os.waitstatus_to_exitcode(status))
+    started = _Started(child, given) if not failed else None
+    link.ask(started.came if started else failed)
+    came = started.end() if started else failed
     for each in given:
         if isinstance(each, socket.socket):
             each.close()
     link.tell(came)
 
 
-def _start(child: Child, given: Sequence[Any]) -> tuple[int, str]:
-    """Fork a child, and wait until it has bound or failed. Returns its pid, or 0 if it has ended, and the outcome."""
-    reads, writes = os.pipe()
-    if (pid := os.fork()) == 0:
-        os.close(reads)
-        _be_a_child(child, given, writes)
-    os.close(writes)
-    with open(reads, "rb", buffering=0) as pipe:
-        if not select.select([pipe], [], [], CHILD_SECONDS)[0]:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return 0, STUCK
-        if told := pipe.read(65536):
-            return pid, told.decode()
-    return 0, _end(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+def _found(launch: Launch) -> tuple[Sequence[Any], str]:
+    try:
+        return list(launch()), ""
+    except Exception as error:
+        return [""], _text(error)
 
 
-def _end(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+class _Started:
+    """A child of this launcher. came: its outcome; when it is known, the child has bound, failed or ended."""
+
+    def __init__(self, child: Child, given: Sequence[Any]) -> None:
+        self._ours, theirs = socket.socketpair()
+        if (pid := os.fork()) == 0:
+            self._ours.close()
+            _be_a_child(child, given, theirs)
+        theirs.close()
+        self._pid = pid
+        self._ours.settimeout(CHILD_SECONDS)
+        try:
+            self.came = self._ours.recv(65536).decode()
+        except TimeoutError:
+            self.came = STUCK
+
+    def end(self) -> str:
+        """Kill the child, and wait for it. Returns its outcome, which is its end if it had ended already."""
+        os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        self._ours.close()
+        code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGKILL:
+            return self.came
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 # ---- in a child ------------------------------------------------------------------------------------------------------
 
 
-def _be_a_child(child: Child, given: Sequence[Any], writes: int) -> NoReturn:
+def _be_a_child(child: Child, given: Sequence[Any], launcher: socket.socket) -> NoReturn:
     kept = []  # or the socket would be closed, and its port free again
     try:
         kept.append(child(*given))
         came = BOUND
     except Exception as error:
         came = LOST if getattr(error, "errno", 0) == errno.EADDRINUSE else _text(error)
-    os.write(writes, came.encode())
-    while True:
-        signal.pause()  # until the launcher ends this process
+    launcher.sendall(came.encode())
+    launcher.recv(1)  # until the launcher has ended, which otherwise ends this process first
+    os._exit(0)
 
 
 def _text(error: Exception) -> str:

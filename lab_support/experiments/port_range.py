@@ -18,7 +18,8 @@ IP_LOCAL_PORT_RANGE = 51  # from linux/in.h, since Linux 6.3; Python has no name
 class PortRange:
     """The ports from which the kernel chooses one for port 0, on a loopback address that no other program uses.
 
-    narrow: False where the kernel can't narrow the range of one socket, before Linux 6.3; then it is the machine's.
+    host: that address. low, high: the first port and the last one. narrow: False where the kernel can't narrow the
+    range of one socket, before Linux 6.3; then it is the machine's.
     """
 
     host: str
@@ -38,6 +39,7 @@ class PortRange:
 
     @property
     def count(self) -> int:
+        """The number of ports in the range. The kernel may draw from some of them only."""
         return self.high + 1 - self.low
 
     def bind(self) -> socket.socket:

@@ -31,7 +31,7 @@ def lost_starts(lost: Mapping[int, Sequence[int]], *, starts: int, ports: int) -
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axes = figure.subplots()
     most = max(lost)
-    line = range(1, most + 2)
+    line = range(1, most + 1)
     axes.plot(line, [lost_by_chance(each, ports, starts) for each in line], "--", color=FAINT, linewidth=1.4,
               label=f"expected if each draws one of {ports} ports")  # fmt: skip
     repeats = max(map(len, lost.values()))
@@ -41,7 +41,7 @@ def lost_starts(lost: Mapping[int, Sequence[int]], *, starts: int, ports: int) -
                   label=f"a race of {starts} starts (n = {repeats} for each)" if first else "")  # fmt: skip
         axes.plot(launchers, mean(counts), "_", color=_COLOUR, markersize=26, markeredgewidth=3,
                   label="their mean" if first else "")  # fmt: skip
-        axes.annotate(f"{mean(counts):.3g}", (launchers, mean(counts)), xytext=(16, -3), textcoords="offset points",
+        axes.annotate(f"{mean(counts):.3g}", (launchers, mean(counts)), xytext=(17, -3), textcoords="offset points",
                       fontsize=9, color=INK)  # fmt: skip
     axes.set_xticks(list(lost))
     axes.set_xlim(0, most + 2)
@@ -60,7 +60,7 @@ def _finding(lost: Mapping[int, Sequence[int]]) -> str:
     told = [
         f"{launchers} at once {'lose' if launchers > 1 else 'loses'} {lost:.3g}" for launchers, lost in means.items()
     ]
-    return ", ".join(told).replace("1 at once loses 0", "one launcher alone loses none")
+    return ", ".join(told).replace("1 at once loses 0", "one launcher alone loses none") + " on average"
 
 
 def _in_words(lost: Mapping[int, Sequence[int]]) -> str:

@@ -74,10 +74,6 @@ class _Link:
     def tell(self, value: object) -> None:
         self.socket.sendall(json.dumps(value).encode() + b"\n")
 
-    def ask(self, value: object) -> Any:
-        self.tell(value)
-        return self.hear()
-
     def hear(self) -> Any:
         """The other side's next value. Raises `EOFError` if it has ended."""
         if not (line := self._lines.readline()):
@@ -114,19 +110,23 @@ def _launchers(count: int, launch: Launch, child: Child) -> Iterator[list[_Link]
 
 def _round(links: Sequence[_Link], with_clients: bool) -> list[dict[str, str]]:
     """One start of each launcher: all find an address, then all children start, then all are ended."""
-    starts = [{"address": link.ask("launch")} for link in links]
+    starts = [{"address": address} for address in _ask_all(links, "launch")]
     with ExitStack() as opened:
         clients = [opened.enter_context(EarlyClient(each["address"])) for each in starts if with_clients]
-        for link in links:
-            link.tell("start")
-        for each, link in zip(starts, links, strict=True):
-            each["came"] = link.hear()
+        _ask_all(links, "start")
         deadline = time.monotonic() + CLIENT_SECONDS
         for each, client in zip(starts, clients, strict=False):
             each |= {"met": client.met, "answer": client.outcome(deadline)}
-    for each, link in zip(starts, links, strict=True):
-        each["came"] = link.ask("end")
+    for each, came in zip(starts, _ask_all(links, "end"), strict=True):
+        each["came"] = came
     return starts
+
+
+def _ask_all(links: Sequence[_Link], value: str) -> list[Any]:
+    """Their answers. They work at the same time."""
+    for link in links:
+        link.tell(value)
+    return [link.hear() for link in links]
 
 
 # ---- in a launcher ---------------------------------------------------------------------------------------------------
@@ -146,10 +146,13 @@ def _be_a_launcher(link: _Link, launch: Launch, child: Child) -> NoReturn:
 
 
 def _one_start(link: _Link, launch: Launch, child: Child) -> None:
+    """From "launch" to "end", with an answer to each word."""
     given, failed = _found(launch)
-    link.ask(":".join(str(each) for each in given if isinstance(each, str | int)))
+    link.tell(":".join(str(each) for each in given if isinstance(each, str | int)))
+    link.hear()
     started = _Started(child, given) if not failed else None
-    link.ask(started.came if started else failed)
+    link.tell("bound, or not")
+    link.hear()
     came = started.end() if started else failed
     for each in given:
         if isinstance(each, socket.socket):

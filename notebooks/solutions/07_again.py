@@ -64,6 +64,6 @@ AGAIN = (
         program=raced,
         find=count_lost,
         letter=letter_of_lost,
-        timeout=30,
+        timeout=60,
     ),
 )

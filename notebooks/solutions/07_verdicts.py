@@ -130,7 +130,7 @@ JUDGES = (
             "a": (0, "connected", "answered"),
             "b": (0, "refused", "not answered"),
             "c": (0, "connected", "not answered"),
-            "d": (160, "connected", "not answered"),
+            "d": (96, "connected", "not answered"),
         },
     ),
 )

@@ -41,7 +41,7 @@ BLANKS = (
         right=(
             ("sock.listen()", "receiver.setsockopt(zmq.USE_FD, sock.detach())"),
             ("sock.listen(128)", "receiver.set(zmq.USE_FD, sock.fileno())"),
-            ("socket.socket.listen(sock)", "receiver.use_fd = sock.fileno()"),
+            ("sock.listen(16)", "receiver.use_fd = sock.fileno()"),
         ),
         wrong=(
             WrongFilling(DEAF, ("sock.setblocking(False)", "receiver.setsockopt(zmq.USE_FD, sock.fileno())")),

@@ -61,7 +61,7 @@ def means_of_recording(run: Recording) -> list[float]:
 
 
 def letter_of_losses(means: Sequence[float]) -> str:
-    if not means:
+    if len(means) != 3:
         return ""
     alone, four, sixteen = means
     if sixteen == 0:

@@ -6,6 +6,7 @@ Taught in: 07_how_do_strangers_find_each_other
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
@@ -30,37 +31,53 @@ def lost_starts(lost: Mapping[int, Sequence[int]], *, starts: int, ports: int) -
     """A dot for each race of `starts` starts, by launchers at once, their mean, and the line for `ports` ports."""
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    most = max(lost)
-    line = range(1, most + 1)
-    axes.plot(line, [lost_by_chance(each, ports, starts) for each in line], "--", color=FAINT, linewidth=1.4,
-              label=f"expected if each draws one of {ports} ports")  # fmt: skip
-    repeats = max(map(len, lost.values()))
-    for launchers, counts in lost.items():
-        first = launchers == next(iter(lost))
-        axes.plot([launchers] * len(counts), counts, "o", color="white", markeredgecolor=INK, markersize=5,
-                  label=f"a race of {starts} starts (n = {repeats} for each)" if first else "")  # fmt: skip
-        axes.plot(launchers, mean(counts), "_", color=_COLOUR, markersize=26, markeredgewidth=3,
-                  label="their mean" if first else "")  # fmt: skip
-        axes.annotate(f"{mean(counts):.3g}", (launchers, mean(counts)), xytext=(17, -3), textcoords="offset points",
-                      fontsize=9, color=INK)  # fmt: skip
-    axes.set_xticks(list(lost))
-    axes.set_xlim(0, most + 2)
-    axes.set_xlabel("launchers at once", fontsize=9)
-    axes.set_ylabel(f"lost starts, of {starts}", fontsize=9)
-    axes.set_ylim(bottom=-0.6)
-    axes.legend(fontsize=9, frameon=False, loc="upper left")
-    quiet(axes)
+    _line(axes, max(lost), starts, ports)
+    _races(axes, lost, starts)
+    _frame(axes, list(lost), starts)
     finding = f"Of {starts} starts, {_finding(lost)}"
     title(axes, finding)
     return Picture(figure, f"{finding}. {_in_words(lost)} {_expected(lost, starts, ports)}")
 
 
+def _line(axes: Axes, most: int, starts: int, ports: int) -> None:
+    launchers = range(1, most + 1)
+    expected = [lost_by_chance(each, ports, starts) for each in launchers]
+    label = f"expected if each draws one of {ports} ports"
+    axes.plot(launchers, expected, "--", color=FAINT, linewidth=1.4, label=label)
+
+
+def _races(axes: Axes, lost: Mapping[int, Sequence[int]], starts: int) -> None:
+    races = [(launchers, count) for launchers, counts in lost.items() for count in counts]
+    means = {launchers: mean(counts) for launchers, counts in lost.items()}
+    label = f"a race of {starts} starts (n = {max(map(len, lost.values()))} for each)"
+    axes.plot(*zip(*races, strict=True), "o", color="white", markeredgecolor=INK, markersize=5, label=label)
+    axes.plot(
+        list(means), list(means.values()), "_", color=_COLOUR, markersize=26, markeredgewidth=3, label="their mean"
+    )
+    for launchers, middle in means.items():
+        axes.annotate(f"{middle:.3g}", (launchers, middle), xytext=(17, -3), textcoords="offset points", fontsize=9,
+                      color=INK)  # fmt: skip
+
+
+def _frame(axes: Axes, launchers: Sequence[int], starts: int) -> None:
+    axes.set_xticks(launchers)
+    axes.set_xlim(0, max(launchers) + 2)
+    axes.set_ylim(bottom=-0.6)
+    axes.set_xlabel("launchers at once", fontsize=9)
+    axes.set_ylabel(f"lost starts, of {starts}", fontsize=9)
+    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    quiet(axes)
+
+
 def _finding(lost: Mapping[int, Sequence[int]]) -> str:
     means = {launchers: mean(counts) for launchers, counts in lost.items()}
-    told = [
-        f"{launchers} at once {'lose' if launchers > 1 else 'loses'} {lost:.3g}" for launchers, lost in means.items()
-    ]
-    return ", ".join(told).replace("1 at once loses 0", "one launcher alone loses none") + " on average"
+    told = [f"{launchers} at once {lost:.3g}" for launchers, lost in means.items() if launchers > 1]
+    alone = (
+        f"one launcher alone loses {means[1]:.3g}, "
+        if means.get(1)
+        else "one launcher alone loses none, " * (1 in means)
+    )
+    return f"{alone}{', '.join(told)} on average"
 
 
 def _in_words(lost: Mapping[int, Sequence[int]]) -> str:

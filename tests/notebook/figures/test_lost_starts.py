@@ -28,7 +28,7 @@ def test_the_title_is_the_finding_and_the_words_have_every_race():
     picture = lost_starts({1: [0, 0], 4: [2, 3], 16: [14, 17]}, starts=200, ports=100)
     (axes,) = picture.figure.axes
     assert axes.get_title(loc="left") == (
-        "Of 200 starts, one launcher alone loses none, 4 at once lose 2.5, 16 at once lose 15.5 on average"
+        "Of 200 starts, one launcher alone loses none, 4 at once 2.5, 16 at once 15.5 on average"
     )
     assert "16: lost 14, 17." in picture.alt and "one of 100 ports at random: 0, 2.98, 14." in picture.alt
     assert axes.get_xlabel() == "launchers at once" and axes.get_ylabel() == "lost starts, of 200"

@@ -12,7 +12,8 @@ from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "contract", "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "trace", "notebooks", "gpu",
+    "contract", "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "notebooks",
+    "gpu",
 )  # fmt: skip
 
 

@@ -93,6 +93,8 @@ EXPERIMENTS = (
 ON_ANY_MACHINE = (
     Experiment(12, "start_methods", "What does a child cost, by start method?", 470, 150,
                with_driver=False, with_torch=False),
+    Experiment(15, "lost_starts", "How often is a probed port gone when it is bound?", 120, 30,
+               with_driver=False, with_torch=False),
 )  # fmt: skip
 """Need no GPU. They run only if --only names them, because time on a GPU machine is for the GPU."""
 

@@ -99,6 +99,7 @@ READY_WRONG = (
 # What each launcher is to say of its three children.
 _EXPECTED = {"slow": "ready", "raising": "api-1", "killed": "api-1", "leaving": "api-0"}
 MEASURE_READY = """
+import answer
 from lab_support.notebook.script import emit
 from lab_support.notebook.stages.start_up import at_the_same_time, started
 
@@ -109,20 +110,20 @@ CHILDREN = {
     "leaving": ("leaves", "slow", "prompt"),
 }
 
-def launch(fates):
-    import answer
-    with started({f"api-{place}": fate for place, fate in enumerate(fates)}) as children:
+def launch(fates, all_here):
+    named = {f"api-{place}": fate for place, fate in enumerate(fates)}
+    with started(named, all_here=all_here) as children:
         said = answer.await_ready(children)
         return {"said": said, "served": sum(child.answers_health() for child in children)}
 
-jobs = {name: lambda fates=fates: launch(fates) for name, fates in CHILDREN.items()}
+jobs = {name: lambda all_here, fates=fates: launch(fates, all_here) for name, fates in CHILDREN.items()}
 answers = at_the_same_time(jobs)
 emit(measured={name: each if isinstance(each, dict) else {"said": each, "served": 0} for name, each in answers.items()})
 """
 
 
 def judge_ready(attempt: Attempt) -> Verdict:
-    seen = attempt.measure(MEASURE_READY, timeout=25.0)
+    seen = attempt.measure(MEASURE_READY, timeout=40.0)
     said = {name: each["said"] for name, each in seen.items()}
     served = seen["slow"]["served"]
     measured = f"{_in_words(said)}; after the first, {served} of 3 serve clients"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,7 +30,7 @@ _LOADING = {"prompt": 0.0, "killed": 0.3, "stuck": 60.0, "twice": 0.0, "leaves":
 _LATER = 0.3  # seconds
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _PATIENCE = 1.0  # seconds for one answer
-_MOST = 10.0  # seconds for a parent that never comes back
+_MOST = 8.0  # seconds for a parent that never comes back
 
 
 # ---- in the child ----------------------------------------------------------------------------------------------------
@@ -146,15 +147,19 @@ def _descriptors(pid: int) -> list[str]:
 
 
 @contextmanager
-def started(fates: Mapping[str, str], loads: float = LOADS) -> Iterator[list[Child]]:
+def started(
+    fates: Mapping[str, str], loads: float = LOADS, all_here: Callable[[], None] = lambda: None
+) -> Iterator[list[Child]]:
     """Children by spawn, in a list: for each name the child with this fate. They are killed at the end of the block.
 
     All begin to load at the same time, just now, so that no wait depends on how long the machine takes to start Python.
+    all_here: called before that; see `at_the_same_time`.
     """
     with ExitStack() as stack:
         children = [stack.enter_context(_one(name, fate, loads)) for name, fate in fates.items()]
         for child in children:
             child.log.recv()
+        all_here()
         for child in children:
             child.log.send("begin")
         yield children
@@ -200,16 +205,12 @@ def each_with_each(parents: Sequence[Parent], fates: Sequence[str], loads: float
     seconds that it `waited`, the seconds `after` the child's event (None if that had not happened), whether a client
     was `served` after "ready", and the processes by which the child's end of the pipe was `held` then.
     """
-    jobs = {
-        f"{parent.__name__} {fate}": lambda parent=parent, fate=fate: _watch(parent, fate, loads)
-        for parent in parents
-        for fate in fates
-    }
+    pairs = [(parent, fate) for parent in parents for fate in fates]
+    jobs = {f"{parent.__name__} {fate}": partial(_watch, parent, fate, loads) for parent, fate in pairs}
     answers = at_the_same_time(jobs)
     return [
         {"parent": parent.__name__, "child": fate} | _row(answers[f"{parent.__name__} {fate}"])
-        for parent in parents
-        for fate in fates
+        for parent, fate in pairs
     ]
 
 
@@ -219,8 +220,8 @@ def _row(answer: Any) -> dict[str, Any]:
     return {"said": answer, "waited": None, "after": None, "served": None, "held": []}
 
 
-def _watch(parent: Parent, fate: str, loads: float) -> dict[str, Any]:
-    with started({"api-0": fate}, loads) as (child,):
+def _watch(parent: Parent, fate: str, loads: float, all_here: Callable[[], None]) -> dict[str, Any]:
+    with started({"api-0": fate}, loads, all_here) as (child,):
         begun = time.monotonic()
         said = parent(child)
         heard = time.monotonic()
@@ -236,14 +237,27 @@ def _watch(parent: Parent, fate: str, loads: float) -> dict[str, Any]:
         }
 
 
-def at_the_same_time(jobs: Mapping[str, Callable[[], Any]], seconds: float = _MOST) -> dict[str, Any]:
-    """Run each job in a forked process of its own. Returns what each returned, or the text of its error, or "no answer"
-    if it has not come back after `seconds`. All processes have been waited for."""
+Job = Callable[[Callable[[], None]], Any]
+
+
+def at_the_same_time(jobs: Mapping[str, Job], seconds: float = _MOST) -> dict[str, Any]:
+    """Run each job in a forked process of its own. Returns what each returned, or the text of its error.
+
+    A job calls its argument once it is prepared; this returns when all are. A job that has not come back `seconds`
+    later is killed, and "no answer" is in its place. All processes have been waited for.
+    """
     resource_tracker.ensure_running()  # else each of them starts its own
     with ExitStack() as stack:
         ends = {name: stack.enter_context(_forked(name, job)) for name, job in jobs.items()}
+        early = {name: end.recv() for name, end in ends.items()}
+        here = [name for name, message in early.items() if message == _HERE]
+        for name in here:
+            ends[name].send("begin")
         deadline = time.monotonic() + seconds
-        return {name: _answer_of(end, deadline) for name, end in ends.items()}
+        return early | {name: _answer_of(ends[name], deadline) for name in here}
+
+
+_HERE = "here"
 
 
 def _answer_of(end: Connection, deadline: float) -> Any:
@@ -254,8 +268,8 @@ def _answer_of(end: Connection, deadline: float) -> Any:
 
 
 @contextmanager
-def _forked(name: str, job: Callable[[], Any]) -> Iterator[Connection]:
-    ours, theirs = multiprocessing.Pipe(duplex=False)
+def _forked(name: str, job: Job) -> Iterator[Connection]:
+    ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=_report, args=(job, theirs), name=name)
     process.start()
     theirs.close()
@@ -267,9 +281,13 @@ def _forked(name: str, job: Callable[[], Any]) -> Iterator[Connection]:
             process.join()
 
 
-def _report(job: Callable[[], Any], pipe: Connection) -> None:
+def _report(job: Job, pipe: Connection) -> None:
+    def all_here() -> None:
+        pipe.send(_HERE)
+        pipe.recv()
+
     try:
-        answer = job()
+        answer = job(all_here)
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
     pipe.send(answer)

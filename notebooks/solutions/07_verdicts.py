@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.figures.who_waits import ANSWERS, Wait, who_waits
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
-from lab_support.notebook.page.tables import Table
 
 # ---- 07.3: three parents, three children -----------------------------------------------------------------------------
 
-LIMIT = 3.0  # seconds, as in the cells
+LIMIT, LIMIT_ALONE = 3.0, 2.0  # seconds, as in the two cells
 AT_ONCE, AT_LIMIT, TOO_EARLY = "knows at once", "waits to its limit", "goes on too early"
 CHILDREN = {"slow": "slow child", "killed": "killed child", "raises": "raising child"}
 NINE = {
@@ -25,7 +26,7 @@ NINE = {
 }
 
 
-def who_waits(parents: ProcessResult) -> Found:
+def nine_waits(parents: ProcessResult) -> Found:
     told = {row_of(each): each for each in _pairs(parents)}
     return Found(
         rows={row: outcome(told[row]) for row in NINE},
@@ -62,15 +63,10 @@ def wait_alone(waits: ProcessResult) -> Found:
         {each["child"]: each for each in _pairs(waits) if each["parent"] == name}
         for name in ("message_alone", "message_and_end")
     )
-    heads = ("the child", "the message alone", "message and sentinel", "its end of the pipe is open in")
-    rows = tuple(
-        (child, in_words(each), in_words(with_end[child]), " and ".join(each["held"])) for child, each in alone.items()
-    )
-    dead = [alone[child] for child in ("killed", "raises")]
-    killed = alone["killed"]
+    killed, dead = alone["killed"], [alone["killed"], alone["raises"]]
     return Found(
         measured=[killed["said"], killed["waited"]],
-        shown=Table(heads, rows),
+        shown=lambda: drawn(alone, with_end),
         claims=(
             Claim(
                 "With the message alone, the parent waits to its limit for both dead children, and holds their ends",
@@ -86,23 +82,48 @@ def wait_alone(waits: ProcessResult) -> Found:
     )
 
 
+def drawn(alone: Mapping[str, Any], with_end: Mapping[str, Any]) -> Picture:
+    waits = [
+        *(a_wait("the message alone", each, held=True) for each in alone.values()),
+        *(a_wait("message and sentinel", each) for each in with_end.values()),
+    ]
+    killed, told = alone["killed"], with_end["killed"]
+    finding = (
+        f"Without the sentinel, the parent of the killed child waits for {killed['waited']:.1f} s; with it, "
+        f"for {told['waited']:.1f} s"
+    )
+    return who_waits(waits, finding)
+
+
+def a_wait(parent: str, told: Mapping[str, Any], held: bool = False) -> Wait:
+    return Wait(
+        parent,
+        {"raises": "raising"}.get(told["child"], told["child"]),
+        told["said"] if told["said"] in ANSWERS else "ready" if told["said"] == "READY" else "dead",
+        told["waited"],
+        None if told["after"] is None else max(0.0, told["waited"] - told["after"]),
+        died=told["child"] in ("killed", "raises"),
+        note=f"the pipe's other end is open in {' and '.join(told['held']) or 'no process'}" if held else "",
+    )
+
+
 def at_limit(told: Mapping[str, Any]) -> bool:
-    return bool(told["said"] == "late" and told["waited"] > LIMIT / 2)
+    return bool(told["said"] == "late" and told["waited"] > LIMIT_ALONE / 2)
 
 
 def letter_of_wait(measured: Sequence[Any]) -> str:
     said, waited = measured
     if said == "late":
-        return "b" if waited > LIMIT / 2 else "d"
+        return "b" if waited > LIMIT_ALONE / 2 else "d"
     return {"EOFError": "a", "InterruptedError": "c"}.get(said, "")
 
 
 JUDGES = (
-    Judge("07.3", find=who_waits, expected=NINE, row_words="{row}: the parent {option}"),
+    Judge("07.3", find=nine_waits, expected=NINE, row_words="{row}: the parent {option}"),
     Judge(
         "07.4",
         find=wait_alone,
         letter=letter_of_wait,
-        reached={"a": ["EOFError", 0.3], "b": ["late", 3.0], "c": ["InterruptedError", 0.3], "d": ["late", 0.3]},
+        reached={"a": ["EOFError", 0.3], "b": ["late", 2.0], "c": ["InterruptedError", 0.3], "d": ["late", 0.3]},
     ),
 )

@@ -1,9 +1,17 @@
 """Children in small meet their fates, and parents that wait for them are timed and never left waiting."""
 
+from multiprocessing import resource_tracker
+
 import pytest
 
 from lab_support.instruments import proc
 from lab_support.notebook.stages.start_up import FATES, at_the_same_time, each_with_each, started, waiter
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tracker() -> None:
+    """Python's own process for leaked resources: the first spawn starts it, and it stays."""
+    resource_tracker.ensure_running()
 
 
 def test_a_waiter_is_told_at_once_of_ready_and_of_each_death_and_of_silence_at_its_limit():

@@ -61,8 +61,8 @@ if __name__ == "__main__":
 
 def draw_wait(random: Random) -> Given:
     return {
-        "ends": random.choice(list(_ENDS)),
-        "sibling": random.choice(("", "fork", "fork", "spawn")),
+        "ends": random.choices(list(_ENDS), (2, 2, 1))[0],
+        "sibling": random.choice(("", "fork", "spawn")),
         "closes": random.choice((True, True, False)),
         "limit": random.choice((1.0, 1.5, 2.0)),
     }

@@ -28,7 +28,7 @@ _LATE = changed(
 # ---- one request, alone: the same
 
 ALONE = """\
-import os, signal, threading, time
+import os, signal, time
 from lab_support.instruments import proc
 from lab_support.notebook.script import emit
 from lab_support.notebook.servers.live_server import live_server
@@ -54,16 +54,19 @@ _API_SERVERS_STAND_STILL = changed(
     ALONE,
     "    name = ask()\n",
     """\
-    def stand_still():
-        time.sleep(0.05)
-        for number in (signal.SIGSTOP, signal.SIGCONT):
+    question["max_tokens"] = 200                        # so that it is in the middle when its client has the first one
+    begun = time.monotonic()
+    ask()
+    usual = time.monotonic() - begun
+    with server.session.post(f"{server.url}/v1/completions", json=question, stream=True) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        for number, seconds in ((signal.SIGSTOP, 6 * usual), (signal.SIGCONT, 0.0)):
             for role in server.api_servers:
                 os.kill(server.pids[role], number)
-            time.sleep(1.0)
-    other = threading.Thread(target=stand_still)
-    other.start()
-    name = ask()
-    other.join()
+            time.sleep(seconds)
+        list(lines)
+    name = answer.headers["x-request-id"]
 """,
 )
 _LAUNCHER_AT_WORK = changed(ALONE, "    ask(), ask()\n", '    pids["launcher"] = pids["engine-0"]\n    ask(), ask()\n')

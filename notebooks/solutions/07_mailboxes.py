@@ -87,7 +87,9 @@ IN_TURN = (
     "engine needs one for each front end, and a number to choose by"
 )
 TO_ALL = "every front end gets the tokens of all: each message must go to one"
-NOT_SENT = "no stranger's tokens arrive any more, but somebody's own don't either: they have to be sent to their front end"
+NOT_SENT = (
+    "no stranger's tokens arrive any more, but somebody's own don't either: they have to be sent to their front end"
+)
 
 MAILBOXES_WRONG = (
     Wrong(OFF, changed(MAILBOXES, _OUTPUT, 'outputs[(request["client_index"] + 1) % count].send_json(')),
@@ -179,8 +181,8 @@ EXERCISES = (
     Exercise(
         name="07.1",
         kind="must",
-        task="mend the engine or the front end, so that each front end gets its own clients' tokens, however many there "
-        "are",
+        task="mend the engine or the front end, so that each front end gets its own clients' tokens, however many "
+        "there are",
         skeleton=MAILBOXES,
         reference=MAILBOXES_RIGHT,
         also_right=(MAILBOXES_FROM_ONE, MAILBOXES_BY_NAME, MAILBOXES_BY_ROUTER),

@@ -90,7 +90,9 @@ def followed_among_16(crowd: ProcessResult) -> Found:
     hardly = "" if times > 1.15 else f"among 16 it took only {times:.2f} times as long as alone"
     return Found(
         measured=(times, grown[STEPS], grown[WAITING], grown[ELSEWHERE]),
-        shown=lambda: bars(shown, unit="milliseconds of one request\n(median of 3)", finding=hardly.capitalize() or finding),
+        shown=lambda: bars(
+            shown, unit="milliseconds of one request\n(median of 3)", finding=hardly.capitalize() or finding
+        ),
         claims=(
             Claim(
                 "Most of what a request takes longer among 16 lies in steps",

@@ -80,7 +80,7 @@ class _Chart:
                           hatch=look.hatch, edgecolor=INK, linewidth=0.5, zorder=2)  # fmt: skip
         for at, words in _joined(lane.marks, (end - begin) / _LETTERS_IN_A_ROW):
             axes.plot([at, at], [row - 0.32, row + 0.25], color=INK, linewidth=1, zorder=4)
-            side = "left" if at < begin + 0.05 * (end - begin) else "right" if at > end - 0.05 * (end - begin) else "center"
+            side = _side((at - begin) / (end - begin))
             axes.text(at, row - 0.34, words, fontsize=8, color=INK, ha=side, va="bottom", zorder=5)
         if lane.note:
             axes.annotate(lane.note, (1.0, row), (6, 0), xycoords=("axes fraction", "data"), fontsize=9, color=INK,
@@ -94,6 +94,11 @@ class _Chart:
             if kind in used
         ]
         axes.legend(handles=keys, fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -below), ncols=4)
+
+
+def _side(place: float) -> str:
+    """The alignment of words at a place from 0 to 1, so that they stay within the frame."""
+    return "left" if place < 0.05 else "right" if place > 0.95 else "center"
 
 
 def _joined(marks: Sequence[tuple[float, str]], closest: float) -> list[tuple[float, str]]:
@@ -110,8 +115,8 @@ def _joined(marks: Sequence[tuple[float, str]], closest: float) -> list[tuple[fl
 def _draw_arrow(axes: Axes, sender: int, sent: float, receiver: int, received: float) -> None:
     down = 1 if receiver > sender else -1
     edge = _BAR / 2 * down
-    axes.annotate("", (received, receiver - edge), (sent, sender + edge), zorder=3,
-                  arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
+    style = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (received, receiver - edge), (sent, sender + edge), zorder=3, arrowprops=style)
 
 
 def _lane_in_words(lane: Lane, unit: str) -> str:
@@ -177,7 +182,9 @@ def _client_lane(client: Mapping[str, Any], milestones: Sequence[Mapping[str, An
 def _launcher_lane(milestones: Sequence[Mapping[str, Any]], zero: float) -> Lane:
     own = {each["stage"]: each["at"] - zero for each in milestones if each["role"] == "launcher"}
     begun = max(each["at"] - zero for each in milestones if each["stage"].endswith(": done"))
-    return Lane("launcher", [Block(WAITS, begun, own["ready"])], [(own["port open"], "port open"), (own["ready"], "ready")])
+    return Lane(
+        "launcher", [Block(WAITS, begun, own["ready"])], [(own["port open"], "port open"), (own["ready"], "ready")]
+    )
 
 
 def _child_lane(child: str, milestones: Sequence[Mapping[str, Any]], zero: float, end: float) -> Lane:

@@ -1,7 +1,7 @@
 """`server.trace`: what a live server that was started with `trace=True` has written of its start and its requests.
 
-All times are seconds of CLOCK_MONOTONIC, one clock for all processes of a machine, this one included: `time.monotonic()`
-here can be compared with them. Runs in the kernel, or in a cell's own process.
+All times are seconds of CLOCK_MONOTONIC, one clock for all processes of a machine: they can be compared with
+`time.monotonic()` here. Runs in the kernel, or in a cell's own process.
 """
 
 import time
@@ -64,7 +64,9 @@ class ServerTrace:
 
     def _whole_request(self, name: str) -> Request | None:
         run = self._run()
-        return next((each for each in requests_of(run)[0] if each.id == name and _is_whole(each)), None) if run else None
+        return (
+            next((each for each in requests_of(run)[0] if each.id == name and _is_whole(each)), None) if run else None
+        )
 
 
 def _awaited(look: Callable[[], _Found | None], expected: str) -> _Found:
@@ -99,9 +101,13 @@ def times_of(request: Request) -> dict[str, Any]:
         "trace_id": request.received.trace_id,
         "total": request.seconds,
         "waited": steps[0].at - (sequence.arrived_at or sequence.sent.at),
-        "steps": _since(zero, [(each.at, each.ended_at, len(each.decodes) // 2 + len(each.prefills) // 3) for each in steps]),
+        "steps": _since(
+            zero, [(each.at, each.ended_at, len(each.decodes) // 2 + len(each.prefills) // 3) for each in steps]
+        ),
         "written": _since(zero, [(each.at, each.written_at) for each in sequence.streamed]),
-        "stages": [(each.name, each.role, *_since(zero, [(each.begun_at, each.ended_at)])[0]) for each in stages(request)],
+        "stages": [
+            (each.name, each.role, *_since(zero, [(each.begun_at, each.ended_at)])[0]) for each in stages(request)
+        ],
     }
 
 

@@ -32,7 +32,7 @@ class EarlyClient:
         self._told["waiting"] = sum(queue.waiting for queue in queues)
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the answer. Returns `connections`, `connected`, `waiting`, `answered` and its `status`, 0 for none."""
+        """Wait for it. Returns `connections`, `connected`, `waiting`, `answered`, and its `status`, 0 for none."""
         assert self._connection is not None, "got no call of connect(), expected one from at_port_open"
         self._connection.settimeout(_SECONDS)
         with self._connection, self._connection.makefile("rb") as lines:

@@ -9,6 +9,7 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 FrontEnd = Callable[[int, str, list[str]], list[str]]
@@ -22,10 +23,9 @@ def serve(front_end: FrontEnd, engine: Engine, prompts: Sequence[list[str]]) -> 
     as all have returned; the engine, which need not return, is killed then. Raises `RuntimeError` if one of them fails.
     """
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        working = _Child("the engine", lambda: engine(len(prompts), folder))
+        working = _Child("the engine", partial(engine, len(prompts), folder))
         asking = [
-            _Child(f"front end {number}", lambda number=number, own=own: front_end(number, folder, own))
-            for number, own in enumerate(prompts)
+            _Child(f"front end {number}", partial(front_end, number, folder, own)) for number, own in enumerate(prompts)
         ]
         try:
             return [each.result() for each in asking]

@@ -55,16 +55,20 @@ _API_SERVERS_STAND_STILL = changed(
     "    name = ask()\n",
     """\
     question["max_tokens"] = 200                        # so that it is in the middle when its client has the first one
-    begun = time.monotonic()
-    ask()
-    usual = time.monotonic() - begun
+    def until_idle():
+        begun, count = time.monotonic(), 0
+        while sleeps()["engine-0"] - count > 20:
+            count = sleeps()["engine-0"]
+            time.sleep(0.5)
+        return time.monotonic() - begun
     with server.session.post(f"{server.url}/v1/completions", json=question, stream=True) as answer:
         lines = answer.iter_lines()
         next(lines)
-        for number, seconds in ((signal.SIGSTOP, 6 * usual), (signal.SIGCONT, 0.0)):
-            for role in server.api_servers:
-                os.kill(server.pids[role], number)
-            time.sleep(seconds)
+        for role in server.api_servers:
+            os.kill(server.pids[role], signal.SIGSTOP)
+        time.sleep(2 * until_idle())
+        for role in server.api_servers:
+            os.kill(server.pids[role], signal.SIGCONT)
         list(lines)
     name = answer.headers["x-request-id"]
 """,

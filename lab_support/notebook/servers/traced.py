@@ -5,13 +5,14 @@ All times are seconds of CLOCK_MONOTONIC, one clock for all processes of a machi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lab_support.instruments.trace.read import Run, TraceError, read_run
 from lab_support.instruments.trace.requests import Request, requests_of, stages
+from lab_support.plural import counted
 
 PATIENCE = 20.0  # seconds; processes write four times a second
 
@@ -41,7 +42,13 @@ class ServerTrace:
 
     def request(self, name: str) -> Request:
         """The request with this x-request-id, once all of it is in the trace. Raises `LookupError` if it never is."""
-        return _awaited(lambda: self._whole_request(name), f"the request {name!r}, which has ended")
+        return self.requests([name])[0]
+
+    def requests(self, names: Iterable[str]) -> list[Request]:
+        """Those with these x-request-ids, in this order, once all of them are whole. Raises `LookupError`."""
+        wanted = list(names)
+        words = ", ".join(map(repr, wanted[:3])) + ", …" * (len(wanted) > 3)
+        return _awaited(lambda: self._whole(wanted), f"{counted(len(wanted), 'ended request')}: {words}")
 
     def _run(self) -> Run | None:
         try:
@@ -62,11 +69,11 @@ class ServerTrace:
         found = self._milestones()
         return found if any(each["stage"] == "first token" for each in found) else None
 
-    def _whole_request(self, name: str) -> Request | None:
+    def _whole(self, names: Sequence[str]) -> list[Request] | None:
+        """None as long as one of them is not whole."""
         run = self._run()
-        return (
-            next((each for each in requests_of(run)[0] if each.id == name and _is_whole(each)), None) if run else None
-        )
+        found = {each.id: each for each in requests_of(run)[0] if _is_whole(each)} if run else {}
+        return [found[name] for name in names] if found.keys() >= set(names) else None
 
 
 def _awaited(look: Callable[[], _Found | None], expected: str) -> _Found:
@@ -74,7 +81,7 @@ def _awaited(look: Callable[[], _Found | None], expected: str) -> _Found:
     while (found := look()) is None:
         if time.monotonic() > deadline:
             raise LookupError(f"got no such thing in the trace within {PATIENCE:.0f} s, expected {expected}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

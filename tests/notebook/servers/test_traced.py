@@ -61,7 +61,7 @@ def test_its_figures_say_what_they_show(started):
 def test_what_is_not_in_a_trace_is_said(started, monkeypatch):
     server, _ = started
     monkeypatch.setattr("lab_support.notebook.servers.traced.PATIENCE", 0.1)
-    with pytest.raises(LookupError, match="expected the request 'nobody'"):
+    with pytest.raises(LookupError, match="expected 1 ended request: 'nobody'"):
         server.trace.request("nobody")
 
 

@@ -169,13 +169,12 @@ _live: list[Server] = []
 def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, **choices: Any) -> Server:
     """Start a server in processes of its own and wait until it is ready.
 
-    trace: let it write a trace, which `server.trace` reads until the server is stopped. at_port_open: called once, in
-    this process, with the address and the key, as soon as the port is open and long before the server is ready. It
-    must not wait for an answer. There is a trace then, too, because it says when the port is open.
-
     choices: `lab serve`'s flags with underscores, such as `api_server_count=3`. By default the port is a free one, and
     the server asks for a new key, because every user of this machine can connect to it; `lab`'s own functions and
     `server.session` send it. `api_key="…"` gives it another key, `api_key=None` none.
+    trace: let it write a trace, which `server.trace` reads until the server is stopped. at_port_open: called once, in
+    this process, with the address and the key, as soon as the port is open and long before the server is ready. It
+    must not wait for an answer. There is a trace then, too, because it says when the port is open.
     If the variable that gets the new server holds one that still runs, that is stopped first: running
     `server = live_server()` again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
@@ -191,11 +190,9 @@ def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, 
         command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
         grace, folder = config.shutdown_timeout + _GRACE_BEYOND_DRAIN, temporary_folder()
         traced = folder / _TRACE if trace or at_port_open else None
-        if traced:
-            command += ["--trace-dir", str(traced)]
-        supervised = SupervisedProcess(
-            command, grace=grace, ready_fd=write_end, environment=in_environment(key), folder=folder
-        )
+        command += ["--trace-dir", str(traced)] if traced else []
+        secret = in_environment(key)
+        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end, environment=secret, folder=folder)
         until_ready.callback(supervised.close)
         if traced and at_port_open:
             _call_at_port_open(at_port_open, key, traced, supervised, read_end)

@@ -55,6 +55,7 @@ class Sequence:
 
     @property
     def tokens(self) -> int:
+        """Those that its API server has received."""
         return sum(each.tokens for each in self.streamed)
 
 
@@ -76,6 +77,7 @@ class Request:
 
     @property
     def begun_at(self) -> float:
+        """When its head was complete."""
         return self.received.at
 
     @property
@@ -90,6 +92,7 @@ class Request:
 
     @property
     def tokens(self) -> int:
+        """Those of all its sequences."""
         return sum(sequence.tokens for sequence in self.sequences)
 
     @property

@@ -18,6 +18,7 @@ class Kind:
 OWN_PROGRAM = (
     "lab_support.notebook.script",
     "lab_support.notebook.crew",
+    "lab_support.notebook.stages.front_ends",
     "lab_support.notebook.stages.line_server",
     "lab_support.notebook.stages.pretend_driver",
     "lab_support.notebook.stages.shared_memory",
@@ -40,6 +41,8 @@ INSTRUMENTS = (
     "lab_support.supervision.seen_elsewhere",
     "lab_support.notebook.stages.unwatched",
     "lab_support.notebook.stages.forced_fork",
+    "lab_support.notebook.stages.early_client",
+    "lab_support.notebook.servers.traced",
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
@@ -49,6 +52,8 @@ ONLY = {
     "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
     "lab_support.notebook.stages.unwatched": ("server", "plain_program", "lifeline", "left", "ending", "end"),
     "lab_support.notebook.stages.forced_fork": ("watch", "late_engine_core"),
+    "lab_support.notebook.stages.early_client": ("EarlyClient",),
+    "lab_support.notebook.servers.traced": ("times_of",),
 }
 """Of these modules cells call some functions; the others are for the module itself."""
 RECORDINGS = (
@@ -83,6 +88,9 @@ CREW = (
 )
 SERVERS = (
     Kind("server", "lab_support.notebook.servers.live_server", "Server"),
+    Kind("server.trace", "lab_support.notebook.servers.traced", "ServerTrace"),
+    Kind("server.trace.request(name)", "lab_support.instruments.trace.requests", "Request"),
+    Kind("request.sequences[0]", "lab_support.instruments.trace.requests", "Sequence"),
     Kind("server.stop()", "lab_support.notebook.servers.live_server", "Leftovers"),
     Kind("lab.look(server)[0]", "lab_support.notebook.page.role_view", "RoleView"),
     Kind("load", "lab_support.instruments.load.report", "Report"),

@@ -12,22 +12,30 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from lab_support.config import ServerConfig, words_for
 from lab_support.instruments import proc
 from lab_support.instruments.proc import Identity
-from lab_support.notebook.cells.supervised import SupervisedProcess
+from lab_support.notebook.cells.supervised import SupervisedProcess, temporary_folder
 from lab_support.notebook.servers.key_of_its_own import in_environment, take_key
 
 if TYPE_CHECKING:
     import requests
 
+    from lab_support.notebook.servers.traced import ServerTrace
+
+AtPortOpen = Callable[[tuple[str, int], str | None], object]
+
 START_SECONDS = 120.0
 _GRACE_BEYOND_DRAIN = 5.0
+_TRACE = "trace"
+_LOOK_EVERY = 0.002  # seconds between two looks whether the port is open
 _ASSIGNS = ("STORE_NAME", "STORE_FAST")  # in a cell or a script, and in a function
 
 
@@ -52,6 +60,7 @@ class Server:
     seconds_to_ready: float
     api_key: str | None
     _supervised: SupervisedProcess
+    _trace_folder: Path | None = None
     _session: "requests.Session | None" = None
     _said: str | None = None
     _left: "Leftovers | None" = None
@@ -78,6 +87,15 @@ class Server:
 
             self._session = session_for(self.url, self.api_key)
         return self._session
+
+    @property
+    def trace(self) -> "ServerTrace":
+        """The trace that it writes, from its start on. Raises `LookupError` unless it was started with `trace=True`."""
+        if self._trace_folder is None:
+            raise LookupError("got a server without a trace, expected one from `lab.live_server(trace=True)`")
+        from lab_support.notebook.servers.traced import ServerTrace  # 0.1 s, which most cells need not pay
+
+        return ServerTrace(self._trace_folder)
 
     @property
     def port(self) -> int:
@@ -112,12 +130,14 @@ class Server:
             self._session.close()
         self._supervised.stop()
         self._said = self.log
-        self._left = Leftovers(
-            self.survivors(), proc.holders_of_listening_socket(self.port), self._supervised.files_left()
-        )
+        files = [name for name in self._supervised.files_left() if not self._is_trace(name)]
+        self._left = Leftovers(self.survivors(), proc.holders_of_listening_socket(self.port), files)
         self._supervised.close()
         _live.remove(self)
         return self._left
+
+    def _is_trace(self, name: str) -> bool:
+        return self._trace_folder is not None and Path(name).parts[0] == _TRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +166,15 @@ _live: list[Server] = []
 """The one mutable state here: `cleanup` must find a server whose variable a later cell has overwritten."""
 
 
-def live_server(**choices: Any) -> Server:
+def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, **choices: Any) -> Server:
     """Start a server in processes of its own and wait until it is ready.
 
     choices: `lab serve`'s flags with underscores, such as `api_server_count=3`. By default the port is a free one, and
     the server asks for a new key, because every user of this machine can connect to it; `lab`'s own functions and
     `server.session` send it. `api_key="…"` gives it another key, `api_key=None` none.
+    trace: let it write a trace, which `server.trace` reads until the server is stopped. at_port_open: called once, in
+    this process, with the address and the key, as soon as the port is open and long before the server is ready. It
+    must not wait for an answer. There is a trace then, too, because it says when the port is open.
     If the variable that gets the new server holds one that still runs, that is stopped first: running
     `server = live_server()` again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
@@ -165,11 +188,16 @@ def live_server(**choices: Any) -> Server:
         read_end, write_end = os.pipe()
         until_ready.callback(os.close, read_end)
         command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
-        grace = config.shutdown_timeout + _GRACE_BEYOND_DRAIN
-        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end, environment=in_environment(key))
+        grace, folder = config.shutdown_timeout + _GRACE_BEYOND_DRAIN, temporary_folder()
+        traced = folder / _TRACE if trace or at_port_open else None
+        command += ["--trace-dir", str(traced)] if traced else []
+        secret = in_environment(key)
+        supervised = SupervisedProcess(command, grace=grace, ready_fd=write_end, environment=secret, folder=folder)
         until_ready.callback(supervised.close)
+        if traced and at_port_open:
+            _call_at_port_open(at_port_open, key, traced, supervised, read_end)
         facts = _await_ready(supervised, read_end)
-        server = _server(facts, key, supervised, time.monotonic() - began)
+        server = _server(facts, key, supervised, traced, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
     if not _live:
@@ -223,7 +251,22 @@ def _tail(supervised: SupervisedProcess) -> str:
     return "\n".join((supervised.output + supervised.errors).splitlines()[-12:])
 
 
-def _server(facts: dict[str, Any], api_key: str | None, supervised: SupervisedProcess, seconds: float) -> Server:
+def _call_at_port_open(
+    call: AtPortOpen, key: str | None, traced: Path, supervised: SupervisedProcess, ready: int
+) -> None:
+    """Wait until the trace names the open port. If the server ends before, so does the pipe `ready`: no call then."""
+    from lab_support.notebook.servers.traced import ServerTrace
+
+    trace = ServerTrace(traced)
+    while not (address := trace.address()):
+        if supervised.readable(ready, _LOOK_EVERY):
+            return
+    call(address, key)
+
+
+def _server(
+    facts: dict[str, Any], api_key: str | None, supervised: SupervisedProcess, traced: Path | None, seconds: float
+) -> Server:
     processes = {role: proc.read_process(pid) for role, pid in facts["pids"].items()}
     return Server(
         url=facts["url"],
@@ -234,4 +277,5 @@ def _server(facts: dict[str, Any], api_key: str | None, supervised: SupervisedPr
         seconds_to_ready=seconds,
         api_key=api_key,
         _supervised=supervised,
+        _trace_folder=traced,
     )

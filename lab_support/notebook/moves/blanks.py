@@ -32,7 +32,8 @@ __all__ = [
     "stopped_by",
 ]  # fmt: skip
 
-BLANK_NAME = re.compile(r"\d\d[a-z]?\.b\d+")
+BLANK_NAME = re.compile(r"\d\d[a-z]?\.[bs]\d+")
+"""07.s1 is a step of the reader's server (steps.py)."""
 _OPEN = re.compile(r"(?<!\w)____(?!\w)")
 _GOES_ON = "goes on with what the solution has just done on this machine, in place of yours"
 
@@ -97,6 +98,14 @@ class Blank:
             return verdict
         return replace(verdict, cause=f"{verdict.cause}, in {lines}")
 
+    def run(self, source: str, options: dict[str, Any]) -> ProcessResult:
+        """The result of the reader's cell; it may end in any way."""
+        return run_process(source, **options | {"expect": "any"})
+
+    def keep(self, source: str) -> str:
+        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
+        return ""
+
     def solved(self, options: dict[str, Any]) -> ProcessResult:
         """The solution's result, from a run of its own."""
         return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
@@ -135,10 +144,10 @@ def fill(name: str, source: str, options: dict[str, Any]) -> tuple[ProcessResult
     if open_lines := [line for line, text in enumerate(source.splitlines(), 1) if _OPEN.search(text)]:
         to_do = CheckResult(name, task.kind, _to_do(source, open_lines), Verdict("untried"), _GOES_ON)
         return task.solved(options), to_do, True
-    result = run_process(source, **options | {"expect": "any"})
+    result = task.run(source, options)
     verdict = task.mark(result, options)
     if verdict.state == "passed":
-        return result, _kept(task, verdict, ""), False
+        return result, _kept(task, verdict, task.keep(source)), False
     solution = task.solved(options)
     control = task.mark(solution, options)
     if control.state != "passed":

@@ -20,6 +20,7 @@ OWN_PROGRAM = (
     "lab_support.notebook.crew",
     "lab_support.notebook.stages.line_server",
     "lab_support.notebook.stages.pretend_driver",
+    "lab_support.notebook.stages.server_parts",
     "lab_support.notebook.stages.shared_memory",
     "lab_support.notebook.stages.torch_guard",
 )

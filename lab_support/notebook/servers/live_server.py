@@ -172,10 +172,15 @@ def live_server(**choices: Any) -> Server:
         server = _server(facts, key, supervised, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
+    keep_track(server)
+    return server
+
+
+def keep_track(server: Server) -> None:
+    """From now on `cleanup` and the end of the kernel stop this server."""
     if not _live:
         atexit.register(cleanup)
     _live.append(server)
-    return server
 
 
 def cleanup() -> list[Leftovers]:

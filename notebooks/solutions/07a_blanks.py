@@ -54,7 +54,7 @@ def judge_step_5(result: ProcessResult) -> Verdict:
         return failed(measured, expected, ORPHANS)
     if left or not all(death["named"] for role, death in told["deaths"].items() if role != "launcher"):
         return failed(measured, expected, UNSEEN)
-    return passed(measured) if told["own"] == ALL else failed(measured, expected, OTHERWISE)
+    return passed(measured) if told.get("own") == ALL else failed(measured, expected, OTHERWISE)
 
 
 _ABORT, _EXIT, _ENDS = 'engine.send(b"")', "os._exit(1)", "ends"

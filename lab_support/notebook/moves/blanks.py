@@ -106,6 +106,10 @@ class Blank:
         """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
         return ""
 
+    def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
+        """What the solution's result shows, in words for a reader who has not filled the blanks; "" to keep it back."""
+        return ""
+
     def solved(self, options: dict[str, Any]) -> ProcessResult:
         """The solution's result, from a run of its own."""
         return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
@@ -142,8 +146,9 @@ def fill(name: str, source: str, options: dict[str, Any]) -> tuple[ProcessResult
     """
     task = blank(name)
     if open_lines := [line for line, text in enumerate(source.splitlines(), 1) if _OPEN.search(text)]:
-        to_do = CheckResult(name, task.kind, _to_do(source, open_lines), Verdict("untried"), _GOES_ON)
-        return task.solved(options), to_do, True
+        solution = task.solved(options)
+        goes_on = ": ".join(filter(None, (_GOES_ON, task.found(solution, options))))
+        return solution, CheckResult(name, task.kind, _to_do(source, open_lines), Verdict("untried"), goes_on), True
     result = task.run(source, options)
     verdict = task.mark(result, options)
     if verdict.state == "passed":

@@ -5,11 +5,12 @@ looks at what it does (`stages/server_trial.py`). A cell that passes goes into t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.attempt import (
     FAILED_IN_CHILD,
@@ -47,13 +48,16 @@ class Step(Blank):
     def run(self, source: str, options: dict[str, Any]) -> ProcessResult:
         if taken := _taken_from_the_reference(self.number):
             print(f"── {_in_words(taken)} from the reference here, because yours {_are(taken)} not there yet")
-        return self._tried(source, {step: own_server.kept_step(step) for step in range(1, self.number)}, options)
+        return self._tried(source, {step: _own(step) for step in range(1, self.number)}, options)
 
     def solved(self, options: dict[str, Any]) -> ProcessResult:
         return self._tried(as_program(self.reference), {}, options | {"quiet": True})
 
-    def attempt(self, fillings: Any) -> Verdict:
-        options = _options_of(self)
+    def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
+        return self.mark(result, options).measured
+
+    def attempt(self, fillings: Sequence[str]) -> Verdict:
+        options = options_of(self.skeleton) | {"quiet": True}
         return self.mark(self._tried(as_program(filled(self.skeleton, fillings)), {}, options), options)
 
     def mark(self, result: ProcessResult, options: dict[str, Any]) -> Verdict:
@@ -95,12 +99,6 @@ class Step(Blank):
         return replace(result, source=source)
 
 
-def _options_of(step: Step) -> dict[str, Any]:
-    from lab_support.notebook.cells.magic import options_of
-
-    return options_of(step.skeleton) | {"quiet": True}
-
-
 def _stopped_by_an_error(result: ProcessResult) -> Verdict | None:
     """The first error of the reader's program, with its line in the cell; None if it had none."""
     said = result.output
@@ -128,8 +126,19 @@ def step(number: int) -> Blank:
 
 def parts_of_reader(last: int = own_server.STEPS) -> list[Part]:
     """The steps up to the last one that the reader has, at least to `last`; the reference where one is missing."""
-    has = [number for number in range(1, own_server.STEPS + 1) if own_server.kept_step(number) is not None]
-    return [_part(number, own_server.kept_step(number)) for number in range(1, max([last, *has]) + 1)]
+    own = {number: _own(number) for number in range(1, own_server.STEPS + 1)}
+    until = max([last, *(number for number in own if own[number] is not None)])
+    return [_part(number, own[number]) for number in range(1, until + 1)]
+
+
+def _own(number: int) -> str | None:
+    """The reader's cell of that step; None if there is none, or if it is damaged."""
+    kept = own_server.kept_step(number)
+    try:
+        compose([Part("", kept or "")])
+    except SyntaxError:
+        return None
+    return kept
 
 
 def reference_program(last: int = own_server.STEPS) -> str:
@@ -150,7 +159,7 @@ def _taken_from_the_reference(number: int) -> list[int]:
     """The steps before this one that the reader has not got; in batch runs there is no reader."""
     if record.in_batch():
         return []
-    return [earlier for earlier in range(1, number) if own_server.kept_step(earlier) is None]
+    return [earlier for earlier in range(1, number) if _own(earlier) is None]
 
 
 def _in_words(numbers: list[int]) -> str:
@@ -159,3 +168,7 @@ def _in_words(numbers: list[int]) -> str:
 
 def _are(numbers: list[int]) -> str:
     return "are" if len(numbers) > 1 else "is"
+
+
+if __name__ == "__main__":
+    own_server.REFERENCE.write_text(reference_program(), encoding="utf-8")

@@ -159,7 +159,7 @@ def live_server(**choices: Any) -> Server:
     wanted = {"port": 0, **choices}
     key = take_key(wanted)
     config = ServerConfig(**wanted, api_key=() if key is None else (key,))
-    _stop_predecessor(sys._getframe(1))
+    stop_predecessor(sys._getframe(1))
     began = time.monotonic()
     with ExitStack() as until_ready:  # an interrupt during the start must not leave a server behind either
         read_end, write_end = os.pipe()
@@ -188,8 +188,11 @@ def cleanup() -> list[Leftovers]:
     return [server.stop() for server in list(_live)]
 
 
-def _stop_predecessor(caller: FrameType) -> None:
-    """Stop the old server first: the new one may want its port, and after the assignment no variable names it."""
+def stop_predecessor(caller: FrameType) -> None:
+    """Stop the server in the variable that `caller` assigns the result of its current call to.
+
+    First, because the new one may want its port, and after the assignment no variable names it.
+    """
     name = _assigned_to(caller)
     old = caller.f_locals.get(name)
     if isinstance(old, Server) and old in _live:

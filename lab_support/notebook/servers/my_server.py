@@ -15,7 +15,7 @@ from lab_support.instruments import proc
 from lab_support.notebook.cells.supervised import SupervisedProcess
 from lab_support.notebook.page import own_server, record
 from lab_support.notebook.page.views import View, escaped, highlighted
-from lab_support.notebook.servers.live_server import Server, ServerNotReady, keep_track
+from lab_support.notebook.servers.live_server import Server, ServerNotReady, keep_track, stop_predecessor
 from lab_support.notebook.servers.server_session import session_for
 from lab_support.notebook.stages.server_parts import READY_FD, token_after
 
@@ -47,6 +47,7 @@ def my_server() -> MyServer:
     If it is missing, unfinished or broken, the reference is started. A line says which, and why. Batch runs always
     take the reference. Raises `ServerNotReady` if that does not start either.
     """
+    stop_predecessor(sys._getframe(1))
     text, why = _readers_text()
     if not why:
         try:
@@ -87,9 +88,9 @@ def _start(file: Path, text: str, whose: str, why: str = "") -> MyServer:
             environment={READY_FD: str(write_end), "PYTHONPATH": path},
         )
         try:
-            url, pids = _await_ready(supervised, read_end)
+            url, pids = _await_ready(supervised, read_end, whose)
             identities = _identities(pids)
-            _demand_answer(url)
+            _demand_answer(url, whose)
         except BaseException:
             supervised.close()
             raise
@@ -99,15 +100,15 @@ def _start(file: Path, text: str, whose: str, why: str = "") -> MyServer:
     return server
 
 
-def _await_ready(supervised: SupervisedProcess, read_end: int) -> tuple[str, dict[str, int]]:
+def _await_ready(supervised: SupervisedProcess, read_end: int, whose: str) -> tuple[str, dict[str, int]]:
     """The address and the pids in its READY line."""
     if not supervised.readable(read_end, START_SECONDS):
-        raise ServerNotReady(f"yours has not said READY in {START_SECONDS:.0f} s")
+        raise ServerNotReady(f"{whose} has not said READY in {START_SECONDS:.0f} s")
     words = os.read(read_end, 65536).decode("utf-8", "replace").split()
     if words[:1] != ["READY"]:
         supervised.wait(_GRACE)
         said = supervised.errors.strip().splitlines() or ["without a word"]
-        raise ServerNotReady(f"yours has ended before it was ready: {said[-1]}")
+        raise ServerNotReady(f"{whose} has ended before it was ready: {said[-1]}")
     return words[1], {name: int(pid) for name, _, pid in (word.partition("=") for word in words[2:])}
 
 
@@ -116,7 +117,7 @@ def _identities(pids: dict[str, int]) -> dict[str, proc.Identity]:
     return {role: process.identity for role, process in processes.items() if process is not None}
 
 
-def _demand_answer(url: str) -> None:
+def _demand_answer(url: str, whose: str) -> None:
     """Ask for three tokens, and look whether they are the right ones."""
     wanted = _PROMPT.encode()
     for _ in range(_COUNT):
@@ -129,4 +130,4 @@ def _demand_answer(url: str) -> None:
         got = answer.json()["choices"][0]["text"]
     session.close()
     if _PROMPT + got != wanted.decode():
-        raise ServerNotReady(f"yours answers {got[:40]!r} where {wanted.decode().removeprefix(_PROMPT)!r} is right")
+        raise ServerNotReady(f"{whose} answers {got[:40]!r} where {wanted.decode().removeprefix(_PROMPT)!r} is right")

@@ -6,7 +6,6 @@ Taught in: 07_how_do_strangers_find_each_other
 """
 
 import functools
-import hashlib
 import json
 import multiprocessing
 import os
@@ -15,9 +14,10 @@ import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 READY_FD = "LAB_READY_FD"
 """A variable that may name a descriptor: `say_ready` writes there, not to the terminal."""
@@ -32,7 +32,8 @@ _LONGEST_REQUEST, _PATIENCE = 1_000_000, 5.0  # bytes; seconds that a client may
 # ---- HTTP ------------------------------------------------------------------------------------------------------------
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Request:
     """A completion that a client asks for. count: of tokens, its "max_tokens".
 
     stream: whether each token is to be sent as soon as it is there. chat: it came to /v1/chat/completions.
@@ -228,8 +229,8 @@ def next_tokens(texts: Sequence[bytes]) -> list[bytes]:
 
 def token_after(text: bytes) -> bytes:
     """The next token of `text`, such as b"kemo ". It costs no step, so a check can tell what an answer should be."""
-    first, second = hashlib.blake2b(text, digest_size=2).digest()
-    return _syllable(first) + _syllable(second) + b" "
+    seen = zlib.crc32(text)
+    return _syllable(seen) + _syllable(seen >> 16) + b" "
 
 
 def _syllable(number: int) -> bytes:

@@ -151,7 +151,7 @@ def reference_program(last: int = own_server.STEPS) -> str:
 def _part(number: int, own: str | None) -> Part:
     if own is not None:
         return Part(own_server.heading(number), own)
-    whose = "" if record.in_batch() else "the reference's"
+    whose = "" if record.in_batch() else own_server.REFERENCES
     return Part(own_server.heading(number, whose), as_program(step(number).reference))
 
 

@@ -13,6 +13,8 @@ from lab_support.notebook.page.committed import NOTEBOOKS
 VARIABLE = "LAB_MY_SERVER"
 """Names another file than `my_server.py`."""
 STEPS = 5
+REFERENCES = "the reference's"
+"""Whose a step is, in its heading, if the reader has not got it."""
 REFERENCE = NOTEBOOKS / "solutions" / "my_server.py"
 """The finished server of the five reference steps; a test says that it is their composition."""
 
@@ -60,6 +62,11 @@ def why_unfinished(text: str) -> str:
     """Why `text` is no finished server; "" if it has the last step, or was not made by the cells."""
     there = [step for step in range(1, STEPS + 1) if f"# ---- {heading(step)} " in text or f"{heading(step)}," in text]
     return f"yours has not come to step {STEPS} yet" if there and STEPS not in there else ""
+
+
+def steps_of_reference(text: str) -> list[int]:
+    """The steps whose section in `text` is labelled as the reference's."""
+    return [step for step in range(1, STEPS + 1) if f"# ---- {heading(step, REFERENCES)} " in text]
 
 
 def _folder() -> Path:

@@ -52,7 +52,7 @@ def my_server() -> MyServer:
     if not why:
         try:
             server = _start(own_server.path(), text, YOURS)
-            print(f"── my server: yours, {own_server.path().name}")
+            print(f"── my server: yours, {own_server.path().name}{_but(text)}")
             return server
         except ServerNotReady as error:
             why = str(error)
@@ -73,6 +73,11 @@ def _readers_text() -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         return "", f"{own_server.path().name} can't be read: {error}"
     return text, own_server.why_unfinished(text)
+
+
+def _but(text: str) -> str:
+    steps = own_server.steps_of_reference(text)
+    return f", but step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))} from the reference" if steps else ""
 
 
 def _start(file: Path, text: str, whose: str, why: str = "") -> MyServer:

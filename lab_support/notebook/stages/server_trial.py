@@ -315,13 +315,14 @@ def step_2(path: str) -> dict[str, Any]:
 def step_3(path: str) -> dict[str, Any]:
     """READY: when, and what if a process dies first?"""
     with Trial(path, held=True) as trial:
+        _tell("the engine core is held while it loads")
         held = bool(trial.await_hold())
         too_early = trial.has_said_ready()
         trial.release()
-        first = {"held": held, "too_early": too_early, "ready": trial.await_ready(), **_asked(trial)}
-    return first | {
-        "deaths": _until_one_is_missed(("engine-0", "api-"), lambda name: _death_while_starting(path, name))
-    }
+        first = {"held": held, "too_early": too_early, "ready": trial.await_ready(), "deaths": {}, **_asked(trial)}
+    if too_early or not first["ready"]:
+        return first
+    return first | {"deaths": _until_one_is_missed(("engine-0", "api-"), lambda name: death_while_starting(path, name))}
 
 
 def _until_one_is_missed(names: Iterable[str], trial: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
@@ -334,12 +335,13 @@ def _until_one_is_missed(names: Iterable[str], trial: Callable[[str], dict[str, 
     return found
 
 
-def _death_while_starting(path: str, name: str) -> dict[str, Any]:
+def death_while_starting(path: str, name: str) -> dict[str, Any]:
     """The engine core loads; then it dies, or an API server does."""
     with Trial(path, held=True) as trial:
         engine = trial.await_hold()
         victim = engine if name == "engine-0" else next(iter(trial.acceptors()), 0)
         if victim:
+            _tell(f"{name if name == 'engine-0' else 'an API server'} is killed while the engine core loads")
             os.kill(victim, signal.SIGKILL)
         ended = trial.await_end()
         return {"ended": ended, "named": name in trial.said, "left": sorted(trial.left().values())}
@@ -350,6 +352,7 @@ def step_4(path: str) -> dict[str, Any]:
     with Trial(path) as trial:
         ready = trial.await_ready()
         with trial.stopped("engine-0"):
+            _tell(f"{CLIENTS} clients ask while the engine core is stopped, and then it goes on")
             clients = trial.ask(tokens=MANY_TOKENS)
         trial.await_answers(clients)
         firsts, lasts = ([client.times[at] for client in clients if client.times] for at in (0, -1))
@@ -381,6 +384,7 @@ def _steps_after_hang_up(trial: Trial) -> int:
     clients = trial.ask(1, ENDLESS)
     trial.await_first_tokens(clients)
     before = len(trial.rows)
+    _tell("a client hangs up in the middle of its answer")
     clients[0].hang_up()
     trial.await_idle(before + FEW_STEPS)
     return len(trial.rows) - before
@@ -393,12 +397,19 @@ def death(path: str, role: str) -> dict[str, Any]:
         trial.await_first_tokens(trial.ask(tokens=LONG))
         trial.meet()
         if role in trial.pids:
+            _tell(f"{role} is killed while {CLIENTS} answers are under way")
             os.kill(trial.pids[role], signal.SIGKILL)
         ended = trial.await_end()
         return {"ended": ended, "named": role in trial.said, "left": sorted(trial.left().values())}
 
 
+def _tell(words: str) -> None:
+    """A line for the reader, because a trial takes some seconds."""
+    print(f"the check: {words}", flush=True)
+
+
 def _asked(trial: Trial) -> dict[str, Any]:
+    _tell(f"{CLIENTS} clients ask at once")
     clients = trial.ask() if trial.pids else []
     trial.await_answers(clients)
     return _summary(clients)

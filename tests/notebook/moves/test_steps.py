@@ -9,6 +9,7 @@ from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.blanks import fill, filled, passed
 from lab_support.notebook.moves.exercises import as_program
+from lab_support.notebook.moves.help import hint, reveal
 from lab_support.notebook.moves.steps import Step, reference_program, step
 from lab_support.notebook.page import own_server, record
 
@@ -47,8 +48,8 @@ def test_two_api_servers_hold_the_listening_socket_and_the_engine_core_does_not(
 
 
 def test_ready_is_said_when_all_can_answer_and_a_death_before_that_is_named_and_ends_all():
-    before = tried(3, 2)
-    assert before["too_early"] and not before["deaths"]["engine-0"]["ended"], "step 2 only guesses"
+    assert tried(3, 2)["too_early"], "step 2 only guesses"
+    assert not tried("death_while_starting", 2, "engine-0")["ended"], "and it knows of no death"
     found = tried(3, 3)
     assert (found["held"], found["too_early"], found["ready"], found["own"]) == (True, False, True, CLIENTS)
     assert found["deaths"] == {name: WELL for name in ("engine-0", "api-")}
@@ -184,3 +185,8 @@ def test_a_kept_step_that_is_damaged_is_no_traceback(file):
     _, said = ran(2, source_of(2, step(2).right[0]))
     assert "Traceback" not in said and "✔" in said, "the reference stands in"
     assert "# ---- step 1, the reference's ---" in file.read_text()
+
+
+def test_a_step_has_hints_and_a_solution(empty_record):
+    assert step(3).hints[0] in repr(hint("07.s3"))
+    assert "*ends" in repr(reveal("07.s3", anyway=True))

@@ -24,7 +24,8 @@ def file(empty_record, tmp_path, monkeypatch):
 
 
 def test_the_readers_own_server_is_started_driven_and_stopped(file, capsys):
-    file.write_text(REFERENCE.replace('"""My server:', '"""Mine:'))
+    labelled = REFERENCE.replace("# ---- step 3 ", "# ---- step 3, the reference's ")
+    file.write_text(labelled.replace('"""My server:', '"""Mine:'))
     with my_server() as server:
         assert (server.whose, server.why) == (YOURS, "")
         assert list(server.pids) == ["launcher", "engine-0", "api-0", "api-1"] == [view.role for view in look(server)]
@@ -32,7 +33,7 @@ def test_the_readers_own_server_is_started_driven_and_stopped(file, capsys):
         assert (report.completed, report.errors, report.tokens) == (40, {}, 320)
         assert "yours: my_server.py" in repr(server.program) and '"""Mine:' in repr(server.program)
     assert not server.stop() and server.survivors() == []
-    assert "── my server: yours, my_server.py" in capsys.readouterr().out
+    assert "── my server: yours, my_server.py, but step 3 from the reference" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

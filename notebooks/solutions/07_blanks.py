@@ -51,21 +51,20 @@ def judge_step_2(result: ProcessResult) -> Verdict:
 
 def judge_step_3(result: ProcessResult) -> Verdict:
     told = result.told["measured"]
-    dead = [name for name, death in told["deaths"].items() if death["ended"] and death["named"]]
-    early = "READY while one still loads, " * told["too_early"] or "READY when all can answer, " * told["ready"]
-    measured = f"{early or 'no READY, '}{own_tokens(told)}; the death of {len(dead)} of 2 is named, and nothing is left"
-    expected = (
-        f"READY when all can answer, {own_tokens({'own': ALL})}; the death of 2 of 2 is named, and nothing is left"
-    )
     if not told["held"]:
         return could_not_be_measured("the engine core did not come to load; try again")
+    expected = "READY once all can answer"
     if told["too_early"]:
-        return failed(measured, expected, TOO_EARLY)
+        return failed("READY while the engine core still loads", expected, TOO_EARLY)
     if not told["ready"]:
-        return failed(measured, expected, NEVER)
-    if len(dead) < 2:
-        return failed(measured, expected, DEAF)
-    return passed(measured) if told["own"] == ALL else failed(measured, expected, STRANGERS)
+        return failed("no READY line", expected, NEVER)
+    for name, death in told["deaths"].items():
+        if not (death["ended"] and death["named"]):
+            left = f"{len(death['left'])} processes go on" if death["left"] else "nobody says who has died"
+            measured = f"{name if name == 'engine-0' else 'an API server'} has died while starting, and {left}"
+            return failed(measured, "a death while starting is named, and ends all", DEAF)
+    measured = f"{expected}; {own_tokens(told)}; two deaths while starting were named, and left nothing running"
+    return passed(measured) if told["own"] == ALL else failed(own_tokens(told), own_tokens({"own": ALL}), STRANGERS)
 
 
 _PROMPT, _ACCEPT = 'prompt + b"".join(tokens)', "listening_socket.accept()"

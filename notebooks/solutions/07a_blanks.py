@@ -3,6 +3,7 @@
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import Verdict, WrongFilling, failed, passed
 from lab_support.notebook.moves.steps import Step
+from lab_support.plural import counted
 
 # ---- the reader's server, steps 4 and 5 ------------------------------------------------------------------------------
 
@@ -22,8 +23,8 @@ def judge_step_4(result: ProcessResult) -> Verdict:
     told = result.told["measured"]
     idle = "sleeps" if told["sleeps"] else "spins"
     measured = (
-        f"{told['own']} of {ALL} clients got their own tokens and an end, {told['begun']} of them the first before "
-        f"anyone's last; up to {told['rows']} rows in a step; idle, the engine core {idle}"
+        f"{told['own']} of {ALL} clients got their own tokens and an end; {told['begun']} had their first token before "
+        f"anyone had the last; up to {told['rows']} rows in a step; idle, the engine core {idle}"
     )
     expected = f"all {ALL} with their tokens and an end, beginning together; several rows in a step; idle, it sleeps"
     if not told["ready"]:
@@ -44,7 +45,7 @@ def judge_step_5(result: ProcessResult) -> Verdict:
     told = result.told["measured"]
     left = {role: ", ".join(death["left"]) for role, death in told["deaths"].items() if not death["ended"]}
     survivors = "; ".join(f"after {role}'s death: {names}" for role, names in left.items()) or "nothing"
-    measured = f"{told['steps_after_hang_up']} steps after a client hung up; left running: {survivors}"
+    measured = f"{counted(told['steps_after_hang_up'], 'step')} after a client hung up; left running: {survivors}"
     expected = "a few steps after a client hung up; left running: nothing"
     if not told["ready"]:
         return failed("no READY line", expected, NEVER_READY)

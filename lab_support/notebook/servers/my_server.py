@@ -26,7 +26,7 @@ _PROMPT, _COUNT = "Are you ready?", 3
 YOURS, THE_REFERENCE = "yours", "the reference"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MyServer(Server):
     """A server of five steps that is ready. whose: `YOURS` or `THE_REFERENCE`. why: the reason, if it isn't yours."""
 

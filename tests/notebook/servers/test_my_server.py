@@ -29,6 +29,7 @@ def test_the_readers_own_server_is_started_driven_and_stopped(file, capsys):
     with my_server() as server:
         assert (server.whose, server.why) == (YOURS, "")
         assert list(server.pids) == ["launcher", "engine-0", "api-0", "api-1"] == [view.role for view in look(server)]
+        assert repr(server).startswith("ready: http://127.0.0.1:")
         report = drive(server, live=False, clients=8, requests=40, output_tokens="8")
         assert (report.completed, report.errors, report.tokens) == (40, {}, 320)
         assert "yours: my_server.py" in repr(server.program) and '"""Mine:' in repr(server.program)

@@ -42,7 +42,7 @@ NEIGHBOURS = {
     "notebook/page": set(),
     "notebook/cells": {"page"},
     "notebook/stages": set(),
-    "notebook/servers": {"cells", "page"},
+    "notebook/servers": {"cells", "page", "stages"},
     "notebook/figures": {"servers", "cells", "page"},
     "notebook/recordings": {"figures", "page"},
     "notebook/moves": {"figures", "cells", "page"},

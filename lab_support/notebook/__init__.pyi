@@ -38,6 +38,7 @@ from .recordings.recorded import recorded
 from .servers.drive import drive
 from .servers.live_server import Server, cleanup, live_server
 from .servers.look import look, metric
+from .servers.my_server import my_server
 
 __all__ = [
     "ClaimFailed",
@@ -67,6 +68,7 @@ __all__ = [
     "memory_over_time",
     "memory_roads",
     "metric",
+    "my_server",
     "outside",
     "predict",
     "process_tree",

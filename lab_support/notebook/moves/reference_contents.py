@@ -21,6 +21,7 @@ OWN_PROGRAM = (
     "lab_support.notebook.stages.front_ends",
     "lab_support.notebook.stages.line_server",
     "lab_support.notebook.stages.pretend_driver",
+    "lab_support.notebook.stages.server_parts",
     "lab_support.notebook.stages.shared_memory",
     "lab_support.notebook.stages.torch_guard",
 )

@@ -182,7 +182,7 @@ def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, 
     wanted = {"port": 0, **choices}
     key = take_key(wanted)
     config = ServerConfig(**wanted, api_key=() if key is None else (key,))
-    _stop_predecessor(sys._getframe(1))
+    stop_predecessor(sys._getframe(1))
     began = time.monotonic()
     with ExitStack() as until_ready:  # an interrupt during the start must not leave a server behind either
         read_end, write_end = os.pipe()
@@ -200,10 +200,15 @@ def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, 
         server = _server(facts, key, supervised, traced, time.monotonic() - began)
         until_ready.pop_all()
         os.close(read_end)
+    keep_track(server)
+    return server
+
+
+def keep_track(server: Server) -> None:
+    """From now on `cleanup` and the end of the kernel stop this server."""
     if not _live:
         atexit.register(cleanup)
     _live.append(server)
-    return server
 
 
 def cleanup() -> list[Leftovers]:
@@ -211,8 +216,11 @@ def cleanup() -> list[Leftovers]:
     return [server.stop() for server in list(_live)]
 
 
-def _stop_predecessor(caller: FrameType) -> None:
-    """Stop the old server first: the new one may want its port, and after the assignment no variable names it."""
+def stop_predecessor(caller: FrameType) -> None:
+    """Stop the server in the variable that `caller` assigns the result of its current call to.
+
+    First, because the new one may want its port, and after the assignment no variable names it.
+    """
     name = _assigned_to(caller)
     old = caller.f_locals.get(name)
     if isinstance(old, Server) and old in _live:

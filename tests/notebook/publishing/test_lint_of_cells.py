@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lab_support.notebook.moves.blanks import blank, filled
+from lab_support.notebook.moves.steps import Step, reference_program
 from lab_support.notebook.page.committed import NOTEBOOKS
 
 # Undefined names and unused imports, not order and length: a cell is written to be read in a notebook.
@@ -35,7 +36,10 @@ def complaints_with_blanks(cell: str) -> list[str]:
     """The findings that a cell has whichever right filling its blanks get; those of a cell without blanks."""
     if not (named := re.search(r"--blank ([\w.]+)", cell.partition("\n")[0])):
         return complaints(cell)
-    variants = [set(complaints(filled(cell, fillings))) for fillings in blank(named[1]).right]
+    found = blank(named[1])
+    if isinstance(found, Step):  # a part of a program: the names of the other parts are there
+        return complaints(f"\n{reference_program(found.number)}")
+    variants = [set(complaints(filled(cell, fillings))) for fillings in found.right]
     return sorted(set.intersection(*variants))
 
 

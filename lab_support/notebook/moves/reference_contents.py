@@ -18,7 +18,10 @@ class Kind:
 OWN_PROGRAM = (
     "lab_support.notebook.script",
     "lab_support.notebook.crew",
+    "lab_support.notebook.stages.engine_cores",
+    "lab_support.notebook.stages.fleet",
     "lab_support.notebook.stages.line_server",
+    "lab_support.notebook.stages.overfill",
     "lab_support.notebook.stages.pretend_driver",
     "lab_support.notebook.stages.shared_memory",
     "lab_support.notebook.stages.torch_guard",
@@ -36,6 +39,8 @@ INSTRUMENTS = (
     "lab_support.experiments.started_child",
     "lab_support.supervision.start_rule",
     "lab_support.supervision.seen_elsewhere",
+    "lab_support.boundary.messages",
+    "lab_support.generation",
     "lab_support.notebook.stages.unwatched",
     "lab_support.notebook.stages.forced_fork",
 )
@@ -43,6 +48,8 @@ ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
     "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
     "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
+    "lab_support.boundary.messages": ("Abort", "Generate", "SequenceTokens", "Tokens", "decoder", "encode"),
+    "lab_support.generation": ("SamplingParams",),
     "lab_support.notebook.stages.unwatched": ("server", "plain_program", "lifeline", "left", "ending", "end"),
     "lab_support.notebook.stages.forced_fork": ("watch", "late_engine_core"),
 }

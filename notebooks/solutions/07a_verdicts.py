@@ -16,15 +16,15 @@ def choose_a_core(routed: ProcessResult, scored: ProcessResult) -> Found:
     in_turn, fewest = waiting["in turn"], waiting["the fewest in flight"]
     old_news = got["published load, 0"]
     rows = (
-        ("in turn", str(sum(in_turn)), "", ""),
+        ("in turn", str(sum(in_turn)), "–", "–"),
         ("own in flight", str(sum(fewest)), *_burst("own in flight", got)),
-        ("published load", "", *_burst("published load", got)),
-        ("yours", "", *_burst("yours", got)),
+        ("published load", "–", *_burst("published load", got)),
+        ("yours", "–", *_burst("yours", got)),
     )
-    columns = ("chosen by", "wait, of 40", "a burst, both were idle", "a burst, core 1 had 40")
+    columns = ("chosen by", "wait, of 40", "a burst to cores 0 and 1, both idle", "the same, core 1 had 40")
     return Found(
         measured=(sum(in_turn), sum(fewest)),
-        shown=Table(columns, rows, "Of a burst: requests to core 0 and to core 1."),
+        shown=Table(columns, rows),
         claims=(
             Claim("In turn, half of the clients go to the core that hangs", sum(in_turn) == 20, sum(in_turn)),
             Claim("A front end that counts its own sends one client there", fewest == [1, 1], _pair(fewest)),
@@ -111,13 +111,17 @@ def weigh(weighed: ProcessResult) -> Found:
         measured=(request, step),
         shown=lambda: bars(
             {"bytes": size, "time to pack and unpack": time},
-            unit="pickle, times as much as msgspec\n(time: quickest of 7 runs)",
-            finding=f"As a pickle, a step's tokens take {step:.1f} times the bytes, {slower:.1f} times the time",
+            unit="pickle, times as much as msgspec\n(time: quickest of 200)",
+            finding=f"A step's tokens as a pickle: {step:.1f} × the bytes, {slower:.0f} × the time",
         ),
         claims=(
             Claim("A long prompt takes about as many bytes either way", 0.7 < request < 1.4, _bytes(of["a request"])),
             Claim("A step's tokens take far more as a pickle", step > 1.7, _bytes(of["a step's tokens"])),
-            Claim("Packing and unpacking them takes pickle more than twice the time", slower > 2, slower),
+            Claim(
+                "Packing and unpacking them takes pickle more than twice the time",
+                slower > 2,
+                _time(of["a step's tokens"]),
+            ),
         ),
     )
 
@@ -133,6 +137,11 @@ def _ratio(codecs: list[dict[str, float]], what: str) -> float:
 def _bytes(codecs: list[dict[str, int]]) -> str:
     msgspec, pickle = (each["bytes"] for each in codecs)
     return f"msgspec {msgspec:,}, pickle {pickle:,}"
+
+
+def _time(codecs: list[dict[str, float]]) -> str:
+    msgspec, pickle = (each["microseconds"] for each in codecs)
+    return f"msgspec {msgspec:.1f} µs, pickle {pickle:.1f} µs"
 
 
 def letter_of_size(ratios: tuple[float, float]) -> str:

@@ -55,7 +55,7 @@ class EngineCores:
 
 @contextmanager
 def engine_cores(count: int, *, connect: bool = False) -> Iterator[EngineCores]:
-    """At the end all are killed and waited for.
+    """Engine cores that answer each request at once; at the end all are killed and waited for.
 
     Each binds a ROUTER at an address of its own, and requests may come before it has. With `connect`, each connects a
     DEALER to one front end, as in vLLM: all to the same address, with the identities b"0", b"1", …, and a first

@@ -184,11 +184,12 @@ FromLauncher = Addresses | Fatal | Retire | ApiServerJoined | ApiServerLeft
 
 
 def encode(message: Message) -> bytes:
+    """The message as bytes, which a decoder of its class, or of a union with it, reads."""
     return _encoder.encode(message)
 
 
 def decoder(kind: Any) -> msgspec.msgpack.Decoder:
-    """A decoder for one of the unions above. It raises `msgspec.ValidationError` on anything else."""
+    """A decoder for a union such as `ToEngineCore`, or for one class. It raises `msgspec.ValidationError` otherwise."""
     return msgspec.msgpack.Decoder(kind)
 
 

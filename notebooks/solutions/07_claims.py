@@ -1,8 +1,10 @@
 """What breaks the claims of notebook 07: for each, its experiment with the effect taken away."""
 
+from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.moves.answer_files import modules_of
 from lab_support.notebook.moves.blanks import blank, filled
-from lab_support.notebook.moves.exercises import cell, changed
-from lab_support.notebook.moves.verdicts import broken_claim
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.moves.verdicts import Found, broken_claim, judge_of
 
 RACE, WAYS = cell("07", "race"), blank("07.b1").reference
 
@@ -14,6 +16,120 @@ _NEW_PORTS = changed(RACE, "create_server((host, port))", "create_server((host, 
 
 _BOUND_ANEW = filled(blank("07.b1").skeleton, ("sock.listen()", "receiver.setsockopt(zmq.LINGER, 0)"))
 _DEAF = filled(blank("07.b1").skeleton, ("sock.setblocking(False)", "receiver.setsockopt(zmq.USE_FD, sock.fileno())"))
+
+
+# ---- 07.3: three parents, three children -----------------------------------------------------------------------------
+
+_PARENTS = cell("07", "parents")
+# The sleeper sleeps longer and looks, the poller looks and never asks, the waiter waits for neither.
+_OTHERWISE = changed(
+    _PARENTS,
+    '    time.sleep(1)\n    return "ready"\n',
+    '    time.sleep(2)\n    return "ready" if child.is_alive() else "dead"\n',
+    '        if child.answers_health():\n            return "ready"\n',
+    '        if not child.is_alive():\n            return "dead"\n',
+    'if __name__ == "__main__":\n',
+    'def waiter(child):\n    time.sleep(LIMIT)\n    return "late"\n\nif __name__ == "__main__":\n',
+)
+
+
+def _row(row: str, option: str) -> BrokenClaim:
+    def holds(result: ProcessResult) -> bool:
+        return judge_of("07.3").find(result).rows[row] == option
+
+    return BrokenClaim(f"{row}: the parent {option}", _PARENTS, _OTHERWISE, holds)
+
+
+# ---- 07.4: the message alone -----------------------------------------------------------------------------------------
+
+_WAITS = blank("07.b2").reference
+_CLOSED = changed(_WAITS, "    try:\n", "    child.theirs.close()\n    try:\n")
+_NO_SENTINEL = changed(_WAITS, "[child.pipe, child.sentinel]", "[child.pipe]")
+
+
+# ---- the start: a cell of the kernel, as a program
+
+EARLY = """\
+from lab_support.notebook.script import emit
+from lab_support.notebook.servers.live_server import live_server
+from lab_support.notebook.stages.early_client import EarlyClient
+
+client = EarlyClient()
+with live_server(api_server_count=2, at_port_open=client.connect) as server:
+    emit(client=client.answer(), milestones=server.trace.milestones())
+"""
+_LATE = changed(
+    EARLY,
+    "at_port_open=client.connect",
+    "trace=True",
+    "    emit(",
+    '    client.connect(("127.0.0.1", server.port), server.api_key)\n    emit(',
+)
+
+# ---- one request, alone: the same
+
+ALONE = """\
+import os, signal, time
+from lab_support.instruments import proc
+from lab_support.notebook.script import emit
+from lab_support.notebook.servers.live_server import live_server
+from lab_support.notebook.servers.traced import times_of
+
+def sleeps():
+    return {role: sum(each.voluntary for each in proc.read_thread_switches(pid).values())
+            for role, pid in pids.items()}
+
+def ask():
+    return server.session.post(f"{server.url}/v1/completions", json=question).headers["x-request-id"]
+
+question = {"prompt": "Once upon a time", "max_tokens": 48, "ignore_eos": True, "stream": True}
+with live_server(api_server_count=2, trace=True) as server:
+    pids = dict(server.pids)
+    ask(), ask()
+    before = sleeps()
+    name = ask()
+    woken = {role: count - before[role] for role, count in sleeps().items()}
+    emit(told=times_of(server.trace.request(name)), woken=woken)
+"""
+_API_SERVERS_STAND_STILL = changed(
+    ALONE,
+    "    name = ask()\n",
+    """\
+    question["max_tokens"] = 200                        # so that it is in the middle when its client has the first one
+    def until_idle():
+        begun, count = time.monotonic(), 0
+        while sleeps()["engine-0"] - count > 20:
+            count = sleeps()["engine-0"]
+            time.sleep(0.5)
+        return time.monotonic() - begun
+    with server.session.post(f"{server.url}/v1/completions", json=question, stream=True) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        for role in server.api_servers:
+            os.kill(server.pids[role], signal.SIGSTOP)
+        time.sleep(2 * until_idle())
+        for role in server.api_servers:
+            os.kill(server.pids[role], signal.SIGCONT)
+        list(lines)
+    name = answer.headers["x-request-id"]
+""",
+)
+_LAUNCHER_AT_WORK = changed(ALONE, "    ask(), ask()\n", '    pids["launcher"] = pids["engine-0"]\n    ask(), ask()\n')
+
+# ---- among 16
+
+CROWD = blank("07.b3").reference
+_TWO_AT_A_TIME = changed(CROWD, "api_server_count=2", "api_server_count=2, max_num_seqs=2")
+
+
+def _claim_of(number: str, words: str, experiment: str, broken: str) -> BrokenClaim:
+    def holds(result: ProcessResult) -> bool:
+        (module,) = modules_of("07", "verdicts")
+        found: Found = next(each for each in module.JUDGES if each.number == number).find(*result.told.values())
+        return next(each.holds for each in found.claims if each.words == words)
+
+    return BrokenClaim(words, experiment, broken, holds)
+
 
 BROKEN_CLAIMS = (
     broken_claim(
@@ -29,4 +145,31 @@ BROKEN_CLAIMS = (
         WAYS,
         _DEAF,
     ),
+    *(_row(row, option) for row, option in judge_of("07.3").expected.items()),
+    broken_claim(
+        "07.4",
+        "With the message alone, the parent waits to its limit for both dead children, and holds their ends",
+        _WAITS,
+        _CLOSED,
+    ),
+    broken_claim("07.4", "With the sentinel as well, it is late for the stuck child alone", _WAITS, _NO_SENTINEL),
+    _claim_of(
+        "07.start",
+        "The client connected before the first child was ready, and was answered without any retry",
+        EARLY,
+        _LATE,
+    ),
+    _claim_of(
+        "07.5",
+        "More than half of a request's time is steps of the engine core",
+        ALONE,
+        _API_SERVERS_STAND_STILL,
+    ),
+    _claim_of(
+        "07.5",
+        "For every fourth token at least, an API server and the engine core are woken, and the launcher is not",
+        ALONE,
+        _LAUNCHER_AT_WORK,
+    ),
+    broken_claim("07.6", "Most of what a request takes longer among 16 lies in steps", CROWD, _TWO_AT_A_TIME),
 )

@@ -1,11 +1,15 @@
 """How the predictions of notebook 07 are judged, drawn and claimed."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lab_support.instruments.record.recordings import Recording
 from lab_support.notebook.cells.cell_result import ProcessResult
+from lab_support.notebook.figures.bars import bars
 from lab_support.notebook.figures.lost_starts import lost_starts
 from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.figures.swimlanes import request_lanes, start_lanes
+from lab_support.notebook.figures.who_waits import ANSWERS, Wait, who_waits
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings.recorded import recorded
@@ -115,6 +119,228 @@ def letter_of_early_client(measured: Sequence[object]) -> str:
     return "b" if met == "refused" else ""
 
 
+# ---- 07.3: three parents, three children -----------------------------------------------------------------------------
+
+LIMIT, LIMIT_ALONE = 3.0, 2.0  # seconds, as in the two cells
+AT_ONCE, AT_LIMIT, TOO_EARLY = "knows at once", "waits to its limit", "goes on too early"
+CHILDREN = {"slow": "slow child", "killed": "killed child", "raises": "raising child"}
+NINE = {
+    "sleeper, slow child": TOO_EARLY,
+    "sleeper, killed child": TOO_EARLY,
+    "sleeper, raising child": TOO_EARLY,
+    "poller, slow child": AT_ONCE,
+    "poller, killed child": AT_LIMIT,
+    "poller, raising child": AT_LIMIT,
+    "waiter, slow child": AT_ONCE,
+    "waiter, killed child": AT_ONCE,
+    "waiter, raising child": AT_ONCE,
+}
+
+
+def nine_waits(parents: ProcessResult) -> Found:
+    told = {row_of(each): each for each in _pairs(parents)}
+    return Found(
+        rows={row: outcome(told[row]) for row in NINE},
+        seen={row: in_words(told[row]) for row in NINE},
+    )
+
+
+def _pairs(result: ProcessResult) -> list[dict[str, Any]]:
+    return [event.fields for event in result.events if "parent" in event.fields]
+
+
+def row_of(told: Mapping[str, Any]) -> str:
+    return f"{told['parent']}, {CHILDREN.get(told['child'], told['child'])}"
+
+
+def outcome(told: Mapping[str, Any]) -> str:
+    """The option for one pair. Its answer came at once if it came well before the limit, counted from the event."""
+    if told["said"] == "ready" and not told["served"]:
+        return TOO_EARLY
+    soon = told["after"] is not None and told["after"] < LIMIT / 3
+    return AT_ONCE if told["said"] != "late" and soon else AT_LIMIT
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    client = {True: "; a client is served", False: "; a client is refused", None: ""}[told["served"]]
+    return f"“{told['said']}” after {told['waited']:.1f} s{client}"
+
+
+# ---- 07.4: the message alone -----------------------------------------------------------------------------------------
+
+
+def wait_alone(waits: ProcessResult) -> Found:
+    alone, with_end = (
+        {each["child"]: each for each in _pairs(waits) if each["parent"] == name}
+        for name in ("message_alone", "message_and_end")
+    )
+    killed, dead = alone["killed"], [alone["killed"], alone["raises"]]
+    return Found(
+        measured=[killed["said"], killed["waited"]],
+        shown=lambda: drawn(alone, with_end),
+        claims=(
+            Claim(
+                "With the message alone, the parent waits to its limit for both dead children, and holds their ends",
+                all(at_limit(each) and each["held"] == ["the parent"] for each in dead),
+                got=" and ".join(f"{each['waited']:.1f} s" for each in dead),
+            ),
+            Claim(
+                "With the sentinel as well, it is late for the stuck child alone",
+                [each["said"] for each in with_end.values()] == ["ready", "dead", "dead", "late"],
+                got=", ".join(f"{child}: {each['said']}" for child, each in with_end.items()),
+            ),
+        ),
+    )
+
+
+def drawn(alone: Mapping[str, Any], with_end: Mapping[str, Any]) -> Picture:
+    waits = [
+        *(a_wait("the message alone", each, held=True) for each in alone.values()),
+        *(a_wait("message and sentinel", each) for each in with_end.values()),
+    ]
+    killed, told = alone["killed"], with_end["killed"]
+    finding = (
+        f"Without the sentinel, the parent of the killed child waits for {killed['waited']:.1f} s; with it, "
+        f"for {told['waited']:.1f} s"
+    )
+    return who_waits(waits, finding)
+
+
+def a_wait(parent: str, told: Mapping[str, Any], held: bool = False) -> Wait:
+    return Wait(
+        parent,
+        {"raises": "raising"}.get(told["child"], told["child"]),
+        told["said"] if told["said"] in ANSWERS else "ready" if told["said"] == "READY" else "dead",
+        told["waited"],
+        None if told["after"] is None else max(0.0, told["waited"] - told["after"]),
+        died=told["child"] in ("killed", "raises"),
+        note=f"the pipe's other end is open in {' and '.join(told['held']) or 'no process'}" if held else "",
+    )
+
+
+def at_limit(told: Mapping[str, Any]) -> bool:
+    return bool(told["said"] == "late" and told["waited"] > LIMIT_ALONE / 2)
+
+
+def letter_of_wait(measured: Sequence[Any]) -> str:
+    said, waited = measured
+    if said == "late":
+        return "b" if waited > LIMIT_ALONE / 2 else "d"
+    return {"EOFError": "a", "InterruptedError": "c"}.get(said, "")
+
+
+# ---- the start -------------------------------------------------------------------------------------------------------
+
+
+def early_client(client: Mapping[str, Any], milestones: list[dict[str, Any]]) -> Found:
+    children = [each for each in milestones if each["role"] != "launcher"]
+    zero, first_ready = milestones[0]["at"], min(each["at"] for each in children if each["stage"] == "READY")
+    before_any = client["connected"] < min(each["at"] for each in children)
+    early = "before any child has run a line" if before_any else "before a child is ready"
+    connected, ready, answered = (each - zero for each in (client["connected"], first_ready, client["answered"]))
+    told = f"connected {connected:.2f} s, first READY {ready:.2f} s, answered {answered:.2f} s"
+    finding = f"A client connects at {connected:.2f} s, {early}, and is answered at {answered:.2f} s"
+    return Found(
+        shown=lambda: start_lanes(client, milestones, finding=finding),
+        claims=(
+            Claim(
+                "The client connected before the first child was ready, and was answered without any retry",
+                connected < ready and client["status"] == 200 and client["connections"] == 1,
+                got=f"{told}, with {client['connections']} connection",
+            ),
+        ),
+    )
+
+
+# ---- one request, alone ----------------------------------------------------------------------------------------------
+
+KINDS = ("launcher", "api", "engine")
+
+
+def followed_alone(told: Mapping[str, Any], woken: Mapping[str, int]) -> Found:
+    woken = {role: count for role, count in woken.items() if role.partition("-")[0] in KINDS}
+    share = in_steps(told) / told["total"]
+    touched = touched_by(woken, len(told["steps"]))
+    launcher = f"woken {woken['launcher']} times" if woken["launcher"] else "never woken"
+    finding = f"{share:.0%} of {1000 * told['total']:.0f} ms are steps of the engine core; the launcher was {launcher}"
+    return Found(
+        measured=(touched, share),
+        shown=lambda: request_lanes(told, woken, finding=finding),
+        claims=(
+            Claim("More than half of a request's time is steps of the engine core", share > 0.5, f"{share:.0%}"),
+            Claim(
+                "For every fourth token at least, an API server and the engine core are woken, and the launcher is not",
+                touched == ["api", "engine"],
+                f"woken for {len(told['steps'])} tokens: {', '.join(f'{role} {n}' for role, n in woken.items())}",
+            ),
+        ),
+    )
+
+
+def in_steps(told: Mapping[str, Any]) -> float:
+    return sum(ended - begun for begun, ended, _ in told["steps"])
+
+
+def touched_by(woken: Mapping[str, int], tokens: int) -> list[str]:
+    """The kinds of process of which one was woken for every fourth token at least: nobody reads a message asleep."""
+    return sorted({role.partition("-")[0] for role, count in woken.items() if 4 * count >= tokens})
+
+
+def letter_of_road(found: tuple[list[str], float]) -> str:
+    touched, share = found
+    if touched not in (["api", "engine"], ["api", "engine", "launcher"]):
+        return ""
+    return {(True, True): "a", (False, False): "b", (True, False): "c", (False, True): "d"}[
+        "launcher" in touched, share > 0.5
+    ]
+
+
+# ---- among 16 --------------------------------------------------------------------------------------------------------
+
+STEPS, WAITING, ELSEWHERE = "in steps", "waiting for its\nfirst step", "elsewhere: HTTP,\ntext, on its way"
+
+
+def followed_among_16(crowd: ProcessResult) -> Found:
+    told = [each.fields for each in crowd.events if "steps" in each.fields]
+    alone, among = (typical([parts(each) for each in told if each["clients"] == clients]) for clients in (1, 16))
+    grown = {part: among[part] - alone[part] for part in alone}
+    total = sum(grown.values())
+    times = sum(among.values()) / sum(alone.values())
+    shown = {part: {"alone": 1000 * alone[part], "among 16": 1000 * among[part]} for part in alone}
+    finding = f"Among 16, a request takes {times:.1f} times as long; {grown[STEPS] / total:.0%} of that is in steps"
+    hardly = "" if times > 1.15 else f"among 16 it took only {times:.2f} times as long as alone"
+    return Found(
+        measured=(times, grown[STEPS], grown[WAITING], grown[ELSEWHERE]),
+        shown=lambda: bars(
+            shown, unit="milliseconds of one request\n(median of 3)", finding=hardly.capitalize() or finding
+        ),
+        claims=(
+            Claim(
+                "Most of what a request takes longer among 16 lies in steps",
+                grown[STEPS] > 0.5 * total,
+                {part.replace("\n", " "): f"{1000 * seconds:+.0f} ms" for part, seconds in grown.items()},
+                hardly,
+            ),
+        ),
+    )
+
+
+def parts(told: Mapping[str, Any]) -> dict[str, float]:
+    """The time of a request, in seconds, by `times_of`."""
+    stepping, waiting = in_steps(told), told["waited"]
+    return {STEPS: stepping, WAITING: waiting, ELSEWHERE: max(0.0, told["total"] - stepping - waiting)}
+
+
+def typical(repeats: list[dict[str, float]]) -> dict[str, float]:
+    """The repeat of median length."""
+    return sorted(repeats, key=lambda each: sum(each.values()))[len(repeats) // 2]
+
+
+def letter_of_growth(found: tuple[float, float, float, float]) -> str:
+    times, *grown = found
+    return "d" if times < 1.15 else "abc"[grown.index(max(grown))]
+
+
 JUDGES = (
     Judge(
         "07.1",
@@ -132,5 +358,30 @@ JUDGES = (
             "c": (0, "connected", "not answered"),
             "d": (96, "connected", "not answered"),
         },
+    ),
+    Judge("07.3", find=nine_waits, expected=NINE, row_words="{row}: the parent {option}"),
+    Judge(
+        "07.4",
+        find=wait_alone,
+        letter=letter_of_wait,
+        reached={"a": ["EOFError", 0.3], "b": ["late", 2.0], "c": ["InterruptedError", 0.3], "d": ["late", 0.3]},
+    ),
+    Judge("07.start", find=early_client),
+    Judge(
+        "07.5",
+        find=followed_alone,
+        letter=letter_of_road,
+        reached={
+            "a": (["api", "engine", "launcher"], 0.9),
+            "b": (["api", "engine"], 0.2),
+            "c": (["api", "engine", "launcher"], 0.2),
+            "d": (["api", "engine"], 0.9),
+        },
+    ),
+    Judge(
+        "07.6",
+        find=followed_among_16,
+        letter=letter_of_growth,
+        reached={"a": (2.5, 0.2, 0.0, 0.0), "b": (8.0, 0.0, 0.8, 0.0), "c": (2.0, 0.0, 0.0, 0.1), "d": (1.0, 0, 0, 0)},
     ),
 )

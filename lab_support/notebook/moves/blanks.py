@@ -32,7 +32,8 @@ __all__ = [
     "stopped_by",
 ]  # fmt: skip
 
-BLANK_NAME = re.compile(r"\d\d[a-z]?\.b\d+")
+BLANK_NAME = re.compile(r"\d\d[a-z]?\.[bs]\d+")
+"""07.s1 is a step of the reader's server (steps.py)."""
 _OPEN = re.compile(r"(?<!\w)____(?!\w)")
 _GOES_ON = "goes on with what the solution has done on this machine, in place of yours"
 _SOLVED: dict[str, ProcessResult] = {}
@@ -99,12 +100,28 @@ class Blank:
             return verdict
         return replace(verdict, cause=f"{verdict.cause}, in {lines}")
 
+    def run(self, source: str, options: dict[str, Any]) -> ProcessResult:
+        """The result of the reader's cell; it may end in any way."""
+        return run_process(source, **options | {"expect": "any"})
+
+    def keep(self, source: str) -> str:
+        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
+        return ""
+
+    def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
+        """What the solution's result shows, in words for a reader who has not filled the blanks; "" to keep it back."""
+        return ""
+
+    def solve(self, options: dict[str, Any]) -> ProcessResult:
+        """The result of a run of the solution, which shows nothing."""
+        return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
+
     def solved(self, options: dict[str, Any], *, again: bool = True) -> ProcessResult:
         """The solution's result. again: from a run of its own, even if this kernel keeps one that passed."""
         what = repr((self.reference, sorted(options.items())))
         if not again and what in _SOLVED:
             return _SOLVED[what]
-        result = run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
+        result = self.solve(options)
         if self.mark(result, options).state == "passed":
             _SOLVED[what] = result
         return result
@@ -141,12 +158,13 @@ def fill(name: str, source: str, options: dict[str, Any]) -> tuple[ProcessResult
     """
     task = blank(name)
     if open_lines := [line for line, text in enumerate(source.splitlines(), 1) if _OPEN.search(text)]:
-        to_do = CheckResult(name, task.kind, _to_do(source, open_lines), Verdict("untried"), _GOES_ON)
-        return task.solved(options), to_do, True
-    result = run_process(source, **options | {"expect": "any"})
+        solution = task.solved(options)
+        goes_on = ": ".join(filter(None, (_GOES_ON, task.found(solution, options))))
+        return solution, CheckResult(name, task.kind, _to_do(source, open_lines), Verdict("untried"), goes_on), True
+    result = task.run(source, options)
     verdict = task.mark(result, options)
     if verdict.state == "passed":
-        return result, _kept(task, verdict, ""), False
+        return result, _kept(task, verdict, task.keep(source)), False
     solution = task.solved(options, again=False)
     control = task.mark(solution, options)
     if control.state != "passed":

@@ -125,6 +125,7 @@ class Trial:
 
     def __exit__(self, *_: object) -> None:
         self.meet()
+        said = self.said  # before the kill, after which some complain that others are gone
         self.release()
         for client in self._clients:
             client.hang_up()
@@ -135,7 +136,7 @@ class Trial:
             self.launcher.poll()
             time.sleep(0.001)
         self.launcher.wait()
-        sys.stderr.write(self.said)
+        sys.stderr.write(said)
         self._errors.close()
         os.close(self._told)
         self.folder.cleanup()
@@ -268,6 +269,10 @@ class Trial:
         tcp = {inode for inode, each in proc.listening_sockets().items() if each.port}
         return [pid for pid in pids if any(each.inode in tcp for each in proc.read_descriptors(pid))]
 
+    def await_acceptors(self) -> None:
+        """Wait until both API servers hold a listening socket, or nothing moves any more."""
+        self._await(lambda: len(self.acceptors()) == 2)
+
     def release(self) -> None:
         if self._writer:
             os.close(self._writer)
@@ -300,6 +305,7 @@ def step_2(path: str) -> dict[str, Any]:
     """API servers and an engine core: also, who holds the listening socket?"""
     with Trial(path) as trial:
         ready = trial.await_ready()
+        trial.await_acceptors()
         holders = {holder.process.pid for holder in proc.holders_of_listening_socket(trial.port, trial.pids.values())}
         children = {name: pid for name, pid in trial.pids.items() if name != "launcher"}
         elsewhere = set(trial.acceptors()) - holders

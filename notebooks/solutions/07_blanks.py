@@ -143,9 +143,7 @@ NO_WAY_BACK = "a ROUTER drops a message whose first frame names nobody that is c
 OTHER_SOCKET = "the API servers have a listening socket of their own, to which nobody connects"
 TOO_EARLY = "READY came while the engine core was still loading"
 NEVER = "READY never came, although every child had said so: the wait has to end when nobody is left"
-NO_SENTINEL = (
-    "a dead process sends no message, and the launcher waited for one: it has to wait for the sentinels as well"
-)
+NO_SENTINEL = "a dead process sends no message, and the launcher waited for one: it has to wait for the sentinels, too"
 
 
 def own_tokens(told: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from lab_support.notebook.figures.lost_starts import lost_starts
 from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.figures.swimlanes import request_lanes, start_lanes
 from lab_support.notebook.figures.who_waits import ANSWERS, Wait, who_waits
+from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings.recorded import recorded
@@ -383,5 +384,19 @@ JUDGES = (
         find=followed_among_16,
         letter=letter_of_growth,
         reached={"a": (2.5, 0.2, 0.0, 0.0), "b": (8.0, 0.0, 0.8, 0.0), "c": (2.0, 0.0, 0.0, 0.1), "d": (1.0, 0, 0, 0)},
+    ),
+)
+
+# ---- the article's sentences that this notebook tested ---------------------------------------------------------------
+
+LEDGER = (
+    Tested(
+        17,
+        claims=(
+            "The client connected before the first child was ready, and was answered without any retry",
+            "For every fourth token at least, an API server and the engine core are woken, and the launcher is not",
+        ),
+        finding="so: the socket takes clients before any of them runs, and the launcher has no part in an answer",
+        otherwise="not as here expected: see the figures of the early client and below 07.5",
     ),
 )

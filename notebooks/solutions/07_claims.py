@@ -3,7 +3,7 @@
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.answer_files import modules_of
 from lab_support.notebook.moves.blanks import blank, filled
-from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
 from lab_support.notebook.moves.verdicts import Found, broken_claim, judge_of
 
 RACE, WAYS = cell("07", "race"), blank("07.b1").reference
@@ -172,4 +172,5 @@ BROKEN_CLAIMS = (
         _LAUNCHER_AT_WORK,
     ),
     broken_claim("07.6", "Most of what a request takes longer among 16 lies in steps", CROWD, _TWO_AT_A_TIME),
+    nothing_left("Nothing that this notebook started is running", RACE),
 )

@@ -35,7 +35,9 @@ __all__ = [
 BLANK_NAME = re.compile(r"\d\d[a-z]?\.[bs]\d+")
 """07.s1 is a step of the reader's server (steps.py)."""
 _OPEN = re.compile(r"(?<!\w)____(?!\w)")
-_GOES_ON = "goes on with what the solution has just done on this machine, in place of yours"
+_GOES_ON = "goes on with what the solution has done on this machine, in place of yours"
+_SOLVED: dict[str, ProcessResult] = {}
+"""This kernel's runs of solutions that passed, by program and options, so that a wrong filling waits for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +104,27 @@ class Blank:
         """The result of the reader's cell; it may end in any way."""
         return run_process(source, **options | {"expect": "any"})
 
-    def keep(self, source: str) -> str:
-        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
-        return ""
+    def solve(self, options: dict[str, Any]) -> ProcessResult:
+        """The solution's result, from a run of its own."""
+        return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
+
+    def solved(self, options: dict[str, Any], *, again: bool = True) -> ProcessResult:
+        """The solution's result. again: from a run of its own, even if this kernel keeps one that passed."""
+        what = repr((self.reference, sorted(options.items())))
+        if not again and what in _SOLVED:
+            return _SOLVED[what]
+        result = self.solve(options)
+        if self.mark(result, options).state == "passed":
+            _SOLVED[what] = result
+        return result
 
     def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
         """What the solution's result shows, in words for a reader who has not filled the blanks; "" to keep it back."""
         return ""
 
-    def solved(self, options: dict[str, Any]) -> ProcessResult:
-        """The solution's result, from a run of its own."""
-        return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
+    def keep(self, source: str) -> str:
+        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
+        return ""
 
     def attempt(self, fillings: Sequence[str]) -> Verdict:
         """The verdict on these fillings, in a fresh process and without a reader."""
@@ -153,7 +165,7 @@ def fill(name: str, source: str, options: dict[str, Any]) -> tuple[ProcessResult
     verdict = task.mark(result, options)
     if verdict.state == "passed":
         return result, _kept(task, verdict, task.keep(source)), False
-    solution = task.solved(options)
+    solution = task.solved(options, again=False)
     control = task.mark(solution, options)
     if control.state != "passed":
         found = control.measured or control.cause

@@ -50,7 +50,7 @@ class Step(Blank):
             print(f"── {_in_words(taken)} from the reference here, because yours {_are(taken)} not there yet")
         return self._tried(source, {step: _own(step) for step in range(1, self.number)}, options)
 
-    def solved(self, options: dict[str, Any]) -> ProcessResult:
+    def solve(self, options: dict[str, Any]) -> ProcessResult:
         return self._tried(as_program(self.reference), {}, options | {"quiet": True})
 
     def found(self, result: ProcessResult, options: dict[str, Any]) -> str:

@@ -104,16 +104,8 @@ class Blank:
         """The result of the reader's cell; it may end in any way."""
         return run_process(source, **options | {"expect": "any"})
 
-    def keep(self, source: str) -> str:
-        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
-        return ""
-
-    def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
-        """What the solution's result shows, in words for a reader who has not filled the blanks; "" to keep it back."""
-        return ""
-
     def solve(self, options: dict[str, Any]) -> ProcessResult:
-        """The result of a run of the solution, which shows nothing."""
+        """The solution's result, from a run of its own."""
         return run_process(as_program(self.reference), **options | {"quiet": True, "expect": "any"})
 
     def solved(self, options: dict[str, Any], *, again: bool = True) -> ProcessResult:
@@ -125,6 +117,14 @@ class Blank:
         if self.mark(result, options).state == "passed":
             _SOLVED[what] = result
         return result
+
+    def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
+        """What the solution's result shows, in words for a reader who has not filled the blanks; "" to keep it back."""
+        return ""
+
+    def keep(self, source: str) -> str:
+        """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
+        return ""
 
     def attempt(self, fillings: Sequence[str]) -> Verdict:
         """The verdict on these fillings, in a fresh process and without a reader."""

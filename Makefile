@@ -23,7 +23,7 @@ ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
 $(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
 endif
 # Tests wait for processes most of the time. More than two at once would need a core each.
-TWO_AT_ONCE := -n 2 --dist worksteal
+TWO_AT_ONCE := -n 2 --dist loadscope
 
 .PHONY: lab serve check test test-quick test-python coverage prove notebooks clean
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import scheduling
+from tests.notebook.kept_runs import KeptRuns
 from tests.running_server import RunningServer, running_server
 
 
@@ -19,11 +21,33 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    scheduling.sort(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> scheduling.ByModule | None:
+    return scheduling.ByModule(config, log) if config.getoption("dist") == "loadscope" else None
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
     """One real server with two API servers, for all tests that only talk to it."""
     with running_server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of this session, for things that are made once."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def kept_runs(session_folder: Path) -> KeptRuns:
+    """The programs of notebooks, exercises and claims that have run in this session."""
+    return KeptRuns(session_folder / "runs")
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ from tests.proofs.pytests import FULL
 
 NOTEBOOKS = build.find([])
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "00" or FULL in os.environ)]
-"""One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
+IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "01" or FULL in os.environ)]
+"""One in `make test`, where each is executed anyway, and one without servers; in `make prove` all but appendices, which
+have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
 BUSY = 900
 """Seconds for one notebook on busy cores: 00 takes 300 where eight other programs compute."""

@@ -6,12 +6,15 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import scheduling
-from tests.notebook.kept_runs import KeptRuns
 from tests.running_server import RunningServer, running_server
+from tests.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+
+if TYPE_CHECKING:
+    from tests.notebook.kept_runs import KeptRuns
 
 
 def pytest_configure() -> None:
@@ -19,15 +22,6 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    scheduling.sort(items)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> scheduling.ByModule | None:
-    return scheduling.ByModule(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +39,10 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kept_runs(session_folder: Path) -> KeptRuns:
+def kept_runs(session_folder: Path) -> "KeptRuns":
     """The programs of notebooks, exercises and claims that have run in this session."""
+    from tests.notebook.kept_runs import KeptRuns  # with IPython, which few tests need
+
     return KeptRuns(session_folder / "runs")
 
 

@@ -1,4 +1,4 @@
-"""The order of the tests, and which of them go to one worker: `tests/scheduling.py`."""
+"""The order of the tests, and which of them go to one worker: `tests/repository/scheduling.py`."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.checks import ROOT
-from tests.scheduling import BY_NOTEBOOK, unit_of
+from tests.repository.scheduling import BY_NOTEBOOK, unit_of
 
 NOTES = """
 import os, pathlib, pytest
@@ -28,7 +28,7 @@ def test_notebooks_come_first_quick_modules_last_and_a_module_goes_to_one_worker
     (tmp_path / "conftest.py").write_text(NOTES)
     for name, text in MODULES.items():
         (tmp_path / f"{name}.py").write_text(text)
-    words = ["-p", "xdist", "-p", "tests.scheduling", "-n", "2", "--dist", "loadscope"]
+    words = ["-p", "xdist", "-p", "tests.repository.scheduling", "-n", "2", "--dist", "loadscope"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -227,13 +227,19 @@ def asking(tmp_path, right: list[str], options: str = OPTIONS) -> Form:
     [
         ("a" * 7 + "b" * 6 + "c" * 7, OPTIONS, []),
         ("a" * 10 + "b" * 5 + "c" * 5, OPTIONS, ["a is right in 10 of 20 predictions, expected at most 45%"]),
-        ("a" * 5 + "b" * 8 + "c" * 7, OPTIONS, ["the longest option is right 8.0 times of 20, expected at most 7"]),
+        ("a" * 5 + "b" * 8 + "c" * 7, OPTIONS, ["the longest option is right 8.0 times of 20, expected 3 to 7"]),
+        ("a" * 7 + "b" * 5 + "c" * 8, OPTIONS, ["the shortest option is right 8.0 times of 20, expected 3 to 7"]),
+        (
+            "a" * 9 + "b" * 2 + "c" * 9,
+            OPTIONS,
+            ["the longest option is right 2.0 times of 20", "the shortest option is right 9.0 times of 20"],
+        ),
         ("a" * 5 + "b" * 8 + "c" * 7, '{"a": "one", "b": "two", "c": "six"}', []),
         ("a" * 19, OPTIONS, []),
         ("a" * 20, '{"a": "one", "b": "two"}', []),
     ],
 )
-def test_the_right_letter_and_the_longest_option_tell_nothing(right, options, sentences, tmp_path):
+def test_the_right_letter_and_the_length_of_an_option_tell_nothing(right, options, sentences, tmp_path):
     found = broken_together([asking(tmp_path, list(right), options)])
     assert len(found) == len(sentences)
     assert all(each.startswith(sentence) for each, sentence in zip(found, sentences, strict=True)), found

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import Any
 
 from lab_support.instruments import proc
 from lab_support.instruments.kernel import accept_queues, wait_until_asleep
+from lab_support.notebook.cells.readers_lines import show_readers_lines
 from lab_support.notebook.stages.clients import Clients
 
 PING = b"GET /ping HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n"
@@ -187,8 +187,7 @@ def _work(serve: Serve, entrance: socket.socket, own_backlog: int, told: int) ->
         with open(told, "wb") as pipe:
             pipe.write(b"%d" % os.fstat(entrance.fileno()).st_ino)
         serve(entrance)
-    except BaseException:
-        traceback.print_exc()
-        raise
+    except BaseException as error:
+        show_readers_lines(type(error), error, error.__traceback__)
     finally:
         os._exit(1)

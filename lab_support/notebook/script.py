@@ -10,12 +10,13 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from lab_support.notebook.cells.cell_messages import DEEPEST, is_too_deep
+from lab_support.notebook.cells.readers_lines import show_readers_lines
 from lab_support.signal_names import signal_name
 
 Take = Callable[[socket.socket], bool]
@@ -146,7 +147,8 @@ def listeners(count: int, wait_function: WaitFunction, connections: int = 400) -
                 _await_sleep(pids)
             return _measure(listening_socket.getsockname(), pids, cells, connections)
         except RuntimeError as error:
-            raise error.with_traceback(None) from None  # the reader's line matters, not ours
+            sys.excepthook = show_readers_lines  # the reader's line matters, not ours
+            raise error.with_traceback(None) from None
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
@@ -171,9 +173,8 @@ def _start_listener(listening_socket: socket.socket, wait_function: WaitFunction
 
     try:
         wait_function(listening_socket, take)
-    except BaseException:
-        traceback.print_exc()
-        raise
+    except BaseException as error:
+        show_readers_lines(type(error), error, error.__traceback__)
     finally:
         os._exit(1)
 

@@ -152,7 +152,7 @@ SET_UNCHANGED = "nothing in the set has changed, so the parent could not notice 
 
 
 def judge_kernel_rows(result: ProcessResult) -> Verdict:
-    row = result.by("row")["an epoll set"]
+    row = result.by("row")["an epoll set that watches a pipe"]
     if "Error" in str(row["said"]):
         return stopped_by(row["said"])
     told = "reports the pipe" if row["child"] == "copied" else "reports nothing"

@@ -94,26 +94,31 @@ def _whole_in_child(result: ProcessResult) -> bool:
 _ROWS = (
     # row, how, the cell, and the edit that makes it otherwise
     (
-        "memory from mmap.mmap(-1, 4096)",
+        "a page of memory from mmap.mmap(-1, 4096)",
         "shared",
         MEMORY_ROWS,
         ("= mmap.mmap(-1, 4096)", "= mmap.mmap(-1, 4096, mmap.MAP_PRIVATE)"),
     ),
     (
-        "the module random",
+        "the sequence of random.random()",
         "new",
         MEMORY_ROWS,
         ("in_child(random.random) ==", "in_child(lambda: random.seed(7) or random.random()) =="),
     ),
-    ("a random.Random(7)", "copied", MEMORY_ROWS, ("own = random.Random(7)", "own = random.SystemRandom(7)")),
     (
-        "the running event loop",
+        "the sequence of a random.Random(7)",
+        "copied",
+        MEMORY_ROWS,
+        ("own = random.Random(7)", "own = random.SystemRandom(7)"),
+    ),
+    (
+        "asyncio's running event loop",
         "lost",
         MEMORY_ROWS,
         ("in_child(lambda: str(asyncio.get_running_loop()))", "str(asyncio.get_running_loop())"),
     ),
     (
-        "a signal handler",
+        "a handler set by signal.signal()",
         "copied",
         KERNEL_ROWS,
         (
@@ -121,9 +126,9 @@ _ROWS = (
             "signal.signal(signal.SIGALRM, signal.SIG_DFL) and signal.getsignal(signal.SIGALRM) is print)",
         ),
     ),
-    ("an alarm that is set", "lost", KERNEL_ROWS, ("in_child(lambda: signal.alarm(0))", "signal.alarm(0)")),
+    ("an alarm set by signal.alarm(60)", "lost", KERNEL_ROWS, ("in_child(lambda: signal.alarm(0))", "signal.alarm(0)")),
     (
-        "a lock by flock",
+        "a lock on a file, by fcntl.flock()",
         "shared",
         KERNEL_ROWS,
         (
@@ -131,9 +136,14 @@ _ROWS = (
             'in_child(lambda: lock(open(f"/proc/self/fd/{file.fileno()}"), at_once))',
         ),
     ),
-    ("a lock by lockf", "lost", KERNEL_ROWS, ("in_child(lambda: lock(file, at_once))", "lock(file, at_once)")),
     (
-        "an epoll set",
+        "a lock on a file, by fcntl.lockf()",
+        "lost",
+        KERNEL_ROWS,
+        ("in_child(lambda: lock(file, at_once))", "lock(file, at_once)"),
+    ),
+    (
+        "an epoll set that watches a pipe",
         "shared",
         KERNEL_ROWS,
         ("in_child(lambda: poll.unregister(reads))", "in_child(lambda: select.epoll().register(reads))"),

@@ -195,15 +195,15 @@ def every_row(memory_rows: ProcessResult, kernel_rows: ProcessResult) -> Found:
 
 
 EXPECTED = {
-    "memory from mmap.mmap(-1, 4096)": "shared",
-    "the module random": "new",
-    "a random.Random(7)": "copied",
-    "the running event loop": "lost",
-    "a signal handler": "copied",
-    "an alarm that is set": "lost",
-    "a lock by flock": "shared",
-    "a lock by lockf": "lost",
-    "an epoll set": "shared",
+    "a page of memory from mmap.mmap(-1, 4096)": "shared",
+    "the sequence of random.random()": "new",
+    "the sequence of a random.Random(7)": "copied",
+    "asyncio's running event loop": "lost",
+    "a handler set by signal.signal()": "copied",
+    "an alarm set by signal.alarm(60)": "lost",
+    "a lock on a file, by fcntl.flock()": "shared",
+    "a lock on a file, by fcntl.lockf()": "lost",
+    "an epoll set that watches a pipe": "shared",
 }
 
 JUDGES = (
@@ -256,7 +256,7 @@ LEDGER = (
         sentence=5,
         claims=(
             "Both descriptors lead to one open file description",
-            "To a forked child, a random.Random(7) is copied",
+            "To a forked child, the sequence of a random.Random(7) is copied",
         ),
         finding="half of it: a fork copies memory, and shares what descriptors lead to; the socket is shared because "
         "the descriptor table is copied",

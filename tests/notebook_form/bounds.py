@@ -57,9 +57,10 @@ def broken_together(forms: Sequence[Form]) -> list[str]:
 
 def _of_spread(spread: Spread) -> Iterator[str]:
     letter, count = spread.letters.most_common(1)[0]
-    total, by_chance = len(spread.known), math.ceil(spread.longest_by_chance)
+    total = len(spread.known)
     if count > MOST_OF_ONE_LETTER * total:
         yield f"{letter} is right in {count} of {total} predictions, expected at most {MOST_OF_ONE_LETTER:.0%}"
-    if spread.longest_right > by_chance:
-        longest = f"{spread.longest_right:.1f} times of {total}"
-        yield f"the longest option is right {longest}, expected at most {by_chance}, as by chance"
+    least, most = math.floor(spread.by_chance / 2), math.ceil(spread.by_chance)
+    for name, right in (("longest", spread.longest_right), ("shortest", spread.shortest_right)):
+        if not least <= right <= most:  # below the lower bound, a reader crosses it out
+            yield f"the {name} option is right {right:.1f} times of {total}, expected {least} to {most}, as by chance"

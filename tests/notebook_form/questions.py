@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
@@ -26,11 +26,10 @@ class Asked:
         """Whether it counts for the spread of right letters: one of three or four options."""
         return not self.is_table and len(self.options) in (3, 4)
 
-    @property
-    def right_by_length(self) -> float:
-        """1 if the right option is the longest, a share if several are longest, else 0."""
-        longest = max(map(len, self.options.values()))
-        ties = [letter for letter, text in self.options.items() if len(text) == longest]
+    def right_by_length(self, extreme: Callable[[Iterable[int]], int]) -> float:
+        """1 if the right option is the longest (`max`) or shortest (`min`), a share if several are, else 0."""
+        length = extreme(map(len, self.options.values()))
+        ties = [letter for letter, text in self.options.items() if len(text) == length]
         return 1 / len(ties) if self.right in ties else 0
 
 
@@ -118,15 +117,20 @@ class Spread:
     @property
     def longest_right(self) -> float:
         """How many times the longest option is the right one."""
-        return sum(each.right_by_length for each in self.known)
+        return sum(each.right_by_length(max) for each in self.known)
 
     @property
-    def longest_by_chance(self) -> float:
+    def shortest_right(self) -> float:
+        return sum(each.right_by_length(min) for each in self.known)
+
+    @property
+    def by_chance(self) -> float:
+        """How many times one option of each prediction, drawn by chance, is right."""
         return sum(1 / len(each.options) for each in self.known)
 
     def __str__(self) -> str:
         letters = ", ".join(f"{letter} {count}" for letter, count in sorted(self.letters.items())) or "none known"
         return (
-            f"right letters {letters}; the longest option right {self.longest_right:.1f} times of {len(self.known)}, "
-            f"by chance {self.longest_by_chance:.1f}"
+            f"right letters {letters}; of {len(self.known)} the longest option right {self.longest_right:.1f} times, "
+            f"the shortest {self.shortest_right:.1f} times, by chance {self.by_chance:.1f}"
         )

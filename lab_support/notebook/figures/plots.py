@@ -251,6 +251,7 @@ def _latency_finding(report: Report) -> str:
     return (
         f"half of the first tokens came within {_milliseconds(report.first_token.p50)}, "
         f"and half of the further ones {_milliseconds(report.inter_token.p50)} after the one before"
+        f"{_without_text(report)}"
     )
 
 
@@ -262,13 +263,22 @@ def _latency_curves(axes: Axes, report: Report) -> None:
     whole = (("end to end", report.end_to_end, "#009e73", "-.", "^"),)
     lines = [line for line in (streamed if report.first_token.n else whole) if line[1].n]
     for name, values, colour, style, marker in lines:
-        _curve(axes, f"{name} (n = {values.n})", values, colour, style, marker)
+        without = _without_text(report) if values is report.first_token else ""
+        _curve(axes, f"{name} (n = {values.n}{without})", values, colour, style, marker)
     _milliseconds_axis(axes, [values for _, values, *_ in lines])
     axes.set_ylabel("% that took at most this long", fontsize=9)
     if lines:
         axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
     quiet(axes)
     title(axes, _curves_title(report))
+
+
+def _without_text(report: Report) -> str:
+    """The answers that ended at once, with no token before their end, so that `n` is less than all."""
+    missing = report.completed - report.first_token.n
+    if report.completed < report.asked or missing <= 0:
+        return ""
+    return f", {missing} answer{'s' * (missing > 1)} without text"
 
 
 def _curves_title(report: Report) -> str:

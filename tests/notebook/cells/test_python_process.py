@@ -324,6 +324,33 @@ emit(listeners(3, wait, connections=60))
         herd.table("no such column")
 
 
+def test_an_error_in_a_listener_is_told_by_the_readers_lines_alone():
+    source = """
+from lab_support.notebook.script import listeners
+def wait(listening_socket, take):
+    1 / 0
+listeners(1, wait)
+"""
+    said = run(source, quiet=True, expect="any").output
+    assert "in wait\n    1 / 0" in said and "ZeroDivisionError: division by zero" in said
+    assert "in <module>\n    listeners(1, wait)" in said and "RuntimeError: got a listener that ended" in said
+    assert "lab_support" not in said
+
+
+def test_an_error_in_a_worker_of_a_crew_is_told_by_the_readers_lines_alone():
+    source = """
+from lab_support.notebook.crew import crew
+def serve(listening_socket):
+    listening_socket.accept()
+    1 / 0
+with crew(1, serve) as workers:
+    workers.connect(1).answers(5)
+"""
+    said = run(source, quiet=True, expect="any").output
+    assert "in serve\n    1 / 0" in said and "ZeroDivisionError: division by zero" in said
+    assert "lab_support" not in said
+
+
 def test_environment_and_interpreter_can_be_chosen():
     assert run("import os; print(os.environ['COLOUR'])", env={"COLOUR": "blue"}, quiet=True).output == "blue\n"
     assert run("print('ran')", python=sys.executable, quiet=True).output == "ran\n"

@@ -90,6 +90,14 @@ def test_latency_gives_medians_and_shows_a_server_that_answered_nothing():
     assert min(size_of(picture.png())) > 200
 
 
+def test_latency_tells_why_fewer_first_tokens_than_answers_were_measured():
+    whole = some_report("api-0", "api-1")
+    fewer = dataclasses.replace(whole, first_token=dataclasses.replace(whole.first_token, n=1))
+    assert "after the one before, 1 answer without text." in plots.latency(fewer).alt
+    assert "without text" not in plots.latency(whole).alt
+    assert "without text" not in plots.latency(dataclasses.replace(fewer, asked=3)).alt
+
+
 def test_latency_of_answers_without_a_stream_can_be_drawn_too():
     whole = dataclasses.replace(
         some_report("api-0"), first_token=report.Distribution(), inter_token=report.Distribution()

@@ -6,6 +6,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lab_support.notebook.cells.magic import options_of
+from lab_support.notebook.moves import blanks
 from lab_support.notebook.moves.blanks import blank, fill, filled
 from lab_support.notebook.moves.exercises import as_program
 from lab_support.notebook.page import record
@@ -32,7 +33,7 @@ def line_of_the_blank() -> int:
 def test_an_open_blank_is_named_with_its_line_and_the_solution_runs_in_its_place():
     found, said, gives_nothing_away = run("")
     assert f"fill the blank in line {line_of_the_blank()}: `" in said and "Traceback" not in said
-    assert "goes on with what the solution has just done" in said and gives_nothing_away
+    assert "goes on with what the solution has done" in said and gives_nothing_away
     assert found == run(RIGHT)[0]
     assert record.entries("check") == [] or record.entries("check")[-1].fields["outcome"] is True
 
@@ -57,6 +58,18 @@ def test_a_wrong_filling_is_told_why_and_the_solution_stands_in_for_it(filling, 
     found, said, _ = run(filling)
     assert words.format(line=line_of_the_blank()) in said and "✘" in said and "goes on with what the solution" in said
     assert found == run(RIGHT)[0]
+
+
+def test_a_second_wrong_filling_waits_for_no_second_run_of_the_solution(monkeypatch):
+    run("")
+    programs, run_one = [], blanks.run_process
+    monkeypatch.setattr(
+        blanks, "run_process", lambda source, **options: programs.append(source) or run_one(source, **options)
+    )
+    found, said, _ = run(WRONG)
+    assert "✘" in said and len(programs) == 1 and found == run(RIGHT)[0]
+    run("")
+    assert len(programs) == 3, "an open blank shows a new run"
 
 
 def test_a_blank_that_does_not_exist_is_told_with_those_that_do():

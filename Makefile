@@ -22,8 +22,8 @@ TORCH_READY := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
 ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
 $(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
 endif
-# Tests wait for processes most of the time. More than two at once would need a core each.
-TWO_AT_ONCE := -n 2 --dist worksteal
+# Tests wait for processes nearly half of the time: three at once keep two cores busy.
+AT_ONCE := -n 3 --dist loadscope
 
 .PHONY: lab serve check test test-quick test-python coverage prove notebooks clean
 
@@ -37,17 +37,17 @@ check: $(TEST_READY)
 	$(RUN) -m tests.checks
 
 test: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE) $(ARGS)
+	$(RUN) -m pytest $(AT_ONCE) $(ARGS)
 
 test-quick: $(TEST_READY)
-	$(RUN) -m pytest $(TWO_AT_ONCE) -m "not slow" $(ARGS)
+	$(RUN) -m pytest $(AT_ONCE) -m "not slow" $(ARGS)
 
 test-python: $(OTHER)/.ready
-	$(OTHER)/bin/python -m pytest $(TWO_AT_ONCE) -p tests.without_torch $(ARGS)
+	$(OTHER)/bin/python -m pytest $(AT_ONCE) -p tests.without_torch $(ARGS)
 
 coverage: $(TEST_READY)
 	$(RUN) -m coverage erase
-	-$(RUN) -m coverage run -m pytest $(TWO_AT_ONCE) $(ARGS)
+	-$(RUN) -m coverage run -m pytest $(AT_ONCE) $(ARGS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 

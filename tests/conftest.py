@@ -6,10 +6,15 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.repository.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from tests.running_server import RunningServer, running_server
+
+if TYPE_CHECKING:
+    from tests.notebook.kept_runs import KeptRuns
 
 
 def pytest_configure() -> None:
@@ -24,6 +29,21 @@ def server() -> Iterator[RunningServer]:
     """One real server with two API servers, for all tests that only talk to it."""
     with running_server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of this session, for things that are made once."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def kept_runs(session_folder: Path) -> "KeptRuns":
+    """The programs of notebooks, exercises and claims that have run in this session."""
+    from tests.notebook.kept_runs import KeptRuns  # with IPython, which few tests need
+
+    return KeptRuns(session_folder / "runs")
 
 
 @pytest.fixture(autouse=True)

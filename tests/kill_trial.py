@@ -74,16 +74,16 @@ def _wait_for_end(pid: int, deadline: float) -> None:
 
 
 class Streams:
-    """Clients that each read one long streamed answer; how it ended: done, error event, or cut.
+    """Clients that each read one long streamed answer, of so many tokens; how it ended: done, error event, or cut.
 
     When it is made, every stream has brought its first event. `waited` says after how many seconds, for each.
     """
 
-    def __init__(self, url: str, count: int) -> None:
+    def __init__(self, url: str, count: int, tokens: int = 1900) -> None:
         self.ended: list[str] = []
         self.waited: list[float] = []
         self._flowing = threading.Semaphore(0)
-        self._threads = [threading.Thread(target=self._read, args=(url,)) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._read, args=(url, tokens)) for _ in range(count)]
         for thread in self._threads:
             thread.start()
         for _ in self._threads:
@@ -97,8 +97,8 @@ class Streams:
             thread.join()
         return self.ended
 
-    def _read(self, url: str) -> None:
-        body = {"prompt": "Once upon a time", "max_tokens": 1900, "stream": True, "ignore_eos": True}
+    def _read(self, url: str, tokens: int) -> None:
+        body = {"prompt": "Once upon a time", "max_tokens": tokens, "stream": True, "ignore_eos": True}
         ended, flowing, begun = "cut", False, time.monotonic()
         try:
             with requests.post(f"{url}/v1/completions", json=body, stream=True, timeout=30) as answer:

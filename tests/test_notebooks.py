@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from tests.proofs.pytests import FULL
 
 NOTEBOOKS = build.find([])
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "00" or FULL in os.environ)]
-"""One in `make test`, where each is executed anyway; in `make prove` all but appendices, which have no checks."""
+IN_JUPYTERLAB = [path for path in NOTEBOOKS if path.name[2] == "_" and (path.name[:2] == "01" or FULL in os.environ)]
+"""One in `make test`, where each is executed anyway, and one without servers; in `make prove` all but appendices, which
+have no checks."""
 PR_SET_CHILD_SUBREAPER = 36
 BUSY = 900
 """Seconds for one notebook on busy cores: 00 takes 300 where eight other programs compute."""
@@ -76,11 +78,13 @@ def test_an_instructor_finds_every_section(path):
 @pytest.mark.slow
 @pytest.mark.timeout(BUSY)
 @EVERY
-def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
+def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path, tmp_path, kept_runs):
+    """Its claims and blanks are judged by this run too, see tests/notebook/kept_runs.py."""
+    kept = tmp_path / "kept"
     # A short name: the server's sockets are below it, and a socket's name may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="lt-") as folder, adopting_orphans() as orphans:
         done = subprocess.run(
-            [sys.executable, "-m", "lab_support.notebook.publishing.build", "--try", number_of(path)],
+            [sys.executable, "-m", "tests.notebook.run_and_keep", number_of(path), str(kept)],
             env=os.environ | {"TMPDIR": folder},
             capture_output=True,
             text=True,
@@ -88,6 +92,7 @@ def test_it_runs_from_a_clean_kernel_and_leaves_nothing(path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert orphans() == []
         assert list(Path(folder).iterdir()) == []
+    kept_runs.add(pickle.loads(kept.read_bytes()))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ emit(
 )
 """
 _WHEN_IT_IS_OVER = changed(_LOOK_AT_IT, "    views = lab.look(server)\n", "    pass\nviews = lab.look(server)\n")
-_TORCH_EVERYWHERE = changed(
+_LIBTORCH_EVERYWHERE = changed(
     _LOOK_AT_IT,
     "import lab_support.notebook as lab\n",
     """\
@@ -27,7 +27,12 @@ import os, tempfile
 from pathlib import Path
 import lab_support.notebook as lab
 folder = Path(tempfile.mkdtemp())
-(folder / "sitecustomize.py").write_text("import torch")
+(folder / "sitecustomize.py").write_text(
+    "import importlib.util, mmap, pathlib\\n"
+    "for lib in pathlib.Path(importlib.util.find_spec('torch').origin).parent.glob('lib/libtorch.so'):\\n"
+    "    with lib.open('rb') as file:\\n"
+    "        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\\n"
+)
 os.environ["PYTHONPATH"] = f"{folder}:{os.environ['PYTHONPATH']}"
 """,
 )
@@ -116,13 +121,13 @@ BROKEN_CLAIMS = (
     BrokenClaim(
         "Of a listening socket and PyTorch, the launcher has only the socket",
         _LOOK_AT_IT,
-        _TORCH_EVERYWHERE,
+        _LIBTORCH_EVERYWHERE,
         _has("launcher", socket=True, torch=False),
     ),
     BrokenClaim(
         "Of a listening socket and PyTorch, an API server has only the socket",
         _LOOK_AT_IT,
-        _TORCH_EVERYWHERE,
+        _LIBTORCH_EVERYWHERE,
         _has("api-", socket=True, torch=False),
     ),
     BrokenClaim(
@@ -134,7 +139,7 @@ BROKEN_CLAIMS = (
     BrokenClaim(
         "Of a listening socket and PyTorch, the resource tracker has neither",
         _LOOK_AT_IT,
-        _TORCH_EVERYWHERE,
+        _LIBTORCH_EVERYWHERE,
         _has("resource-tracker", socket=False, torch=False),
     ),
     BrokenClaim(

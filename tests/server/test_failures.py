@@ -49,6 +49,7 @@ def test_a_kill_while_starting_leaves_nothing(role: str) -> None:
         pid = None
         while pid is None and process.poll() is None:
             pid = process.pid if role == "launcher" else find(role, directory)
+            time.sleep(0.01)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert wait_until_gone(directory, WITHIN).left == []
@@ -84,7 +85,7 @@ def test_streams_of_the_living_get_an_error_event_when_an_engine_core_dies() -> 
 @pytest.mark.slow
 def test_sigterm_finishes_what_runs() -> None:
     with running_server(shutdown_timeout=60) as server:
-        streams = Streams(server.url, 2)
+        streams = Streams(server.url, 2, tokens=600)
         assert server.stop() == 0
         assert streams.join() == ["done"] * 2
         assert files(server.directory) == []
@@ -112,6 +113,7 @@ def test_a_signal_while_starting_stops() -> None:
     with launched() as (process, ready, _, directory):
         while find("engine-0", directory) is None:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         assert ready.read() == ""
@@ -122,7 +124,7 @@ def test_a_signal_while_starting_stops() -> None:
 def found(role: str, directory: Path) -> int:
     """Its pid, once it is there."""
     while (pid := find(role, directory)) is None:
-        time.sleep(0.001)
+        time.sleep(0.01)
     return pid
 
 
@@ -228,6 +230,7 @@ def test_a_ready_line_that_nobody_takes_is_no_end(what: str, tmp_path: Path) -> 
     with launched(*words, uds=tmp_path / "s", options=options) as (process, _, log, _):
         while "it still serves" not in log.read_text():
             assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
         curl = ["curl", "--silent", "--unix-socket", str(tmp_path / "s"), "http://lab/ping"]
         assert subprocess.run(curl, check=False).returncode == 0
         process.terminate()

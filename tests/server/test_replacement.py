@@ -33,12 +33,12 @@ QUEUED = 50
 CLOSE = b"connection: close\r\n"
 
 
-def until(holds: Callable[[], bool], within: float = 30.0) -> None:
-    """Wait for something that another process does."""
+def until(holds: Callable[[], bool], within: float = 30.0, every: float = 0.001) -> None:
+    """Wait for something that another process does. every: seconds from one look to the next."""
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 def stop(pid: int) -> None:
@@ -80,7 +80,7 @@ def queue_connections(server: RunningServer) -> dict[socket.socket, float]:
 
 def test_a_dead_api_server_is_replaced_and_the_others_go_on() -> None:
     with running_server(data_parallel_size=2) as server:
-        streams = Streams(server.url, 6)
+        streams = Streams(server.url, 6, tokens=600)
         before = server.pids["api-0"]
         os.kill(before, signal.SIGKILL)
         pid = successor(server, "api-0", before)
@@ -187,10 +187,10 @@ def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
     """`python -m tests.proofs.replacements` does it twenty times with more clients."""
     with running_server(accept=strategy, api_server_count=2) as server:
         before = {name: pid for name, pid in server.pids.items() if name.startswith("api-")}
-        kept, streams = KeptConnections(server.url, 4), Streams(server.url, 4)
+        kept, streams = KeptConnections(server.url, 4), Streams(server.url, 4, tokens=600)
         server.process.send_signal(signal.SIGUSR1)
         # While the old one finishes it says in its title what it is.
-        until(lambda: find("api-0-retiring", server.directory) == before["api-0"])
+        until(lambda: find("api-0-retiring", server.directory) == before["api-0"], every=0.02)
         assert streams.join() == ["done"] * 4
         until(lambda: "all API servers have been replaced" in server.said())
         kept.stop()
@@ -211,7 +211,7 @@ def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: s
         server.process.send_signal(signal.SIGUSR1)
         ready = "api-0: the new one is ready"
         until(lambda: ready in server.said())
-        until(lambda: find("api-0-retiring", server.directory) == server.pids["api-0"])
+        until(lambda: find("api-0-retiring", server.directory) == server.pids["api-0"], every=0.02)
         (second,) = {pid for pid in living(server.directory) if command(pid) == "lab:api-0"}
         os.kill(second, signal.SIGKILL)
         until(lambda: server.said().count("INFO api-0 is ready") == 3)

@@ -126,11 +126,14 @@ class Blank:
         """Called when the reader's cell has passed. Returns words for the reader, if there is something to say."""
         return ""
 
-    def attempt(self, fillings: Sequence[str]) -> Verdict:
-        """The verdict on these fillings, in a fresh process and without a reader."""
+    def attempt(self, fillings: Sequence[str], run: Callable[..., ProcessResult] = run_process) -> Verdict:
+        """The verdict on these fillings, in a fresh process and without a reader.
+
+        run: takes the arguments of `run_process`.
+        """
         options = options_of(self.skeleton)
         source = as_program(filled(self.skeleton, fillings))
-        return self.mark(run_process(source, **options | {"quiet": True, "expect": "any"}), options)
+        return self.mark(run(source, **options | {"quiet": True, "expect": "any"}), options)
 
 
 def filled(source: str, fillings: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ looks at what it does (`stages/server_trial.py`). A cell that passes goes into t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,9 +56,9 @@ class Step(Blank):
     def found(self, result: ProcessResult, options: dict[str, Any]) -> str:
         return self.mark(result, options).measured
 
-    def attempt(self, fillings: Sequence[str]) -> Verdict:
+    def attempt(self, fillings: Sequence[str], run: Callable[..., ProcessResult] = run_process) -> Verdict:
         options = options_of(self.skeleton) | {"quiet": True}
-        return self.mark(self._tried(as_program(filled(self.skeleton, fillings)), {}, options), options)
+        return self.mark(self._tried(as_program(filled(self.skeleton, fillings)), {}, options, run), options)
 
     def mark(self, result: ProcessResult, options: dict[str, Any]) -> Verdict:
         nothing = why_nothing(result, options["timeout"], result.source, f"{options['name']}.py")
@@ -87,15 +87,21 @@ class Step(Blank):
         edited = f"; you had changed that file by hand: as you left it, it is {aside.name}" if aside else ""
         return kept + labelled + edited
 
-    def _tried(self, source: str, own: Mapping[int, str | None], options: dict[str, Any]) -> ProcessResult:
+    def _tried(
+        self,
+        source: str,
+        own: Mapping[int, str | None],
+        options: dict[str, Any],
+        run: Callable[..., ProcessResult] = run_process,
+    ) -> ProcessResult:
         """The trial of `source` as this step. own: the reader's earlier steps; where there is none, the reference."""
         parts = [_part(step, own.get(step)) for step in range(1, self.number)]
         try:
             program = compose([*parts, Part(own_server.heading(self.number), source)])
         except SyntaxError:
-            return run_process(source, **options | {"expect": "any"})
+            return run(source, **options | {"expect": "any"})
         driver = _DRIVER.format(trial=f"step_{self.number}")
-        result = run_process(driver, **options | {"expect": "any", "files": {_FILE: program}})
+        result = run(driver, **options | {"expect": "any", "files": {_FILE: program}})
         return replace(result, source=source)
 
 

@@ -12,23 +12,30 @@ from lab_support.notebook.moves.answer_files import SOLUTIONS
 from lab_support.notebook.moves.attempt import Verdict
 from lab_support.notebook.moves.blanks import Blank, blanks
 from lab_support.notebook.moves.exercises import BrokenClaim, Exercise, as_program, numbers, solutions
+from tests.notebook.kept_runs import Run
 
 NUMBERS = numbers()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One answer to one exercise or blank. state: the verdict that it must get. cause: of a wrong one, as named."""
+    """One answer to one exercise or blank. state: the verdict that it must get. cause: of a wrong one, as named.
+
+    judged: its verdict, from runs by the given function. An exercise runs its own programs, several for one verdict.
+    """
 
     exercise: Exercise | Blank
     what: str
-    mark: Callable[[], Verdict]
+    judged: Callable[[Run], Verdict]
     state: str
     cause: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.exercise.name} {self.what}"
+
+    def mark(self, run: Run = run_process) -> Verdict:
+        return self.judged(run)
 
     def is_met_by(self, verdict: Verdict) -> bool:
         return verdict.state == self.state and (verdict.state != "failed" or verdict.cause == self.cause)
@@ -49,12 +56,15 @@ def trials(only: Sequence[str] = NUMBERS) -> list[Trial]:
 
 
 def _of(exercise: Exercise) -> Iterator[Trial]:
-    yield Trial(exercise, "skeleton", partial(exercise.mark, exercise.skeleton), "untried")
-    yield Trial(exercise, "reference", partial(exercise.mark, exercise.reference), "passed")
+    def trial(what: str, source: str, state: str, cause: str = "") -> Trial:
+        return Trial(exercise, what, lambda run: exercise.mark(source), state, cause)
+
+    yield trial("skeleton", exercise.skeleton, "untried")
+    yield trial("reference", exercise.reference, "passed")
     for index, source in enumerate(exercise.also_right, 1):
-        yield Trial(exercise, f"right {index}", partial(exercise.mark, source), "passed")
+        yield trial(f"right {index}", source, "passed")
     for index, wrong in enumerate(exercise.wrong, 1):
-        yield Trial(exercise, f"wrong {index}", partial(exercise.mark, wrong.source), "failed", wrong.cause)
+        yield trial(f"wrong {index}", wrong.source, "failed", wrong.cause)
 
 
 def _of_blank(blank: Blank) -> Iterator[Trial]:
@@ -69,10 +79,15 @@ def claims(only: Sequence[str] = NUMBERS) -> list[tuple[str, BrokenClaim]]:
     return [(number, claim) for number in only for claim in solutions(number).broken_claims]
 
 
-def result_of(claim: BrokenClaim, source: str) -> ProcessResult:
-    """The result of `source` as a process of its own; a notebook's cell runs as its first line asks."""
+def result_of(claim: BrokenClaim, source: str, run: Run = run_process) -> ProcessResult:
+    """The result of `source` as a process of its own; a notebook's cell runs as its first line asks.
+
+    Raises `CellFailed` or `AssertionError` if it ends otherwise than expected there.
+    """
     choices = options_of(source) if source.startswith("%%") else {"timeout": claim.seconds}
-    return run_process(as_program(source), **{**choices, "quiet": True})
+    result = run(as_program(source), **choices | {"quiet": True})
+    assert choices.get("expect", "0") in ("any", result.outcome), f"{result!r}:\n{result.output}"
+    return result
 
 
 def files(number: str, kind: str) -> list[Path]:

@@ -11,8 +11,8 @@ import time
 from tests.proofs import Row, notebook
 
 PROOFS = (
-    "suite", "openai_client", "oracle", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "contract", "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "notebooks",
+    "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
+    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "notebooks",
     "gpu",
 )  # fmt: skip
 

@@ -7,8 +7,8 @@ port_race.py is the race. One sample for each race of 200 starts.
 import socket
 import sys
 
-from lab_support.experiments.port_race import race
-from lab_support.experiments.port_range import PortRange
+from lab_support.experiments.ports.port_range import PortRange
+from lab_support.experiments.ports.race import race
 from lab_support.experiments.program import emit, start
 
 LAUNCHERS = (1, 2, 4, 8, 16)

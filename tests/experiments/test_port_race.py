@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from lab_support.experiments.early_client import ANSWERED, CONNECTED, NO_ADDRESS, REFUSED
-from lab_support.experiments.port_range import PortRange, address_of
+from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, NO_ADDRESS, REFUSED
+from lab_support.experiments.ports.port_range import PortRange, address_of
 from lab_support.instruments import proc
 from lab_support.instruments.record.provenance import ROOT
 
 _RACES = """
 import json, os, socket
-from lab_support.experiments.port_race import race
-from lab_support.experiments.port_range import PortRange, address_of
+from lab_support.experiments.ports.race import race
+from lab_support.experiments.ports.port_range import PortRange, address_of
 
 ports = PortRange.of(12)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import zmq
 
-from lab_support.experiments.port_race import race
-from lab_support.experiments.port_range import PortRange, address_of
+from lab_support.experiments.ports.port_range import PortRange, address_of
+from lab_support.experiments.ports.race import race
 from tests.proofs import Row
 
 LAUNCHERS, STARTS, PASSED = 16, 200, 1000

@@ -39,8 +39,8 @@ INSTRUMENTS = (
     "lab_support.instruments.import_time",
     "lab_support.instruments.fairness",
     "lab_support.experiments.started_child",
-    "lab_support.experiments.port_race",
-    "lab_support.experiments.port_range",
+    "lab_support.experiments.ports.race",
+    "lab_support.experiments.ports.port_range",
     "lab_support.supervision.start_rule",
     "lab_support.supervision.seen_elsewhere",
     "lab_support.boundary.messages",
@@ -52,8 +52,8 @@ INSTRUMENTS = (
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
-    "lab_support.experiments.port_race": ("race",),
-    "lab_support.experiments.port_range": ("PortRange", "address_of"),
+    "lab_support.experiments.ports.race": ("race",),
+    "lab_support.experiments.ports.port_range": ("PortRange", "address_of"),
     "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
     "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
     "lab_support.boundary.messages": ("Abort", "Generate", "SequenceTokens", "Tokens", "decoder", "encode"),
@@ -89,7 +89,7 @@ RESULTS = (
     Kind("run.trace.calls[0]", _STRACE, "Call"),
 )
 CREW = (
-    Kind("ports", "lab_support.experiments.port_range", "PortRange"),
+    Kind("ports", "lab_support.experiments.ports.port_range", "PortRange"),
     Kind("workers", "lab_support.notebook.crew", "Crew"),
     Kind("clients", "lab_support.notebook.stages.clients", "Clients"),
     Kind("clients.answers()[0]", "lab_support.notebook.stages.clients", "Answer"),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NoReturn
 
-from lab_support.experiments.early_client import ANSWERED, CONNECTED, EarlyClient
+from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, EarlyClient
 
 BOUND, LOST, STUCK = "bound", "lost", "stuck"
 CHILD_SECONDS, CLIENT_SECONDS = 30.0, 10.0  # until a child has bound, and until a client is answered

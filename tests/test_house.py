@@ -28,6 +28,7 @@ MAY_IMPORT = {
 # The neighbours from which each room within a room may import. The files of notebook/ and of frontend/ are above these
 # rooms; those of instruments/ are below.
 NEIGHBOURS = {
+    "experiments/ports": set(),
     "frontend/trace": set(),
     "frontend/http": {"trace"},
     "frontend/text": set(),
@@ -43,9 +44,10 @@ NEIGHBOURS = {
     "notebook/cells": {"page"},
     "notebook/stages": set(),
     "notebook/servers": {"cells", "page", "stages"},
-    "notebook/figures": {"servers", "cells", "page"},
-    "notebook/recordings": {"figures", "page"},
-    "notebook/moves": {"figures", "cells", "page"},
+    "notebook/canvas": {"page"},
+    "notebook/figures": {"canvas", "servers", "cells", "page"},
+    "notebook/recordings": {"canvas", "figures", "page"},
+    "notebook/moves": {"canvas", "figures", "cells", "page"},
     "notebook/publishing": {"moves", "page"},
 }
 LIVES_IN = {

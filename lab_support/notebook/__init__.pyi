@@ -1,3 +1,4 @@
+from .canvas.plots import latency, memory, process_tree
 from .cells.python_process import run_process
 from .cells.pythons import pythons
 from .figures.bars import bars
@@ -6,7 +7,6 @@ from .figures.import_picture import imports
 from .figures.layers import layers
 from .figures.memory_roads import memory_roads
 from .figures.outside import outside
-from .figures.plots import latency, memory, process_tree
 from .figures.queue_plot import accept_queue, watch_accept_queue
 from .figures.roads import roads
 from .figures.shares import shares

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab_support.notebook.canvas.plots import process_tree
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.figures.plots import process_tree
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.role_view import RoleView

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping
 from statistics import median
 
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
-from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.figures.spans import spans, spans_of
 from lab_support.notebook.figures.start_costs import Costs, start_costs
 from lab_support.notebook.moves.ledger import Tested

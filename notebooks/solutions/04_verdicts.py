@@ -5,12 +5,12 @@ from collections import Counter
 from typing import Any
 
 from lab_support.instruments.fairness import fair_draw, gini
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
 from lab_support.notebook.figures.burst import burst_panels, busiest
 from lab_support.notebook.figures.evenness import Way, evenness
 from lab_support.notebook.figures.left_in_queue import left_in_queue
-from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.figures.shares import shares
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge

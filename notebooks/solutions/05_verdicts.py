@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.layers import layers
-from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.gate import Gated

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.memory_roads import ROADS, memory_roads
-from lab_support.notebook.figures.plots import Picture
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.gate import after_prediction
 from lab_support.notebook.page.tables import Table

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
-from lab_support.notebook.figures.launch.lost_starts import lost_starts
-from lab_support.notebook.figures.launch.swimlanes import request_lanes, start_lanes
-from lab_support.notebook.figures.launch.who_waits import ANSWERS, Wait, who_waits
-from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.figures.lost_starts import lost_starts
+from lab_support.notebook.figures.swimlanes import request_lanes, start_lanes
+from lab_support.notebook.figures.who_waits import ANSWERS, Wait, who_waits
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table

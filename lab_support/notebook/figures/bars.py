@@ -6,8 +6,8 @@ from statistics import median
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab_support.notebook.canvas.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.page.gate import takes_prediction
 
 Measured = float | Sequence[float]

@@ -9,8 +9,8 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab_support.notebook.canvas.plots import FAINT, HATCHES, INK, Picture, quiet
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import FAINT, HATCHES, INK, Picture, quiet
 
 Rounds = Sequence[Mapping[str, int]]
 """For each round, the connections that each worker served."""

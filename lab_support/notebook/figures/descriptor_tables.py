@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from lab_support.instruments.xray.graph import STANDARD_STREAMS, Graph, Hold, KernelObject, ProcessNode
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
 _OBJECT, _NEW, _OTHER = "#e69f00", "#d55e00", "#f4f4f4"
 _ROW, _TOP = 0.95, 4.3

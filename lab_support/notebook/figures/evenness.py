@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab_support.instruments.fairness import fair_draw, gini
-from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _NONE_LOST, _SOME_LOST = ("o", "#0072b2", "none lost"), ("X", "#d55e00", "some lost")
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _WAITING, _FULL, _UNHEARD = "#56b4e9", "#d55e00", "#e69f00"
 _PAUSE = 0.3  # seconds without a connection: what comes after it is what the clients' kernels sent again

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab_support.instruments.import_time import Import, parse
+from lab_support.notebook.canvas.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.cell_words import COLOURS
-from lab_support.notebook.figures.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.page.gate import takes_prediction
 
 _DEEPEST = 6

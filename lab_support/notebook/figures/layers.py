@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 
 _LAYERS = (
     # name, colour, the parent's part, the child's part after the fork: first as known from 01, then as found

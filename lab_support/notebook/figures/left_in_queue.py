@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from lab_support.notebook.canvas.plots import INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import INK, Picture, quiet, title
 
 _MARKERS = "os^D"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import INK, Picture
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import INK, Picture
 
 _TABLE, _DESCRIPTION, _FILE = "#56b4e9", "#e69f00", "#b8b8b8"
 _WIDE, _HIGH, _APART = 2.6, 1.15, 1.9

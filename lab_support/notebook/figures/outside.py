@@ -11,8 +11,8 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 
 LEFT_BEHIND, SHARED, DOUBLED = "left behind", "shared", "doubled"
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lab_support.instruments.queue_history import EVERY, QueueHistory, QueueWatch, watching_accept_queue
-from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 from lab_support.notebook.servers.live_server import Server
 
 _WAITING, _FULL = "#56b4e9", "#d55e00"

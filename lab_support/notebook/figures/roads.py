@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 from lab_support.plural import counted
 
 _QUESTION = "Two roads into another process's descriptor table"

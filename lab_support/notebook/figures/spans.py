@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab_support.notebook.canvas.plots import FAINT, HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import FAINT, HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.page.gate import takes_prediction
 
 

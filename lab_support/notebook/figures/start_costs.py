@@ -16,8 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.canvas.plots import INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.figures.plots import INK, Picture, quiet, title
 from lab_support.notebook.page.gate import takes_prediction
 
 _MB = 1e6

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab_support.notebook.canvas.plots import FAINT, HATCHES, INK, Picture, quiet
 from lab_support.notebook.cells.cell_result import CellProcess, ProcessResult
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import FAINT, HATCHES, INK, Picture, quiet
 from lab_support.notebook.page.gate import takes_prediction
 from lab_support.signal_names import signal_name
 

@@ -5,9 +5,9 @@ Taught in: 04_who_gets_the_next_connection
 
 from matplotlib.axes import Axes
 
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
 
 _SOCKET, _EMPTY, _CONNECTION = "#e69f00", "#f4f4f4", "#56b4e9"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from lab_support.notebook.canvas import drawing
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures import drawing
-from lab_support.notebook.figures.plots import FAINT, INK, Picture
 from lab_support.notebook.page.gate import Gated, after_prediction
 
 _WOKEN = "#d55e00"

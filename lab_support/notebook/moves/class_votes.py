@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lab_support.instruments.foreign_text import visible
+from lab_support.notebook.canvas.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.cells.cell_words import colour_of
-from lab_support.notebook.figures.plots import HATCHES, INK, Picture, quiet, title
 from lab_support.notebook.page import record
 from lab_support.notebook.page.predictions import Answer, answer_of
 from lab_support.notebook.page.record import Entry

@@ -26,6 +26,7 @@ OWN_PROGRAM = (
     "lab_support.notebook.stages.pretend_driver",
     "lab_support.notebook.stages.server_parts",
     "lab_support.notebook.stages.shared_memory",
+    "lab_support.notebook.stages.start_up",
     "lab_support.notebook.stages.torch_guard",
 )
 INSTRUMENTS = (
@@ -104,7 +105,7 @@ SERVERS = (
     Kind("load", "lab_support.instruments.load.report", "Report"),
     Kind("seen", "lab_support.notebook.figures.xray", "XRay"),
     Kind("lab.compare(before, after)", "lab_support.notebook.figures.xray", "Comparison"),
-    Kind("picture", "lab_support.notebook.figures.plots", "Picture"),
+    Kind("picture", "lab_support.notebook.canvas.plots", "Picture"),
     Kind("recorded", "lab_support.notebook.recordings.recorded", "Recorded"),
 )
 MOVES = {

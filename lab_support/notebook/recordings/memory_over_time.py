@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab_support.instruments.record.recordings import Recording
-from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet
 from lab_support.notebook.page.gate import takes_prediction
 from lab_support.notebook.recordings.cuda_findings import end_of_memory, some
 

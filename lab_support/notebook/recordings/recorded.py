@@ -16,7 +16,7 @@ from lab_support.instruments.record import recorder, recordings
 from lab_support.instruments.record.provenance import Machine
 from lab_support.instruments.record.recorder import Experiment
 from lab_support.instruments.record.recordings import Recording
-from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.page.fill_in import filled_in
 from lab_support.notebook.page.gate import Gated, bundle_of, with_note
 

@@ -160,27 +160,27 @@ def _prompt(asked: dict[str, Any], chat: bool) -> bytes:
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
-class Child(SpawnProcess):
+class ServerProcess(SpawnProcess):
     """A spawned process. pipe: the launcher's end of the pipe between them."""
 
     pipe: Connection
     _theirs: Connection
 
 
-def spawn(name: str, work: Callable[..., Any], *arguments: Any) -> Child:
+def spawn(name: str, work: Callable[..., Any], *arguments: Any) -> ServerProcess:
     """Start a process by spawn, which calls `work(launcher, *arguments)`. launcher: its end of a pipe to this one.
 
     The child's end stays open here too. So only the child's sentinel tells that it has ended, not the pipe.
     """
     ours, theirs = multiprocessing.Pipe()
-    child = Child(target=work, args=(theirs, *arguments), name=name)
+    child = ServerProcess(target=work, args=(theirs, *arguments), name=name)
     child.start()
     child.pipe, child._theirs = ours, theirs
     return child
 
 
 @contextmanager
-def all_ended(children: list[Child]) -> Iterator[None]:
+def all_ended(children: list[ServerProcess]) -> Iterator[None]:
     """At the end, kill all `children` that are in the list by then, and wait for them."""
     try:
         yield

@@ -8,7 +8,7 @@ import pytest
 
 from lab_support.instruments.load import report
 from lab_support.instruments.load.latency import COMPLETED, RequestRecord
-from lab_support.notebook.figures import plots
+from lab_support.notebook.canvas import plots
 from lab_support.notebook.page.role_view import RoleView
 from lab_support.notebook.page.tables import STABLE, table
 

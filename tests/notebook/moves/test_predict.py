@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import lab_support.notebook as lab
-from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.page import predictions, record
 from lab_support.notebook.page.views import WIDGET_VIEW
 from tests.notebook.kernels import Kernel, running_kernel

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import lab_support.notebook as lab
 from lab_support import doctor
 from lab_support.instruments.record import recorder, recordings
-from lab_support.notebook.figures.plots import Picture
+from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.moves.verdicts import judge_of
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings import cuda_after_fork, cuda_findings, cuda_sharing

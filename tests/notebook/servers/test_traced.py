@@ -6,7 +6,7 @@ import pytest
 
 import lab_support.notebook as lab
 from lab_support.config import ConfigError
-from lab_support.notebook.figures.launch.swimlanes import accepted_at, request_lanes, start_lanes
+from lab_support.notebook.figures.swimlanes import accepted_at, request_lanes, start_lanes
 from lab_support.notebook.servers.live_server import ServerNotReady
 from lab_support.notebook.servers.traced import times_of
 from lab_support.notebook.stages.early_client import EarlyClient

@@ -2,7 +2,7 @@
 
 from matplotlib.container import BarContainer
 
-from lab_support.notebook.figures.launch.who_waits import Wait, who_waits
+from lab_support.notebook.figures.who_waits import Wait, who_waits
 
 WAITS = (
     Wait("the message alone", "killed", "late", 2.0, 0.3, died=True, note="a note"),

@@ -9,7 +9,7 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab_support.notebook.figures.plots import FAINT, INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _COLOUR = "#d55e00"
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lab_support.notebook.figures.plots import FAINT, INK, Look, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Look, Picture, quiet, title
 
 
 @dataclass(frozen=True, slots=True)

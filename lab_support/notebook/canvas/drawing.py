@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from lab_support.notebook.figures.plots import INK
+from lab_support.notebook.canvas.plots import INK
 
 
 def sheet(width: float, height: float, finding: str) -> Figure:

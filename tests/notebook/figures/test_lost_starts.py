@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lab_support.notebook.cells.python_process import run_process
-from lab_support.notebook.figures.launch.lost_starts import lost_by_chance, lost_starts
+from lab_support.notebook.figures.lost_starts import lost_by_chance, lost_starts
 from lab_support.notebook.moves.verdicts import judge_of
 
 pytestmark = pytest.mark.usefixtures("empty_record")

@@ -1,1 +1,0 @@
-"""Figures of a launch: starts lost to a port, who waits for whom, and the lanes of processes."""

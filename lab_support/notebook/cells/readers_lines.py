@@ -14,4 +14,5 @@ def show_readers_lines(kind: type[BaseException], error: BaseException, trace: T
     theirs = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
     if theirs:
         told.stack = traceback.StackSummary.from_list(theirs)
-    print(*told.format(), sep="", end="", file=sys.stderr, flush=True)
+    sys.stderr.write("".join(told.format()))  # in one piece: whoever sees a worker's end may kill it while it writes
+    sys.stderr.flush()

@@ -341,7 +341,7 @@ def test_an_error_in_a_worker_of_a_crew_is_told_by_the_readers_lines_alone():
     source = """
 from lab_support.notebook.crew import crew
 def serve(listening_socket):
-    listening_socket.accept()
+    connection = listening_socket.accept()  # open until the worker has told its error
     1 / 0
 with crew(1, serve) as workers:
     workers.connect(1).answers(5)

@@ -1,7 +1,7 @@
 """15. Probe a free port, close it, and let a child bind it later: how many starts are lost, by launchers at once?
 
 Needs no GPU: it runs on any Linux machine, as any user. The kernel chooses among 200 ports, which takes Linux 6.3.
-port_race.py is the race. One sample for each race of 200 starts.
+ports/race.py is the race. One sample for each race of 200 starts.
 """
 
 import socket

@@ -1,10 +1,12 @@
 """What breaks the claims of notebook 07: for each, its experiment with the effect taken away."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.moves.answer_files import modules_of
 from lab_support.notebook.moves.blanks import blank, filled
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.moves.verdicts import Found, broken_claim, judge_of
+from lab_support.notebook.moves.verdicts import broken_claim, judge_of
 
 RACE, WAYS = cell("07", "race"), blank("07.b1").reference
 
@@ -122,13 +124,8 @@ CROWD = blank("07.b3").reference
 _TWO_AT_A_TIME = changed(CROWD, "api_server_count=2", "api_server_count=2, max_num_seqs=2")
 
 
-def _claim_of(number: str, words: str, experiment: str, broken: str) -> BrokenClaim:
-    def holds(result: ProcessResult) -> bool:
-        (module,) = modules_of("07", "verdicts")
-        found: Found = next(each for each in module.JUDGES if each.number == number).find(*result.told.values())
-        return next(each.holds for each in found.claims if each.words == words)
-
-    return BrokenClaim(words, experiment, broken, holds)
+def _emitted(result: ProcessResult) -> Iterable[Any]:
+    return result.told.values()
 
 
 BROKEN_CLAIMS = (
@@ -153,23 +150,26 @@ BROKEN_CLAIMS = (
         _CLOSED,
     ),
     broken_claim("07.4", "With the sentinel as well, it is late for the stuck child alone", _WAITS, _NO_SENTINEL),
-    _claim_of(
+    broken_claim(
         "07.start",
         "The client connected before the first child was ready, and was answered without any retry",
         EARLY,
         _LATE,
+        given=_emitted,
     ),
-    _claim_of(
+    broken_claim(
         "07.5",
         "More than half of a request's time is steps of the engine core",
         ALONE,
         _API_SERVERS_STAND_STILL,
+        given=_emitted,
     ),
-    _claim_of(
+    broken_claim(
         "07.5",
         "For every fourth token at least, an API server and the engine core are woken, and the launcher is not",
         ALONE,
         _LAUNCHER_AT_WORK,
+        given=_emitted,
     ),
     broken_claim("07.6", "Most of what a request takes longer among 16 lies in steps", CROWD, _TWO_AT_A_TIME),
     nothing_left("Nothing that this notebook started is running", RACE),

@@ -30,11 +30,11 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The look of one kind of process, in all figures."""
+    """The look of one kind of thing, such as an API server, in a figure or in all of them."""
 
     colour: str
-    hatch: str
-    marker: str
+    hatch: str = ""
+    marker: str = ""
 
 
 LOOKS = {

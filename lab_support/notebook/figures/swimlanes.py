@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Look, Picture, quiet, title
 from lab_support.notebook.page.gate import takes_prediction
 
 _BAR, _LETTERS_IN_A_ROW = 0.5, 70
@@ -35,12 +35,6 @@ class Lane:
     blocks: Sequence[Block]
     marks: Sequence[tuple[float, str]] = ()
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    colour: str
-    hatch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ in `solutions/NN_verdicts.py`, so that no cell of a notebook shows the answer ke
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,14 +154,22 @@ def judge_of(number: str) -> Judge:
     return named("verdict", number, {each.number: each for each in judges(number.partition(".")[0])})
 
 
-def broken_claim(number: str, words: str, experiment: str, broken: str, *, given: int = 1) -> BrokenClaim:
+def broken_claim(
+    number: str,
+    words: str,
+    experiment: str,
+    broken: str,
+    *,
+    given: Callable[[ProcessResult], Iterable[Any]] = lambda result: [result],
+) -> BrokenClaim:
     """The claim `words` of verdict `number`, and an experiment in which the verdict itself finds it false.
 
-    given: how many results the verdict is given; the program's own stands for each of them.
+    given: what the verdict is given, from the program's result. Where a cell of the kernel measures, the program emits
+    that cell's variables.
     """
 
     def holds(result: ProcessResult) -> bool:
-        claims = judge_of(number).find(*[result] * given).claims
+        claims = judge_of(number).find(*given(result)).claims
         return bool(next(each.holds for each in claims if each.words == words))
 
     return BrokenClaim(words, experiment, broken, holds)

@@ -275,15 +275,20 @@ def _call_at_port_open(
 def _server(
     facts: dict[str, Any], api_key: str | None, supervised: SupervisedProcess, traced: Path | None, seconds: float
 ) -> Server:
-    processes = {role: proc.read_process(pid) for role, pid in facts["pids"].items()}
     return Server(
         url=facts["url"],
         run_id=facts["run_id"],
         model=facts["model"],
         pids=dict(facts["pids"]),
-        identities={role: process.identity for role, process in processes.items() if process is not None},
+        identities=identities_of(facts["pids"]),
         seconds_to_ready=seconds,
         api_key=api_key,
         _supervised=supervised,
         _trace_folder=traced,
     )
+
+
+def identities_of(pids: dict[str, int]) -> dict[str, Identity]:
+    """By role, those of the processes that are still there."""
+    processes = {role: proc.read_process(pid) for role, pid in pids.items()}
+    return {role: process.identity for role, process in processes.items() if process is not None}

@@ -11,11 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_support.instruments import proc
 from lab_support.notebook.cells.supervised import SupervisedProcess
 from lab_support.notebook.page import own_server, record
 from lab_support.notebook.page.views import View, escaped, highlighted
-from lab_support.notebook.servers.live_server import Server, ServerNotReady, keep_track, stop_predecessor
+from lab_support.notebook.servers.live_server import (
+    Server,
+    ServerNotReady,
+    identities_of,
+    keep_track,
+    stop_predecessor,
+)
 from lab_support.notebook.servers.server_session import session_for
 from lab_support.notebook.stages.server_parts import READY_FD, token_after
 
@@ -94,7 +99,7 @@ def _start(file: Path, text: str, whose: str, why: str = "") -> MyServer:
         )
         try:
             url, pids = _await_ready(supervised, read_end, whose)
-            identities = _identities(pids)
+            identities = identities_of(pids)
             _demand_answer(url, whose)
         except BaseException:
             supervised.close()
@@ -115,11 +120,6 @@ def _await_ready(supervised: SupervisedProcess, read_end: int, whose: str) -> tu
         said = supervised.errors.strip().splitlines() or ["without a word"]
         raise ServerNotReady(f"{whose} has ended before it was ready: {said[-1]}")
     return words[1], {name: int(pid) for name, _, pid in (word.partition("=") for word in words[2:])}
-
-
-def _identities(pids: dict[str, int]) -> dict[str, proc.Identity]:
-    processes = {role: proc.read_process(pid) for role, pid in pids.items()}
-    return {role: process.identity for role, process in processes.items() if process is not None}
 
 
 def _demand_answer(url: str, whose: str) -> None:

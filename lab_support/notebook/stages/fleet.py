@@ -2,7 +2,7 @@
 
 For a cell's own processes. Standard library only: the sockets on which they talk are the cell's.
 
-Taught in: 07a_what_crosses_between_them
+Taught in: 07_how_do_strangers_find_each_other, 07a_what_crosses_between_them
 """
 
 import json
@@ -35,6 +35,11 @@ class Fleet:
         self._folder = folder
         self._members: list[Member] = []
 
+    @property
+    def folder(self) -> str:
+        """A folder for the sockets of all."""
+        return self._folder
+
     def address(self, name: str) -> str:
         """The same address for the same name, for a ZeroMQ socket of one process and those that connect to it."""
         return f"ipc://{self._folder}/{name}"
@@ -63,6 +68,7 @@ class Member:
             _run(work, arguments, writes)
         os.close(writes)
         self._reads = reads
+        self._received = b""
         self._ended = False
 
     def stop(self) -> None:
@@ -86,16 +92,28 @@ class Member:
         return bool(select.select([self._reads], [], [], seconds)[0])
 
     def result(self, seconds: float = 20.0) -> Any:
-        """The value that `work` returned, passed as JSON. Raises `RuntimeError` if there is none after `seconds`."""
-        told, deadline = b"", time.monotonic() + seconds
+        """The value that `work` returned, passed as JSON.
+
+        Raises `RuntimeError` if there is none after `seconds`; with its error if it ended by one.
+        """
+        told = self._told(seconds)
+        if "result" in told:
+            return told["result"]
+        why = f"it ended by {told['error']}" if told else f"it has ended, or did not return within {seconds:g} s"
+        raise RuntimeError(f"got no result of a process: {why}")
+
+    def error(self) -> str:
+        """The error by which it has ended, such as "KeyError: 'prompt'"; "" if there is none so far."""
+        return str(self._told(0.0).get("error", ""))
+
+    def _told(self, seconds: float) -> dict[str, Any]:
+        """What it has told until its end; nothing if it has not ended within `seconds`."""
+        deadline = time.monotonic() + seconds
         while self.has_result(max(0.0, deadline - time.monotonic())):
             if not (piece := os.read(self._reads, 65536)):
-                break
-            told += piece
-        try:
-            return json.loads(told)
-        except ValueError:
-            raise RuntimeError(f"got no result of a process within {seconds:g} s, expected that it returns") from None
+                return json.loads(self._received) if self._received else {}
+            self._received += piece
+        return {}
 
     def end(self) -> None:
         """Kill it. When this returns, it has been waited for."""
@@ -106,12 +124,12 @@ class Member:
 
 
 def _run(work: Callable[..., Any], arguments: tuple[Any, ...], writes: int) -> NoReturn:
-    """In the child."""
+    """In the child. Without ZeroMQ's own end, which waits for messages that nobody takes."""
     try:
-        told = json.dumps(work(*arguments)).encode()
-        with open(writes, "wb") as pipe:
-            pipe.write(told)
-    except BaseException:
+        told = json.dumps({"result": work(*arguments)})
+    except BaseException as error:
         traceback.print_exc()
-    finally:
-        os._exit(0)
+        told = json.dumps({"error": f"{type(error).__name__}: {error}"})
+    with open(writes, "wb") as pipe:
+        pipe.write(told.encode())
+    os._exit(0)

@@ -255,13 +255,17 @@ class Trial:
         """Wait until the engine core loads, and all others sleep. Returns its pid; 0 if it never loads."""
         self._await(lambda: self._has_opened_fifo() and len(self.acceptors()) == 2)
         wait_until_asleep([process.pid for process in self.meet()], LIMIT)
-        return next((process.pid for process in self.meet() if str(self.fifo) in _open_files(process.pid)), 0)
+        return next((process.pid for process in self.meet() if self._has_open(process.pid)), 0)
 
     def _has_opened_fifo(self) -> bool:
         """Once a reader is there, its open(2) is over, and it reads until `release` closes this end."""
         with suppress(OSError):  # ENXIO: no reader yet
             self._writer = self._writer or os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
         return bool(self._writer)
+
+    def _has_open(self, pid: int) -> bool:
+        """Whether a process has the FIFO open."""
+        return any(each.about == str(self.fifo) for each in proc.read_descriptors(pid))
 
     def acceptors(self) -> list[int]:
         """The children that hold a listening TCP socket."""
@@ -283,13 +287,6 @@ def _voluntary(pid: int, thread: int) -> int:
     """Voluntary context switches of one thread so far; 0 if it has ended."""
     found = proc.read_thread_switches(pid).get(thread)
     return found.voluntary if found else 0
-
-
-def _open_files(pid: int) -> list[str]:
-    """The paths that a process has open; none of one that has ended."""
-    with suppress(OSError):
-        return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    return []
 
 
 # ---- the trials ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Children in small that load for a while, die while they load, or never say anything, and parents that wait for them.
 
 A child here is an API server without a model: it gets a bound socket and one end of a pipe, loads for a while, listens,
-sends "READY", and answers every request. Standard library only, because each child imports this file.
+sends "READY", and answers every request. It imports nothing heavy, because each child imports this file.
 
 Taught in: 07_how_do_strangers_find_each_other
 """
@@ -19,6 +19,8 @@ from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
+
+from lab_support.instruments.proc import read_descriptors
 
 LOADS = 1.5  # seconds that a slow child loads
 FATES = ("prompt", "slow", "killed", "raises", "stuck", "twice", "leaves")
@@ -102,7 +104,7 @@ class Child:
     process: Any
     pipe: Connection
     theirs: Connection
-    end: str
+    end: int
     port: int
     log: Connection = field(repr=False)
 
@@ -134,16 +136,7 @@ class Child:
     def held_by(self) -> list[str]:
         """The processes that hold the child's end of the pipe, as the kernel lists them in /proc/PID/fd."""
         pids = {"the parent": os.getpid(), "the child": self.process.pid}
-        return [who for who, pid in pids.items() if self.end in _descriptors(pid)]
-
-
-def _descriptors(pid: int) -> list[str]:
-    found: list[str] = []
-    with suppress(OSError):
-        for number in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return found
+        return [who for who, pid in pids.items() if self.end in {each.inode for each in read_descriptors(pid)}]
 
 
 @contextmanager
@@ -172,7 +165,7 @@ def _one(name: str, fate: str, loads: float) -> Iterator[Child]:
     ours, theirs = multiprocessing.Pipe()
     log, childs_log = multiprocessing.Pipe()
     with ours, theirs, log, socket.socket() as sock:
-        end = os.readlink(f"/proc/self/fd/{theirs.fileno()}")
+        end = os.fstat(theirs.fileno()).st_ino
         sock.bind(("127.0.0.1", 0))  # bound, as vLLM's launcher does; the child listens
         given = (fate, loads, theirs, childs_log, sock)
         process = multiprocessing.get_context("spawn").Process(target=api_server, args=given, name=name)

@@ -92,7 +92,7 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
 
     def publish(engine: int, steps: int) -> None:
         stages = {"model": steps / 2}
-        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, stages)
+        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, 11, 10, stages)
         metrics.publish()
 
     for steps in (10, 10, 25):
@@ -124,7 +124,7 @@ for status in range(200, 200 + statuses):
 stages = dict.fromkeys(("idle", "receive", "schedule", "run", "send"), steps / 2)
 for index in range(engines):
     metrics.engines[index].first_token(0.5)
-    metrics.engines[index].latest = EngineStats(index, 1, 0, 30, 40, steps, 0, 0, 0, 0, 0, 0, stages)
+    metrics.engines[index].latest = EngineStats(index, 1, 0, 30, 40, steps, 0, 0, 0, 0, 0, 0, 0, 0, stages)
 print(metrics.render().decode(), flush=True)
 os._exit(9)
 """

@@ -6,7 +6,6 @@ Used by tests/proofs/prefixes.py in full, and by tests/server/test_prefix_cachin
 import concurrent.futures
 import http.client
 import json
-import os
 import random
 import re
 import select
@@ -64,7 +63,7 @@ def some_prompts(chance: random.Random, tokens: list[int], count: int) -> list[t
     token is not in one of them.
     """
     trunks = [_slice(chance, tokens, LONGEST) for _ in range(16)]
-    made = []
+    made: list[tuple[int, ...]] = []
     while len(made) < count:
         tail = _slice(chance, tokens, chance.randrange(1, BLOCK))
         trunk = trunks[chance.randrange(chance.randint(1, len(trunks)))]
@@ -183,7 +182,7 @@ class Reference(NamedTuple):
         whole = self.text[: self.ends[max_tokens - 1]]
         if got.text == whole or (not got.whole and whole.startswith(got.text)):
             return None
-        same = len(os.path.commonprefix([got.text, whole]))
+        same = next((at for at, (a, b) in enumerate(zip(got.text, whole, strict=False)) if a != b), len(got.text))
         return next((number for number, end in enumerate(self.ends) if end > same), max_tokens - 1)
 
 

@@ -84,9 +84,10 @@ class EngineStats(Message):
     """An engine core's state after a step: gauges, and totals since it started.
 
     Goes to one API server, which publishes it for all, and to the coordinator if there is one.
-    free_blocks are those that no sequence uses, cached ones included; prefix_cache_queries and prefix_cache_hits count
-    tokens. `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over all aborts,
-    and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names them).
+    `free_blocks` counts cached blocks, too, if no sequence uses them. `prefix_cache_queries` and `prefix_cache_hits`
+    count tokens. `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over
+    all aborts, and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names
+    them).
     """
 
     engine_index: int

@@ -50,13 +50,11 @@ class KVCache:
         """Give a sequence blocks for all its tokens, cached ones first. There are as many as it `needs`."""
         cached = self._cached(sequence)
         self._pool.share(cached)
-        sequence.block_table = cached + self._pool.allocate(self._pool.blocks_for(len(sequence.token_ids)) - len(cached))
+        sequence.block_table = cached + self._pool.allocate(
+            self._pool.blocks_for(len(sequence.token_ids)) - len(cached)
+        )
         sequence.num_computed = len(cached) * self.block_size
         self._count(sequence)
-
-    def is_full(self, sequence: Sequence) -> bool:
-        """Is there no room for the sequence's last token in its blocks?"""
-        return len(sequence.token_ids) > len(sequence.block_table) * self.block_size
 
     def grow(self, sequence: Sequence) -> None:
         """Give a sequence one more block. There is a free one."""
@@ -66,7 +64,7 @@ class KVCache:
         """Cache the blocks that become full when a sequence's next `num_tokens` tokens are computed."""
         first, end = sequence.num_computed // self.block_size, (sequence.num_computed + num_tokens) // self.block_size
         if self._keys is not None and first < end:
-            self._pool.cache(sequence.block_table[first:end], self._keys_of(sequence, self._keys, end)[first:])
+            self._pool.cache(sequence.block_table[first:end], self._keys_of(sequence, self._keys, first, end))
 
     def release(self, sequence: Sequence) -> None:
         """Take a sequence's blocks. Cached ones can be found until they are needed for other tokens."""
@@ -78,20 +76,20 @@ class KVCache:
         if keys is None:
             return []
         most = (len(sequence.token_ids) - 1) // self.block_size
-        return self._pool.find(self._keys_of(sequence, keys, most))
+        return self._pool.find(self._keys_of(sequence, keys, 0, most))
 
     def _keys_to_read(self, sequence: Sequence) -> BlockKeys | None:
         """None if all tokens have to be computed: log-probabilities of a prompt come from computing it."""
         return self._keys if sequence.sampling.prompt_logprobs is None else None
 
     @staticmethod
-    def _keys_of(sequence: Sequence, keys: BlockKeys, count: int) -> list[bytes]:
-        """The keys of a sequence's first `count` blocks."""
+    def _keys_of(sequence: Sequence, keys: BlockKeys, first: int, end: int) -> list[bytes]:
+        """The keys of these blocks of a sequence, all of them full."""
         known = sequence.block_keys
         if not known:
             known.append(keys.root(sequence.cache_salt, sequence.num_prompt))
-        keys.extend(known, sequence.token_ids, count)
-        return known[1 : 1 + count]
+        keys.extend(known, sequence.token_ids, end)
+        return known[1 + first : 1 + end]
 
     def _count(self, sequence: Sequence) -> None:
         if sequence.num_cached is None:

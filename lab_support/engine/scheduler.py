@@ -176,8 +176,9 @@ class Scheduler:
 
         If none is free, a sequence is preempted, perhaps the same one.
         """
+        block_size = self._cache.block_size
         for sequence in list(self._running):
-            if sequence.block_table and self._cache.is_full(sequence):
+            if sequence.block_table and len(sequence.token_ids) > len(sequence.block_table) * block_size:
                 while not self._cache.num_free and sequence.block_table:
                     self._preempt(max(self._running, key=newest_of_largest))
                 if sequence.block_table:
@@ -253,8 +254,10 @@ class Scheduler:
         self._step = None
         outputs, self._refused = self._refused, []
         sampling = step.sampling
+        block_size = self._cache.block_size
         for sequence in step.decodes:
-            self._cache.fill(sequence, 1)
+            if sequence.num_computed % block_size == block_size - 1:
+                self._cache.fill(sequence, 1)
             sequence.num_computed += 1
         for chunk in step.chunks:
             chunk.sequence.num_computed += chunk.num_tokens

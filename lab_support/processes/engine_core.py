@@ -196,8 +196,8 @@ class EngineCore:
                 told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            told, finish = output.token_ids, output.finish_reason
-            sequences.append(SequenceTokens(request_id, told, finish, output.logprobs, output.cached_tokens))
+            ids, finish, cached = output.token_ids, output.finish_reason, output.cached_tokens
+            sequences.append(SequenceTokens(request_id, ids, finish, output.logprobs, cached))
         return [
             (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
             for client_index, sequences in by_client.items()

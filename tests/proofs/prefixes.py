@@ -5,8 +5,8 @@
 - crowded: a KV cache so small that blocks are evicted and sequences preempted all the time, clients that leave at any
   moment, salts, and prompts whose log-probabilities are wanted. Each answer is compared with that of a server under
   `--no-enable-prefix-caching`.
-- roomy: a quarter as many requests, in a cache from which nothing is evicted, so that the hits that /metrics reports can
-  be computed from the prompts alone.
+- roomy: a quarter as many requests, in a cache from which nothing is evicted, so that the hits in /metrics can be
+  computed from the prompts alone.
 - first token: 1,500-token prompts asked twice in a row, with and without prefix caching.
 """
 
@@ -17,6 +17,8 @@ import random
 import statistics
 import sys
 import time
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.prefix_requests import (
@@ -38,9 +40,27 @@ from tests.running_server import RunningServer, running_server
 
 COUNT = 10_000
 CLIENTS = 24
-CROWDED = {"block_size": 4, "num_gpu_blocks_override": 128, "enable_prompt_tokens_details": True, "log_level": "warning"}
-ROOMY = {"num_gpu_blocks_override": 8192, "enable_prompt_tokens_details": True, "log_level": "warning"}
+CROWDED: dict[str, Any] = {
+    "block_size": 4,
+    "num_gpu_blocks_override": 128,
+    "enable_prompt_tokens_details": True,
+    "log_level": "warning",
+}
+ROOMY: dict[str, Any] = {"num_gpu_blocks_override": 8192, "enable_prompt_tokens_details": True, "log_level": "warning"}
 LONG, PAIRS = 1500, 15
+
+
+@dataclass(frozen=True)
+class Work:
+    """count: of requests in the crowd. right: the answers to the prompts, without prefix caching."""
+
+    seed: int
+    count: int
+    chance: random.Random
+    right: dict[tuple[int, ...], Reference]
+
+    def requests(self, count: int, *, calm: bool) -> list[Asked]:
+        return some_requests(self.chance, list(self.right), count, calm=calm)
 
 
 def prove(count: int = COUNT, seed: int | None = None) -> list[Row]:
@@ -48,69 +68,60 @@ def prove(count: int = COUNT, seed: int | None = None) -> list[Row]:
     chance = random.Random(seed)
     with running_server(enable_prefix_caching=False, log_level="warning") as plain:
         tokens = stream_of_tokens(plain)
-        prompts = some_prompts(chance, tokens, max(1, count // 10))
-        right = references(plain, prompts, CLIENTS)
-        said(f"{len(prompts)} prompts answered without prefix caching")
+        right = references(plain, some_prompts(chance, tokens, max(1, count // 10)), CLIENTS)
+        said(f"{len(right)} prompts answered without prefix caching")
         without = first_token_ratio(plain, chance, tokens)
-    rows = crowded(chance, prompts, right, count, seed) + roomy(chance, prompts, right, count // 4, seed)
+    work = Work(seed, count, chance, right)
+    rows = crowded(work) + roomy(work)
     with running_server(log_level="warning") as server:
         ratio = first_token_ratio(server, chance, tokens)
     asked = f"first token of a {LONG}-token prompt asked again, over the first time: ≤ 1/5, median of {PAIRS} pairs"
     return [*rows, Row(asked, f"{ratio:.3f}; without prefix caching {without:.2f}", ratio <= 0.2)]
 
 
-def crowded(
-    chance: random.Random, prompts: list[tuple[int, ...]], right: dict[tuple[int, ...], Reference], count: int, seed: int
-) -> list[Row]:
-    requests = some_requests(chance, prompts, count, calm=False)
+def crowded(work: Work) -> list[Row]:
+    requests = work.requests(work.count, calm=False)
     with running_server(**CROWDED) as server:
         answers = send_all(server, requests, CLIENTS)
         found = figures(server)
-        code, log = server.stop(), server.said()
-    said(f"crowded: {found}")
-    verdict = judged(requests, answers, right)
+        code, tracebacks = server.stop(), server.said().count("Traceback")
+    verdict = judged(requests, answers, work.right)
     for asked, got in verdict.wrong[:5]:
         said(f"WRONG: {asked} got {got}")
     reported, unknown = told(requests, answers)
-    what = f"{count} requests that share prefixes, a seventh left early (seed {seed})"
-    tokens = f"{dict(verdict.kinds)}; {found.preemptions} preemptions, {found.hits / found.queries:.0%} of tokens cached"
-    between = f"{reported} ≤ {found.hits} ≤ {reported + unknown}"
+    what = f"{work.count} requests that share prefixes, a seventh left early (seed {work.seed})"
+    kinds, cached = dict(verdict.kinds), f"{found.hits / found.queries:.0%} of tokens cached"
     enough = found.preemptions > 0 < verdict.kinds["begun"]
     return [
-        Row(f"{what}: tokens as without prefix caching", tokens, enough and not verdict.wrong),
+        Row(f"{what}: tokens as without prefix caching", f"{kinds}; {found.preemptions} preemptions, {cached}",
+            enough and not verdict.wrong),
         Row(f"{what}: every block free at the end", f"{found.free} of {found.total}", found.free == found.total),
-        Row(f"{what}: hits of /metrics are those of `usage`, and at most those of whoever left, too", between,
-            reported <= found.hits <= reported + unknown),
-        Row(f"{what}: exit code 0, no traceback", f"{code}, {log.count('Traceback')}", not code and "Traceback" not in log),
+        Row(f"{what}: hits by /metrics are those by `usage`, and at most those of clients that left, too",
+            f"{reported} ≤ {found.hits} ≤ {reported + unknown}", reported <= found.hits <= reported + unknown),
+        Row(f"{what}: exit code 0, no traceback", f"{code}, {tracebacks}", not code and not tracebacks),
     ]  # fmt: skip
 
 
 def told(requests: list[Asked], answers: list[Got]) -> tuple[int, int]:
     """Cached tokens by all `usage`s, and the most that those without one can have had."""
     pairs = list(zip(requests, answers, strict=True))
-    return (
-        sum(got.cached or 0 for _, got in pairs),
-        sum(len(asked.prompt) for asked, got in pairs if got.cached is None),
-    )
+    reported = sum(got.cached or 0 for _, got in pairs)
+    return reported, sum(len(asked.prompt) for asked, got in pairs if got.cached is None)
 
 
-def roomy(
-    chance: random.Random, prompts: list[tuple[int, ...]], right: dict[tuple[int, ...], Reference], count: int, seed: int
-) -> list[Row]:
-    requests = some_requests(chance, prompts, count, calm=True)
+def roomy(work: Work) -> list[Row]:
+    requests = work.requests(work.count // 4, calm=True)
     with running_server(**ROOMY) as server:
         answers = send_all(server, requests, CLIENTS)
         found = figures(server)
-    said(f"roomy: {found}")
-    verdict, expected = judged(requests, answers, right), Expected(requests)
+    verdict, expected = judged(requests, answers, work.right), Expected(requests)
     computed = (expected.queries, expected.hits, expected.hits)
     measured = (found.queries, found.hits, told(requests, answers)[0])
-    what = f"{count} requests, nothing evicted (seed {seed})"
-    rate = f"{found.hits / found.queries:.1%}"
+    what = f"{len(requests)} requests, nothing evicted (seed {work.seed})"
     return [
         Row(f"{what}: tokens as without prefix caching", str(dict(verdict.kinds)), not verdict.wrong),
-        Row(f"{what}: looked up, found, found by `usage` (tokens) as computed from the prompts: {computed}",
-            f"{measured}, {rate}", measured == computed),
+        Row(f"{what}: tokens looked up, found, found by `usage` are as computed from the prompts, {computed}",
+            f"{measured}, {found.hits / found.queries:.1%}", measured == computed),
     ]  # fmt: skip
 
 

@@ -103,6 +103,8 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
     assert value(text, "lab_engine_steps_total", engine="1") == 3
     assert value(text, "lab_engine_stage_seconds_total", engine="0", stage="model") == 12.5
     assert value(text, "vllm:num_preemptions_total", engine="0") == 7
+    assert value(text, "vllm:prefix_cache_queries_total", engine="0") == 11
+    assert value(text, "vllm:prefix_cache_hits_total", engine="0") == 10
     assert value(text, "vllm:num_requests_running", engine="0") == 1
     assert value(text, "vllm:num_requests_waiting", engine="0") == 2
     assert value(text, "vllm:kv_cache_usage_perc", engine="0") == 0.25

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.prefix_requests import (
+from tests.proofs import Row
+from tests.running_server import RunningServer, running_server
+from tests.server.prefix_requests import (
     Asked,
     Expected,
     Got,
@@ -35,8 +37,6 @@ from tests.prefix_requests import (
     some_requests,
     stream_of_tokens,
 )
-from tests.proofs import Row
-from tests.running_server import RunningServer, running_server
 
 COUNT = 10_000
 CLIENTS = 24

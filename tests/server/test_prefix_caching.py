@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.prefix_requests import (
+from tests.proofs.prefixes import CROWDED, LONG, told
+from tests.running_server import RunningServer, running_server
+from tests.server.prefix_requests import (
     BLOCK,
     Expected,
     Figures,
@@ -20,8 +22,6 @@ from tests.prefix_requests import (
     some_requests,
     stream_of_tokens,
 )
-from tests.proofs.prefixes import CROWDED, LONG, told
-from tests.running_server import RunningServer, running_server
 
 CLIENTS = 12
 

@@ -1,6 +1,6 @@
 """Random requests that share prefixes, the clients that send them, and the tokens that they must get.
 
-Used by tests/proofs/prefixes.py in full, and by tests/server/test_prefix_caching.py in small.
+Used by tests/proofs/prefixes.py in full, and by test_prefix_caching.py in small.
 """
 
 import concurrent.futures

@@ -137,6 +137,7 @@ def test_the_prefix_that_two_prompts_share_is_found_and_nothing_behind_it() -> N
     ask(scheduler, runner, [*range(10), 50, 51, 52])
     assert ask(scheduler, runner, [*range(10), 60, 51, 52])[0] == 8
     assert ask(scheduler, runner, [9, *range(1, 10), 50, 51, 52])[0] == 0, "the same blocks behind another beginning"
+    assert ask(scheduler, runner, [*range(4, 10), 50, 51, 52])[0] == 0, "the second block as the first one"
 
 
 def test_a_conversation_goes_on_from_its_answers() -> None:

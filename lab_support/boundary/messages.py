@@ -22,7 +22,7 @@ class Message(msgspec.Struct, array_like=True, tag=True, frozen=True, gc=False):
 # ---- received by an engine core, from API servers -------------------------------------------------------------------
 
 
-class Generate(Message, omit_defaults=True):
+class Generate(Message):
     """Generate one sequence. `request_id` is unique within the API server `client_index`.
 
     parent_id: the same for all sequences of one client's request, and for no others of this API server.

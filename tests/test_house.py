@@ -29,6 +29,7 @@ MAY_IMPORT = {
 # rooms; those of instruments/ are below.
 NEIGHBOURS = {
     "experiments/ports": set(),
+    "engine/blocks": set(),
     "frontend/trace": set(),
     "frontend/http": {"trace"},
     "frontend/text": set(),

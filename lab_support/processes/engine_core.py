@@ -41,6 +41,7 @@ from lab_support.boundary.messages import (
     encode,
 )
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.engine.blocks.block_keys import BlockKeys
 from lab_support.engine.request import Request
 from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
@@ -99,6 +100,7 @@ def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=runner.max_model_len,
         end_token_ids=runner.end_token_ids,
+        block_keys=BlockKeys(config.block_size, runner.own_context) if config.enable_prefix_caching else None,
     )
 
 
@@ -155,7 +157,8 @@ class EngineCore:
             case Generate():
                 key = (message.client_index, message.request_id)
                 parent = (message.client_index, message.parent_id)
-                self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling, parent))
+                request = Request(key, message.prompt_token_ids, message.sampling, parent, message.cache_salt)
+                self.scheduler.add(request)
                 self.traced.queued(key)
             case Abort():
                 self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
@@ -193,7 +196,8 @@ class EngineCore:
                 told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
+            ids, finish, cached = output.token_ids, output.finish_reason, output.cached_tokens
+            sequences.append(SequenceTokens(request_id, ids, finish, output.logprobs, cached))
         return [
             (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
             for client_index, sequences in by_client.items()
@@ -233,6 +237,8 @@ class EngineCore:
             aborts=counts.aborts,
             abort_steps=self.abort_steps,
             abort_steps_max=self.abort_steps_max,
+            prefix_cache_queries=counts.prefix_cache_queries,
+            prefix_cache_hits=counts.prefix_cache_hits,
             stage_seconds=dict(self.clock.seconds),
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
+from lab_support.pace.pace import PaceCounts
 
 
 class EngineCoreGone(Exception):
@@ -80,6 +81,7 @@ class EngineStats(Message):
     Goes to one API server, which publishes it for all, and to the coordinator if there is one.
     `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over all aborts,
     and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names them).
+    `pace`: of a stand-in for a GPU only.
     """
 
     engine_index: int
@@ -95,14 +97,20 @@ class EngineStats(Message):
     abort_steps: int
     abort_steps_max: int
     stage_seconds: dict[str, float]
+    pace: PaceCounts | None = None
 
 
 class EngineReady(Message):
-    """An engine core's first message to each API server: it accepts requests now."""
+    """An engine core's first message to each API server: it accepts requests now.
+
+    device: where it computes, such as "cpu". stand_in: in words, if it only stands in for a device; otherwise "".
+    """
 
     engine_index: int
     max_model_len: int
     total_blocks: int
+    device: str = ""
+    stand_in: str = ""
 
 
 # ---- received by an API server, from the coordinator ----------------------------------------------------------------

@@ -26,6 +26,7 @@ from lab_support.frontend.request.openai_api import ChatCompletionRequest, Compl
 from lab_support.frontend.request.parsing import RequestParser
 from lab_support.frontend.request.prompts import Prompt, prompts_of
 from lab_support.frontend.request.sampling import check_together, derived_seed
+from lab_support.frontend.request.stand_in import check_without_probabilities
 from lab_support.frontend.trace.request_trace import Untraced
 from lab_support.generation import SamplingParams
 
@@ -49,6 +50,7 @@ class Generate:
             model = state.model
             model.check_name(request.model)
             check_together(request)
+            check_without_probabilities(request, state.engine_client.stand_in)
             given = prompts_of(request.prompt)
             trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(len(given) * (request.n or 1)):
@@ -71,6 +73,7 @@ class Generate:
             model = state.model
             model.check_name(request.model)
             check_together(request)
+            check_without_probabilities(request, state.engine_client.stand_in)
             trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(request.n or 1):
                 lease.demand(lease.held)  # for the template's text, because the messages are still needed meanwhile

@@ -12,7 +12,7 @@ from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "notebooks",
+    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "paced", "notebooks",
     "gpu",
 )  # fmt: skip
 

@@ -99,6 +99,8 @@ class Launcher:
         _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
         if pace := pace_of(config):
             log_pace(config, pace)
+        if config.batching == "static":
+            log.warning("--batching static: no request joins a batch before all of the last one have ended")
         if config.trust_remote_code:
             check_no_code(config.model)
         trace_files = make_trace_files(config, self.run_id)

@@ -12,7 +12,6 @@ import random
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 

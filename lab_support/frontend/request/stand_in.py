@@ -36,5 +36,6 @@ def check_without_probabilities(request: CompletionRequest | ChatCompletionReque
         f"because this server is a {stand_in} and computes no probabilities; leave the field out, or ask a server that "
         "runs with --device cpu or cuda"
     )
-    for name, harmless in NEEDS_PROBABILITIES[type(request)].items():
+    kind = CompletionRequest if isinstance(request, CompletionRequest) else ChatCompletionRequest
+    for name, harmless in NEEDS_PROBABILITIES[kind].items():
         check_harmless(name, getattr(request, name), harmless, why)

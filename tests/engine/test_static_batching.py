@@ -32,7 +32,7 @@ def test_a_request_that_comes_later_finds_no_free_place():
 
 
 def test_a_batch_with_more_prompt_than_a_step_can_take_joins_over_several_steps():
-    scheduler, runner = make(static=True, num_blocks=64), FakeRunner(4, 16)
+    scheduler, runner = make(static=True, num_blocks=200), FakeRunner(4, 16)
     for number in range(8):
         scheduler.add(request(number, prompt=10, max_tokens=40))
     scheduler.add(request("late", max_tokens=2))
@@ -62,7 +62,8 @@ def test_a_preempted_sequence_comes_back_with_the_next_batch_and_loses_no_token(
     assert scheduler.stats.preemptions > 0
     alone = steps.index({"old"})
     assert steps[:alone] == [{"old", "new"}] * alone
-    assert steps[alone:25] == [{"old"}] * (25 - alone) and steps[25:] == [{"new"}] * (25 - alone)
+    assert steps[alone:25] == [{"old"}] * (25 - alone)
+    assert len(steps) > 25 and all(step == {"new"} for step in steps[25:])
 
 
 def test_its_tokens_are_those_of_continuous_batching():

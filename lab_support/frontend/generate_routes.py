@@ -130,6 +130,8 @@ class Generate:
                 choice.meter.submitted(len(prompt.token_ids))
         engines = sorted({choice.submitted.engine_index for choice in choices})
         answer.headers.append((b"x-engine", ",".join(map(str, engines)).encode()))
+        if engine_client.stand_in:
+            answer.headers.append((b"x-stand-in", engine_client.stand_in.encode()))
 
     def _choice(
         self, job: Job, answer: EventStream | WholeAnswer, index: int, prompt: Prompt, sampling: SamplingParams

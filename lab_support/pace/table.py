@@ -15,10 +15,11 @@ import math
 import stat
 from pathlib import Path
 
-from lab_support.config import ConfigError, in_utf8
+from lab_support.config import ConfigError
 from lab_support.pace.pace import Curve, Pace
 
 MOST_BYTES = 1 << 16
+MOST_SHOWN = 40
 MOST_MS = 60_000.0
 MOST_COUNT = 1_000_000
 _LINE = "three numbers: rows, context and milliseconds, such as `64 512 7.1`"
@@ -39,7 +40,12 @@ def read_table(file: Path) -> Pace:
             _add_step(steps, words, where)
     curves = _curves(steps, file)
     contexts = next(iter(curves.values())).contexts
-    return Pace(in_utf8(file.name), "the reader's own table", curves, contexts[0], contexts[-1], prompt_ms or 0.0)
+    return Pace(_shown(file.name), "the reader's own table", curves, contexts[0], contexts[-1], prompt_ms or 0.0)
+
+
+def _shown(name: str) -> str:
+    """The file's name as a header and a label can carry it."""
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in name[:MOST_SHOWN])
 
 
 def _text(file: Path) -> str:

@@ -69,7 +69,7 @@ def look(server: RunningServer) -> Look:
 def window(server: RunningServer, rows: int, answer: int = ANSWER) -> tuple[Look, Look, float]:
     """The first and the last look between which only decodes of all rows ran, and the mean context between them."""
     before = look(server)
-    looks = []
+    looks: list[Look] = []
     with loaded(server, rows, answer) as load:
         while load.poll() is None:
             seen = look(server)

@@ -231,7 +231,8 @@ def _operation(operation: Operation, model: ServedModel, with_key: bool) -> Sche
 
 
 def _success(operation: Operation) -> Schema:
-    made: Schema = {"description": "Done.", "headers": _headers({"x-engine": False} if operation.streams else {})}
+    of_text = {"x-engine": False, "x-stand-in": False} if operation.streams else {}
+    made: Schema = {"description": "Done.", "headers": _headers(of_text)}
     if isinstance(operation.answer, str):
         schema = {"type": "object"} if operation.answer == "application/json" else {"type": "string"}
         made["content"] = {operation.answer: {"schema": schema}}

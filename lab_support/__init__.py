@@ -8,6 +8,7 @@ The server consists of several address spaces and a few ways from one into anoth
     frontend/      runs only in API servers: HTTP, text, which engine core takes a request
     tracing/       the events that each process writes under --trace-dir, and the files that they go to
     engine/        runs only in engine cores: the scheduler, the KV cache, the model, the sampler; sees no socket
+    pace/          how long a step takes on a recorded GPU, or by a reader's table, for --device paced:…; without torch
     model_folder/  a model folder's files, read and checked without torch and without the tokenizers library
     instruments/   look at running processes from outside, ours or any other
     experiments/   programs that test one claim on a GPU machine each; their runs are kept in data/recordings
@@ -18,9 +19,9 @@ Imports point down: processes → frontend → boundary, processes → supervisi
 `engine/` and `boundary/` meet only in `processes/engine_core.py`. `notebook/` → `instruments/` is separate: it starts
 the server as any user would, and sees only what any operator could see. All may import the top: `config.py` (all
 settings), `flags.py` (flags made from a dataclass), `generation.py` (sampling parameters and the like),
-`model_folder/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (limits and mounts of
-this process), `limits.py` (whether they are enough for a server), `command_line.py` (the end of an interrupted
-command).
+`model_folder/`, `pace/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (limits and
+mounts of this process), `limits.py` (whether they are enough for a server), `command_line.py` (the end of an
+interrupted command).
 
 To read it, follow one request: boundary/messages.py → processes/launcher.py → processes/api_server.py →
 frontend/routes.py, frontend/request/openai_api.py → frontend/routing/engine_client.py → processes/engine_core.py →

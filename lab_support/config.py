@@ -195,8 +195,15 @@ class ServerConfig:
 
     device: str = flag(
         "auto",
-        "where engine cores compute; auto takes a GPU if there is one",
-        choices=("auto", "cpu", "cuda"),
+        "where engine cores compute: auto (a GPU if there is one), cpu or cuda; paced:NAME and paced:FILE compute "
+        "nothing: a stand-in that takes the time of a recorded GPU, NAME (8B, 1B), or of the table in FILE",
+        metavar="{auto,cpu,cuda,paced:…}",
+        group="engine",
+    )
+    batching: str = flag(
+        "continuous",
+        "when waiting sequences join; continuous: at any step; static: all at once, when the last batch has ended",
+        choices=("continuous", "static"),
         group="engine",
     )
     dtype: str = flag(
@@ -249,6 +256,7 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_accept()
+        self._check_device()
         if self.api_key:  # also of a config that no command line made
             object.__setattr__(self, "api_key", _api_keys(self.api_key, None))
         self._check_names()
@@ -272,6 +280,13 @@ class ServerConfig:
                 "a path leads to one socket; leave out one of the two"
             )
 
+    def _check_device(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda") and not self.paced:
+            raise ConfigError(
+                f"--device: got {self.device!r}, expected one of auto, cpu, cuda, paced:NAME (a recorded GPU's pace) "
+                "and paced:FILE (a table of your own)"
+            )
+
     def _check_origins(self) -> None:
         for origin in self.allowed_origins:
             if not _ORIGIN.fullmatch(origin):
@@ -279,6 +294,11 @@ class ServerConfig:
                     f"--allowed-origins: got {origin!r}, expected scheme://host or scheme://host:port, as a browser "
                     "names it: in lower case and without a path; or * for all"
                 )
+
+    @property
+    def paced(self) -> str | None:
+        """NAME or FILE of `--device paced:…`; None under a device that computes."""
+        return self.device.removeprefix(_PACED) if self.device.startswith(_PACED) else None
 
     @property
     def processes(self) -> str:
@@ -302,6 +322,7 @@ def _folder_name(folder: Path) -> str:
     return name or Path(os.path.realpath(folder)).name or "model"
 
 
+_PACED = "paced:"
 _SAME_DTYPE = {"float": "float32", "half": "float16"}
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([^\s/?#@A-Z:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 

@@ -67,7 +67,7 @@ def threads_needed(config: ServerConfig) -> int:
 
 
 def _may_use_a_gpu(config: ServerConfig) -> bool:
-    return config.device != "cpu" and os.path.exists("/dev/nvidiactl")
+    return config.device in ("auto", "cuda") and os.path.exists("/dev/nvidiactl")
 
 
 def _raise_descriptors() -> None:

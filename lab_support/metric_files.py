@@ -16,7 +16,7 @@ from pathlib import Path
 from lab_support.config import ServerConfig
 
 _GAUGES = "gauge_mostrecent"
-_ENTRIES = {"counter": (24, 48), _GAUGES: (8, 4), "histogram": (112, 0)}  # by kind: per engine core, per API server
+_ENTRIES = {"counter": (28, 48), _GAUGES: (12, 4), "histogram": (112, 0)}  # by kind: per engine core, per API server
 _ENTRY = 240  # bytes without the model's name; help text, labels and numbers
 _PAGE = 4096
 

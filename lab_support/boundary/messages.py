@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
+from lab_support.pace.pace import PaceCounts
 
 
 class EngineCoreGone(Exception):
@@ -87,7 +88,7 @@ class EngineStats(Message):
     `free_blocks` counts cached blocks, too, if no sequence uses them. `prefix_cache_queries` and `prefix_cache_hits`
     count tokens. `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over
     all aborts, and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names
-    them).
+    them). `pace`: of a stand-in for a GPU only.
     """
 
     engine_index: int
@@ -105,14 +106,20 @@ class EngineStats(Message):
     prefix_cache_queries: int
     prefix_cache_hits: int
     stage_seconds: dict[str, float]
+    pace: PaceCounts | None = None
 
 
 class EngineReady(Message):
-    """An engine core's first message to each API server: it accepts requests now."""
+    """An engine core's first message to each API server: it accepts requests now.
+
+    device: where it computes, such as "cpu". stand_in: in words, if it only stands in for a device; otherwise "".
+    """
 
     engine_index: int
     max_model_len: int
     total_blocks: int
+    device: str = ""
+    stand_in: str = ""
 
 
 # ---- received by an API server, from the coordinator ----------------------------------------------------------------

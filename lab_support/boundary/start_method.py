@@ -40,7 +40,8 @@ class Birth:
 
     name: `api-0`, `engine-0`, `coordinator`: the process title after `lab:`.
     clean_up: called in a child that outlives the launcher; it is sent there, so it has to be picklable.
-    trace: where its events go; None if nowhere. slot: of an API server, otherwise -1.
+    trace: where its events go; None if nowhere. slot: of an API server, otherwise -1. needs: names of modules that are
+    imported first, because only some children of this kind need them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Birth:
     read_end: ReadEnd
     trace: TraceFiles | None = None
     slot: int = -1
+    needs: tuple[str, ...] = ()
 
 
 def start(
@@ -101,6 +103,8 @@ def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None]
 
 
 def _main(birth: Birth, trace: Trace, arguments: tuple[object, ...]) -> int:
+    for name in birth.needs:
+        importlib.import_module(name)
     module = importlib.import_module(birth.module)
     trace.milestone("imports done")
     code: int = module.main(birth.name, trace, *arguments)

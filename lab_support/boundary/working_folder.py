@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from lab_support.config import ServerConfig
+from lab_support.pace.choice import anchored_device
 
 log = logging.getLogger("lab.launcher")
 
@@ -28,7 +29,10 @@ def anchored(config: ServerConfig) -> ServerConfig:
     if generation not in ("auto", "vllm"):
         generation = _absolute(generation)
     trace = config.trace_dir and _absolute(config.trace_dir)
-    return dataclasses.replace(config, model=model, uds=uds, generation_config=generation, trace_dir=trace)
+    device = anchored_device(config)
+    return dataclasses.replace(
+        config, model=model, uds=uds, generation_config=generation, trace_dir=trace, device=device
+    )
 
 
 def _absolute(path: str) -> str:

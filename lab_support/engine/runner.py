@@ -14,7 +14,7 @@ from lab_support.engine.attention import BlockMemory
 from lab_support.engine.batch import BatchBuilder
 from lab_support.engine.decode_graphs import DecodeGraphs
 from lab_support.engine.decode_inputs import DecodeInputs
-from lab_support.engine.device import check_memory, choose_dtype, count_blocks, fit_model_len, open_device
+from lab_support.engine.device import check_memory, choose_dtype, count_blocks, open_device
 from lab_support.engine.linear import LinearKind, choose
 from lab_support.engine.model import LlamaModel
 from lab_support.engine.open_kernels import open_kernels
@@ -24,6 +24,8 @@ from lab_support.engine.sampler import Sampler
 from lab_support.engine.step import Chunk, Sampled, Step
 from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
+from lab_support.model_folder.longest import fit_model_len
+from lab_support.pace.pace import PaceCounts
 
 
 class Runner:
@@ -46,6 +48,7 @@ class Runner:
         if device.type == "cpu":
             torch.set_num_threads(config.torch_threads)
         self._device, self._dtype = device, dtype
+        self.pace_counts: PaceCounts | None = None  # those of a stand-in (paced/runner.py)
         self.end_token_ids = folder.end_token_ids
         with torch.inference_mode():
             kernels = open_kernels(device)
@@ -82,6 +85,9 @@ class Runner:
         """The choices made, for the log and for the line that says that the server is ready."""
         dtype = str(self._dtype).removeprefix("torch.")
         return {"device": str(self._device), "dtype": dtype, "blocks": self.num_blocks, "context": self.max_model_len}
+
+    def interrupt(self) -> None:
+        """Called by a signal handler. A step on a device can't be cut short."""
 
     def run(self, step: Step) -> Sampled:
         """One forward pass; a token for each of `step.sampling`, in its order. Returns when the step is computed."""

@@ -67,8 +67,9 @@ class Scheduler:
     """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be called at
     any time, even between the two.
 
-    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
-    block_keys: makes the keys by which cached blocks are found; None switches prefix caching off.
+    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold. block_keys: makes the
+    keys by which cached blocks are found; None switches prefix caching off. static: sequences join together, once the
+    last batch has ended, and none leaves its place to another (--batching static).
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Scheduler:
         max_model_len: int,
         end_token_ids: Iterable[int],
         block_keys: BlockKeys | None = None,
+        static: bool = False,
     ) -> None:
         self._cache = KVCache(num_blocks, block_size, block_keys)
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
@@ -94,6 +96,7 @@ class Scheduler:
         self._refused: list[Output] = []
         self._freed_after_step: list[Sequence] = []
         self._step: Step | None = None
+        self._static, self._joining = static, True
         self._told = 0  # log-probabilities of prompts in this step
         self._steps = self._prompt_tokens = self._generation_tokens = self._preemptions = self._aborts = 0
 
@@ -160,13 +163,14 @@ class Scheduler:
         assert self._step is None, "schedule() before the update() of the last step"
         self._told = 0
         self._give_blocks_to_decodes()
-        self._make_room_for_unserved()
+        if not self._static:
+            self._make_room_for_unserved()
         decodes = [sequence for sequence in self._running if sequence.num_uncomputed == 1]
         decodes.sort(key=_length)
         budget = self._max_num_batched_tokens - len(decodes)
         prefilling = [sequence for sequence in self._running if sequence.num_uncomputed > 1]
         chunks = self._chunks(prefilling, budget)
-        chunks += self._admit(budget - sum(chunk.num_tokens for chunk in chunks))
+        chunks += self._join(budget - sum(chunk.num_tokens for chunk in chunks))
         self._step = Step(decodes, chunks)
         self._steps += 1
         return self._step
@@ -225,6 +229,18 @@ class Scheduler:
         """The most tokens of its prompt that it may compute in this step, at least one."""
         each = _told_at_a_position(sequence)
         return max(1, (MOST_TOLD - self._told) // each) if each else self._max_num_batched_tokens
+
+    def _join(self, budget: int) -> list[Chunk]:
+        """Admit sequences; in static batching only until a step had tokens left for more of them.
+
+        A batch whose prompts are more than one step's budget joins in several steps.
+        """
+        if not self._static:
+            return self._admit(budget)
+        self._joining = self._joining or not self._running
+        chunks = self._admit(budget) if self._joining else []
+        self._joining = self._joining and sum(chunk.num_tokens for chunk in chunks) >= budget
+        return chunks
 
     def _admit(self, budget: int) -> list[Chunk]:
         """Start waiting sequences, each with blocks for all its tokens, while places, blocks and the budget last.

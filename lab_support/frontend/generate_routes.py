@@ -26,6 +26,7 @@ from lab_support.frontend.request.openai_api import ChatCompletionRequest, Compl
 from lab_support.frontend.request.parsing import RequestParser
 from lab_support.frontend.request.prompts import Prompt, prompts_of
 from lab_support.frontend.request.sampling import check_together, derived_seed
+from lab_support.frontend.request.stand_in import check_without_probabilities
 from lab_support.frontend.trace.request_trace import Untraced
 from lab_support.generation import SamplingParams
 
@@ -50,6 +51,7 @@ class Generate:
             model = state.model
             model.check_name(request.model)
             check_together(request)
+            check_without_probabilities(request, state.engine_client.stand_in)
             given = prompts_of(request.prompt)
             trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(len(given) * (request.n or 1)):
@@ -72,6 +74,7 @@ class Generate:
             model = state.model
             model.check_name(request.model)
             check_together(request)
+            check_without_probabilities(request, state.engine_client.stand_in)
             trace.parsed(_name(record_of(scope), request))
             with self._admission.admitted(request.n or 1):
                 lease.demand(lease.held)  # for the template's text, because the messages are still needed meanwhile
@@ -130,6 +133,8 @@ class Generate:
                 choice.meter.submitted(len(prompt.token_ids))
         engines = sorted({choice.submitted.engine_index for choice in choices})
         answer.headers.append((b"x-engine", ",".join(map(str, engines)).encode()))
+        if engine_client.stand_in:
+            answer.headers.append((b"x-stand-in", engine_client.stand_in.encode()))
 
     def _choice(
         self, job: Job, answer: EventStream | WholeAnswer, index: int, prompt: Prompt, sampling: SamplingParams

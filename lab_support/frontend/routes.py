@@ -165,6 +165,9 @@ class About:
             config.accept,
             method,
             SamplingFrom(config.generation_config, self._state.model.sampling.given),
+            self._state.engine_client.device or config.device,
+            self._state.engine_client.stand_in or None,
+            config.batching,
         )
         await respond(send, 200, msgspec.json.encode(answer))
 
@@ -172,12 +175,15 @@ class About:
         await respond(send, 200, msgspec.json.encode(ServerLoad(self._state.counters.total())))
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        engines = self._state.engine_client
+        self._state.metrics.describe(engines.device, engines.stand_in, self._state.config.batching)
         await respond(send, 200, self._state.metrics.render(), CONTENT_TYPE)
 
     async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         state, model = self._state, self._state.model
         shortest = await state.prompts.shortest_chat(model)
-        document = openapi.document(model, state.identity.version, bool(state.config.api_key), shortest)
+        with_key, stand_in = bool(state.config.api_key), state.engine_client.stand_in
+        document = openapi.document(model, state.identity.version, with_key, shortest, stand_in)
         await respond(send, 200, msgspec.json.encode(document))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ Read without the `tokenizers` library, which only API servers load; they also re
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ class TokenIds:
         """The highest id that a text can become, and its token; -1 if there is none."""
         tokens = (*self._own().items(), *self._added())
         return max(((number, text) for text, number in tokens), default=(-1, ""))
+
+    def plain(self, vocab_size: int, ends: Collection[int]) -> list[int]:
+        """Ids of tokens that are printable ASCII by themselves, without special ones; if there are none, of all but
+        the end tokens. At least one."""
+        added = {number for _, number in self._added()}
+        own = {number for text, number in self._own().items() if _is_plain(text) and number < vocab_size}
+        return sorted(own - added - set(ends)) or sorted(set(range(vocab_size)) - set(ends)) or [0]
 
     def _end_token_text(self) -> str | None:
         config, others = _content(self._config.get("eos_token")), _content(self._map.get("eos_token"))
@@ -88,6 +95,12 @@ def content_of(token: Any) -> Any:
 def _content(token: Any) -> str | None:
     text = content_of(token)
     return text if isinstance(text, str) and text else None
+
+
+def _is_plain(text: str) -> bool:
+    """A space is written as Ġ by byte-level tokenizers and as ▁ by SentencePiece's; <0x41> is a byte there."""
+    shown = text.replace("Ġ", " ").replace("▁", " ")
+    return shown != "" and shown.isascii() and shown.isprintable() and not re.fullmatch("<.+>", text)
 
 
 def _numbers_alone(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

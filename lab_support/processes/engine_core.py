@@ -16,7 +16,7 @@ import queue
 import signal
 import time
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab_support.boundary.channels import COORDINATOR, Asked, EngineCoreChannels, Inbox
 from lab_support.boundary.lifeline import ExitCode, vital
@@ -42,13 +42,17 @@ from lab_support.boundary.messages import (
 )
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.engine.blocks.block_keys import BlockKeys
+from lab_support.engine.paced.runner import PacedRunner
 from lab_support.engine.request import Request
-from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import Output, Scheduler
 from lab_support.engine.step import Step
 from lab_support.log import set_up_log
+from lab_support.pace.choice import pace_of
 from lab_support.tracing import events
 from lab_support.tracing.trace import Trace
+
+if TYPE_CHECKING:
+    from lab_support.engine.runner import Runner
 
 log = logging.getLogger("lab.engine")
 
@@ -75,24 +79,36 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, ind
 
 def serve(trace: Trace, control: Connection, config: ServerConfig, index: int) -> None:
     """Load the model, connect, report ready, and run the loop until SIGTERM."""
-    runner = Runner(config, index)
+    clock = StageClock()
+    runner = open_runner(config, index, clock)
     trace.milestone("model loaded")
-    core = EngineCore(index, runner, make_scheduler(config, runner), trace)
+    core = EngineCore(index, runner, make_scheduler(config, runner), trace, clock)
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses
     trace.milestone("addresses")
-    ready = EngineReady(index, runner.max_model_len, runner.num_blocks)
+    details = runner.details
+    ready = EngineReady(
+        index, runner.max_model_len, runner.num_blocks, str(details["device"]), str(details.get("stand_in", ""))
+    )
     core.clients |= set(range(len(addresses.inputs)))
     on_arrival = core.traced.arrived if trace.on else None
     with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital, on_arrival) as channels:
-        # A signal handler may call SimpleQueue.put but not Queue.put, which could wait for a lock of its own thread.
-        signal.signal(signal.SIGTERM, lambda number, frame: channels.inbox.put((None, 0)))
+        core.stop_at_sigterm(channels.inbox)
         trace.milestone("READY")
-        control.send_bytes(encode(Ready(runner.details)))
+        control.send_bytes(encode(Ready(details)))
         core.busy_loop(channels)
 
 
-def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
+def open_runner(config: ServerConfig, index: int, clock: "StageClock") -> "Runner | PacedRunner":
+    """The device that --device names, or its stand-in. Raises `ConfigError`."""
+    if pace := pace_of(config):
+        return PacedRunner(config, pace, clock.idle_until)
+    from lab_support.engine.runner import Runner  # with torch, of which a pace has no use
+
+    return Runner(config, index)
+
+
+def make_scheduler(config: ServerConfig, runner: "Runner | PacedRunner") -> Scheduler:
     return Scheduler(
         block_size=config.block_size,
         num_blocks=runner.num_blocks,
@@ -101,23 +117,36 @@ def make_scheduler(config: ServerConfig, runner: Runner) -> Scheduler:
         max_model_len=runner.max_model_len,
         end_token_ids=runner.end_token_ids,
         block_keys=BlockKeys(config.block_size, runner.own_context) if config.enable_prefix_caching else None,
+        static=config.batching == "static",
     )
 
 
 class EngineCore:
     """The loop of an engine core, and its counts."""
 
-    def __init__(self, index: int, runner: Runner, scheduler: Scheduler, trace: Trace) -> None:
+    def __init__(
+        self, index: int, runner: "Runner | PacedRunner", scheduler: Scheduler, trace: Trace, clock: "StageClock"
+    ) -> None:
         self.index = index
         self.runner = runner
         self.scheduler = scheduler
-        self.clock = StageClock()
+        self.clock = clock
         self.traced = TracedCore(trace, self.clock) if trace.on else UntracedCore()
         self.ended = 0  # steps that have ended; the scheduler counts started steps
         self.abort_steps = self.abort_steps_max = 0
         self.clients: set[int] = set()  # the live API servers
         self._stats_reader: int | None = None  # the API server that publishes this engine core's stats for all
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
+
+    def stop_at_sigterm(self, inbox: Inbox) -> None:
+        """End the loop at SIGTERM, after the step under way."""
+
+        # A signal handler may call SimpleQueue.put but not Queue.put, which could wait for a lock of its own thread.
+        def stop(number: int, frame: object) -> None:
+            inbox.put((None, 0))
+            self.runner.interrupt()
+
+        signal.signal(signal.SIGTERM, stop)
 
     def busy_loop(self, channels: EngineCoreChannels) -> None:
         """receive → schedule → run → send, until SIGTERM."""
@@ -240,6 +269,7 @@ class EngineCore:
             prefix_cache_queries=counts.prefix_cache_queries,
             prefix_cache_hits=counts.prefix_cache_hits,
             stage_seconds=dict(self.clock.seconds),
+            pace=self.runner.pace_counts,
         )
 
 
@@ -256,6 +286,10 @@ class StageClock:
         now = time.monotonic()
         self.seconds[stage] += now - self._last
         self.ended_at[stage] = self._last = now
+
+    def idle_until(self) -> float:
+        """The end of the last wait for a request, by `time.monotonic()`."""
+        return self.ended_at["idle"]
 
 
 class UntracedCore:

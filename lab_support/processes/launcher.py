@@ -38,6 +38,7 @@ from lab_support.limits import raise_limits
 from lab_support.log import never_wait, set_up_log
 from lab_support.metric_files import metric_files
 from lab_support.model_folder import ModelFolder
+from lab_support.pace.choice import log_pace, pace_of
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
 from lab_support.supervision import python_processes
@@ -96,6 +97,10 @@ class Launcher:
         self.start_choice = choose(asked, Seen.here(), asked_by)
         check_ready_fd(config.ready_fd)
         _log_notices(ModelFolder.open(config.model, config.load_format, config.generation_config))
+        if pace := pace_of(config):
+            log_pace(config, pace)
+        if config.batching == "static":
+            log.warning("--batching static: no request joins a batch before all of the last one have ended")
         if config.trust_remote_code:
             check_no_code(config.model)
         trace_files = make_trace_files(config, self.run_id)
@@ -178,9 +183,10 @@ class Launcher:
         log.info("engine cores start by %s (%s), API servers by spawn", choice.method, choice.asked_by)
         if choice.warning:
             log.warning(choice.warning)
+        needs = () if config.paced else ("lab_support.engine.runner",)  # torch, of which a pace has no use
         for i in range(config.data_parallel_size):
             module = "lab_support.processes.engine_core"
-            self.children.start(choice.method, f"engine-{i}", module, config, i)
+            self.children.start(choice.method, f"engine-{i}", module, config, i, needs=needs)
         self.api_servers.start_all()
         if self.channel_sockets.stats and self.channel_sockets.loads:
             module = "lab_support.processes.coordinator"

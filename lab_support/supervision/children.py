@@ -119,16 +119,19 @@ class Children:
         for name in self.running:
             self._reap(name)
 
-    def start(self, method: str, name: str, module: str, *arguments: object, slot: int = -1) -> None:
+    def start(
+        self, method: str, name: str, module: str, *arguments: object, slot: int = -1, needs: tuple[str, ...] = ()
+    ) -> None:
         """Start the child `name`, whose `main(name, trace, control, *arguments)` is in `module`.
 
-        slot: of an API server. Raises `OSError` if there is no room for it, and then leaves nothing behind.
+        slot: of an API server. needs: modules that it imports first.
+        Raises `OSError` if there is no room for it, and then leaves nothing behind.
         """
         self._trace.milestone(f"{method}: begin", name)
         ours, theirs = connection.Pipe()
         try:
             with theirs:
-                birth = Birth(name, module, *self._birth, slot)
+                birth = Birth(name, module, *self._birth, slot, needs)
                 process = start(method, birth, (theirs, *arguments), self._close_after_fork)
         except OSError:
             ours.close()

@@ -38,10 +38,8 @@ def check_ready_fd(descriptor: int | None) -> None:
 def announce(config: ServerConfig, server: ReadyServer) -> None:
     """Write to standard output, and to --ready-fd, which is closed then. Never waits."""
     engine = server.details["engine-0"]
-    line = (
-        f"Ready: {server.url} serves {config.model_name!r} with {config.processes} on {engine['device']} in "
-        f"{engine['dtype']}. Ctrl-C stops it.\n"
-    )
+    where = f"a {engine['stand_in']}" if "stand_in" in engine else f"{engine['device']} in {engine['dtype']}"
+    line = f"Ready: {server.url} serves {config.model_name!r} with {config.processes} on {where}. Ctrl-C stops it.\n"
     _write("standard output", 1, line)
     if config.ready_fd is not None:
         _write(f"--ready-fd {config.ready_fd}", config.ready_fd, _facts(config, server))

@@ -145,6 +145,16 @@ class TestInChromium:
             assert opened.page.get_attribute("#story", "aria-busy") == "false"
             picture(opened, "story")
 
+    def test_a_stand_in_is_named_below_its_story(self, browser: Any) -> None:
+        with shown(browser) as opened:
+            opened.fake.engine.client.stand_in = "stand-in for a GPU, paced like 8B (NVIDIA H200, 2026-11-26)"
+            with in_mid_story(opened):
+                assert "Random tokens" in opened.text("stand-in") and "paced like 8B" in opened.text("stand-in")
+            opened.await_text("state", "tokens in")
+            opened.fake.engine.client.stand_in = ""
+            with in_mid_story(opened):
+                assert opened.text("stand-in") == ""
+
     def test_stop_drops_it_in_the_engine_core(self, browser: Any) -> None:
         with shown(browser) as opened:
             with in_mid_story(opened):

@@ -15,7 +15,7 @@ from lab_support.frontend.http.response import Headers, respond, respond_error
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _METHODS = b"GET, HEAD, POST, OPTIONS"
-_EXPOSED = b"x-served-by, x-engine, x-request-id, retry-after"
+_EXPOSED = b"x-served-by, x-engine, x-stand-in, x-request-id, retry-after"
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]+")
 
 

@@ -49,6 +49,19 @@ class Families:
             "lab_engine_stage_seconds", "Seconds the engine core spent, by stage of a step.", (*of_engine, "stage")
         )
 
+        self.late_steps = counter("lab_engine_late_steps", "Steps that took Python longer than the pace.", of_engine)
+        self.late_seconds = counter("lab_engine_late_seconds", "Seconds by which such steps were late.", of_engine)
+        self.unmeasured_steps = counter(
+            "lab_engine_unmeasured_steps",
+            "Steps with a context outside what the pace was measured with.",
+            (*of_engine, "context"),
+        )
+        self.about = gauge(
+            "lab_engine_info",
+            "1; its labels say where engine cores compute, or what stands in for a device, and how they batch.",
+            (*of_engine, "device", "stand_in", "batching"),
+        )
+
         self.prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens of submitted sequences.", of_engine)
         self.generation_tokens = counter("vllm:generation_tokens", "Tokens delivered to clients.", of_engine)
         self.success = counter("vllm:request_success", "Sequences that ended.", (*of_engine, "finished_reason"))

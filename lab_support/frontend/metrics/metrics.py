@@ -26,6 +26,7 @@ from lab_support.frontend.metrics.metric_families import (
 )
 from lab_support.frontend.metrics.tally import CounterTally, HistogramTally
 from lab_support.frontend.request.openai_api import Finish
+from lab_support.pace.pace import LONGER, SHORTER, PaceCounts
 
 PUBLISH_EVERY = 0.1  # seconds
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -64,6 +65,11 @@ class Metrics:
         for engine in self.engines:
             engine.publish()
         self.server.publish()
+
+    def describe(self, device: str, stand_in: str, batching: str) -> None:
+        """Say where engine cores compute and how they batch. The same values again change nothing."""
+        for engine in self.engines:
+            engine.describe(device=device, stand_in=stand_in, batching=batching)
 
     def render(self) -> bytes:
         """The text that Prometheus reads, summed over all API servers."""
@@ -126,6 +132,7 @@ class EngineMeter:
 
         self._metrics = metrics
         self._stats = _StatsSeries(families, own)
+        self._about = partial(families.about.labels, **own)
         self._tokens = counter(families.generation_tokens)
         self._prompt_tokens = counter(families.prompt_tokens)
         self._ended = {
@@ -138,6 +145,9 @@ class EngineMeter:
         self._prompt_lengths = HistogramTally(families.prompt_lengths.labels(**own), TOKENS)
         self._output_lengths = HistogramTally(families.output_lengths.labels(**own), TOKENS)
         self.latest: EngineStats | None = None
+
+    def describe(self, **labels: str) -> None:
+        self._about(**labels).set(1)
 
     def submitted(self, prompt_tokens: int) -> None:
         self._prompt_tokens.count += prompt_tokens
@@ -195,6 +205,7 @@ class _StatsSeries:
         self._total_blocks = families.total_blocks.labels(**own)
         self._abort_steps_max = families.abort_steps_max.labels(**own)
         self._stage = partial(families.engine_stage.labels, **own)
+        self._pace = _PaceSeries(families, own)
         self._totals = {
             "preemptions": families.preemptions.labels(**own),
             "prefix_cache_queries": families.prefix_cache_queries.labels(**own),
@@ -222,6 +233,8 @@ class _StatsSeries:
         for stage, seconds in stats.stage_seconds.items():
             counter = self._stage(stage=stage)
             self._grow(counter, f"{counter._name}_total {stage}", seconds)
+        for grown, label, count in self._pace.totals(stats.pace) if stats.pace else ():
+            self._grow(grown, f"{grown._name}_total {label}".strip(), count)
 
     def _grow(self, counter: Counter, series: str, total: float) -> None:
         assert self._published is not None
@@ -229,8 +242,26 @@ class _StatsSeries:
         self._published[series] = total
 
 
+class _PaceSeries:
+    """Those of a stand-in for a GPU; there are none until there is one."""
+
+    def __init__(self, families: Families, own: dict[str, str]) -> None:
+        self._late = partial(families.late_steps.labels, **own), partial(families.late_seconds.labels, **own)
+        self._unmeasured = partial(families.unmeasured_steps.labels, **own)
+
+    def totals(self, pace: PaceCounts) -> list[tuple[Counter, str, float]]:
+        """Each counter, the value of its own label ("" without one), and its total."""
+        steps, seconds = self._late
+        return [
+            (steps(), "", pace.late_steps),
+            (seconds(), "", pace.late_seconds),
+            (self._unmeasured(context=SHORTER), SHORTER, pace.shorter),
+            (self._unmeasured(context=LONGER), LONGER, pace.longer),
+        ]
+
+
 def _published_before(own: dict[str, str]) -> dict[str, float]:
-    """Values of the series with these labels that others have published, by name and, if there is one, stage."""
+    """Values of the series with these labels that others have published, by name and, if there is one, own label."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return {}
     registry = CollectorRegistry()
@@ -239,5 +270,6 @@ def _published_before(own: dict[str, str]) -> dict[str, float]:
     for family in registry.collect():
         for sample in family.samples:
             if own.items() <= sample.labels.items():
-                found[" ".join(filter(None, (sample.name, sample.labels.get("stage"))))] = sample.value
+                label = sample.labels.get("stage") or sample.labels.get("context")
+                found[" ".join(filter(None, (sample.name, label)))] = sample.value
     return found

@@ -303,7 +303,10 @@ class SamplingFrom(Struct):
 
 
 class Version(Struct):
-    """The answering process: its version, the server's run, the API server's index and pid, and its `--accept`."""
+    """The answering process: its version, the server's run, the API server's index and pid, and its `--accept`.
+
+    device: where engine cores compute. stand_in: in words, if they compute nothing and only take a GPU's time.
+    """
 
     version: str
     run_id: str
@@ -312,3 +315,6 @@ class Version(Struct):
     accept: str
     start_method: StartMethod
     sampling: SamplingFrom
+    device: str
+    stand_in: str | None
+    batching: str

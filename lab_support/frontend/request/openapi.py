@@ -14,6 +14,7 @@ from lab_support.frontend.http.errors import ErrorAnswer
 from lab_support.frontend.request import openai_api as api
 from lab_support.frontend.request.fields import REFUSED
 from lab_support.frontend.request.served_model import ServedModel
+from lab_support.frontend.request.stand_in import NEEDS_PROBABILITIES
 
 Schema = dict[str, Any]
 
@@ -143,7 +144,7 @@ OPERATIONS = (
 )
 
 
-def document(model: ServedModel, version: str, with_key: bool, shortest_chat: int = 1) -> Schema:
+def document(model: ServedModel, version: str, with_key: bool, shortest_chat: int = 1, stand_in: str = "") -> Schema:
     """The whole document. with_key: the server requires an API key.
 
     shortest_chat: tokens of an empty conversation; an answer can never use these.
@@ -152,9 +153,12 @@ def document(model: ServedModel, version: str, with_key: bool, shortest_chat: in
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, model, with_key)
     components: Schema = {"schemas": _schemas(model, shortest_chat)}
+    if stand_in:
+        _refuse_probabilities(components["schemas"])
     if with_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    info = {"title": "many processes, one port", "version": version, "description": DESCRIPTION}
+    said = f"{DESCRIPTION} This server is a {stand_in}." if stand_in else DESCRIPTION
+    info = {"title": "many processes, one port", "version": version, "description": said}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
@@ -199,6 +203,13 @@ def _fill_in(properties: dict[str, Schema], request: type, model: ServedModel, s
         properties[name] = {"enum": harmless, "description": "Not supported, except for values that change nothing."}
 
 
+def _refuse_probabilities(schemas: dict[str, Schema]) -> None:
+    for request, fields in NEEDS_PROBABILITIES.items():
+        for name, harmless in fields.items():
+            said = "Not with a stand-in for a device, except for values that ask for nothing."
+            schemas[request.__name__]["properties"][name] = {"enum": harmless, "description": said}
+
+
 # ---- operations -----------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +231,8 @@ def _operation(operation: Operation, model: ServedModel, with_key: bool) -> Sche
 
 
 def _success(operation: Operation) -> Schema:
-    made: Schema = {"description": "Done.", "headers": _headers({"x-engine": False} if operation.streams else {})}
+    of_text = {"x-engine": False, "x-stand-in": False} if operation.streams else {}
+    made: Schema = {"description": "Done.", "headers": _headers(of_text)}
     if isinstance(operation.answer, str):
         schema = {"type": "object"} if operation.answer == "application/json" else {"type": "string"}
         made["content"] = {operation.answer: {"schema": schema}}

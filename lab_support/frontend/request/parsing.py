@@ -23,6 +23,7 @@ Messages = list[dict[str, Any]]
 _MOST_LOOKED_AT_TWICE = 1_000_000  # bytes: this many, full of floats, take 50 ms
 _MOST_NOTED = 10  # unknown names logged for one request
 _MOST_UNKNOWN = 1000  # names remembered, so that a stream of invented ones can't fill the memory
+_LACKED = "because this route lacks the field and ignoring it would change the answer"
 _OPTIONS = frozenset(StreamOptions.__struct_encode_fields__)
 _log = logging.getLogger("lab.api")
 
@@ -87,7 +88,7 @@ class RequestParser(Generic[R]):
 
     def _check_others(self, given: dict[str, msgspec.Raw]) -> None:
         for name in self._refused.keys() & given.keys():
-            _check_harmless(name, given[name], self._refused[name])
+            check_harmless(name, _value(bytes(given[name])), self._refused[name], _LACKED)
         if "best_of" in given and "best_of" not in self._known:
             _check_best_of(given)
         for name in islice(given.keys() - self._known - self._refused.keys() - IGNORED - {"best_of"}, _MOST_NOTED):
@@ -140,13 +141,12 @@ def _check_utf8(body: bytes) -> None:
         ) from None
 
 
-def _check_harmless(name: str, value: msgspec.Raw, harmless: Sequence[object]) -> None:
-    got = _value(bytes(value))
+def check_harmless(name: str, got: object, harmless: Sequence[object], why: str) -> None:
+    """Raises `ApiError` (400) unless the value is one of `harmless`. why: the rest of the sentence."""
     if not any(_same(got, each) for each in harmless):
         allowed = " or ".join(_short(each) for each in harmless)
         raise bad_request(
-            f"{name}: got {_short(got)}, allowed is only {allowed}, because this route lacks the field and ignoring it "
-            "would change the answer",
+            f"{name}: got {_short(got)}, allowed is only {allowed}, {why}",
             name,
             "unsupported_field",
         )

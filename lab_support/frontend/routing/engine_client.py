@@ -70,6 +70,8 @@ class EngineClient:
     on_ready: Callable[[], None] = lambda: None  # called once, when every engine core is ready
     fatal: Fatal | None = None
     max_model_len: int = 0  # tokens; 0 until the first engine core is ready
+    device: str = ""  # where engine cores compute; "" until the first one is ready
+    stand_in: str = ""  # in words, if they only stand in for a device
     _ready: set[int] = field(default_factory=set)
     _in_flight: dict[int, tuple[Sink, int]] = field(default_factory=dict)
     _next_id: int = 0
@@ -145,6 +147,7 @@ class EngineClient:
                 self._router.update(message.engines)
             case EngineReady():
                 self._ready.add(message.engine_index)
+                self.device, self.stand_in = message.device, message.stand_in
                 self._promise(message.max_model_len)
                 if self.ready:
                     self.on_ready()

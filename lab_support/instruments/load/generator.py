@@ -234,6 +234,7 @@ async def _request(run: _Run, question: Question, *, due_at: float) -> None:
             outcome=answer.outcome,
             served_by=answer.header(b"x-served-by"),
             engine=answer.header(b"x-engine"),
+            stand_in=answer.header(b"x-stand-in"),
         )
     )
     run.progress.update()

@@ -22,7 +22,8 @@ class RequestRecord:
 
     due_at: intended send time; started_at: when the generator got to it (connecting comes after).
     token_times: arrival of each piece of streamed text; empty if the answer came in one piece.
-    outcome: `COMPLETED`, `HUNG_UP` (by us, on purpose), or the kind of error.
+    outcome: `COMPLETED`, `HUNG_UP` (by us, on purpose), or the kind of error. stand_in: the answer's words for what
+    stands in for the server's device; "" if nothing does.
     """
 
     due_at: float
@@ -33,6 +34,7 @@ class RequestRecord:
     outcome: str
     served_by: str = ""
     engine: str = ""
+    stand_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class Report:
     that the server had closed. seconds: from the start of the load to the end of its last answer, including the tail in
     which fewer and fewer requests run. lateness: how late the generator got to each request (open loop). first_token
     and inter_token are empty for answers that were not streamed. bottleneck: `BOTTLENECK` with its reason, or "".
+    stand_in: words for what stands in for the server's GPU (`--device paced:…`), for every title; "" if nothing does.
     """
 
     description: str
@@ -104,6 +105,7 @@ class Report:
     generator: GeneratorCost
     stale_connections: int
     bottleneck: str
+    stand_in: str = ""
 
     @property
     def generator_us_per_token(self) -> float:
@@ -148,6 +150,7 @@ def summarise(
         generator=generator,
         stale_connections=stale_connections,
         bottleneck=bottleneck(generator, lateness),
+        stand_in=next((record.stand_in for record in records if record.stand_in), ""),
     )
 
 
@@ -188,7 +191,7 @@ def bottleneck(generator: GeneratorCost, lateness: Distribution) -> str:
 def table(report: Report) -> str:
     """Several lines of text: throughput, latencies in ms with their percentiles, shares, errors, the generator."""
     lines = [
-        f"{report.description}: {report.asked} requests in {report.seconds:.2f} s",
+        f"{report.description}: {report.asked} requests in {report.seconds:.2f} s{_by_a_stand_in(report)}",
         f"  {report.requests_per_second:.1f} requests/s   {report.tokens_per_second:.0f} tokens/s   "
         f"{report.completed} completed, {report.hung_up} hung up on purpose, {sum(report.errors.values())} failed",
         *(f"  failed: {count} × {kind}{_ADVICE.get(kind, '')}" for kind, count in report.errors.items()),
@@ -204,6 +207,10 @@ def table(report: Report) -> str:
         _generator_line(report),
     ]
     return "\n".join(lines)
+
+
+def _by_a_stand_in(report: Report) -> str:
+    return f", answered by a {report.stand_in}" if report.stand_in else ""
 
 
 def _row(name: str, values: Distribution) -> str:

@@ -237,9 +237,12 @@ def latency(report: Report, api_servers: Sequence[str] = ()) -> Picture:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _latency_curves(left, report)
     _shares(right, requests)
+    if report.stand_in:
+        figure.suptitle(f"A {report.stand_in}", x=0.02, ha="left", fontsize=9, color=INK)
     finding = _latency_finding(report)
     served = ", ".join(f"{name} {count}" for name, count in requests.items())
-    return Picture(figure, f"Load, {report.description}: {finding}. Requests answered: {served}.")
+    by = f", answered by a {report.stand_in}" if report.stand_in else ""
+    return Picture(figure, f"Load, {report.description}{by}: {finding}. Requests answered: {served}.")
 
 
 _LEAST_SHOWN = 0.1  # milliseconds

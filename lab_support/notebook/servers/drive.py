@@ -38,7 +38,9 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     words = words_for(choices, Load)
     told, telling = os.pipe()
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
-    picture = LiveLoad(", ".join(f"{name} {value}" for name, value in choices.items()) or "a load")
+    picture = LiveLoad(
+        ", ".join(f"{name} {value}" for name, value in choices.items()) or "a load", stand_in=server.stand_in
+    )
     running = SupervisedProcess(command, grace=1.0, ready_fd=telling, environment=in_environment(key))
     with open(told, encoding="utf-8") as lines, running:
         _follow(lines, picture, live)

@@ -30,9 +30,13 @@ class _Line:
 
 @dataclass(slots=True)
 class LiveLoad:
-    """The frames of one load. `add` progress, then show this object: it draws all progress so far."""
+    """The frames of one load. `add` progress, then show this object: it draws all progress so far.
+
+    stand_in: words for what stands in for the server's GPU; "" if nothing does.
+    """
 
     description: str
+    stand_in: str = ""
     seen: list[Progress] = field(default_factory=list)
 
     def add(self, progress: Progress) -> None:
@@ -54,7 +58,12 @@ class LiveLoad:
         """The picture in words."""
         rates = [each.tokens_per_second for each in self.seen]
         between = f" Tokens per second went from {min(rates):,.0f} to {max(rates):,.0f}." if rates else ""
-        return f"Load over time, {self.description}. {self.finding}.{between}"
+        by = f" {self._by}." if self.stand_in else ""
+        return f"Load over time, {self.description}.{by} {self.finding}.{between}"
+
+    @property
+    def _by(self) -> str:
+        return f"By a {self.stand_in}"
 
     def svg(self) -> str:
         """The frame as it is now."""
@@ -65,6 +74,7 @@ class LiveLoad:
             f"<title>{escape(self.alt)}</title>",
             f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
             _text(14, 22, self.finding, 14, INK, weight="bold"),
+            *([_text(14, 38, self._by, 11, GREY)] if self.stand_in else []),
             *_panel(_LEFT, "tokens per second", [self._rates()], self._seconds),
             *_panel(_LEFT + _PANEL_WIDTH + _GAP, "milliseconds, median of each moment", self._times(), self._seconds),
             "</svg>",

@@ -50,6 +50,7 @@ class Server:
     url: its base URL. run_id: also in its /version. pids: by role, such as "api-0".
     identities: the same processes by pid and start time, so that a reused pid is not mistaken for them. model: the
     name to ask for. seconds_to_ready: of its start. api_key: its key, which no output shows; None if it asks for none.
+    stand_in: words for what stands in for a GPU (`device="paced:8B"`), for titles of figures; "" if nothing does.
     """
 
     url: str
@@ -63,6 +64,7 @@ class Server:
     _trace_folder: Path | None = None
     _session: "requests.Session | None" = None
     _said: str | None = None
+    stand_in: str = ""
     _left: "Leftovers | None" = None
 
     def __enter__(self) -> Self:
@@ -73,7 +75,8 @@ class Server:
 
     def __repr__(self) -> str:
         state = "ready" if self._supervised.running else "stopped"
-        return f"{state}: {self.url}, {len(self.pids)} processes: {', '.join(self.pids)}"
+        on = f", on a {self.stand_in}" if self.stand_in else ""
+        return f"{state}: {self.url}, {len(self.pids)} processes: {', '.join(self.pids)}{on}"
 
     @property
     def session(self) -> "requests.Session":
@@ -285,6 +288,7 @@ def _server(
         api_key=api_key,
         _supervised=supervised,
         _trace_folder=traced,
+        stand_in=facts["details"]["engine-0"].get("stand_in", ""),
     )
 
 

@@ -113,3 +113,22 @@ def wait_until_gone(folder: str) -> bool:
     while os.path.exists(folder) and time.monotonic() < deadline:
         time.sleep(0.001)
     return not os.path.exists(folder)
+
+
+def test_a_pace_from_a_table_is_named_wherever_its_figures_show(tmp_path, monkeypatch):
+    """Three paces of a notebook are three files beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.txt").write_text("1 1 5\n4 1 5\n")
+    with lab.live_server(device="paced:slow.txt", max_num_seqs=4, api_server_count=1) as server:
+        named = "stand-in for a GPU, paced like slow.txt (the reader's own table)"
+        assert server.stand_in == named and named in repr(server)
+        report = lab.drive(server, clients=2, requests=4, output_tokens="20", ignore_eos=True)
+        picture = lab.latency(report)
+    assert report.stand_in == named and report.errors == {}
+    assert named in picture.alt
+    assert report.inter_token.p50 > 0.0045
+
+
+def test_a_server_that_computes_has_no_stand_in(live):
+    assert live.stand_in == ""
+    assert lab.drive(live, clients=1, requests=1, output_tokens="2").stand_in == ""

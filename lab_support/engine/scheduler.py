@@ -67,9 +67,9 @@ class Scheduler:
     """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be called at
     any time, even between the two.
 
-    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold. block_keys: makes the
-    keys by which cached blocks are found; None switches prefix caching off. static: sequences join together, once the
-    last batch has ended, and none leaves its place to another (--batching static).
+    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
+    block_keys: makes the keys by which cached blocks are found; None switches prefix caching off.
+    static: sequences join together, once the last batch has ended (--batching static).
     """
 
     def __init__(

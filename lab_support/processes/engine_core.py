@@ -1,4 +1,4 @@
-"""Engine core: owns one GPU (or the CPU) and the KV cache; speaks no HTTP and sees no text.
+"""Engine core: owns one GPU (or the CPU, or a stand-in) and the KV cache; speaks no HTTP and sees no text.
 
 Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method

@@ -13,7 +13,8 @@ from lab_support.instruments import proc
 from lab_support.instruments.record.provenance import ROOT
 
 _RACES = """
-import json, os, socket
+import faulthandler, json, os, socket
+faulthandler.enable()
 from lab_support.experiments.ports.race import race
 from lab_support.experiments.ports.port_range import PortRange, address_of
 
@@ -43,6 +44,7 @@ print(json.dumps({
     "bound only": race(1, lambda: (address_of(sock := ports.bind()), sock), lambda *_: 1, starts=1, clients=True),
     "no address": race(1, lambda: ["tcp://127.0.0.1:*"], lambda _: 1, starts=1, clients=True),
     "raises": race(2, probe, lambda *_: 1 // 0, starts=6),
+    "aborts": race(2, probe, lambda *_: os.abort(), starts=6),
     "ends": race(2, probe, lambda *_: os._exit(3), starts=6),
     "no launch": race(2, lambda: 1 // 0, bind, starts=6),
 }))
@@ -54,6 +56,7 @@ def races() -> dict:
     """In a program of its own: this one has threads, and would be forked with all that pytest has."""
     done = subprocess.run([sys.executable, "-c", _RACES], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "the stacks of a crowd that aborts would hide what the race found"
     found = json.loads(done.stdout)
     if not found["narrow"]:
         pytest.skip("this kernel can't narrow the range of one socket")
@@ -88,6 +91,7 @@ def test_an_early_client_is_refused_where_nobody_listens_and_has_no_address_wher
         ("raises", "ZeroDivisionError: integer division or modulo by zero"),
         ("no launch", "ZeroDivisionError: integer division or modulo by zero"),
         ("ends", "ended with exit code 3"),
+        ("aborts", "ended by SIGABRT"),
     ],
 )
 def test_another_end_of_a_start_is_told_and_stops_the_race_after_its_round(races, race, came):

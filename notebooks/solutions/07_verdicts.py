@@ -301,9 +301,7 @@ def followed_among_16(crowd: ProcessResult) -> Found:
     total = sum(grown.values())
     times = sum(among.values()) / sum(alone.values())
     shown = {part: {"alone": 1000 * alone[part], "among 16": 1000 * among[part]} for part in alone}
-    finding = (
-        f"Among 16, a request takes {times:.1f} times as long; {grown[STEPS] / total:.0%} of the extra time is in steps"
-    )
+    finding = f"Among 16, it takes {times:.1f} times as long; {grown[STEPS] / total:.0%} of the extra time is in steps"
     hardly = "" if times > 1.15 else f"among 16 it took only {times:.2f} times as long as alone"
     return Found(
         measured=(times, grown[STEPS], grown[WAITING], grown[ELSEWHERE]),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, NO_ADDRESS, REFUSED
+from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, MISSING, NO_ADDRESS, REFUSED
 from lab_support.experiments.ports.port_range import PortRange, address_of
 from lab_support.instruments import proc
 from lab_support.instruments.record.provenance import ROOT
@@ -42,6 +42,7 @@ print(json.dumps({
     "crowd": race(16, probe, bind, starts=40),
     "passed": race(8, passed, greet, starts=24, clients=True),
     "bound only": race(1, lambda: (address_of(sock := ports.bind()), sock), lambda *_: 1, starts=1, clients=True),
+    "no path": race(1, lambda: ["ipc:///no/such/folder/name"], lambda _: 1, starts=1, clients=True),
     "no address": race(1, lambda: ["tcp://127.0.0.1:*"], lambda _: 1, starts=1, clients=True),
     "raises": race(2, probe, lambda *_: 1 // 0, starts=6),
     "aborts": race(2, probe, lambda *_: os.abort(), starts=6),
@@ -82,6 +83,7 @@ def test_no_start_is_lost_with_a_socket_that_is_passed_on_and_its_early_client_i
 
 def test_an_early_client_is_refused_where_nobody_listens_and_has_no_address_where_none_is_known(races):
     assert races["bound only"]["clients"] == {REFUSED: 1}
+    assert races["no path"]["clients"] == {MISSING: 1}
     assert races["no address"]["clients"] == {NO_ADDRESS: 1}
 
 

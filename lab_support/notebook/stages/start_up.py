@@ -24,12 +24,12 @@ from typing import Any
 from lab_support.instruments.proc import read_descriptors
 
 LOADS = 1.5  # seconds that a slow child loads
-FATES = ("prompt", "slow", "killed", "raises", "stuck", "twice", "leaves")
+FATES = ("prompt", "slow", "killed", "raises", "stuck", "eager", "leaves")
 """prompt: ready at once. slow: ready after loading. killed: SIGKILL while it loads. raises: in its first import.
-stuck: neither ready nor dead. twice: ready at once, and says so once more a little later. leaves: says READY, and is
+stuck: neither ready nor dead. eager: ready at once, and says so once more a little later. leaves: says READY, and is
 killed a little later."""
 
-_LOADING = {"prompt": 0.0, "killed": 0.3, "stuck": 60.0, "twice": 0.0, "leaves": 0.0}  # seconds
+_LOADING = {"prompt": 0.0, "killed": 0.3, "stuck": 60.0, "eager": 0.0, "leaves": 0.0}  # seconds
 _LATER = 0.3  # seconds
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _PATIENCE = 1.0  # seconds for one answer
@@ -55,11 +55,11 @@ def api_server(fate: str, loads: float, pipe: Connection, log: Connection, sock:
     sock.listen()
     log.send(time.monotonic())
     pipe.send("READY")
-    if fate in ("twice", "leaves"):
+    if fate in ("eager", "leaves"):
         _load(pipe, _LATER)
     if fate == "leaves":
         _die(log)
-    if fate == "twice":
+    if fate == "eager":
         pipe.send("READY")
     _answer_all(sock, pipe)
 

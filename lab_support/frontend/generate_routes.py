@@ -140,9 +140,7 @@ class Generate:
         if engine_client.stand_in:
             answer.headers.append((b"x-stand-in", engine_client.stand_in.encode()))
 
-    def _choice(
-        self, job: Job, answer: AnyAnswer, index: int, prompt: Prompt, sampling: SamplingParams
-    ) -> Choice:
+    def _choice(self, job: Job, answer: AnyAnswer, index: int, prompt: Prompt, sampling: SamplingParams) -> Choice:
         return Choice(
             answer=answer,
             index=index,

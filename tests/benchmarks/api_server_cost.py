@@ -137,7 +137,8 @@ class Bench:
         folder = ModelFolder.open(config.model, config.load_format)
         identity = Identity(0, "run-of-a-benchmark", "0.0", 0)
         app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity, self.trace)
-        http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False, timeout_keep_alive=3600)
+        http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
+        http.timeout_keep_alive = 3600
         http.load()
         connection = traced(self.trace) if self.trace.on else HttpConnection
         self._protocols = [connection(http, ServerState(), {}) for _ in range(CLIENTS)]
@@ -248,8 +249,8 @@ def compare(checkouts: dict[str, Path], rounds: int) -> None:
         for way in ("warm", "cold", "sent", "traced"):
             for name, each in measured.items():
                 request, token = each.medians(way)
-                both = token + request / TOKENS
-                print(f"{way}{name}: a request {request:.0f} µs, a token {token:.1f} µs; together {both:.1f} µs a token")
+                told = f"a request {request:.0f} µs, a token {token:.1f} µs"
+                print(f"{way}{name}: {told}; together {token + request / TOKENS:.1f} µs a token")
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """--stream-interval: each event of a stream has the text of several tokens, so that fewer events are sent.
 
-As in vLLM (`RequestState.make_request_output` of v1/engine/output_processor.py), the first tokens and the last ones are
-sent at once, and whoever reads the whole stream reads the same text.
+As in vLLM (`RequestState.make_request_output` of v1/engine/output_processor.py), the first token and the last ones are
+sent at once, and all events together have the same text. A first token without text makes no event here, so the first
+one with text counts as the first.
 """
 
 from lab_support.boundary.messages import SequenceTokens
@@ -54,7 +55,8 @@ class SpacedStream:
         if held.begun and finish is None and len(held.ids) < self._interval:
             return
         gathered = SequenceTokens(tokens.request_id, held.ids, tokens.finish_reason, held.logprobs or None)
-        text, held.begun = held.text, True
+        text = held.text
+        held.begun = held.begun or bool(text or held.logprobs)
         held.clear()
         self._stream.on_text(choice, text, gathered, finish)
 

@@ -99,8 +99,8 @@ class CallbackWriter:
 
     Nothing here waits. `close` drops whatever a slow client has not taken yet. The body bypasses the middleware, which
     needs only status and headers: this saves three coroutines for each token.
-    send_chunk: `SEND_CHUNK` of the request's scope. lease: counts the queue. on_broken: called if sending raised, because
-    then nothing will ever end this answer.
+    send_chunk: `SEND_CHUNK` of the request's scope. lease: counts the queue. on_broken: called if sending raised,
+    because then nothing will ever end this answer.
     """
 
     __slots__ = (

@@ -206,7 +206,13 @@ async def answer_rounds(address: tuple[str, int]) -> None:
         for bench in ways.values():
             await bench.round()
         for _ in sys.stdin:
-            print(json.dumps({name: await bench.round() for name, bench in ways.items()}), flush=True)
+            print(json.dumps({name: await second_round(bench) for name, bench in ways.items()}), flush=True)
+
+
+async def second_round(bench: Bench) -> tuple[float, float]:
+    """Of two, because the first finds the caches as another way, or another process, has left them."""
+    await bench.round()
+    return await bench.round()
 
 
 class Measured:

@@ -130,6 +130,9 @@ class ServerConfig:
         "a single request for more gets 400; 0: no limit",
     )
     max_body_bytes: int = flag(4 * 1024 * 1024, "most bytes of a request body; a larger one gets 413")
+    enable_prompt_tokens_details: bool = flag(
+        False, "report in `usage` how many tokens of the prompt were in the prefix cache"
+    )
     body_timeout: float = flag(10.0, "seconds within which a request body must arrive; a slower one gets 408")
     api_server_memory_mib: int = flag(
         128,
@@ -219,6 +222,13 @@ class ServerConfig:
         None,
         "blocks in the KV cache (vLLM's name, also on a CPU); sized from memory by default",
         type=count,
+        group="engine",
+    )
+    enable_prefix_caching: bool = flag(
+        True,
+        "keep full blocks of the KV cache after use, so that a prompt which begins like an earlier one need not be "
+        "computed from its start; the time to the first token then tells whether somebody has sent the same prefix "
+        "before: requests with a `cache_salt` share only with those of the same salt",
         group="engine",
     )
     gpu_memory_utilization: float = flag(0.9, "share of the GPU's memory that an engine core may use", group="engine")

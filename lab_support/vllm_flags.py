@@ -38,7 +38,7 @@ def _refused(why: str, *names: str) -> dict[str, Foreign]:
 
 _ONE_GPU = "each engine core has one GPU here; --data-parallel-size starts several"
 _LOGS = "the log has one line for each request, and /metrics has the figures"
-_NO_CACHE = "there is no prefix cache here, so every prompt is computed"
+_KEYS = "blocks are always found by SHA-256 here"
 _NO_IMAGES = "images, audio and video are not supported here"
 _NO_COMPILER = "only a few kernels are compiled here"
 _CHOSEN = "this server has only one way to do this"
@@ -64,8 +64,7 @@ FOREIGN: dict[str, Foreign] = {
     **_taken("--log-level decides how much is logged", "--uvicorn-log-level"),
     **_switches("every answer has x-request-id", "--enable-request-id-headers"),
     **_switches("/load always counts requests", "--enable-server-load-tracking"),
-    **_switches(_NO_CACHE, "--enable-prefix-caching", "--no-enable-prefix-caching"),
-    **_taken(_NO_CACHE, "--prefix-caching-hash-algo"),
+    **_taken(_KEYS, "--prefix-caching-hash-algo"),
     **_switches("long prompts are always computed in chunks", "--enable-chunked-prefill"),
     **_switches("a step always waits for the one before", "--async-scheduling", "--no-async-scheduling"),
     **_taken("the scheduler does one step at a time", "--num-scheduler-steps", values=("1",)),
@@ -119,7 +118,6 @@ FOREIGN: dict[str, Foreign] = {
     **_refused("browsers' cookies are not used here", "--allow-credentials"),
     **_refused("/docs can't be switched off here", "--disable-fastapi-docs"),
     **_refused("usage is reported only if a request's stream_options ask for it", "--enable-force-include-usage"),
-    **_refused(_NO_CACHE, "--enable-prompt-tokens-details"),
     **_refused("tokens are reported as text here", "--return-tokens-as-token-ids"),
     **_refused("only this server's own attention is available", "--attention-backend", "--attention-config"),
     **_refused("the launcher, the API servers and the engine cores are always processes of their own here",

@@ -104,10 +104,10 @@ class Besieged:
             return "retiring"
         return "first" if pid in self.first else "replaced"
 
-    def kill(self, kinds: set[str] | None = None) -> bool:
-        """SIGKILL for one of them, of one of these kinds; False where there is none now."""
+    def kill(self, kinds: set[str] | None = None, pids: set[int] | None = None) -> bool:
+        """SIGKILL for one of them, of one of these kinds and pids; False where there is none now."""
         found = [(p, t, self.kind_of(p, t)) for p, t in self.api_servers().items()]
-        found = [each for each in found if kinds is None or each[2] in kinds]
+        found = [each for each in found if (kinds is None or each[2] in kinds) and (pids is None or each[0] in pids)]
         if not found:
             return False
         pid, title, kind = self.chance.choice(sorted(found))
@@ -117,6 +117,10 @@ class Besieged:
             os.kill(pid, signal.SIGKILL)
             self.report.kills[kind] += 1
         return True
+
+    def kill_one_that_streams(self) -> None:
+        """So that at least one death is noticed by a client, as far as a stream does not end between look and kill."""
+        self.until("an API server streams", lambda: self.kill(pids=self.readers.pids_of_streams()))
 
     def kill_when_there_is_one(self, kinds: set[str] | None = None) -> None:
         deadline = time.monotonic() + 20

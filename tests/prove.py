@@ -12,7 +12,8 @@ from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "paced", "notebooks",
+    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "prefixes", "paced",
+    "notebooks",
     "gpu",
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ class Readers:
         self.reference = read_one(self._port, None).text
         assert self.reference
         self.reads: list[Read] = []
+        self._under_way: dict[int, Read] = {}
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._go_on, daemon=True) for _ in range(count)]
         for thread in self._threads:
@@ -47,16 +48,22 @@ class Readers:
             thread.join(2 * TIMEOUT)
         return self.reads
 
+    def pids_of_streams(self) -> set[int]:
+        """The API servers of the streams that have begun to arrive and have not ended."""
+        return {read.pid for read in list(self._under_way.values()) if read.text and not read.ended and read.pid}
+
     def _go_on(self) -> None:
         while not self._stopping.is_set():
-            read = read_one(self._port, self.reference)
+            read = self._under_way[threading.get_ident()] = Read("unanswered", "", time.monotonic(), 0.0)
+            read_one(self._port, self.reference, read)
             self.reads.append(read)
             if read.how == "unanswered":
                 self._stopping.wait(0.05)
 
 
-def read_one(port: int, reference: str | None) -> Read:
-    read = Read("unanswered", "", time.monotonic(), 0.0)
+def read_one(port: int, reference: str | None, read: Read | None = None) -> Read:
+    """Read one stream into `read`, which a watcher may look at meanwhile."""
+    read = read or Read("unanswered", "", time.monotonic(), 0.0)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         if _ask_who(connection, read):

@@ -30,6 +30,7 @@ MAY_IMPORT = {
 NEIGHBOURS = {
     "engine/paced": set(),
     "experiments/ports": set(),
+    "engine/blocks": set(),
     "frontend/trace": set(),
     "frontend/http": {"trace"},
     "frontend/text": set(),

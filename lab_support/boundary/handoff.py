@@ -144,18 +144,24 @@ class Handoff:
         self._pause_until = time.monotonic() + BREATHER
 
     def _take_back(self) -> None:
-        """Give connections in channels that nobody is going to read to the other API servers."""
+        """Give connections in channels that nobody is going to read to the other API servers.
+
+        They come before those that are held, because they were accepted earlier.
+        """
         taking = self._takers()
         idle = [channel for slot, channel in self._channels.items() if slot not in taking]
-        if all([self._drain(channel) for channel in (*self._abandoned, *idle)]):
+        back: list[socket.socket] = []
+        emptied = [self._drain(channel, back) for channel in (*self._abandoned, *idle)]
+        self._held.extendleft(reversed(back))
+        if all(emptied):
             for channel in self._abandoned:
                 channel.close()
             self._abandoned.clear()
         self._hand_over()
 
-    def _drain(self, channel: Channel) -> bool:
-        """Take out all connections in it; True once it is empty. A descriptor that can't be installed would be lost,
-        so check for room first."""
+    def _drain(self, channel: Channel, back: list[socket.socket]) -> bool:
+        """Move all connections in it to the end of `back`; True once it is empty. A descriptor that can't be installed
+        would be lost, so check for room first."""
         while has_room(channel.theirs.fileno(), reserve=0):
             try:
                 accepted = receive(channel.theirs)
@@ -163,7 +169,7 @@ class Handoff:
                 return True
             channel.passed -= 1
             if accepted:
-                self._held.append(accepted)
+                back.append(accepted)
         self._run_out("the launcher has no descriptor free (ulimit -n)")
         return False
 

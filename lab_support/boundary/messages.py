@@ -27,6 +27,7 @@ class Generate(Message):
     """Generate one sequence. `request_id` is unique within the API server `client_index`.
 
     parent_id: the same for all sequences of one client's request, and for no others of this API server.
+    cache_salt: a digest of the request's, by which the engine core tells prefixes apart; b"" if it has none.
     """
 
     client_index: int
@@ -34,6 +35,7 @@ class Generate(Message):
     prompt_token_ids: list[int]
     sampling: SamplingParams
     parent_id: int
+    cache_salt: bytes = b""
 
 
 class Abort(Message):
@@ -47,7 +49,10 @@ class Abort(Message):
 
 
 class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
-    """One sequence's tokens from one step: usually one; none if it was aborted."""
+    """One sequence's tokens from one step: usually one; none if it was aborted.
+
+    cached_tokens: with its first tokens, how many of its prompt's were in the prefix cache.
+    """
 
     # Not the scheduler's Output, because a request's id in its API server is not its id in the engine core.
 
@@ -55,6 +60,7 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     logprobs: list[TokenLogprobs] | None = None
+    cached_tokens: int = 0
 
 
 class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -79,9 +85,10 @@ class EngineStats(Message):
     """An engine core's state after a step: gauges, and totals since it started.
 
     Goes to one API server, which publishes it for all, and to the coordinator if there is one.
-    `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over all aborts,
-    and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names them).
-    `pace`: of a stand-in for a GPU only.
+    `free_blocks` counts cached blocks, too, if no sequence uses them. `prefix_cache_queries` and `prefix_cache_hits`
+    count tokens. `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over
+    all aborts, and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names
+    them). `pace`: of a stand-in for a GPU only.
     """
 
     engine_index: int
@@ -96,6 +103,8 @@ class EngineStats(Message):
     aborts: int
     abort_steps: int
     abort_steps_max: int
+    prefix_cache_queries: int
+    prefix_cache_hits: int
     stage_seconds: dict[str, float]
     pace: PaceCounts | None = None
 

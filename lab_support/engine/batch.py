@@ -84,6 +84,7 @@ class BatchBuilder:
         self._device, self._padded, self._inputs = device, padded, inputs
         self._rope = Rotations(shape.rope, shape.head_dim, max_model_len, device)
         self.rotations = self._rope.table
+        self.own_context = self._rope.own_context
         # Zeros, then minus infinities: every row's bias is a stretch of this, with a minus infinity at its end for
         # each token that the row may not see. So one gather makes a span's bias (3 µs; comparing and filling took 15).
         longest = max_model_len + block_size

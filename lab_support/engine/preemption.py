@@ -6,10 +6,12 @@
   its newest goes back to the queue. A request never loses its last running sequence in this way.
 - In this way a sequence is preempted only when it is twice as long as the last time. So recomputing the lost tokens
   costs in total no more than computing them once, however many requests come.
+- A block that others use, too, does not become free when a sequence gives it back (blocks/trial.py).
 """
 
 from typing import NamedTuple
 
+from lab_support.engine.blocks.trial import Trial
 from lab_support.engine.request import Parent, Sequence
 
 
@@ -24,10 +26,11 @@ class Room(NamedTuple):
         return self.places >= 0 and self.blocks >= 0
 
     def less(self, blocks: int) -> "Room":
-        """The room left by one more sequence of this many blocks; one further block is kept for it."""
+        """The room left by one more sequence that takes this many free blocks; one further block is kept for it."""
         return Room(self.places - 1, self.blocks - blocks - 1)
 
     def plus(self, blocks: int) -> "Room":
+        """The room after one sequence has gone, by which this many blocks became free."""
         return Room(self.places + 1, self.blocks + blocks + 1)
 
 
@@ -36,11 +39,18 @@ def newest_of_largest(sequence: Sequence) -> tuple[int, int, int]:
     return sequence.parent.running, sequence.parent.arrival, sequence.arrival
 
 
-def giving_way(running: list[Sequence], room: Room) -> list[Sequence] | None:
+class GivingWay(NamedTuple):
+    """The sequences to preempt, and the room that there is then."""
+
+    victims: list[Sequence]
+    room: Room
+
+
+def giving_way(running: list[Sequence], room: Room, trial: Trial) -> GivingWay | None:
     """The sequences to preempt until `room` is enough: each the newest of the request with the most running at that
     point. None if that can't be enough.
 
-    running: by arrival.
+    running: by arrival. trial: counts the users of blocks as they would be; the victims have gone there afterwards.
     """
     victims: list[Sequence] = []
     able = _able_to_give_way(running)
@@ -52,8 +62,8 @@ def giving_way(running: list[Sequence], room: Room) -> list[Sequence] | None:
         able.remove(victim)
         victims.append(victim)
         counts[victim.parent] -= 1
-        room = room.plus(len(victim.block_table))
-    return victims
+        room = room.plus(trial.give_back(victim.block_table))
+    return GivingWay(victims, room)
 
 
 def _able_to_give_way(running: list[Sequence]) -> list[Sequence]:

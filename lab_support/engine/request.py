@@ -16,12 +16,14 @@ class Request:
     """A request for one sequence after `prompt_token_ids` (at least one). `request_id` names it in this engine.
 
     parent: names the client's request that it came with, perhaps together with others; None if it came alone.
+    cache_salt: only sequences with the same one share cached blocks.
     """
 
     request_id: Hashable
     prompt_token_ids: list[int]
     sampling: SamplingParams
     parent: Hashable = None
+    cache_salt: bytes = b""
 
 
 class Sequence:
@@ -30,17 +32,22 @@ class Sequence:
     token_ids: prompt and generated tokens, growing by one a step.
     num_computed: the number of them whose keys and values are in the KV cache.
     num_scored: the number of the prompt's positions whose next token's log-probability has been reported.
+    num_cached: the number of its tokens that were in the prefix cache when it first started; None before that.
     block_table: the blocks of the KV cache; position p lies in `block_table[p // block_size]`.
+    block_keys: the root and the keys of its first blocks, as many as were needed (blocks/block_keys.py).
     arrival, parent: its place in the order of arrival, and the client's request that it belongs to (turns.py).
     given_way_at: its length when it last gave way to another client's request; 0 if it never did.
     """
 
     __slots__ = (
         "arrival",
+        "block_keys",
         "block_table",
+        "cache_salt",
         "ended",
         "given_way_at",
         "greedy_only",
+        "num_cached",
         "num_computed",
         "num_prompt",
         "num_scored",
@@ -61,7 +68,10 @@ class Sequence:
         self.token_ids = list(request.prompt_token_ids)
         self.num_prompt = len(self.token_ids)
         self.num_computed = self.num_scored = 0
+        self.num_cached: int | None = None
+        self.cache_salt = request.cache_salt
         self.block_table: list[int] = []
+        self.block_keys: list[bytes] = []
         self.ended = False
         self.given_way_at = 0
         self.greedy_only = sampling.greedy and not _changes_logits(sampling) and sampling.logprobs is None

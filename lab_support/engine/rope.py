@@ -18,12 +18,15 @@ class Rotations:
     Under dynamic RoPE the frequencies beyond the model's own context depend on the sequence's length when a token is
     computed. As in transformers, computed tokens are not rotated again. So a generated token's row is the same in every
     sequence, and is in the table, but all of a prompt's tokens are rotated by the length of the prompt.
+
+    own_context: a prompt longer than this has rotations of its own; None if none has.
     """
 
     def __init__(self, rope: Rope, head_dim: int, num_positions: int, device: torch.device) -> None:
         self._rope, self._head_dim = rope, head_dim
         self._own_context = rope.original_context if rope.kind == "dynamic" else num_positions
         self.stretch = num_positions > self._own_context
+        self.own_context = self._own_context if self.stretch else None
         table = self._turned(torch.arange(num_positions), frequencies(rope, head_dim))
         if self.stretch:
             beyond = torch.arange(self._own_context, num_positions)

@@ -32,7 +32,8 @@ class Runner:
     """One model on one device.
 
     num_blocks: the number of blocks in the KV cache. max_model_len: longest prompt plus output, in tokens; the whole
-    cache can always hold one such sequence. end_token_ids: tokens by which the model ends its output.
+    cache can always hold one such sequence. end_token_ids: tokens by which the model ends its output. own_context: the
+    keys and values of a prompt longer than this depend on its length (rope.py); None if no prompt's do.
     """
 
     def __init__(self, config: ServerConfig, index: int = 0) -> None:
@@ -73,6 +74,7 @@ class Runner:
                 padded=kind is LinearKind.PACKED,
                 inputs=inputs,
             )
+            self.own_context = self._builder.own_context
             self._graphs = None
             if inputs is not None and not config.enforce_eager:
                 self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations)

@@ -3,7 +3,7 @@
 Requests for one sequence are served first come, first served. A client's request may be for many, and then it has to
 share: the next sequence to start belongs to the request with the fewest running (turns.py), and the sequences of the
 request with the most give way first (preemption.py). A preempted sequence is computed again, as in vLLM's
-v1/core/sched/scheduler.py.
+v1/core/sched/scheduler.py, except for blocks that are still cached (kv_cache.py).
 
 vLLM takes sequences only in the order of arrival (or by a priority that clients name), whichever request they are of:
 there a request for a thousand sequences is served whole before the one behind it. Runs in engine cores; knows neither
@@ -15,7 +15,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lab_support.engine.kv_cache import BlockPool
+from lab_support.engine.blocks.block_keys import BlockKeys
+from lab_support.engine.kv_cache import KVCache
 from lab_support.engine.preemption import Room, giving_way, newest_of_largest
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.step import Chunk, Sampled, Step
@@ -31,6 +32,7 @@ class Output(NamedTuple):
     """One request's result of one step. An end token or stop token that ended it is the last of `token_ids`.
 
     prompt_logprobs: those of the next part of its prompt. An Output that has them has nothing else.
+    cached_tokens: in its first Output, how many of its prompt's tokens were in the prefix cache when it started.
     """
 
     request_id: Hashable
@@ -38,11 +40,15 @@ class Output(NamedTuple):
     finish_reason: FinishReason | None
     logprobs: list[TokenLogprobs] | None
     prompt_logprobs: list[TokenLogprobs] | None = None
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """Current gauges, and totals since the start. A prompt counts once, with its first generated token."""
+    """Current gauges, and totals since the start. A prompt counts once, with its first generated token.
+
+    prefix_cache_queries, prefix_cache_hits: tokens looked up in the prefix cache, and found there (kv_cache.py).
+    """
 
     running: int
     waiting: int
@@ -53,14 +59,18 @@ class SchedulerStats:
     generation_tokens: int
     preemptions: int
     aborts: int
+    prefix_cache_queries: int
+    prefix_cache_hits: int
 
 
 class Scheduler:
     """Owns every live sequence and every block. `schedule` and `update` alternate; `add` and `abort` may be called at
     any time, even between the two.
 
-    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold. static: sequences
-    join together, once the last batch has ended, and none leaves its place to another (--batching static).
+    max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
+    block_keys: makes the keys by which cached blocks are found; None switches prefix caching off.
+    static: sequences join together, once the last batch has ended, and none leaves its place to another
+    (--batching static).
     """
 
     def __init__(
@@ -72,9 +82,10 @@ class Scheduler:
         max_num_batched_tokens: int,
         max_model_len: int,
         end_token_ids: Iterable[int],
+        block_keys: BlockKeys | None = None,
         static: bool = False,
     ) -> None:
-        self._pool = BlockPool(num_blocks, block_size)
+        self._cache = KVCache(num_blocks, block_size, block_keys)
         self._max_num_seqs = min(max_num_seqs, max_num_batched_tokens)
         self._max_num_batched_tokens = max_num_batched_tokens
         # A sequence that fits the whole cache can always finish, if all others are preempted.
@@ -132,13 +143,15 @@ class Scheduler:
         return SchedulerStats(
             running=len(self._running),
             waiting=len(self._turns),
-            free_blocks=self._pool.num_free,
-            total_blocks=self._pool.num_blocks,
+            free_blocks=self._cache.num_free,
+            total_blocks=self._cache.num_blocks,
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
             generation_tokens=self._generation_tokens,
             preemptions=self._preemptions,
             aborts=self._aborts,
+            prefix_cache_queries=self._cache.queries,
+            prefix_cache_hits=self._cache.hits,
         )
 
     # ---- before the step --------------------------------------------------------------------------------------------
@@ -168,36 +181,35 @@ class Scheduler:
 
         If none is free, a sequence is preempted, perhaps the same one.
         """
-        block_size = self._pool.block_size
+        block_size = self._cache.block_size
         for sequence in list(self._running):
             if sequence.block_table and len(sequence.token_ids) > len(sequence.block_table) * block_size:
-                while not self._pool.num_free and sequence.block_table:
+                while not self._cache.num_free and sequence.block_table:
                     self._preempt(max(self._running, key=newest_of_largest))
                 if sequence.block_table:
-                    sequence.block_table += self._pool.allocate(1)
+                    self._cache.grow(sequence)
 
     def _make_room_for_unserved(self) -> None:
         """Preempt for waiting requests that have nothing running, as many as this step has tokens for."""
-        room = Room(self._max_num_seqs - len(self._running), self._pool.num_free - len(self._running) + 1)
+        room = Room(self._max_num_seqs - len(self._running), self._cache.num_free - len(self._running) + 1)
+        trial = self._cache.trial()
         tokens = 0
         for sequence in self._turns.unserved() if any(each.parent.running > 1 for each in self._running) else ():
             if tokens >= self._max_num_batched_tokens:
                 return
-            tokens += len(sequence.token_ids)
-            room = room.less(self._pool.blocks_for(len(sequence.token_ids)))
-            victims = giving_way(self._running, room)
-            if victims is None:
+            tokens += self._cache.num_to_compute(sequence)
+            found = giving_way(self._running, room.less(self._cache.needs(sequence, trial)), trial)
+            if found is None:
                 return
-            for victim in victims:
-                room = room.plus(len(victim.block_table))
+            room = found.room
+            for victim in found.victims:
                 victim.given_way_at = len(victim.token_ids)
                 self._preempt(victim)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's blocks. It goes back to its old place in the queue, so the order of arrival is kept."""
         self._running.remove(sequence)
-        self._pool.free(sequence.block_table)
-        sequence.block_table = []
+        self._cache.release(sequence)
         sequence.num_computed = 0
         self._turns.put_back(sequence)
         self._preemptions += 1
@@ -209,6 +221,7 @@ class Scheduler:
                 break
             chunk = Chunk(sequence, min(budget, sequence.num_uncomputed, self._may_tell(sequence)))
             chunks.append(chunk)
+            self._cache.fill(sequence, chunk.num_tokens)
             budget -= chunk.num_tokens
             self._told += chunk.num_tokens * _told_at_a_position(sequence)
         return chunks
@@ -238,12 +251,11 @@ class Scheduler:
         """
         chunks: list[Chunk] = []
         while budget > 0 and len(self._running) < self._max_num_seqs and (sequence := self._turns.peek()):
-            needed = self._pool.blocks_for(len(sequence.token_ids))
-            if needed + len(self._running) > self._pool.num_free:
+            if self._cache.needs(sequence, self._cache.trial()) + len(self._running) > self._cache.num_free:
                 break
             self._turns.start(sequence)
             insort(self._running, sequence, key=_arrival)
-            sequence.block_table = self._pool.allocate(needed)
+            self._cache.start(sequence)
             chunks += self._chunks([sequence], budget)
             budget -= chunks[-1].num_tokens
         return chunks
@@ -259,7 +271,10 @@ class Scheduler:
         self._step = None
         outputs, self._refused = self._refused, []
         sampling = step.sampling
+        block_size = self._cache.block_size
         for sequence in step.decodes:
+            if sequence.num_computed % block_size == block_size - 1:
+                self._cache.fill(sequence, 1)
             sequence.num_computed += 1
         for chunk in step.chunks:
             chunk.sequence.num_computed += chunk.num_tokens
@@ -282,15 +297,17 @@ class Scheduler:
         if not sequence.sampling.max_tokens:
             self._prompt_tokens += sequence.num_prompt
             self._end(sequence)
-            return Output(sequence.request_id, [], FinishReason.LENGTH, None)
+            return Output(sequence.request_id, [], FinishReason.LENGTH, None, None, sequence.num_cached or 0)
         sequence.token_ids.append(token)
         self._generation_tokens += 1
+        cached = 0
         if sequence.num_generated == 1:
             self._prompt_tokens += sequence.num_prompt
+            cached = sequence.num_cached or 0
         reason = self._finish_reason(sequence, token)
         if reason is not None:
             self._end(sequence)
-        return Output(sequence.request_id, [token], reason, None if logprobs is None else [logprobs])
+        return Output(sequence.request_id, [token], reason, None if logprobs is None else [logprobs], None, cached)
 
     def _finish_reason(self, sequence: Sequence, token: int) -> FinishReason | None:
         sampling = sequence.sampling
@@ -315,8 +332,7 @@ class Scheduler:
         if self._step is not None:
             self._freed_after_step.append(sequence)
             return
-        self._pool.free(sequence.block_table)
-        sequence.block_table = []
+        self._cache.release(sequence)
 
 
 def _told_at_a_position(sequence: Sequence) -> int:

@@ -37,6 +37,7 @@ class Generate:
     def __init__(self, state: AppState) -> None:
         self._state = state
         self._admission = Admission(state)
+        self._with_details = state.config.enable_prompt_tokens_details
         self._completion_parser = RequestParser(CompletionRequest)
         self._chat_parser = RequestParser(ChatCompletionRequest)
 
@@ -56,7 +57,7 @@ class Generate:
             with self._admission.admitted(len(given) * (request.n or 1)):
                 prompts = await state.prompts.completion(given, request, model)
                 format = CompletionFormat(_heading("cmpl-", scope, model.name))
-                job = job_of(request, prompts, format, model, arrived_at)
+                job = job_of(request, prompts, format, model, arrived_at, with_prompt_details=self._with_details)
                 trace.tokenised(job.prompt_tokens)
                 del request, given  # free their texts, maybe megabytes: the job has all that is needed
                 await self._run(job, scope, receive, send, lease)
@@ -80,7 +81,7 @@ class Generate:
                 special = bool(request.add_special_tokens)
                 prompt = Prompt(await state.prompts.chat(messages, model, special=special))
                 format = ChatFormat(_heading("chatcmpl-", scope, model.name))
-                job = job_of(request, [prompt], format, model, arrived_at)
+                job = job_of(request, [prompt], format, model, arrived_at, with_prompt_details=self._with_details)
                 trace.tokenised(job.prompt_tokens)
                 del request, messages
                 await self._run(job, scope, receive, send, lease)
@@ -123,7 +124,9 @@ class Generate:
                 choice = self._choice(job, answer, len(choices), prompt, sampling)
                 own = sampling if sampling.seed is None else replace(sampling, seed=derived_seed(sampling.seed, number))
                 begun = trace.sending()
-                sent = choice.submitted = engine_client.submit(prompt.token_ids, own, choice, parent_id=parent)
+                sent = choice.submitted = engine_client.submit(
+                    prompt.token_ids, own, choice, parent_id=parent, cache_salt=job.cache_salt
+                )
                 meter = metrics.engines[sent.engine_index]
                 choice.meter = trace.sent(begun, sent.request_id, sent.engine_index, meter)
                 choices.append(choice)

@@ -41,6 +41,7 @@ from lab_support.boundary.messages import (
     encode,
 )
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.engine.blocks.block_keys import BlockKeys
 from lab_support.engine.paced.runner import PacedRunner
 from lab_support.engine.request import Request
 from lab_support.engine.scheduler import Output, Scheduler
@@ -116,6 +117,7 @@ def make_scheduler(config: ServerConfig, runner: "Runner | PacedRunner") -> Sche
         max_model_len=runner.max_model_len,
         end_token_ids=runner.end_token_ids,
         static=config.batching == "static",
+        block_keys=BlockKeys(config.block_size, runner.own_context) if config.enable_prefix_caching else None,
     )
 
 
@@ -184,7 +186,8 @@ class EngineCore:
             case Generate():
                 key = (message.client_index, message.request_id)
                 parent = (message.client_index, message.parent_id)
-                self.scheduler.add(Request(key, message.prompt_token_ids, message.sampling, parent))
+                request = Request(key, message.prompt_token_ids, message.sampling, parent, message.cache_salt)
+                self.scheduler.add(request)
                 self.traced.queued(key)
             case Abort():
                 self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
@@ -222,7 +225,8 @@ class EngineCore:
                 told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
+            ids, finish, cached = output.token_ids, output.finish_reason, output.cached_tokens
+            sequences.append(SequenceTokens(request_id, ids, finish, output.logprobs, cached))
         return [
             (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
             for client_index, sequences in by_client.items()
@@ -262,6 +266,8 @@ class EngineCore:
             aborts=counts.aborts,
             abort_steps=self.abort_steps,
             abort_steps_max=self.abort_steps_max,
+            prefix_cache_queries=counts.prefix_cache_queries,
+            prefix_cache_hits=counts.prefix_cache_hits,
             stage_seconds=dict(self.clock.seconds),
             pace=self.runner.pace_counts,
         )

@@ -231,7 +231,7 @@ def test_an_error_over_one_message_does_not_stall_the_others(sockets: ChannelSoc
 def test_the_coordinator_hears_engine_cores_and_tells_api_servers(sockets: ChannelSockets) -> None:
     async def talk() -> None:
         assert sockets.stats and sockets.loads
-        stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, {})
+        stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, {})
         loads = Loads([EngineLoad(2, 1, 0.25)])
         with (
             CoordinatorChannels(sockets.stats, sockets.loads) as coordinator,

@@ -23,9 +23,10 @@ from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
 
 MESSAGES = [
     (ToEngineCore, Generate(1, 2, [3, 4], SamplingParams(temperature=0.0, seed=5, stop_token_ids=(1,)), 7)),
+    (ToEngineCore, Generate(1, 2, [3], SamplingParams(), 7, b"salt")),
     (ToEngineCore, Abort(0, [1, 2])),
     (ToApiServer, Tokens(0, [SequenceTokens(1, [2], FinishReason.STOP, [TokenLogprobs(-0.5, 1, [(2, -0.5)])])])),
-    (ToApiServer, EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, {"run": 0.5})),
+    (ToApiServer, EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, {"run": 0.5})),
     (ToLauncher, Fatal("engine-0", "why")),
 ]
 

@@ -229,9 +229,11 @@ def launcher() -> Iterator[tuple[Handoff, list[Receiver], contextlib.ExitStack]]
         yield handoff, [Receiver(handoff, counters, slot, stack) for slot in range(2)], stack
 
 
-def clients(handoff: Handoff, count: int, stack: contextlib.ExitStack) -> None:
-    for _ in range(count):
-        stack.enter_context(socket.create_connection(handoff.bound.getsockname(), timeout=20))
+def clients(handoff: Handoff, count: int, stack: contextlib.ExitStack) -> list[tuple[str, int]]:
+    """Returns their addresses, in the order in which they connected."""
+    address = handoff.bound.getsockname()
+    made = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(count)]
+    return [client.getsockname() for client in made]
 
 
 def test_without_a_descriptor_the_launcher_lets_connections_wait(launcher, caplog: pytest.LogCaptureFixture) -> None:
@@ -275,6 +277,22 @@ def test_one_without_room_gives_back_and_gets_its_share_again_later(launcher) ->
     clients(handoff, 10, stack)
     handoff.on_readable()
     assert (one.read(), other.read()) == (5, 5)
+
+
+def test_those_given_back_come_before_those_that_came_later(launcher) -> None:
+    """The launcher holds the last ones, because the channel of the only API server that takes some is full."""
+    handoff, (one, other), stack = launcher
+    other.connections.set_accepting(False)
+    came = []
+    while handoff.bound in handoff.waitables:
+        came += clients(handoff, 10, stack)
+        handoff.on_readable()
+    assert len(came) > 20
+    one.connections.set_accepting(False)
+    handoff.on_readable()
+    other.connections.set_accepting(True)
+    until(lambda: handoff.on_readable() or (other.read() == 0 and len(other.taken) == len(came)))
+    assert [taken.getpeername() for taken in other.taken] == came
 
 
 def test_a_newcomer_does_not_make_up_for_what_it_has_missed(launcher) -> None:

@@ -56,6 +56,15 @@ def scheduler_for(runner: Runner, **sizes) -> Scheduler:
 
 def _outputs(runner: Runner, questions: list[list[int]], sampling: SamplingParams, sizes: dict) -> list[list]:
     scheduler = scheduler_for(runner, **sizes)
+    answers = outputs_of(scheduler, runner, questions, sampling)
+    assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
+    return answers
+
+
+def outputs_of(
+    scheduler: Scheduler, runner: Runner, questions: list[list[int]], sampling: SamplingParams
+) -> list[list]:
+    """For each question, asked at once with all others, its tokens and how likely they are, if that was asked."""
     for number, tokens in enumerate(questions):
         scheduler.add(Request(number, tokens, sampling))
     answers: list[list] = [[] for _ in questions]
@@ -64,7 +73,6 @@ def _outputs(runner: Runner, questions: list[list[int]], sampling: SamplingParam
         for output in scheduler.update(step, runner.run(step)):
             logprobs = [one.logprob for one in output.logprobs] if output.logprobs else [None] * len(output.token_ids)
             answers[output.request_id] += zip(output.token_ids, logprobs, strict=True)
-    assert (scheduler.stats.preemptions > 0) == ("num_blocks" in sizes)
     return answers
 
 

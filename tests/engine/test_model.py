@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError
+from lab_support.engine.blocks.block_keys import BlockKeys
 from lab_support.engine.checkpoint import has_16_bits
 from lab_support.engine.device import available_memory
 from lab_support.engine.linear import LinearKind
@@ -17,7 +18,15 @@ from lab_support.engine.step import Chunk, Step
 from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 from tests.engine.folders import edit_config, make_folder, oracle, oracle_logits
-from tests.engine.greedy import assert_greedy, config, generate, generate_with_logprobs, prompts
+from tests.engine.greedy import (
+    assert_greedy,
+    config,
+    generate,
+    generate_with_logprobs,
+    outputs_of,
+    prompts,
+    scheduler_for,
+)
 from tests.test_control_groups import tree
 
 LOGITS = 1e-4
@@ -189,6 +198,22 @@ def test_dynamic_rope_beyond_the_models_own_context(name, dynamic):
     for answer, other in zip(answers, expected, strict=True):
         assert [token for token, _ in answer] == [token for token, _ in other]
         torch.testing.assert_close([one for _, one in answer], [one for _, one in other], atol=LOGPROBS, rtol=0)
+
+
+def test_dynamic_rope_shares_no_block_between_prompts_of_two_lengths_beyond_it(dynamic):
+    """The same beginning is rotated otherwise in a longer prompt. Each prompt is asked twice, one after another."""
+    folder, _, _ = dynamic
+    runner, model, text = Runner(config(folder)), oracle(folder), prompts(1, 307, 150)[0] + list(range(100, 200))
+    assert runner.own_context == 48
+    scheduler = scheduler_for(runner, block_keys=BlockKeys(16, runner.own_context))
+    sampling = SamplingParams(max_tokens=16, temperature=0.0, ignore_eos=True, logprobs=0)
+    for length, cached in ((100, 0), (100, 96), (70, 0), (48, 0), (40, 32), (49, 0), (100, 96)):
+        before = scheduler.stats.prefix_cache_hits
+        ((*answer,),) = outputs_of(scheduler, runner, [text[:length]], sampling)
+        assert scheduler.stats.prefix_cache_hits - before == cached
+        expected = token_by_token(model, text[:length], 16)
+        assert [token for token, _ in answer] == [token for token, _ in expected]
+        torch.testing.assert_close([one for _, one in answer], [one for _, one in expected], atol=LOGPROBS, rtol=0)
 
 
 def test_linear_rope_beyond_the_models_own_context(tmp_path):

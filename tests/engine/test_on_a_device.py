@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lab_support.config import MODEL_IN_THE_BOX, ConfigError
+from lab_support.engine.blocks.block_keys import BlockKeys
 from lab_support.engine.device import blocks_on_gpu
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.runner import Runner
@@ -20,7 +21,7 @@ from lab_support.generation import SamplingParams
 from lab_support.model_folder import ModelFolder
 from tests.engine.devices import CPU, CUDA, ON_ALL, ON_GPUS, ON_REAL, PRETENDED, REAL, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
-from tests.engine.greedy import assert_greedy, config, generate, prompts
+from tests.engine.greedy import assert_greedy, config, generate, outputs_of, prompts, scheduler_for
 from tests.engine.test_model import ARCHITECTURES, stretched, token_by_token
 
 KINDS = ("grouped queries", "tied embeddings", "biases", "head_dim of its own", "rope llama3", "Qwen2", "Qwen3")
@@ -79,6 +80,21 @@ def test_in_float32_neither_preemption_nor_mixed_batches_change_a_token(sizes, d
     questions = prompts(8, 307)
     answers = generate(opened_runner(folder, device), questions, 20, **sizes)
     assert_greedy(oracle(folder), questions, answers, device.near)
+
+
+@pytest.mark.parametrize("device", ON_ALL, indirect=True)
+@pytest.mark.parametrize("sizes", SIZES_OF_BATCHES.values(), ids=list(SIZES_OF_BATCHES))
+def test_in_float32_cached_blocks_change_no_token(sizes, device, folder):
+    """Prompts that begin alike, in one batch and then again: blocks of the same step, of others, and of itself."""
+    trunk, *others = prompts(5, 307)
+    questions = [(trunk * 3)[:length] + other for length, other in zip((40, 40, 64, 75), others, strict=True)]
+    runner, sampling = opened_runner(folder, device), SamplingParams(max_tokens=20, temperature=0.0, ignore_eos=True)
+    scheduler = scheduler_for(runner, **sizes | dict(block_keys=BlockKeys(16), num_blocks=sizes.get("num_blocks", 64)))
+    for _ in range(2):
+        answers = outputs_of(scheduler, runner, questions, sampling)
+        assert_greedy(oracle(folder), questions, [[token for token, _ in answer] for answer in answers], device.near)
+    assert scheduler.stats.prefix_cache_hits >= 3 * 32
+    assert scheduler.stats.free_blocks == scheduler.stats.total_blocks
 
 
 @pytest.mark.parametrize("device", ON_GPUS, indirect=True)

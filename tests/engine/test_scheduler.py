@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lab_support.engine.kv_cache import BlockPool
+from lab_support.engine.blocks.block_pool import BlockPool
 from lab_support.engine.request import Request, Sequence
 from lab_support.engine.scheduler import Output, Scheduler
 from lab_support.engine.step import Sampled, Step

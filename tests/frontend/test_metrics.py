@@ -92,7 +92,7 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
 
     def publish(engine: int, steps: int) -> None:
         stages = {"model": steps / 2}
-        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, stages)
+        metrics.engines[engine].latest = EngineStats(engine, 1, 2, 30, 40, steps, 5, 6, 7, 8, 9, 2, 11, 10, stages)
         metrics.publish()
 
     for steps in (10, 10, 25):
@@ -103,6 +103,8 @@ def test_totals_are_published_as_what_they_grew_by() -> None:
     assert value(text, "lab_engine_steps_total", engine="1") == 3
     assert value(text, "lab_engine_stage_seconds_total", engine="0", stage="model") == 12.5
     assert value(text, "vllm:num_preemptions_total", engine="0") == 7
+    assert value(text, "vllm:prefix_cache_queries_total", engine="0") == 11
+    assert value(text, "vllm:prefix_cache_hits_total", engine="0") == 10
     assert value(text, "vllm:num_requests_running", engine="0") == 1
     assert value(text, "vllm:num_requests_waiting", engine="0") == 2
     assert value(text, "vllm:kv_cache_usage_perc", engine="0") == 0.25
@@ -124,7 +126,7 @@ for status in range(200, 200 + statuses):
 stages = dict.fromkeys(("idle", "receive", "schedule", "run", "send"), steps / 2)
 for index in range(engines):
     metrics.engines[index].first_token(0.5)
-    metrics.engines[index].latest = EngineStats(index, 1, 0, 30, 40, steps, 0, 0, 0, 0, 0, 0, stages)
+    metrics.engines[index].latest = EngineStats(index, 1, 0, 30, 40, steps, 0, 0, 0, 0, 0, 0, 0, 0, stages)
 print(metrics.render().decode(), flush=True)
 os._exit(9)
 """

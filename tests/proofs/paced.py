@@ -7,11 +7,13 @@ share of a core that the engine core took meanwhile is its CPU time from /proc.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from statistics import median
 from typing import NamedTuple
 
@@ -82,15 +84,18 @@ def window(server: RunningServer, rows: int, answer: int = ANSWER) -> tuple[Look
     return first, last, PROMPT + generated / rows
 
 
-def loaded(server: RunningServer, rows: int, answer: int) -> "subprocess.Popen[bytes]":
+@contextlib.contextmanager
+def loaded(server: RunningServer, rows: int, answer: int) -> "Iterator[subprocess.Popen[bytes]]":
     """`rows` clients with a request each, of random tokens."""
     chance = random.Random(rows)
     asked = [{"prompt": [chance.randrange(1, 2048) for _ in range(PROMPT)], "max_tokens": answer} for _ in range(rows)]
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
-        file.write("\n".join(map(json.dumps, asked)))
     command = [sys.executable, "-m", "lab_support", "load", server.url, "--clients", str(rows), "--requests", str(rows)]
-    command += ["--prompts", file.name, "--duration", "600", "--timeout", "600", "--json", file.name]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.write("\n".join(map(json.dumps, asked)))
+        file.flush()
+        command += ["--prompts", file.name, "--duration", "600", "--timeout", "600"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as load:
+            yield load
 
 
 def recorded_ms(model: str, rows: int, context: float) -> float:

@@ -34,7 +34,7 @@ class Choice:
     """Choice `index` of an answer. Set `submitted` and `meter` when it is submitted, before any token can come.
 
     min_tokens: a stop string that ends within this many tokens is ignored. arrived_at: `time.monotonic()` when its
-    request arrived.
+    request arrived. cached_tokens: of its prompt, in the engine core's prefix cache; known with its first tokens.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Choice:
         "_stop_token_ids",
         "_stops",
         "arrived_at",
+        "cached_tokens",
         "finish",
         "index",
         "meter",
@@ -70,7 +71,7 @@ class Choice:
         arrived_at: float,
     ) -> None:
         self.index = index
-        self.tokens = 0
+        self.tokens = self.cached_tokens = 0
         self.finish: Finish | None = None
         self.arrived_at = arrived_at
         self._answer = answer
@@ -88,6 +89,8 @@ class Choice:
             self._answer.fail(refused_by_engine(self.submitted.engine_index))
             return
         started = monotonic()
+        if not self._last_at:
+            self.cached_tokens = tokens.cached_tokens
         ids = tokens.token_ids
         self.tokens += len(ids)
         text = self._detokenizer.push(ids) if tokens.finish_reason is None else self._last_text(tokens)

@@ -1,6 +1,7 @@
 """A checked request for text: its prompts, the sampling parameters of each, and the form of the answer."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from lab_support.frontend.answer.answer_format import AnswerFormat
 from lab_support.frontend.http.memory import SEQUENCE, TOKEN_ID
@@ -17,7 +18,8 @@ class Job:
     """One `SamplingParams` and n choices for each prompt. arrived_at: `time.monotonic()` when the request arrived.
 
     stops, include_stop, end_token_ids: these decide where an answer's text ends. with_usage: a stream ends with counts
-    of tokens; with_usage_so_far: each of its events has counts.
+    of tokens; with_usage_so_far: each of its events has counts. with_prompt_details: the counts at the end say how many
+    of the prompts' tokens were cached. cache_salt: a digest of the request's (`Generate` of boundary/messages.py).
     """
 
     format: AnswerFormat
@@ -31,6 +33,8 @@ class Job:
     stream: bool
     with_usage: bool
     with_usage_so_far: bool
+    with_prompt_details: bool
+    cache_salt: bytes
     arrived_at: float
 
     @property
@@ -55,6 +59,8 @@ def job_of(
     format: AnswerFormat,
     model: ServedModel,
     arrived_at: float,
+    *,
+    with_prompt_details: bool,
 ) -> Job:
     """Raises `ApiError` (400) if the request does not fit the model."""
     options = request.stream_options
@@ -71,5 +77,7 @@ def job_of(
         stream=bool(request.stream),
         with_usage=with_usage,
         with_usage_so_far=with_usage and bool(options and options.continuous_usage_stats),
+        with_prompt_details=with_prompt_details,
+        cache_salt=sha256(request.cache_salt.encode()).digest() if request.cache_salt else b"",
         arrived_at=arrived_at,
     )

@@ -10,6 +10,7 @@ from lab_support.boundary.messages import SequenceTokens
 from lab_support.frontend.answer.answer_format import DONE, Entries, EventParts
 from lab_support.frontend.answer.choice import Choice
 from lab_support.frontend.answer.job import Job
+from lab_support.frontend.answer.token_counts import TokenCounts
 from lab_support.frontend.http.errors import ApiError
 from lab_support.frontend.http.response import EVENT_STREAM, JSON, CallbackWriter, Headers
 from lab_support.frontend.request.openai_api import Finish, Usage
@@ -30,19 +31,18 @@ class EventStream:
     __slots__ = (
         "_asked",
         "_begun",
+        "_counts",
         "_cursors",
         "_echoed",
         "_format",
         "_open",
         "_parts",
         "_plain",
-        "_prompt_tokens",
         "_prompts",
         "_spellers",
         "_usage",
         "_usage_so_far",
         "_writer",
-        "completion_tokens",
         "failed",
         "headers",
     )
@@ -55,7 +55,7 @@ class EventStream:
         self._echoed = [prompt.echo for prompt in prompts]
         self._cursors = [PromptCursor(prompt.token_ids) for prompt in prompts if asked.echoed is not None]
         self._spellers = [speller_of(tokenizer, prompt, asked) for prompt in prompts if asked.tokens]
-        self._prompt_tokens = job.prompt_tokens
+        self._counts = TokenCounts(job)
         self._asked = asked
         self._usage = job.with_usage
         self._usage_so_far = job.with_usage_so_far
@@ -64,7 +64,6 @@ class EventStream:
         self._begun = [False] * len(prompts)  # by choice: has its first event been sent?
         self._plain = [False] * len(prompts)  # … and do all later events but the last have only text?
         self.headers: Headers = []
-        self.completion_tokens = 0
         self.failed = False
 
     def on_prompt(self, choice: Choice, logprobs: list[TokenLogprobs]) -> None:
@@ -107,7 +106,7 @@ class EventStream:
         event = self._event(choice, text, tokens.token_ids, tokens.logprobs or (), finish, finish is not None)
         if finish is not None:
             self._open -= 1
-            self.completion_tokens += choice.tokens
+            self._counts.ended(choice)
         self._start()
         if self._open:
             self._writer.write(event)
@@ -138,5 +137,4 @@ class EventStream:
     def _ending(self) -> bytes:
         if not self._usage:
             return DONE
-        total = self._prompt_tokens + self.completion_tokens
-        return self._format.usage_event(Usage(self._prompt_tokens, self.completion_tokens, total)) + DONE
+        return self._format.usage_event(self._counts.usage()) + DONE

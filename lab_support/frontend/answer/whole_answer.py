@@ -11,10 +11,11 @@ from lab_support.frontend.answer.answer_format import (
 )
 from lab_support.frontend.answer.choice import Choice
 from lab_support.frontend.answer.job import Job
+from lab_support.frontend.answer.token_counts import TokenCounts
 from lab_support.frontend.http.errors import ApiError
 from lab_support.frontend.http.memory import Lease
 from lab_support.frontend.http.response import JSON, CallbackWriter, Headers
-from lab_support.frontend.request.openai_api import Finish, Usage
+from lab_support.frontend.request.openai_api import Finish
 from lab_support.frontend.request.prompt_logprobs import PromptCursor, cut, speller_of
 from lab_support.frontend.request.prompts import Prompt
 from lab_support.frontend.text.speller import Speller
@@ -44,12 +45,11 @@ class WholeAnswer:
         self._lease = lease
         self._format = job.format
         self._tokenizer = tokenizer
-        self._prompt_tokens = job.prompt_tokens
+        self._counts = TokenCounts(job)
         self._asked = job.asked
         self._choices = [self._collected(prompt) for prompt in job.prompt_by_choice]
         self._open = len(self._choices)
         self.headers: Headers = []
-        self.completion_tokens = 0
         self.failed = False
 
     def on_prompt(self, choice: Choice, logprobs: list[TokenLogprobs]) -> None:
@@ -80,7 +80,7 @@ class WholeAnswer:
             return  # the lease has been revoked, so this answer has failed
         if finish is not None:
             collected.finish = finish
-            self.completion_tokens += choice.tokens
+            self._counts.ended(choice)
             self._open -= 1
             if not self._open:
                 self._send(200, self._body())
@@ -103,11 +103,8 @@ class WholeAnswer:
         return collected.logprobs.add(self._format.logprobs(ids, entries, collected.speller, last))
 
     def _body(self) -> bytes:
-        total = self._prompt_tokens + self.completion_tokens
-        return self._format.body(
-            [self._finished(index, collected) for index, collected in enumerate(self._choices)],
-            Usage(self._prompt_tokens, self.completion_tokens, total),
-        )
+        finished = [self._finished(index, collected) for index, collected in enumerate(self._choices)]
+        return self._format.body(finished, self._counts.usage())
 
     def _finished(self, index: int, collected: _Collected) -> FinishedChoice:
         assert collected.finish is not None

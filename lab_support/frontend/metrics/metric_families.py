@@ -26,18 +26,24 @@ class Families:
         self.running = gauge("vllm:num_requests_running", "Sequences in the engine core's batch.", of_engine)
         self.waiting = gauge("vllm:num_requests_waiting", "Sequences that wait for a place in the batch.", of_engine)
         self.cache_usage = gauge("vllm:kv_cache_usage_perc", "Share of KV cache blocks in use; 1 is all.", of_engine)
-        self.free_blocks = gauge("lab_engine_free_blocks", "Free KV cache blocks.", of_engine)
+        self.free_blocks = gauge("lab_engine_free_blocks", "KV cache blocks not in use, cached or not.", of_engine)
         self.total_blocks = gauge("lab_engine_total_blocks", "All KV cache blocks.", of_engine)
         self.abort_steps_max = gauge(
             "lab_engine_abort_steps_max", "Most steps from an abort's arrival to free blocks.", of_engine
         )
         self.preemptions = counter("vllm:num_preemptions", "Sequences preempted for lack of blocks.", of_engine)
+        self.prefix_cache_queries = counter(
+            "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", of_engine
+        )
+        self.prefix_cache_hits = counter(
+            "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache, and not computed.", of_engine
+        )
         self.steps = counter("lab_engine_steps", "Steps of the engine core.", of_engine)
         self.aborts = counter("lab_engine_aborts", "Sequences aborted in the engine core.", of_engine)
         self.abort_steps = counter(
             "lab_engine_abort_steps", "Sum over aborts of the steps from arrival to free blocks.", of_engine
         )
-        self.engine_prompt_tokens = counter("lab_engine_prompt_tokens", "Prompt tokens computed.", of_engine)
+        self.engine_prompt_tokens = counter("lab_engine_prompt_tokens", "Prompt tokens computed or cached.", of_engine)
         self.engine_tokens = counter("lab_engine_generation_tokens", "Tokens generated in the engine core.", of_engine)
         self.engine_stage = counter(
             "lab_engine_stage_seconds", "Seconds the engine core spent, by stage of a step.", (*of_engine, "stage")

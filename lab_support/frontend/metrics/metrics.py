@@ -208,6 +208,8 @@ class _StatsSeries:
         self._pace = _PaceSeries(families, own)
         self._totals = {
             "preemptions": families.preemptions.labels(**own),
+            "prefix_cache_queries": families.prefix_cache_queries.labels(**own),
+            "prefix_cache_hits": families.prefix_cache_hits.labels(**own),
             "steps": families.steps.labels(**own),
             "aborts": families.aborts.labels(**own),
             "abort_steps": families.abort_steps.labels(**own),

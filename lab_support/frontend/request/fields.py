@@ -192,7 +192,6 @@ IGNORED = frozenset(
         "store",
         "user",
         # vLLM
-        "cache_salt",
         "early_stopping",
         "include_reasoning",
         "length_penalty",

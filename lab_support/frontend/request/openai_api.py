@@ -67,6 +67,12 @@ class Sampling(Struct, kw_only=True):
     prompt_logprobs: (
         Annotated[int, Meta(ge=0, le=MOST_LOGPROBS, description="For each prompt token; not with `stream`.")] | None
     ) = None
+    cache_salt: (
+        Annotated[
+            str, Meta(min_length=1, description="Cached blocks of prompts are shared only with requests of this salt.")
+        ]
+        | None
+    ) = None
     request_id: (
         Annotated[str, Meta(pattern=REQUEST_ID, description="The answer's id, unless x-request-id gives one.")] | None
     ) = None
@@ -144,12 +150,22 @@ Request = CompletionRequest | ChatCompletionRequest | TokenizeRequest | Detokeni
 Finish = Literal["stop", "length"]
 
 
+class PromptTokensDetails(Struct):
+    """`cached_tokens`: of the prompts' tokens, those that were in the prefix cache and not computed again."""
+
+    cached_tokens: int
+
+
 class Usage(Struct):
-    """Counts of tokens: prompts once each, all choices' outputs, and their sum."""
+    """Counts of tokens: prompts once each, all choices' outputs, and their sum.
+
+    `prompt_tokens_details` is there under `--enable-prompt-tokens-details`, in a stream in the event before its end.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
 
 
 class CompletionLogprobs(Struct):

@@ -98,16 +98,18 @@ class EngineClient:
         engine_index: int | None = None,
         *,
         parent_id: int | None = None,
+        cache_salt: bytes = b"",
     ) -> Submitted:
         """Ask an engine core for one sequence; its tokens go to `sink` until it ends or is aborted.
 
-        parent_id: from `new_parent`; without it the sequence is a client's request by itself.
+        parent_id: from `new_parent`; without it the sequence is a client's request by itself. cache_salt: as in
+        `Generate`.
         Raises `EngineCoreGone` if the engine core has ended and the launcher has not reported it yet.
         """
         chosen = self._router.choose(engine_index)
         self._next_id += 1
         parent_id = self.new_parent() if parent_id is None else parent_id
-        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, parent_id)
+        message = Generate(self.client_index, self._next_id, prompt_token_ids, sampling, parent_id, cache_salt)
         try:
             self.sender.send(chosen, message)
         except BaseException:

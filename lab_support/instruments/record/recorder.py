@@ -227,7 +227,6 @@ def environment(folder: Path) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": kept.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
         "LAB_SAMPLES": str(folder / "samples"),
-        "LAB_STARTED": str(time.monotonic()),
     }
 
 

@@ -69,7 +69,8 @@ def run_trial(command: list[str], *, deadline: float, environment: dict[str, str
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment | {"PYTHONFAULTHANDLER": "1"},
+            # Samples count from LAB_STARTED, as `seconds` does: no sample comes after the end.
+            env=environment | {"PYTHONFAULTHANDLER": "1", "LAB_STARTED": str(began)},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -63,7 +63,6 @@ class FakeEngine:
     sequences: dict[int, FakeSequence] = field(default_factory=dict)
     aborted: list[int] = field(default_factory=list)
     generated: list[Generate] = field(default_factory=list)
-    cached_tokens: list[int] = field(default_factory=list)  # of the first sequence, the second, …; of later ones 0
     steps: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
@@ -136,18 +135,13 @@ class FakeEngine:
         sequence.made += 1
         self.generation_tokens += 1
         finish = None
-        cached = self._cached_tokens(asked) if sequence.made == 1 else 0
         if token in self._ends(asked) and sequence.made > asked.sampling.min_tokens:
             finish = FinishReason.STOP
         elif sequence.made == asked.sampling.max_tokens:
             finish = FinishReason.LENGTH
         if finish is not None:
             del self.sequences[asked.request_id]
-        return SequenceTokens(asked.request_id, [token], finish, self._logprobs(asked, token), cached)
-
-    def _cached_tokens(self, asked: Generate) -> int:
-        number = self.generated.index(asked)
-        return self.cached_tokens[number] if number < len(self.cached_tokens) else 0
+        return SequenceTokens(asked.request_id, [token], finish, self._logprobs(asked, token))
 
     def _token(self, asked: Generate, position: int) -> int:
         if self.script is not None:
@@ -180,7 +174,7 @@ class FakeEngine:
             abort_steps=len(self.aborted),
             abort_steps_max=1 if self.aborted else 0,
             prefix_cache_queries=self.prompt_tokens,
-            prefix_cache_hits=sum(self.cached_tokens[: len(self.generated)]),
+            prefix_cache_hits=0,
             stage_seconds={"model": 0.001 * self.steps},
         )
 

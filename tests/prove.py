@@ -13,8 +13,7 @@ from tests.proofs import Row, notebook
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
     "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "prefixes", "paced",
-    "notebooks",
-    "gpu",
+    "notebooks", "gpu",
 )  # fmt: skip
 
 

@@ -49,10 +49,7 @@ class Abort(Message):
 
 
 class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omit_defaults=True):
-    """One sequence's tokens from one step: usually one; none if it was aborted.
-
-    cached_tokens: with its first tokens, how many of its prompt's were in the prefix cache.
-    """
+    """One sequence's tokens from one step: usually one; none if it was aborted."""
 
     # Not the scheduler's Output, because a request's id in its API server is not its id in the engine core.
 
@@ -60,7 +57,6 @@ class SequenceTokens(msgspec.Struct, array_like=True, frozen=True, gc=False, omi
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     logprobs: list[TokenLogprobs] | None = None
-    cached_tokens: int = 0
 
 
 class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -73,12 +69,20 @@ class PromptScores(msgspec.Struct, array_like=True, frozen=True, gc=False):
     logprobs: list[TokenLogprobs]
 
 
+class CachedTokens(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How many tokens of one sequence's prompt were in the prefix cache, if any. Comes with its first tokens."""
+
+    request_id: int
+    count: int
+
+
 class Tokens(Message):
     """All tokens that one step generated for one API server: one message per step, not one per token."""
 
     engine_index: int
     sequences: list[SequenceTokens]
     prompts: list[PromptScores] = []
+    cached: list[CachedTokens] = []
 
 
 class EngineStats(Message):

@@ -69,8 +69,7 @@ class Scheduler:
 
     max_model_len: longest prompt plus output, in tokens; at most what the whole KV cache can hold.
     block_keys: makes the keys by which cached blocks are found; None switches prefix caching off.
-    static: sequences join together, once the last batch has ended, and none leaves its place to another
-    (--batching static).
+    static: sequences join together, once the last batch has ended (--batching static).
     """
 
     def __init__(

@@ -25,6 +25,7 @@ from lab_support.boundary.messages import (
     Addresses,
     ApiServerJoined,
     ApiServerLeft,
+    CachedTokens,
     EngineReady,
     EngineStats,
     Fatal,
@@ -116,8 +117,8 @@ def make_scheduler(config: ServerConfig, runner: "Runner | PacedRunner") -> Sche
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=runner.max_model_len,
         end_token_ids=runner.end_token_ids,
-        static=config.batching == "static",
         block_keys=BlockKeys(config.block_size, runner.own_context) if config.enable_prefix_caching else None,
+        static=config.batching == "static",
     )
 
 
@@ -217,6 +218,7 @@ class EngineCore:
         """The outputs of a step, as one message for each API server concerned."""
         by_client: dict[int, list[SequenceTokens]] = {}
         prompts: dict[int, list[PromptScores]] = {}
+        cached: dict[int, list[CachedTokens]] = {}
         for output in outputs:
             key: Any = output.request_id  # as `on_message` made it
             client_index, request_id = key
@@ -225,10 +227,11 @@ class EngineCore:
                 told = PromptScores(request_id, output.prompt_logprobs)
                 prompts.setdefault(client_index, []).append(told)
                 continue
-            ids, finish, cached = output.token_ids, output.finish_reason, output.cached_tokens
-            sequences.append(SequenceTokens(request_id, ids, finish, output.logprobs, cached))
+            sequences.append(SequenceTokens(request_id, output.token_ids, output.finish_reason, output.logprobs))
+            if output.cached_tokens:
+                cached.setdefault(client_index, []).append(CachedTokens(request_id, output.cached_tokens))
         return [
-            (client_index, Tokens(self.index, sequences, prompts.get(client_index, [])))
+            (client_index, Tokens(self.index, sequences, prompts.get(client_index, []), cached.get(client_index, [])))
             for client_index, sequences in by_client.items()
         ]
 

@@ -111,11 +111,10 @@ def draw_wait(random: Random) -> Given:
 
 
 def words_of_wait(given: Given) -> str:
-    closes = "closes" if given["closes"] else "does not close"
-    sibling = f"{_SIBLINGS[given['sibling']]}, started after the child" if given["sibling"] else "no sibling"
+    copy = "closes its copy of the child's end" if given["closes"] else "keeps its copy of the child's end open"
     return (
-        f"a spawned child {given['ends']}; there is {sibling}; then the parent {closes} its copy of the child's end, "
-        f"and waits for a message alone"
+        f"a spawned child {given['ends']}; after it, the parent has started {_SIBLINGS[given['sibling']]}; "
+        f"the parent {copy}, and waits for the message alone"
     )
 
 

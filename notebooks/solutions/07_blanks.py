@@ -1,5 +1,6 @@
 """The blanks of notebook 07: a socket handed over, a wait, a trace, and three steps of the reader's server."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
@@ -9,17 +10,21 @@ from lab_support.notebook.moves.blanks import (
     WrongFilling,
     could_not_be_measured,
     failed,
+    line_in_words,
     passed,
     stopped_by,
 )
 from lab_support.notebook.moves.steps import Step
+from lab_support.plural import counted
 
 # ---- 07.b1: the bound socket is handed over --------------------------------------------------------------------------
 
+ABORTED = "ended by SIGABRT"
 DEAF = (
     "the socket has its port and doesn't listen, so clients are refused; and libzmq, which only accepts, ends the "
     "child by SIGABRT"
 )
+LATE = "the socket listens only once the child runs, so whoever comes before it is refused"
 ANEW = (
     "the child binds the address anew while its launcher still holds it, because its ZeroMQ socket was not told of the "
     "one that was passed on"
@@ -30,12 +35,18 @@ ELSEWHERE = "the child listens at another address than the one that its clients 
 def judge_the_handover(ways: ProcessResult) -> Verdict:
     way = ways.by("way")["bound, passed on"]
     starts, met, answers = way["starts"], way["clients"], way["answers"]
+    aborted = way["came"].get(ABORTED, 0)
+    found = f"children {ABORTED}: {aborted} of {starts}" if aborted else f"lost starts: {way['lost']} of {starts}"
     measured = (
-        f"lost starts: {way['lost']} of {starts}; clients connected before the child: {met.get('connected', 0)}, "
-        f"answered by it: {answers.get('answered', 0)}"
+        f"{found}; clients connected before the child: {met.get('connected', 0)}, answered by it: "
+        f"{answers.get('answered', 0)}"
     )
-    broken = [came for came in way["came"] if came not in ("bound", "lost", "ended by SIGABRT")]
-    findings = (("refused" in met, DEAF), (way["lost"], ANEW), ("not answered" in answers, ELSEWHERE))
+    broken = [came for came in way["came"] if came not in ("bound", "lost", ABORTED)]
+    findings = (
+        ("refused" in met, DEAF if aborted else LATE),
+        (way["lost"], ANEW),
+        ("not answered" in answers, ELSEWHERE),
+    )
     if broken:
         return stopped_by(broken[0])
     cause = next((cause for found, cause in findings if found), "")
@@ -60,9 +71,9 @@ READY_IS_DEAD = "the slow child said READY, and it is taken for dead: ask whethe
 def judge_both(waits: ProcessResult) -> Verdict:
     rows = [event.fields for event in waits.events if event.fields.get("parent") == "message_and_end"]
     said = {row["child"]: row["said"] for row in rows}
-    for answer in said.values():
-        if "Error" in answer:
-            return stopped_by(answer)
+    for row in rows:
+        if "line" in row:
+            return stopped_by(row["said"], line_in_words(row["line"], waits.source))
     measured, expected = (", ".join(f"{child}: {each}" for child, each in told.items()) for told in (said, EXPECTED))
     dead = {said["killed"], said["raises"]}
     findings = (
@@ -86,6 +97,7 @@ NOT_OF_THE_FORM = (
 ANOTHER_ID = "the header is of the form, but it carries another trace id than yours, so yours is not in the trace"
 NO_DURATION = "times of the clock were added up: a step lasts from its begin to its end, which is a difference"
 BACKWARDS = "the seconds are negative: the end of a step comes after its begin"
+MILLISECONDS = "these are milliseconds: the clock counts in seconds, and so does the engine core"
 TOO_MUCH = "more seconds than the request lasted: add up each step once, not a longer time for each of them"
 PART = (
     "only a part of each step was counted: every request in a step waits for all of it, from its begin to its end, "
@@ -102,14 +114,20 @@ def judge_my_request(result: ProcessResult) -> Verdict | None:
         measured = f"the trace has the trace id {found}" if found else "the request in the trace has no trace id"
         return failed(measured, expected, ANOTHER_ID if found else NOT_OF_THE_FORM)
     rows = [each for each in told if "in_steps" in each]
-    measured = "your request was found; seconds in steps: " + ", ".join(
-        f"{each['in_steps']:.3f} with {each['clients']} at once" for each in rows[:2]
-    )
+    measured = f"your request was found; in steps: {_typical(rows, lambda row: row['in_steps'])}"
     cause = next((cause for each in rows if (cause := _cause(each))), "")
     if cause:
-        truth = ", ".join(f"{_in_steps(each):.3f}" for each in rows[:2])
-        return failed(measured, f"{expected}: {truth}", cause)
+        return failed(measured, f"{expected}: {_typical(rows, _in_steps)}", cause)
     return passed(measured) if len(rows) == 6 else None
+
+
+def _typical(rows: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> str:
+    """Of the repeat of median length, alone and in the crowd, as in the figure."""
+    said = []
+    for clients in dict.fromkeys(row["clients"] for row in rows):
+        repeats = sorted((row for row in rows if row["clients"] == clients), key=lambda row: row["total"])
+        said.append(f"{1000 * seconds(repeats[len(repeats) // 2]):,.0f} ms with {counted(clients, 'client')}")
+    return ", ".join(said)
 
 
 def _in_steps(row: dict[str, Any]) -> float:
@@ -121,6 +139,7 @@ def _cause(row: dict[str, Any]) -> str:
     findings = (
         (abs(counted - truth) <= 0.02 * truth, ""),
         (counted < 0, BACKWARDS),
+        (abs(counted - 1000 * truth) <= 20 * truth, MILLISECONDS),
         (counted > 100 * row["total"], NO_DURATION),
         (counted > row["total"], TOO_MUCH),
         (True, PART),
@@ -138,6 +157,14 @@ ALL = 8
 NEVER_READY = "the server has not said READY"
 REPEATS = "each token is the same, because each is computed from the same text: give it the tokens before it, too"
 STRANGERS = "the tokens don't belong to the client's prompt"
+SEVERAL_TEXTS = (
+    "a step was given several texts, and computed a token for each: put the prompt and the tokens together into one"
+)
+NO_PROMPT = "all clients get the same tokens, though each asks something else: the prompt is missing in the text"
+EMPTY_FRAME = (
+    "the tokens came after an empty one: an empty frame is what a REQ socket needs, but a DEALER gives its owner every "
+    "frame, and here each is a token"
+)
 NOBODY = "no client got a single token"
 NO_WAY_BACK = "a ROUTER drops a message whose first frame names nobody that is connected to it"
 OTHER_SOCKET = "the API servers have a listening socket of their own, to which nobody connects"
@@ -157,8 +184,13 @@ def judge_step_1(result: ProcessResult) -> Verdict:
         return failed("no READY line", expected, NEVER_READY)
     if told["own"] == ALL:
         return passed(measured)
-    cause = REPEATS if told["repeats"] else STRANGERS if told["some"] else NOBODY
-    return failed(measured, expected, cause)
+    findings = (
+        (told["rows"] > 1, SEVERAL_TEXTS),
+        (told["repeats"], REPEATS),
+        (told["alike"], NO_PROMPT),
+        (told["some"], STRANGERS),
+    )
+    return failed(measured, expected, next((cause for found, cause in findings if found), NOBODY))
 
 
 def judge_step_2(result: ProcessResult) -> Verdict:
@@ -170,6 +202,8 @@ def judge_step_2(result: ProcessResult) -> Verdict:
         return failed("no READY line", expected, NEVER_READY)
     if told["elsewhere"]:
         return failed(measured, expected, OTHER_SOCKET)
+    if told["empty"]:
+        return failed(measured, f"{expected}; no empty token", EMPTY_FRAME)
     if told["own"] == ALL and told["holders"] == ["api-0", "api-1"]:
         return passed(measured)
     return failed(measured, expected, STRANGERS if told["some"] else NO_WAY_BACK)
@@ -193,6 +227,7 @@ def judge_step_3(result: ProcessResult) -> Verdict:
     return passed(measured) if told["own"] == ALL else failed(own_tokens(told), own_tokens({"own": ALL}), STRANGERS)
 
 
+_WAIT_OF_STEP_3 = "line 10 of this cell: `for event in multiprocessing.connection.wait([*waiting, {}]):`"
 _PROMPT, _ACCEPT = 'prompt + b"".join(tokens)', "listening_socket.accept()"
 
 
@@ -208,6 +243,9 @@ BLANKS = (
         ),
         wrong=(
             WrongFilling(DEAF, ("sock.setblocking(False)", "receiver.setsockopt(zmq.USE_FD, sock.fileno())")),
+            WrongFilling(
+                LATE, ("sock.setblocking(False)", "sock.listen(); receiver.setsockopt(zmq.USE_FD, sock.detach())")
+            ),
             WrongFilling(ANEW, ("sock.listen()", "receiver.setsockopt(zmq.LINGER, 0)")),
             WrongFilling(ANEW, ("sock.listen()", "sock.close()")),
             WrongFilling(ELSEWHERE, ("sock.listen()", 'address = "tcp://127.0.0.1:*"')),
@@ -215,7 +253,8 @@ BLANKS = (
         hints=(
             "Two things make a port answer: bind and … ? And which number stands for a socket that a process has?",
             "ZeroMQ has an option for a descriptor that is bound and listens already: USE_FD. bind() then adopts it.",
-            "`sock.listen()`, and `receiver.setsockopt(zmq.USE_FD, …)` with the descriptor's number.",
+            "`sock.listen()`, and `receiver.setsockopt(zmq.USE_FD, …)` with the descriptor's number. `sock.detach()` "
+            "gives it away, so that only ZeroMQ closes it; after `sock.fileno()` two objects have one descriptor.",
         ),
         judge=judge_the_handover,
     ),
@@ -235,6 +274,11 @@ BLANKS = (
             WrongFilling(NOTHING_IS_READY, ("[child.pipe, child.sentinel]", "child.sentinel not in came")),
             WrongFilling(READY_IS_DEAD, ("[child.pipe, child.sentinel]", "not came")),
             WrongFilling(NO_ANSWER, ("[child.pipe, child.sentinel]", 'child.pipe.recv() == "READY"')),
+            WrongFilling(
+                "your line failed with this error, in line 14 of your program: `came = "
+                "connection.wait([child.pipe, child.process], LIMIT)`",
+                ("[child.pipe, child.process]", "child.pipe in came"),
+            ),
         ),
         hints=(
             "Two things can end the wait. What does a child have for each: `child.…`, and `child.…`?",
@@ -259,6 +303,7 @@ BLANKS = (
             WrongFilling(NOT_OF_THE_FORM, ('f"00-{parent_id}-{trace_id}-01"', _SECONDS)),
             WrongFilling(ANOTHER_ID, ('f"00-{parent_id + parent_id}-{trace_id[:16]}-01"', _SECONDS)),
             WrongFilling(NO_DURATION, (_HEADER, "share.step.ended_at")),
+            WrongFilling(MILLISECONDS, (_HEADER, f"1000 * ({_SECONDS})")),
             WrongFilling(BACKWARDS, (_HEADER, "share.step.at - share.step.ended_at")),
             WrongFilling(TOO_MUCH, (_HEADER, "share.step.ended_at - own.received.at")),
             WrongFilling(PART, (_HEADER, f"({_SECONDS}) / len(traced + traced)")),
@@ -279,10 +324,12 @@ BLANKS = (
         right=((_PROMPT, _ACCEPT), ('b"".join([prompt, *tokens])', "socket.socket.accept(listening_socket)")),
         wrong=(
             WrongFilling(REPEATS, ("prompt", _ACCEPT)),
-            WrongFilling(STRANGERS, ('b"".join(tokens)', _ACCEPT)),
+            WrongFilling(SEVERAL_TEXTS, ("prompt, *tokens", _ACCEPT)),
+            WrongFilling(NO_PROMPT, ('b"".join(tokens)', _ACCEPT)),
+            WrongFilling(STRANGERS, ('b"".join([*tokens, prompt])', _ACCEPT)),
             WrongFilling(NOBODY, (_PROMPT, "(listening_socket.dup(), None)")),
             WrongFilling(
-                "it stops there, in line 15 of your program: `connection, _ = listening_socket.accept()[0]`",
+                "it stops there, in line 15 of this cell: `connection, _ = listening_socket.accept()[0]`",
                 (_PROMPT, "listening_socket.accept()[0]"),
             ),
         ),
@@ -302,6 +349,7 @@ BLANKS = (
         wrong=(
             WrongFilling(NO_WAY_BACK, ('b"api-0"', "listening_socket")),
             WrongFilling(NO_WAY_BACK, ("prompt", "listening_socket")),
+            WrongFilling(EMPTY_FRAME, ('asker, b""', "listening_socket")),
             WrongFilling(OTHER_SOCKET, ("asker", 'socket.create_server(("127.0.0.1", 0))')),
             WrongFilling(
                 "it stops there, in my_server.py: `connection, _ = listening_socket.accept()`",
@@ -326,6 +374,14 @@ BLANKS = (
             WrongFilling(TOO_EARLY, ("len(waiting) > 1", "*ends")),
             WrongFilling(NEVER, ("True", "*ends")),
             WrongFilling(NO_SENTINEL, ("waiting", "*()")),
+            WrongFilling(f"it stops there, in {_WAIT_OF_STEP_3.format('ends')}", ("waiting", "ends")),
+            WrongFilling(
+                f"it stops there, in {_WAIT_OF_STEP_3.format('*ends.values()')}", ("waiting", "*ends.values()")
+            ),
+            WrongFilling(
+                f"it stops there, in {_WAIT_OF_STEP_3.format('*[child.pipe for child in children]')}",
+                ("waiting", "*[child.pipe for child in children]"),
+            ),
         ),
         hints=(
             "Who is in `waiting` at the end? And what becomes readable when a process dies?",

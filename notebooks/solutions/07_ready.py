@@ -8,7 +8,7 @@ from multiprocessing import connection
 from lab_support.notebook.stages.start_up import started
 
 def await_ready(children):
-    """Wait for all of them. Returns "ready", or the name of one that ends first, whatever it has said."""
+    """Wait for all of them. Returns "ready", or the name of one that ends first, even after READY."""
     ready = 0
     while ready < len(children):
         ends = {child.sentinel: child.name for child in children}
@@ -20,7 +20,7 @@ def await_ready(children):
     return "ready"
 
 if __name__ == "__main__":
-    with started({"api-0": "slow", "api-1": "prompt", "api-2": "twice"}) as children:
+    with started({"api-0": "slow", "api-1": "prompt", "api-2": "eager"}) as children:
         print("the launcher says:", await_ready(children))
         for child in children:
             print(child.name, "serves a client" if child.answers_health() else "refuses a client")
@@ -104,9 +104,9 @@ from lab_support.notebook.script import emit
 from lab_support.notebook.stages.start_up import at_the_same_time, started
 
 CHILDREN = {
-    "slow": ("slow", "prompt", "twice"),
+    "slow": ("slow", "prompt", "eager"),
     "raising": ("prompt", "raises", "slow"),
-    "killed": ("prompt", "killed", "twice"),
+    "killed": ("prompt", "killed", "eager"),
     "leaving": ("leaves", "slow", "prompt"),
 }
 
@@ -155,7 +155,7 @@ EXERCISES = (
     Exercise(
         name="07.2",
         kind="should",
-        task="find out why the launcher says ready too early, and mend `await_ready`; it is still to name who ends",
+        task="find out why the launcher says ready too early, and mend `await_ready`; it must still name one that ends",
         skeleton=READY,
         reference=READY_SET,
         also_right=(READY_NAMES, READY_PIPES),

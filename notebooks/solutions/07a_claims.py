@@ -10,6 +10,7 @@ SCORED, REFUSED, RECEIVED = (blank(f"07a.b{number}").reference for number in (1,
 
 # ---- a second engine core
 
+_NOBODY_HANGS = changed(ROUTED, "        cores.stop(0)\n", "")
 _COUNTS_IN_BOTH = changed(
     ROUTED, "lambda client, in_flight: client % 2", "lambda client, in_flight: in_flight.index(min(in_flight))"
 )
@@ -63,7 +64,7 @@ def _fate(result: ProcessResult, row: str) -> str:
 
 def _loses_nothing(result: ProcessResult) -> bool:
     told = result.told
-    return bool(told["served"] > told["taken"] == told["answered"] and told["refused"] > 0)
+    return bool(told["served"] > told["taken"] == told["answered"] and told["full"] > 0)
 
 
 BROKEN_CLAIMS = (
@@ -77,6 +78,18 @@ BROKEN_CLAIMS = (
         "A front end that counts its own sends one client there",
         ROUTED,
         _IN_TURN_IN_BOTH,
+        lambda result: _waiting(result, "the fewest in flight") == [1, 1],
+    ),
+    BrokenClaim(
+        "In turn, half of the clients go to the core that hangs",
+        ROUTED,
+        _NOBODY_HANGS,
+        lambda result: sum(_waiting(result, "in turn")) == 20,
+    ),
+    BrokenClaim(
+        "A front end that counts its own sends one client there",
+        ROUTED,
+        _NOBODY_HANGS,
         lambda result: _waiting(result, "the fewest in flight") == [1, 1],
     ),
     BrokenClaim(

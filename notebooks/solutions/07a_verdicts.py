@@ -16,12 +16,12 @@ def choose_a_core(routed: ProcessResult, scored: ProcessResult) -> Found:
     in_turn, fewest = waiting["in turn"], waiting["the fewest in flight"]
     old_news = got["published load, 0"]
     rows = (
-        ("in turn", str(sum(in_turn)), "–", "–"),
+        ("in turn", str(sum(in_turn)), "–", "–", "–"),
         ("own in flight", str(sum(fewest)), *_burst("own in flight", got)),
         ("published load", "–", *_burst("published load", got)),
         ("yours", "–", *_burst("yours", got)),
     )
-    columns = ("chosen by", "wait, of 40", "a burst to cores 0 and 1, both idle", "the same, core 1 had 40")
+    columns = ("chosen by", "wait, of 40", "a burst to cores 0 and 1, both idle", "core 1 had 1", "core 1 had 40")
     return Found(
         measured=(sum(in_turn), sum(fewest)),
         shown=Table(columns, rows),
@@ -35,8 +35,8 @@ def choose_a_core(routed: ProcessResult, scored: ProcessResult) -> Found:
     )
 
 
-def _burst(by: str, got: dict[str, list[int]]) -> tuple[str, str]:
-    return _pair(got[f"{by}, 0"]), _pair(got[f"{by}, 40"])
+def _burst(by: str, got: dict[str, list[int]]) -> tuple[str, ...]:
+    return tuple(_pair(got[f"{by}, {load}"]) for load in (0, 1, 40))
 
 
 def _pair(counts: list[int]) -> str:
@@ -81,7 +81,7 @@ def meet_a_full_queue(full: ProcessResult, refused: ProcessResult) -> Found:
             ),
             Claim(
                 "A front end that refuses loses nothing, and goes on with the other core",
-                told["served"] > told["taken"] == told["answered"] and told["refused"] > 0,
+                told["served"] > told["taken"] == told["answered"] and told["full"] > 0,
                 answered,
             ),
         ),
@@ -111,8 +111,10 @@ def weigh(weighed: ProcessResult) -> Found:
         measured=(request, step),
         shown=lambda: bars(
             {"bytes": size, "time to pack and unpack": time},
-            unit="pickle, times as much as msgspec\n(time: quickest of 200)",
-            finding=f"A step's tokens as a pickle: {step:.1f} × the bytes, {slower:.0f} × the time",
+            unit="pickle ÷ msgspec\n(time: quickest of 200)",
+            level=1.0,
+            level_is="as much as msgspec",
+            finding=f"A step's tokens as a pickle: {step:.1f} × the bytes, {slower:.1f} × the time",
         ),
         claims=(
             Claim("A long prompt takes about as many bytes either way", 0.7 < request < 1.4, _bytes(of["a request"])),

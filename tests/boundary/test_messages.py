@@ -8,6 +8,7 @@ import pytest
 
 from lab_support.boundary.messages import (
     Abort,
+    CachedTokens,
     EngineStats,
     Fatal,
     Generate,
@@ -26,6 +27,7 @@ MESSAGES = [
     (ToEngineCore, Generate(1, 2, [3], SamplingParams(), 7, b"salt")),
     (ToEngineCore, Abort(0, [1, 2])),
     (ToApiServer, Tokens(0, [SequenceTokens(1, [2], FinishReason.STOP, [TokenLogprobs(-0.5, 1, [(2, -0.5)])])])),
+    (ToApiServer, Tokens(0, [SequenceTokens(1, [2])], [], [CachedTokens(1, 48)])),
     (ToApiServer, EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, {"run": 0.5})),
     (ToLauncher, Fatal("engine-0", "why")),
 ]

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, NO_ADDRESS, REFUSED
+from lab_support.experiments.ports.early_client import ANSWERED, CONNECTED, MISSING, NO_ADDRESS, REFUSED
 from lab_support.experiments.ports.port_range import PortRange, address_of
 from lab_support.instruments import proc
 from lab_support.instruments.record.provenance import ROOT
 
 _RACES = """
-import json, os, socket
+import faulthandler, json, os, socket
+faulthandler.enable()
 from lab_support.experiments.ports.race import race
 from lab_support.experiments.ports.port_range import PortRange, address_of
 
@@ -41,8 +42,10 @@ print(json.dumps({
     "crowd": race(16, probe, bind, starts=40),
     "passed": race(8, passed, greet, starts=24, clients=True),
     "bound only": race(1, lambda: (address_of(sock := ports.bind()), sock), lambda *_: 1, starts=1, clients=True),
+    "no path": race(1, lambda: ["ipc:///no/such/folder/name"], lambda _: 1, starts=1, clients=True),
     "no address": race(1, lambda: ["tcp://127.0.0.1:*"], lambda _: 1, starts=1, clients=True),
     "raises": race(2, probe, lambda *_: 1 // 0, starts=6),
+    "aborts": race(2, probe, lambda *_: os.abort(), starts=6),
     "ends": race(2, probe, lambda *_: os._exit(3), starts=6),
     "no launch": race(2, lambda: 1 // 0, bind, starts=6),
 }))
@@ -54,6 +57,7 @@ def races() -> dict:
     """In a program of its own: this one has threads, and would be forked with all that pytest has."""
     done = subprocess.run([sys.executable, "-c", _RACES], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "the stacks of a crowd that aborts would hide what the race found"
     found = json.loads(done.stdout)
     if not found["narrow"]:
         pytest.skip("this kernel can't narrow the range of one socket")
@@ -79,6 +83,7 @@ def test_no_start_is_lost_with_a_socket_that_is_passed_on_and_its_early_client_i
 
 def test_an_early_client_is_refused_where_nobody_listens_and_has_no_address_where_none_is_known(races):
     assert races["bound only"]["clients"] == {REFUSED: 1}
+    assert races["no path"]["clients"] == {MISSING: 1}
     assert races["no address"]["clients"] == {NO_ADDRESS: 1}
 
 
@@ -88,6 +93,7 @@ def test_an_early_client_is_refused_where_nobody_listens_and_has_no_address_wher
         ("raises", "ZeroDivisionError: integer division or modulo by zero"),
         ("no launch", "ZeroDivisionError: integer division or modulo by zero"),
         ("ends", "ended with exit code 3"),
+        ("aborts", "ended by SIGABRT"),
     ],
 )
 def test_another_end_of_a_start_is_told_and_stops_the_race_after_its_round(races, race, came):

@@ -32,7 +32,7 @@ class PacedRunner:
         self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
         rope = folder.shape.rope
         stretched = rope.kind == "dynamic" and self.max_model_len > rope.original_context
-        self.own_context = rope.original_context if stretched else None
+        self.own_context = rope.original_context if stretched else None  # as on a device: rope.py
         self._pace = pace
         self._clock = StepClock(self.pace_counts, idle_until)
         self._tokens = SeededTokens(TokenIds(folder.path).plain(folder.shape.vocab_size, folder.end_token_ids))

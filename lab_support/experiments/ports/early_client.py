@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-CONNECTED, REFUSED, NO_ADDRESS = "connected", "refused", "no address yet"
+CONNECTED, REFUSED, MISSING, NO_ADDRESS = "connected", "refused", "no such path", "no address yet"
 ANSWERED, UNANSWERED = "answered", "not answered"
 
 
@@ -30,8 +30,10 @@ class EarlyClient:
         host, _, port = place.rpartition(":")
         try:
             self._socket.connect((host, int(port)) if self._socket.family == socket.AF_INET else place)
-        except (ConnectionRefusedError, FileNotFoundError):
+        except ConnectionRefusedError:
             return REFUSED
+        except FileNotFoundError:
+            return MISSING
         return CONNECTED
 
     def outcome(self, deadline: float) -> str:

@@ -39,6 +39,7 @@ def race(launchers: int, launch: Launch, child: Child, *, starts: int = 400, cli
     came: how many starts ended as "bound", as "lost" (EADDRINUSE), or with another error, by its text. addresses: the
     different ones that were found. clients, answers: how many clients met what. The race ends with the first round in
     which a start ends otherwise or a connected client gets no answer, because all further ones would go the same way.
+    A child's stderr is not shown; its end and its error are told.
     """
     seen: list[dict[str, str]] = []
     with _launchers(launchers, launch, child) as links:
@@ -198,6 +199,7 @@ class _Started:
 
 
 def _be_a_child(child: Child, given: Sequence[Any], launcher: socket.socket) -> NoReturn:
+    _hush()
     kept = []  # or the socket would be closed, and its port free again
     try:
         kept.append(child(*given))
@@ -207,6 +209,13 @@ def _be_a_child(child: Child, given: Sequence[Any], launcher: socket.socket) -> 
     launcher.sendall(came.encode())
     launcher.recv(1)  # until the launcher has ended, which otherwise ends this process first
     os._exit(0)
+
+
+def _hush() -> None:
+    """Write no stderr: an assertion of libzmq ends this process by SIGABRT, and a crowd's stacks would hide that."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _text(error: Exception) -> str:

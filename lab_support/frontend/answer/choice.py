@@ -34,7 +34,7 @@ class Choice:
     """Choice `index` of an answer. Set `submitted` and `meter` when it is submitted, before any token can come.
 
     min_tokens: a stop string that ends within this many tokens is ignored. arrived_at: `time.monotonic()` when its
-    request arrived. cached_tokens: of its prompt, in the engine core's prefix cache; known with its first tokens.
+    request arrived. cached_tokens: of its prompt, in the engine core's prefix cache.
     """
 
     __slots__ = (
@@ -89,8 +89,6 @@ class Choice:
             self._answer.fail(refused_by_engine(self.submitted.engine_index))
             return
         started = monotonic()
-        if not self._last_at:
-            self.cached_tokens = tokens.cached_tokens
         ids = tokens.token_ids
         self.tokens += len(ids)
         text = self._detokenizer.push(ids) if tokens.finish_reason is None else self._last_text(tokens)
@@ -106,6 +104,9 @@ class Choice:
         self._last_at = started
         if self.finish is not None:
             self.meter.ended(self.finish, started - self.arrived_at, self._seconds_per_token(started), self.tokens)
+
+    def on_cached_tokens(self, count: int) -> None:
+        self.cached_tokens = count
 
     def on_prompt_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
         self._answer.on_prompt(self, logprobs)

@@ -35,6 +35,9 @@ class Sink(Protocol):
     def on_prompt_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
         """Log-probabilities of the next tokens of its prompt, if requested; all come before its first token."""
 
+    def on_cached_tokens(self, count: int) -> None:
+        """So many tokens of its prompt were in the prefix cache; comes before its first token, if there are any."""
+
     def on_tokens(self, tokens: SequenceTokens) -> None: ...
 
     def on_fatal(self, fatal: Fatal) -> None: ...
@@ -159,6 +162,9 @@ class EngineClient:
     def _deliver(self, step: Tokens) -> None:
         for told in step.prompts:
             self._deliver_prompt(told)
+        for cached in step.cached:
+            if found := self._in_flight.get(cached.request_id):
+                found[0].on_cached_tokens(cached.count)
         for tokens in step.sequences:
             found = self._in_flight.get(tokens.request_id)
             if found is None:

@@ -22,12 +22,15 @@ def bars(
     finding: str,
     whole: Mapping[str, float] | None = None,
     whole_is: str = "the whole",
+    level: float | None = None,
+    level_is: str = "",
 ) -> Picture:
     """A group of bars for each of `measured`, with a bar for each situation, which looks the same in all groups.
 
     unit: the axis label, such as "private memory of the child, MB". finding: the title, which says what the
     figure shows. whole: for each group, the total of which its bars are parts, drawn as an outline around them that
-    the legend calls `whole_is`. A missing situation leaves a gap. Raises `ValueError` if there is nothing to draw.
+    the legend calls `whole_is`. level: a value with which the bars compare, drawn as a dashed line that the legend
+    calls `level_is`. A missing situation leaves a gap. Raises `ValueError` if there is nothing to draw.
     """
     situations = list(dict.fromkeys(name for group in measured.values() for name in group))
     if not situations:
@@ -38,15 +41,18 @@ def bars(
         _draw(axes, measured, situation, place, len(situations))
     totals = [(whole or {}).get(name, 0.0) for name in measured]
     _outline(axes, totals, whole_is)
+    if level is not None:
+        axes.axhline(level, color=INK, linestyle="--", linewidth=1.2, label=level_is)
     axes.set_xticks(range(len(measured)), measured)
     axes.set_ylabel(unit, fontsize=9)
     highest = max(max(_values(value)) for group in measured.values() for value in group.values())
-    axes.set_ylim(0, 1.18 * max(highest, *totals) or 1)
-    if len(situations) > 1 or whole:
+    axes.set_ylim(0, 1.18 * max(highest, level or 0.0, *totals) or 1)
+    if len(situations) > 1 or whole or level_is:
         axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     quiet(axes)
     title(axes, finding)
-    return Picture(figure, f"{finding}. In {unit}: {_in_words(measured, whole or {}, whole_is)}.")
+    said = f"{finding}. In {unit}: {_in_words(measured, whole or {}, whole_is)}"
+    return Picture(figure, said + (f"; {level_is} {_figure(level)}." if level is not None else "."))
 
 
 @takes_prediction

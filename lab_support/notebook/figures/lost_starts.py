@@ -32,7 +32,7 @@ def lost_starts(lost: Mapping[int, Sequence[int]], *, starts: int, ports: int) -
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axes = figure.subplots()
     _line(axes, max(lost), starts, ports)
-    _races(axes, lost, starts)
+    _races(axes, lost, starts, ports)
     _frame(axes, list(lost), starts)
     finding = f"Of {starts} starts, {_finding(lost)}"
     title(axes, finding)
@@ -46,7 +46,7 @@ def _line(axes: Axes, most: int, starts: int, ports: int) -> None:
     axes.plot(launchers, expected, "--", color=FAINT, linewidth=1.4, label=label)
 
 
-def _races(axes: Axes, lost: Mapping[int, Sequence[int]], starts: int) -> None:
+def _races(axes: Axes, lost: Mapping[int, Sequence[int]], starts: int, ports: int) -> None:
     races = [(launchers, count) for launchers, counts in lost.items() for count in counts]
     means = {launchers: mean(counts) for launchers, counts in lost.items()}
     label = f"a race of {starts} starts (n = {max(map(len, lost.values()))} for each)"
@@ -55,8 +55,15 @@ def _races(axes: Axes, lost: Mapping[int, Sequence[int]], starts: int) -> None:
         list(means), list(means.values()), "_", color=_COLOUR, markersize=26, markeredgewidth=3, label="their mean"
     )
     for launchers, middle in means.items():
-        axes.annotate(f"{middle:.3g}", (launchers, middle), xytext=(17, -3), textcoords="offset points", fontsize=9,
-                      color=INK)  # fmt: skip
+        _write_mean(axes, launchers, middle, above=middle >= lost_by_chance(launchers, ports, starts))
+
+
+def _write_mean(axes: Axes, launchers: int, middle: float, above: bool) -> None:
+    """Beside its mark, on the side on which the rising line is not."""
+    place, side = ((-17, 1), "right") if above else ((17, -8), "left")
+    axes.annotate(
+        f"{middle:.3g}", (launchers, middle), xytext=place, textcoords="offset points", fontsize=9, ha=side, color=INK
+    )
 
 
 def _frame(axes: Axes, launchers: Sequence[int], starts: int) -> None:

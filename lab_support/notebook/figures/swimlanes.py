@@ -155,7 +155,10 @@ def start_lanes(client: Mapping[str, Any], milestones: Sequence[Mapping[str, Any
     figure = Figure(figsize=(9.5, 1.9 + 0.55 * len(lanes)), layout="constrained")
     axes = figure.subplots()
     chart.draw(axes, 0, end)
-    axes.set_xlabel("seconds since the launcher's first line   (H: says HELLO   A: has the addresses   R: says READY)")
+    axes.set_xlabel(
+        "seconds since the launcher's first line   "
+        "(H: says HELLO, a child's first message   A: has the addresses   R: says READY)"
+    )
     axes.xaxis.label.set_fontsize(9)
     title(axes, finding)
     chart.legend(axes, 0.7 / len(lanes))
@@ -198,10 +201,11 @@ def _child_lane(child: str, milestones: Sequence[Mapping[str, Any]], zero: float
 REQUEST_LOOKS = {
     "HTTP read, checked, tokenised": Look("#56b4e9", "///"),
     "on its way, or waiting": Look("#e4e4e4"),
+    "the prompt's step": Look("#cc79a7", "\\\\\\"),
     "a step": Look("#e69f00", "..."),
     "text made, event written": Look("#009e73", "xxx"),
 }
-_READ, _WAY, _STEP, _WRITTEN = REQUEST_LOOKS
+_READ, _WAY, _PROMPT, _STEP, _WRITTEN = REQUEST_LOOKS
 _SHOWN = 3
 """Tokens in the enlarged part."""
 
@@ -233,7 +237,8 @@ def _request_lane(role: str, told: Mapping[str, Any], woken: int) -> Lane:
         blocks = [(_READ, 0.0, ends["engine core chosen"][1]), *((_WRITTEN, *each) for each in told["written"])]
     elif role == told["engine"]:
         begun = ends["sent to the engine core"][1]
-        blocks = [(_WAY, begun, told["steps"][0][0]), *((_STEP, *each[:2]) for each in told["steps"])]
+        first, *others = (each[:2] for each in told["steps"])
+        blocks = [(_WAY, begun, first[0]), (_PROMPT, *first), *((_STEP, *each) for each in others)]
     note = f"woken {woken} ×" if woken else "asleep"
     return Lane(role, [Block(kind, 1000 * begun, 1000 * ended) for kind, begun, ended in blocks], note=note)
 

@@ -50,7 +50,8 @@ def who_waits(waits: Sequence[Wait], finding: str) -> Picture:
     axes.set_ylim(places[-1] + 0.7, -1.1)
     for parent in dict.fromkeys(wait.parent for wait in waits):
         first = next(place for place, wait in zip(places, waits, strict=True) if wait.parent == parent)
-        axes.text(0, first - 0.55, parent, fontsize=10, fontweight="bold", color=INK)
+        axes.annotate(parent, (0, first - 0.55), xytext=(6, 0), textcoords="offset points", fontsize=10,
+                      fontweight="bold", color=INK)  # fmt: skip
     axes.set_xlim(0, 2.4 * max(wait.waited for wait in waits))
     axes.set_xticks([place / 2 for place in range(1 + int(2 * max(wait.waited for wait in waits)))])
     axes.set_xlabel("seconds since the child began to load", fontsize=9)

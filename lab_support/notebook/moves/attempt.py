@@ -25,7 +25,7 @@ if __name__ == "__main__":
     runpy.run_path(os.path.join(os.path.dirname(__file__), {_HARNESS!r}))
 """
 _NO_ERROR = "the program does its work without an error"
-FAILED_IN_CHILD = "your line failed in the child with this error"
+FAILED = "your line failed with this error"
 _UNTOLD = "it did not get as far as that"
 
 
@@ -129,12 +129,12 @@ def _stopped(result: ProcessResult, source: str, file: str) -> Verdict:
     return failed(error, _NO_ERROR, _cause_of(error) or f"it stops there{where}")
 
 
-def stopped_by(error: str) -> Verdict:
-    """The verdict on a program whose child stopped with `error`, the text that `in_child` returns then.
+def stopped_by(error: str, where: str = "") -> Verdict:
+    """The verdict on a program of which a process stopped with `error`, the text that `in_child` returns then.
 
-    A blank's own `mark` adds the line that the reader filled.
+    where: the line, in words. Without it, a blank's own `mark` adds the lines that the reader filled.
     """
-    return failed(error, _NO_ERROR, _cause_of(error) or FAILED_IN_CHILD)
+    return failed(error, _NO_ERROR, _cause_of(error) or FAILED + (f", in {where}" if where else ""))
 
 
 def _cause_of(error: str) -> str:
@@ -156,9 +156,9 @@ def _what_it_waits_for(result: ProcessResult, source: str, file: str) -> str:
     return "something that it started did not end by itself"
 
 
-def line_in_words(line: int, source: str) -> str:
-    quoted = line_of(source, line)
-    return f"line {line} of your program" + (f": `{quoted}`" if quoted else "")
+def line_in_words(line: int, source: str, of: str = "your program") -> str:
+    quoted = re.split(r" +# ", line_of(source, line))[0]
+    return f"line {line} of {of}" + (f": `{quoted}`" if quoted else "")
 
 
 def _own_frame(threads: list[list[Frame]], file: str) -> Frame | None:

@@ -15,7 +15,7 @@ from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.answer_files import modules_of, named
 from lab_support.notebook.moves.attempt import (
-    FAILED_IN_CHILD,
+    FAILED,
     Verdict,
     could_not_be_measured,
     failed,
@@ -28,8 +28,8 @@ from lab_support.notebook.moves.checks import BLANK, CheckResult, keep
 from lab_support.notebook.moves.exercises import as_program, cell
 
 __all__ = [
-    "Blank", "Verdict", "WrongFilling", "blank", "blanks", "could_not_be_measured", "failed", "fill", "passed",
-    "stopped_by",
+    "Blank", "Verdict", "WrongFilling", "blank", "blanks", "could_not_be_measured", "failed", "fill", "line_in_words",
+    "passed", "stopped_by",
 ]  # fmt: skip
 
 BLANK_NAME = re.compile(r"\d\d[a-z]?\.[bs]\d+")
@@ -94,9 +94,9 @@ class Blank:
         return self._with_its_line(verdict, result.source)
 
     def _with_its_line(self, verdict: Verdict, source: str) -> Verdict:
-        """A line that failed in a child left no traceback; `source` and the skeleton tell which the reader filled."""
+        """An error that was told without its line: `source` and the skeleton tell which lines the reader filled."""
         lines = " or in ".join(line_in_words(line, source) for line in _filled_lines(self.skeleton, source))
-        if verdict.cause != FAILED_IN_CHILD or not lines:
+        if verdict.cause != FAILED or not lines:
             return verdict
         return replace(verdict, cause=f"{verdict.cause}, in {lines}")
 

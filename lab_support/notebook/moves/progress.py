@@ -17,7 +17,8 @@ _SIGNS = {True: "✔", False: "✘", None: "–"}
 def progress(number: str | None = None) -> Table:
     """Predictions, claims, checks and quiz answers of the notebook `number`; by default, the one given to `lab.start`.
 
-    The last entry of each counts; for a prediction, the last answer before the result was seen. Claims that held are
+    The last entry of each counts; for a prediction, the last answer before the result was seen; and an exercise or a
+    blank that has passed once has passed, also if a later try failed, which is told. Claims that held are
     counted below the table, and have no row of their own, because a notebook has dozens. Questions of the notebook
     that were not tried are counted there too.
     """
@@ -39,8 +40,18 @@ def _belongs(entry: Entry, number: str) -> bool:
 def _row(kind: str, name: str, mine: list[Entry]) -> tuple[str, str, str, str]:
     if kind == "prediction":
         return kind, name, *_prediction(name, mine)
+    if kind == "check":
+        return kind, name, *_check(mine)
     fields = mine[-1].fields
     return kind, name, _said(fields), _outcome(fields)
+
+
+def _check(mine: list[Entry]) -> tuple[str, str]:
+    last = mine[-1].fields
+    passed = [entry.fields for entry in mine if entry.fields.get("outcome") is True]
+    counted = passed[-1] if passed else last
+    later = "; the last try failed" if passed and last.get("outcome") is False else ""
+    return _said(counted), _outcome(counted) + later
 
 
 def _prediction(name: str, mine: list[Entry]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.cells.magic import options_of
 from lab_support.notebook.cells.python_process import run_process
 from lab_support.notebook.moves.attempt import (
-    FAILED_IN_CHILD,
+    FAILED,
     Verdict,
     line_in_words,
     stopped_by,
@@ -25,6 +25,10 @@ from lab_support.notebook.moves.exercises import as_program
 from lab_support.notebook.page import own_server, record
 
 _FILE = "my_server.py"
+_CAN_BE_STARTED = 3
+"""The first step whose launcher stays, and ends its children."""
+_TRIAL = "trial"
+"""The name of the program that tries it. Not the cell's: a line of the trial is none of the reader's."""
 _DRIVER = """\
 if __name__ == "__main__":
     import os
@@ -33,7 +37,8 @@ if __name__ == "__main__":
     emit(measured=server_trial.{trial}(os.path.join(os.path.dirname(__file__), "my_server.py")))
 """
 _FRAME = re.compile(r'File "[^"\n]*my_server\.py", line \d+, in .*\n +(.+)\n')
-_ERROR = re.compile(r"^(\w*(?:Error|Exception|Interrupt|Exit)\b.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^([\w.]*(?:[Ee]rror|Exception|Interrupt|Exit)\b.*)$", re.MULTILINE)
+"""As a traceback ends: with the name of the error, and that of its module, such as zmq.error.Again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,10 @@ class Step(Blank):
         try:
             verdict = self.judge(result)
         except (LookupError, TypeError, ValueError):
-            return nothing
-        if verdict is None or verdict.state != "failed":
-            return verdict or nothing
-        return _stopped_by_an_error(result) or verdict
+            verdict = None
+        if verdict and verdict.state == "passed":
+            return verdict
+        return _stopped_by_an_error(result) or verdict or nothing
 
     def keep(self, source: str) -> str:
         """Put the reader's step into `my_server.py`; in batch runs, nowhere."""
@@ -81,11 +86,13 @@ class Step(Blank):
             aside = own_server.write(compose(parts_of_reader(self.number)))
         except OSError as error:
             return f"your step can't be kept in {own_server.path().name}: {error.strerror}"
-        kept = f"step {self.number} is in {own_server.path().name} now, beside your notebooks"
+        file = own_server.path().name
+        kept = f"step {self.number} is in {file} now, beside your notebooks"
+        start = f"; start it: `python {file}`" if self.number >= _CAN_BE_STARTED else ""
         taken = _taken_from_the_reference(self.number)
         labelled = f"; {_in_words(taken)} the reference's there" if taken else ""
         edited = f"; you had changed that file by hand: as you left it, it is {aside.name}" if aside else ""
-        return kept + labelled + edited
+        return kept + labelled + edited + start
 
     def _tried(
         self,
@@ -101,8 +108,8 @@ class Step(Blank):
         except SyntaxError:
             return run(source, **options | {"expect": "any"})
         driver = _DRIVER.format(trial=f"step_{self.number}")
-        result = run(driver, **options | {"expect": "any", "files": {_FILE: program}})
-        return replace(result, source=source)
+        result = run(driver, **options | {"name": _TRIAL, "expect": "any", "files": {_FILE: program}})
+        return replace(result, name=options["name"], source=source)
 
 
 def _stopped_by_an_error(result: ProcessResult) -> Verdict | None:
@@ -115,10 +122,10 @@ def _stopped_by_an_error(result: ProcessResult) -> Verdict | None:
         return None
     quoted = _FRAME.findall(said[: error.start()])[-1].strip()
     verdict = stopped_by(error[1])
-    if verdict.cause != FAILED_IN_CHILD:
+    if verdict.cause != FAILED:
         return verdict
     lines = [number for number, line in enumerate(result.source.splitlines(), 1) if line.strip() == quoted]
-    where = line_in_words(lines[0], result.source) if lines else f"my_server.py: `{quoted}`"
+    where = line_in_words(lines[0], result.source, "this cell") if lines else f"my_server.py: `{quoted}`"
     return replace(verdict, cause=f"it stops there, in {where}")
 
 

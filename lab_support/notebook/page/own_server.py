@@ -5,6 +5,7 @@ later step replaces functions in the file. Batch runs have no reader: nothing is
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from lab_support.notebook.page import record
@@ -42,6 +43,23 @@ def keep_step(step: int, source: str) -> None:
     """Keep the reader's cell. Raises `OSError`."""
     _folder().mkdir(parents=True, exist_ok=True)
     (_folder() / f"step_{step}.py").write_text(source, encoding="utf-8")
+
+
+def set_steps_aside(steps: Collection[int]) -> Path | None:
+    """Forget the reader's cells of these steps. Returns the folder that keeps them; None if there were none.
+
+    The reader's file stays. Raises `OSError`.
+    """
+    kept = [file for step in steps if (file := _folder() / f"step_{step}.py").is_file()]
+    if not kept:
+        return None
+    number = 1
+    while (aside := _folder().with_name(f"{_folder().name}.before-reset-{number}")).exists():
+        number += 1
+    aside.mkdir()
+    for file in kept:
+        file.rename(aside / file.name)
+    return aside
 
 
 def write(text: str) -> Path | None:

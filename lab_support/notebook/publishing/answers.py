@@ -1,17 +1,20 @@
 """Skips (`lab skip`, before a demo) and forgets (`lab reset --answers`) the reader's answers from outside a notebook.
 
-Both work on the record of one workspace. Forgotten entries are kept in a file beside it.
+Both work on the record of one workspace. Forgotten entries are kept in a file beside it, and so are the steps of the
+reader's own server.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lab_support.notebook.moves.asked import asked_in, number_of
-from lab_support.notebook.page import predictions, record
+from lab_support.notebook.moves.blanks import blanks
+from lab_support.notebook.moves.steps import Step
+from lab_support.notebook.page import own_server, predictions, record
 from lab_support.notebook.page.committed import find
 from lab_support.notebook.publishing.workspace import add_workspace_flag, in_a_sentence, no_such_notebook
 
@@ -22,12 +25,19 @@ def use_record_of(workspace: Path) -> None:
         os.environ["LAB_RECORD"] = str(workspace / ".lab" / "record.jsonl")
 
 
-def forget(numbers: Iterable[str]) -> Path | None:
-    """Take all entries of these notebooks out of the record. Returns the file that keeps them, None if there were none.
+def forget(numbers: Iterable[str]) -> list[Path]:
+    """Forget all answers in these notebooks: entries of the record, and steps of the reader's server.
 
-    An entry that a kernel writes at the same moment may be lost. Raises `OSError`.
+    Returns the files and folders that keep them, none if there were no answers. An entry that a kernel writes at the
+    same moment may be lost. Raises `OSError`.
     """
-    file, numbers = record.path(), set(numbers)
+    numbers = set(numbers)
+    steps = [each.number for number in sorted(numbers) for each in blanks(number) if isinstance(each, Step)]
+    return [aside for aside in (_forget_entries(numbers), own_server.set_steps_aside(steps)) if aside]
+
+
+def _forget_entries(numbers: Collection[str]) -> Path | None:
+    file = record.path()
     lines = file.read_bytes().split(b"\n") if file.is_file() else []
     kept = [line for line in lines if _notebook(line) not in numbers]
     if len(kept) == len(lines):

@@ -194,7 +194,7 @@ def run_reset_command(arguments: argparse.Namespace) -> int:
     """`lab reset NN`: a fresh copy; the old one is kept. 2 if there is no such notebook, or it can't be written."""
     try:
         done = reset(arguments.number, arguments.workspace)
-        aside = _forget(done, arguments.workspace) if arguments.answers else None
+        asides = _forget(done, arguments.workspace) if arguments.answers else []
     except OSError as error:
         print(f"lab reset: {in_a_sentence(error)}", file=sys.stderr)
         return 2
@@ -203,12 +203,13 @@ def run_reset_command(arguments: argparse.Namespace) -> int:
     for path, kept in done:
         print(f"{path.stem}: a fresh copy" + (f"; the old one is {kept.name}" if kept else ""))
     if arguments.answers:
+        kept_in = " and ".join(aside.name for aside in asides)
         print(
-            f"Your answers are forgotten; they are kept in {aside.name}" if aside else "There were no answers to forget"
+            f"Your answers are forgotten; they are kept in {kept_in}" if asides else "There were no answers to forget"
         )
     return 0
 
 
-def _forget(done: list[tuple[Path, Path | None]], workspace: Path) -> Path | None:
+def _forget(done: list[tuple[Path, Path | None]], workspace: Path) -> list[Path]:
     answers.use_record_of(workspace)
     return answers.forget(number_of(path) for path, _ in done)

@@ -1,4 +1,4 @@
-"""`engine_cores`: processes that answer each request at once, by sending it back to whoever asked.
+"""`engine_cores`: processes that answer each request at once, by sending it back to whoever asked; `count_answers`.
 
 They stand for real ones where a cell is about its front ends. ZeroMQ is imported in these processes only.
 
@@ -51,6 +51,18 @@ class EngineCores:
     def go_on(self, index: int) -> None:
         """Let it go on."""
         self._members[index].go_on()
+
+
+def count_answers(dealer: Any, patience: float = 0.0) -> int:
+    """Take all answers that have come to a ZeroMQ socket. Returns their number.
+
+    patience: seconds for which it waits for each further one.
+    """
+    count = 0
+    while dealer.poll(1000 * patience):
+        dealer.recv()
+        count += 1
+    return count
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Taught in: 07a_what_crosses_between_them
 import errno
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,25 +88,30 @@ def _private_mb() -> float:
     return memory.uss / 1e6 if memory else 0.0
 
 
-def offer_in_turn(router: Any, cores: EngineCores, offer: Callable[[Any, list[bytes]], bool]) -> dict[str, int]:
-    """Offer `OFFERS` requests to each of two engine cores in turn, of which the second is stopped meanwhile.
+def offer_in_turn(router: Any, cores: EngineCores, offer: Callable[[Any, list[bytes]], str]) -> dict[str, Any]:
+    """Offer `OFFERS` requests in turn to each of three engine cores: one that works, one that is stopped, and none.
 
-    router: a bound ROUTER. cores: two that connect to it. offer: sends a message, and returns whether it was taken.
-    Core 0 answers each request before the next is offered. Returns fields for `emit`: the requests of core 0 that were
-    answered, and those of core 1 that were taken, refused, and answered once it goes on.
+    router: a bound ROUTER. cores: two that connect to it, so that nobody has the identity b"2". offer: sends a message,
+    and returns "taken", "full", or another word for why it is not taken. Core 0 answers each request before the next
+    is offered; if one is lost, nothing more is offered.
+
+    Returns fields for `emit`: how many requests core 0 `served`; of those for core 1, how many were `taken`, `full`,
+    and `answered` once it goes on; and the words for those to core `two`, each with its number.
     """
     router.linger = 0  # an error in `offer` must end the cell, and closing must not wait for the one that is stopped
     for _ in cores.addresses:
         router.recv_multipart()  # READY
     cores.stop(1)
-    served = taken = 0
+    served, said = 0, [Counter[str]() for _ in range(3)]
     for _ in range(OFFERS):
-        if offer(router, [b"0", bytes(SIZE)]):
-            router.recv_multipart()
-            served += 1
-        taken += offer(router, [b"1", bytes(SIZE)])
+        for core, told in enumerate(said):
+            told[offer(router, [b"%d" % core, bytes(SIZE)])] += 1
+        served += _answers(router, said[0]["taken"] - served)
+        if served < said[0]["taken"]:
+            break
     cores.go_on(1)
-    return {"served": served, "taken": taken, "refused": OFFERS - taken, "answered": _answers(router, taken)}
+    taken, full = said[1]["taken"], said[1]["full"]
+    return {"served": served, "taken": taken, "full": full, "answered": _answers(router, taken), "two": dict(said[2])}
 
 
 def _answers(router: Any, wanted: int) -> int:

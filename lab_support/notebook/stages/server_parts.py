@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import select
+import signal
 import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ READY_FD = "LAB_READY_FD"
 HOLD = "LAB_HOLD_WEIGHTS"
 """A variable that may name a FIFO: `load_weights` then waits until its writer closes it, as a slow disk would."""
 STEPS = "LAB_STEPS_FILE"
-"""A variable that may name a file: each step of a `Batch` appends one byte, the number of its rows."""
+"""A variable that may name a file: each step appends one byte, the number of its rows."""
 MOST_TOKENS = 4096
 _LONGEST_REQUEST, _PATIENCE = 1_000_000, 5.0  # bytes; seconds that a client may be silent
 
@@ -166,6 +167,10 @@ class ServerProcess(SpawnProcess):
     pipe: Connection
     _theirs: Connection
 
+    def run(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a terminal's Ctrl-C reaches every process: no traceback of each
+        super().run()
+
 
 def spawn(name: str, work: Callable[..., Any], *arguments: Any) -> ServerProcess:
     """Start a process by spawn, which calls `work(launcher, *arguments)`. launcher: its end of a pipe to this one.
@@ -181,9 +186,11 @@ def spawn(name: str, work: Callable[..., Any], *arguments: Any) -> ServerProcess
 
 @contextmanager
 def all_ended(children: list[ServerProcess]) -> Iterator[None]:
-    """At the end, kill all `children` that are in the list by then, and wait for them."""
+    """At the end, kill all `children` that are in the list by then, and wait for them. Ctrl-C is an end, too."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     finally:
         for child in children:
             child.kill()
@@ -223,6 +230,7 @@ def next_tokens(texts: Sequence[bytes]) -> list[bytes]:
     A stand-in for a model on a GPU. Like a decode step there, it reads all weights once, so that a step with one
     row takes about as long as a step with sixteen.
     """
+    _note_step(len(texts))
     zlib.crc32(load_weights())
     return [token_after(text) for text in texts]
 
@@ -256,7 +264,6 @@ class Batch:
 
     def step(self) -> list[tuple[bytes, bytes]]:
         """One step over all rows: (client, token) for each, and (client, b"") after a row's last token."""
-        _note_step(len(self._rows))
         told = []
         for client, token in zip([*self._rows], next_tokens([text for text, _ in self._rows.values()]), strict=True):
             text, left = self._rows.pop(client)

@@ -37,12 +37,16 @@ _TICK, _LOOK = 0.003, 0.1  # seconds between two questions, and between two look
 
 @dataclass(slots=True)
 class Client:
-    """A client that asks for a stream, in a thread. times: of each token. ended: it got [DONE] and the end."""
+    """A client that asks for a stream, in a thread.
+
+    times: of each token. empty: how many tokens without a text it got besides. ended: it got [DONE] and the end.
+    """
 
     prompt: str
     count: int
     tokens: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    empty: int = 0
     ended: bool = False
     first: threading.Event = field(default_factory=threading.Event)
     connection: socket.socket | None = None
@@ -77,10 +81,16 @@ class Client:
             for line in self.connection.makefile("rb"):
                 if line == b"data: [DONE]\n":
                     self.ended = True
-                elif line.startswith(b"data: {") and (text := json.loads(line[6:])["choices"][0]["text"]):
-                    self.tokens.append(text)
-                    self.times.append(time.monotonic())
-                    self.first.set()
+                elif line.startswith(b"data: {"):
+                    self._take(**json.loads(line[6:])["choices"][0])
+        self.first.set()
+
+    def _take(self, text: str, finish_reason: str | None, **_: Any) -> None:
+        if not text:
+            self.empty += finish_reason is None
+            return
+        self.tokens.append(text)
+        self.times.append(time.monotonic())
         self.first.set()
 
 
@@ -102,7 +112,7 @@ class Trial:
     """
 
     def __init__(self, path: str, *, held: bool = False) -> None:
-        self.folder = tempfile.TemporaryDirectory()
+        self.file, self.folder = Path(path), tempfile.TemporaryDirectory()
         self.steps_file, self.fifo = (Path(self.folder.name) / name for name in ("steps", "hold"))
         self._errors = (Path(self.folder.name) / "errors").open("w+b")
         self._told, telling = os.pipe()
@@ -136,7 +146,7 @@ class Trial:
             self.launcher.poll()
             time.sleep(0.001)
         self.launcher.wait()
-        sys.stderr.write(said)
+        sys.stderr.write(said.replace(f"{self.file.parent}/", ""))
         self._errors.close()
         os.close(self._told)
         self.folder.cleanup()
@@ -244,10 +254,12 @@ class Trial:
         if role not in self.pids:
             yield
             return
-        os.kill(self.pids[role], signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(self.pids[role], signal.SIGSTOP)
         yield
         wait_until_asleep([pid for name, pid in self.pids.items() if name != role], LIMIT)
-        os.kill(self.pids[role], signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(self.pids[role], signal.SIGCONT)
 
     # ---- while it is held
 
@@ -295,7 +307,7 @@ def _voluntary(pid: int, thread: int) -> int:
 def step_1(path: str) -> dict[str, Any]:
     """A blocking loop: does each client get its own tokens?"""
     with Trial(path) as trial:
-        return {"ready": trial.await_ready(), **_asked(trial)}
+        return {"ready": trial.await_ready(), **_asked(trial), "rows": max(trial.rows, default=0)}
 
 
 def step_2(path: str) -> dict[str, Any]:
@@ -345,7 +357,8 @@ def death_while_starting(path: str, name: str) -> dict[str, Any]:
         victim = engine if name == "engine-0" else next(iter(trial.acceptors()), 0)
         if victim:
             _tell(f"{name if name == 'engine-0' else 'an API server'} is killed while the engine core loads")
-            os.kill(victim, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
         ended = trial.await_end()
         return {"ended": ended, "named": name in trial.said, "left": sorted(trial.left().values())}
 
@@ -401,7 +414,8 @@ def death(path: str, role: str) -> dict[str, Any]:
         trial.meet()
         if role in trial.pids:
             _tell(f"{role} is killed while {CLIENTS} answers are under way")
-            os.kill(trial.pids[role], signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a server that is wrong may have ended by itself
+                os.kill(trial.pids[role], signal.SIGKILL)
         ended = trial.await_end()
         return {"ended": ended, "named": role in trial.said, "left": sorted(trial.left().values())}
 
@@ -425,4 +439,6 @@ def _summary(clients: list[Client]) -> dict[str, Any]:
         "ended": sum(client.ended for client in clients),
         "some": sum(bool(client.tokens) for client in clients),
         "repeats": sum(client.repeats for client in clients),
+        "empty": sum(client.empty > 0 for client in clients),
+        "alike": len(clients) > 1 and bool(clients[0].tokens) and len({tuple(each.tokens) for each in clients}) == 1,
     }

@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
+from traceback import walk_tb
 from typing import Any
 
 from lab_support.instruments.proc import read_descriptors
 
 LOADS = 1.5  # seconds that a slow child loads
-FATES = ("prompt", "slow", "killed", "raises", "stuck", "twice", "leaves")
+FATES = ("prompt", "slow", "killed", "raises", "stuck", "eager", "leaves")
 """prompt: ready at once. slow: ready after loading. killed: SIGKILL while it loads. raises: in its first import.
-stuck: neither ready nor dead. twice: ready at once, and says so once more a little later. leaves: says READY, and is
+stuck: neither ready nor dead. eager: ready at once, and says so once more a little later. leaves: says READY, and is
 killed a little later."""
 
-_LOADING = {"prompt": 0.0, "killed": 0.3, "stuck": 60.0, "twice": 0.0, "leaves": 0.0}  # seconds
+_LOADING = {"prompt": 0.0, "killed": 0.3, "stuck": 60.0, "eager": 0.0, "leaves": 0.0}  # seconds
 _LATER = 0.3  # seconds
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _PATIENCE = 1.0  # seconds for one answer
@@ -54,11 +55,11 @@ def api_server(fate: str, loads: float, pipe: Connection, log: Connection, sock:
     sock.listen()
     log.send(time.monotonic())
     pipe.send("READY")
-    if fate in ("twice", "leaves"):
+    if fate in ("eager", "leaves"):
         _load(pipe, _LATER)
     if fate == "leaves":
         _die(log)
-    if fate == "twice":
+    if fate == "eager":
         pipe.send("READY")
     _answer_all(sock, pipe)
 
@@ -194,9 +195,10 @@ def waiter(child: Child, limit: float = 3.0) -> str:
 def each_with_each(parents: Sequence[Parent], fates: Sequence[str], loads: float = LOADS) -> list[dict[str, Any]]:
     """Let each parent wait for a child of each fate, every pair in a process of its own, and all at the same time.
 
-    A row for each: `parent`, `child`, the parent's answer as `said` (or the text of its error, or "no answer"), the
-    seconds that it `waited`, the seconds `after` the child's event (None if that had not happened), whether a client
-    was `served` after "ready", and the processes by which the child's end of the pipe was `held` then.
+    A row for each: `parent`, `child`, the parent's answer as `said` (or the text of its error, whose line in the parent
+    is `line` then, or "no answer"), the seconds that it `waited`, the seconds `after` the child's event (None if that
+    had not happened), whether a client was `served` after "ready", and the processes by which the child's end of the
+    pipe was `held` then.
     """
     pairs = [(parent, fate) for parent in parents for fate in fates]
     jobs = {f"{parent.__name__} {fate}": partial(_watch, parent, fate, loads) for parent, fate in pairs}
@@ -216,7 +218,10 @@ def _row(answer: Any) -> dict[str, Any]:
 def _watch(parent: Parent, fate: str, loads: float, all_here: Callable[[], None]) -> dict[str, Any]:
     with started({"api-0": fate}, loads, all_here) as (child,):
         begun = time.monotonic()
-        said = parent(child)
+        try:
+            said = parent(child)
+        except Exception as error:
+            return _row(f"{type(error).__name__}: {error}") | {"line": _line_in(parent, error)}
         heard = time.monotonic()
         served = child.answers_health() if said == "ready" else None
         event = child.event() or heard + 1.0
@@ -228,6 +233,12 @@ def _watch(parent: Parent, fate: str, loads: float, all_here: Callable[[], None]
             "served": served,
             "held": child.held_by(),
         }
+
+
+def _line_in(function: Parent, error: Exception) -> int:
+    """The line of `function` in which it raised the error; 0 if it could not be called."""
+    frames = walk_tb(error.__traceback__)
+    return next((line for frame, line in frames if frame.f_code.co_name == function.__name__), 0)
 
 
 Job = Callable[[Callable[[], None]], Any]

@@ -45,6 +45,15 @@ def test_an_outline_shows_the_whole_of_which_bars_are_parts():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["read", "all"]
 
 
+def test_a_level_is_drawn_and_told():
+    times = {"bytes": {"a request": 0.5}, "time": {"a request": 0.9}}
+    picture = lab.bars(times, unit="times as much", finding="f", level=1.0, level_is="as much")
+    assert picture.alt == "f. In times as much: bytes: a request 0.5; time: a request 0.9; as much 1."
+    (axes,) = picture.figure.axes
+    assert [(line.get_linestyle(), *line.get_ydata()) for line in axes.lines] == [("--", 1.0, 1.0)]
+    assert axes.get_ylim()[1] > 1 and axes.get_legend().get_texts()[0].get_text() == "as much"
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match="got nothing to draw"):
         lab.bars({"x": {}}, unit="s", finding="f")

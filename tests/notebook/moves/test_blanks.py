@@ -51,7 +51,7 @@ def test_a_right_filling_passes_and_is_what_the_notebook_goes_on_with():
         ("nowhere", "`nowhere` is known in the notebook, perhaps"),
         ("open(", "SyntaxError"),
         ("os.kill(os.getppid(), 9)", "ended by signal SIGKILL"),
-        ("(1 / 0)", "your line failed in the child with this error, in line {line} of your program: `"),
+        ("(1 / 0)", "your line failed with this error, in line {line} of your program: `"),
     ],
 )
 def test_a_wrong_filling_is_told_why_and_the_solution_stands_in_for_it(filling, words):

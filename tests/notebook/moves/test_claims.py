@@ -4,6 +4,7 @@ import pytest
 
 import lab_support.notebook as lab
 from lab_support.notebook.moves.asked import asked_in
+from lab_support.notebook.moves.checks import keep
 from lab_support.notebook.page import record
 from tests.notebook.kernels import running_kernel
 
@@ -66,6 +67,20 @@ def test_progress_counts_what_held_and_shows_what_did_not():
     shown = lab.progress()
     assert shown.rows == (("claim", "two wake", "1", "✘"),)
     assert "claim: 1 ✔ of 2" in shown.note
+
+
+@pytest.mark.parametrize("name", ["04.1", "04.b1"])
+def test_what_has_passed_once_stays_passed_and_a_later_failure_is_told(name):
+    keep(name, state="failed", measured="one", outcome=False)
+    assert lab.progress("04").rows == (("check", name, "one", "✘"),)
+    keep(name, state="passed", measured="two", outcome=True)
+    keep(name, revealed=True)
+    assert lab.progress("04").rows == (("check", name, "two", "✔"),)
+    keep(name, state="failed", measured="three", outcome=False)
+    shown = lab.progress("04")
+    assert shown.rows == (("check", name, "two", "✔; the last try failed"),) and "check: 1 ✔ of" in shown.note
+    keep(name, state="unmeasured", measured="", outcome=None)
+    assert lab.progress("04").rows == (("check", name, "two", "✔"),)
 
 
 def test_a_figure_is_said_without_python(capsys):

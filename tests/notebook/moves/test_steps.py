@@ -57,7 +57,7 @@ def test_ready_is_said_when_all_can_answer_and_a_death_before_that_is_named_and_
 
 def test_all_clients_share_each_step_and_begin_together():
     before, found = tried(4, 3), tried(4, 4)
-    assert (before["own"], before["rows"]) == (CLIENTS, 0) and before["begun"] < CLIENTS / 2
+    assert (before["own"], before["rows"]) == (CLIENTS, 1) and before["begun"] < CLIENTS / 2
     assert (found["own"], found["begun"], found["sleeps"]) == (CLIENTS, CLIENTS, True)
     assert found["rows"] == CLIENTS and found["steps"] < 2 * 64, "64 tokens each, and not 8 times 64 steps"
 
@@ -118,6 +118,8 @@ def test_a_right_step_is_kept_in_the_file_and_a_wrong_one_is_not(file):
 def test_an_error_in_the_readers_program_is_told_with_its_line(file):
     _, said = ran(1, source_of(1, ('prompt + b"".join(tokens)', "nowhere.accept()")))
     assert "NameError: name 'nowhere' is not defined" in said and "`nowhere` is known in the notebook, perhaps" in said
+    _, said = ran(1, source_of(1, ('prompt + b"".join(tokens)', "__import__('zmq').Context().socket(99)")))
+    assert "it stops there, in line 15 of this cell" in said and "zmq.error.ZMQError: " in said
     _, said = ran(1, source_of(1, ("prompt", "listening_socket.accept(")))
     assert "SyntaxError" in said and not file.exists()
 
@@ -127,7 +129,9 @@ def test_a_step_that_is_not_there_yet_is_the_references_and_labelled(file, monke
     _, view, _ = fill("07.s2", source_of(2, step(2).right[0]), options_of(step(2).skeleton) | {"inputs": {}})
     assert "step 1 is from the reference here, because yours is not there yet" in capsys.readouterr().out
     assert "step 2 is in my_server.py now, beside your notebooks; step 1 is the reference's there" in repr(view)
-    text = file.read_text()
+    assert "start it" not in repr(view), "its launcher ends"
+    assert "start it: `python my_server.py`" in ran_quickly(3, step(3).right[0])
+    text = file.read_text().partition("# ---- step 3")[0]
     assert "# ---- step 1, the reference's ---" in text and "# ---- step 2 ---" in text
     assert own_server.why_unfinished(text) == "yours has not come to step 5 yet"
 

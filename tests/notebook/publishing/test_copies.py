@@ -185,6 +185,20 @@ def test_an_appendix_is_forgotten_with_its_notebook(tmp_path, lab_command):
     assert file.read_text().splitlines() == [*ANSWERS[:2], ANSWERS[4]]
 
 
+def test_the_steps_of_the_readers_server_are_forgotten_with_the_notebook_that_has_them(tmp_path, lab_command):
+    steps = tmp_path / ".lab" / "my_server"
+    steps.mkdir(parents=True)
+    for number in range(1, 6):
+        (steps / f"step_{number}.py").write_text(f"# {number}\n")
+    (tmp_path / "my_server.py").write_text("# mine\n")
+    done = lab_command("reset", "07a", "--answers", "--workspace", tmp_path)
+    assert "they are kept in my_server.before-reset-1" in done.stdout, done.stderr
+    assert sorted(file.name for file in steps.iterdir()) == ["step_1.py", "step_2.py", "step_3.py"]
+    assert (steps.with_name("my_server.before-reset-1") / "step_5.py").read_text() == "# 5\n"
+    assert "my_server.before-reset-2" in lab_command("reset", "07", "--answers", "--workspace", tmp_path).stdout
+    assert not list(steps.iterdir()) and (tmp_path / "my_server.py").read_text() == "# mine\n"
+
+
 def test_skip_settles_every_prediction_of_a_notebook(tmp_path, lab_command):
     done = lab_command("skip", "00", "--workspace", tmp_path)
     assert done.returncode == 0 and "Skipped: 00.1, 00.2, 00.3" in done.stdout, done.stderr

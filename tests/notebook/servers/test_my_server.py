@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from lab_support.instruments import proc
 from lab_support.notebook.page import own_server, record
 from lab_support.notebook.servers.drive import drive
 from lab_support.notebook.servers.look import look
@@ -35,6 +38,27 @@ def test_the_readers_own_server_is_started_driven_and_stopped(file, capsys):
         assert "yours: my_server.py" in repr(server.program) and '"""Mine:' in repr(server.program)
     assert not server.stop() and server.survivors() == []
     assert "── my server: yours, my_server.py, but step 3 from the reference" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", ["", "engine-0"], ids=["all at once", "a child first"])
+def test_ctrl_c_in_a_terminal_ends_all_of_it_without_a_traceback(file, first):
+    """A terminal signals every process, in no order that one could rely on."""
+    file.write_text(REFERENCE)
+    command = [sys.executable, str(file)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
+    ) as launcher:
+        pids = dict(word.split("=") for word in launcher.stdout.readline().split()[2:])
+        family = [each.identity for each in proc.process_tree(launcher.pid) if str(each.pid) in pids.values()]
+        if first:
+            os.kill(int(pids[first]), signal.SIGINT)
+        else:
+            os.killpg(launcher.pid, signal.SIGINT)
+        _, said = launcher.communicate(timeout=20)
+    assert len(pids) == 4 == len(family) and launcher.returncode in (1, 130), "1 if it sees the end of a child first"
+    assert "Traceback" not in said and len(said.splitlines()) <= 1, said
+    assert not any(map(proc.is_running, family))
 
 
 @pytest.mark.parametrize(

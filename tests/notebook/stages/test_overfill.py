@@ -48,13 +48,13 @@ def test_an_error_of_the_sender_itself_is_not_taken_for_a_full_queue():
             overfill.overfill(sender, hung, flags="at once")
 
 
-def offers(mandatory: bool) -> dict[str, int]:
-    def offer(router: zmq.Socket, message: list[bytes]) -> bool:
+def offers(mandatory: bool) -> dict:
+    def offer(router: zmq.Socket, message: list[bytes]) -> str:
         try:
             router.send_multipart(message, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        except zmq.ZMQError as error:
+            return "full" if error.errno == zmq.EAGAIN else "gone"
+        return "taken"
 
     with engine_cores(2, connect=True) as cores, zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.router_mandatory = mandatory
@@ -62,13 +62,15 @@ def offers(mandatory: bool) -> dict[str, int]:
         return overfill.offer_in_turn(router, cores, offer)
 
 
-def test_offers_are_counted_as_taken_refused_and_answered():
+def test_offers_are_counted_as_taken_full_and_answered_and_a_core_that_is_not_there_is_told_apart():
     seen = offers(mandatory=True)
-    assert seen["served"] == seen["taken"] + seen["refused"] == overfill.OFFERS
+    assert seen["served"] == seen["taken"] + seen["full"] == overfill.OFFERS
     assert 0 < seen["answered"] == seen["taken"] < overfill.OFFERS
+    assert seen["two"] == {"gone": overfill.OFFERS}
 
 
 def test_offers_that_were_dropped_are_taken_and_never_answered():
     seen = offers(mandatory=False)
-    assert (seen["served"], seen["taken"], seen["refused"]) == (overfill.OFFERS, overfill.OFFERS, 0)
+    assert (seen["served"], seen["taken"], seen["full"]) == (overfill.OFFERS, overfill.OFFERS, 0)
+    assert seen["two"] == {"taken": overfill.OFFERS}
     assert 0 < seen["answered"] < overfill.OFFERS

@@ -25,7 +25,7 @@ def test_a_waiter_is_told_at_once_of_ready_and_of_each_death_and_of_silence_at_i
 
 
 def test_ready_is_said_once_or_twice_and_no_child_is_left():
-    with started({"one": "prompt", "other": "twice"}) as children:
+    with started({"one": "prompt", "other": "eager"}) as children:
         said = [child.pipe.recv() for child in children]
         assert [*said, children[1].pipe.recv()] == ["READY"] * 3
         assert not children[0].pipe.poll() and all(child.answers_health() for child in children)

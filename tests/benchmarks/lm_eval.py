@@ -1,4 +1,4 @@
-"""EleutherAI's lm-eval against a server, as users run it: `python -m tests.proofs.lm_eval`.
+"""EleutherAI's lm-eval against a server, as users run it: `python -m tests.benchmarks.lm_eval`.
 
 Twenty items of multiple choice and six texts of a perplexity task, by lm-eval's `local-completions` against a real
 server, and by its `hf`, which is transformers in its own process. The choices have to be the same, the

@@ -20,9 +20,6 @@ FEW_SCORES = 256 * 512
 # From so many blocks on, summing up values where they lie is faster than gathering and multiplying them: 95 against
 # 183 µs for 16 sequences of 128 tokens, 282 against 746 for 64.
 MANY_BLOCKS = 64
-# Without bags a span gathers at most so many bytes on a CPU, which stay in a cache of one core (megabytes) until they
-# are used: a step of 64 rows takes 0.84 to 0.93 of the time that it takes with 4 MB gathered at once.
-GATHERED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,7 @@ class BlockMemory:
     """Keys and values of every block and layer, plus one scratch block, into which padding rows write.
 
     One tensor [layers, 2 × kv heads, blocks + 1, block size × head dim], keys before values, so that gathering blocks
-    is one copy of long runs, in the layout that the batched product needs. blocks_at_once: the most that a span of
-    several decoding sequences should have.
+    is one copy of long runs, in the layout that the batched product needs.
     """
 
     def __init__(
@@ -84,9 +80,6 @@ class BlockMemory:
         self._slots = memory.view(*size[:2], -1, shape.head_dim).view(self._widest).unbind(0)
         self._gathered = memory.new_empty(0, size[3])
         self._by_products = device.type == "cpu" and dtype == torch.float32
-        self.blocks_at_once = num_blocks
-        if device.type == "cpu" and not self._by_products:
-            self.blocks_at_once = GATHERED_AT_ONCE // (size[1] * size[3] * dtype.itemsize)
         # Of block 0: its runs, and for each query head the tokens of its values.
         runs = torch.arange(2 * shape.num_kv_heads, device=device).view(2, 1, -1, 1) * (num_blocks + 1)
         values = runs[1].view(-1, 1, 1).repeat_interleave(self._group, 0) * block_size

@@ -82,7 +82,7 @@ class BatchBuilder:
         rotations = self._with_prompts(step, positions) if self._rope.stretch else self.rotations
         plans, decodes = [], None
         if self._inputs is None:
-            plans = [self._plan_decodes(span) for span in _similar(step.decodes, self._memory.blocks_at_once)]
+            plans = [self._plan_decodes(span) for span in _similar(step.decodes)]
         elif step.decodes:
             decodes = self._inputs.put(step.decodes, len(step.decodes)).decodes
         plans += [self._plan_chunk(chunk) for chunk in step.chunks]
@@ -189,14 +189,12 @@ class _Plan(NamedTuple):
     shared_dim: int
 
 
-def _similar(decodes: list[Sequence], blocks_at_once: int) -> Iterator[list[Sequence]]:
-    """Cut decodes (shortest first) where padding to the longest would cost more than one more span, and where a span
-    would have more than `blocks_at_once`."""
+def _similar(decodes: list[Sequence]) -> Iterator[list[Sequence]]:
+    """Cut decodes (shortest first) where padding to the longest would cost more than one more span."""
     start = used = 0
     for end, sequence in enumerate(decodes):
         blocks = len(sequence.block_table)
-        padding = blocks * (end - start) - used
-        if padding > SPAN_COST or (start < end and used + padding + blocks > blocks_at_once):
+        if blocks * (end - start) - used > SPAN_COST:
             yield decodes[start:end]
             start, used = end, 0
         used += blocks

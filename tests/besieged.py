@@ -23,7 +23,7 @@ import requests
 from tests.benchmarks.accept_strategies import CLOSE, Answers, address_of, ask
 from tests.kill_trial import command, living, wait_until_gone
 from tests.running_server import RunningServer, running_server
-from tests.stream_readers import Read, Readers
+from tests.stream_readers import Read, Readers, read_one
 
 STREAMS = 16
 LEAST_LIMIT = 16  # poll(2) refuses more entries than the limit of descriptors, and a launcher waits for several
@@ -104,7 +104,7 @@ class Besieged:
             return "retiring"
         return "first" if pid in self.first else "replaced"
 
-    def kill(self, kinds: set[str] | None = None, pids: set[int] | None = None) -> bool:
+    def kill(self, kinds: set[str] | None = None, pids: set[int | None] | None = None) -> bool:
         """SIGKILL for one of them, of one of these kinds and pids; False where there is none now."""
         found = [(p, t, self.kind_of(p, t)) for p, t in self.api_servers().items()]
         found = [each for each in found if (kinds is None or each[2] in kinds) and (pids is None or each[0] in pids)]
@@ -118,9 +118,10 @@ class Besieged:
             self.report.kills[kind] += 1
         return True
 
-    def kill_one_that_streams(self) -> None:
-        """So that at least one death is noticed by a client, as far as a stream does not end between look and kill."""
-        self.until("an API server streams", lambda: self.kill(pids=self.readers.pids_of_streams()))
+    def kill_the_server_of_a_stream(self) -> str:
+        """At its first event: it is so long that it can't have been sent whole by then. Returns how it ended."""
+        port = int(self.server.url.rsplit(":", 1)[1])
+        return read_one(port, None, 1900, lambda read: read.pid in self.killed or self.kill(pids={read.pid})).how
 
     def kill_when_there_is_one(self, kinds: set[str] | None = None) -> None:
         deadline = time.monotonic() + 20

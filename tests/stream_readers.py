@@ -9,10 +9,10 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-BODY = {"prompt": "Once upon a time", "max_tokens": 150, "temperature": 0, "ignore_eos": True, "stream": True}
+BODY = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "stream": True}
 TIMEOUT = 60.0  # seconds: a reader without a word for so long hangs
 
 
@@ -35,7 +35,6 @@ class Readers:
         self.reference = read_one(self._port, None).text
         assert self.reference
         self.reads: list[Read] = []
-        self._under_way: dict[int, Read] = {}
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._go_on, daemon=True) for _ in range(count)]
         for thread in self._threads:
@@ -48,26 +47,23 @@ class Readers:
             thread.join(2 * TIMEOUT)
         return self.reads
 
-    def pids_of_streams(self) -> set[int]:
-        """The API servers of the streams that have begun to arrive and have not ended."""
-        return {read.pid for read in list(self._under_way.values()) if read.text and not read.ended and read.pid}
-
     def _go_on(self) -> None:
         while not self._stopping.is_set():
-            read = self._under_way[threading.get_ident()] = Read("unanswered", "", time.monotonic(), 0.0)
-            read_one(self._port, self.reference, read)
+            read = read_one(self._port, self.reference)
             self.reads.append(read)
             if read.how == "unanswered":
                 self._stopping.wait(0.05)
 
 
-def read_one(port: int, reference: str | None, read: Read | None = None) -> Read:
-    """Read one stream into `read`, which a watcher may look at meanwhile."""
-    read = read or Read("unanswered", "", time.monotonic(), 0.0)
+def read_one(
+    port: int, reference: str | None, tokens: int = 150, on_text: Callable[[Read], object] = lambda read: None
+) -> Read:
+    """on_text: called after each event with text, with what has been read so far."""
+    read = Read("unanswered", "", time.monotonic(), 0.0)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         if _ask_who(connection, read):
-            _read_stream(connection, read, reference)
+            _read_stream(connection, read, reference, tokens, on_text)
     except TimeoutError:
         read.how = "stuck"
     except (OSError, http.client.HTTPException, ValueError):
@@ -88,9 +84,16 @@ def _ask_who(connection: http.client.HTTPConnection, read: Read) -> bool:
     return not answer.will_close
 
 
-def _read_stream(connection: http.client.HTTPConnection, read: Read, reference: str | None) -> None:
+def _read_stream(
+    connection: http.client.HTTPConnection,
+    read: Read,
+    reference: str | None,
+    tokens: int,
+    on_text: Callable[[Read], object],
+) -> None:
     read.how = "cut"
-    connection.request("POST", "/v1/completions", json.dumps(BODY), {"content-type": "application/json"})
+    body = BODY | {"max_tokens": tokens}
+    connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
     answer = connection.getresponse()
     if answer.status != 200:
         read.how = f"status {answer.status}"
@@ -104,6 +107,7 @@ def _read_stream(connection: http.client.HTTPConnection, read: Read, reference: 
             read.text += f" (error: {parsed['error']})"
         else:
             read.text += "".join(choice["text"] for choice in parsed["choices"])
+            on_text(read)
 
 
 def _events(answer: http.client.HTTPResponse) -> Iterator[str]:

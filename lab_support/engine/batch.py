@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from lab_support.engine.attention import BlockMemory, Span
 from lab_support.engine.decode_inputs import DecodeInputs
 from lab_support.engine.kernels import DecodeRows
 from lab_support.engine.linear import pad_rows
@@ -23,21 +24,6 @@ from lab_support.model_folder import ModelShape
 
 # One more span costs about as much time as gathering and multiplying this many blocks of padding (included model).
 SPAN_COST = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Rows that attend together.
-
-    blocks: int64 [num_sequences × blocks each], shorter block tables padded with the scratch block.
-    bias: [1 or kv heads × num_sequences, 1 or query heads per kv head × rows_each, tokens]: 0 where a row may look,
-        minus infinity where it may not (its future, and the padding).
-    """
-
-    num_sequences: int
-    rows_each: int
-    blocks: torch.Tensor
-    bias: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +56,8 @@ class BatchBuilder:
     def __init__(
         self,
         shape: ModelShape,
+        memory: BlockMemory,
         *,
-        block_size: int,
-        scratch_block: int,
         max_model_len: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -80,14 +65,15 @@ class BatchBuilder:
         inputs: DecodeInputs | None,
     ) -> None:
         self._kv_heads, self._group = shape.num_kv_heads, shape.num_heads // shape.num_kv_heads
-        self._block_size, self._scratch_block = block_size, scratch_block
+        self._memory = memory
+        self._block_size, self._scratch_block = memory.block_size, memory.scratch_block
         self._device, self._padded, self._inputs = device, padded, inputs
         self._rope = Rotations(shape.rope, shape.head_dim, max_model_len, device)
         self.rotations = self._rope.table
         self.own_context = self._rope.own_context
         # Zeros, then minus infinities: every row's bias is a stretch of this, with a minus infinity at its end for
         # each token that the row may not see. So one gather makes a span's bias (3 µs; comparing and filling took 15).
-        longest = max_model_len + block_size
+        longest = max_model_len + memory.block_size
         self._window = torch.zeros(2 * longest, device=device, dtype=dtype)
         self._window[longest:] = float("-inf")
         self._last_zero = longest - 1
@@ -165,8 +151,8 @@ class BatchBuilder:
         for sequence in decodes:
             blocks += sequence.block_table
             blocks += [self._scratch_block] * (blocks_each - len(sequence.block_table))
-        stretches = [self._last_zero - sequence.num_computed for sequence in decodes]
-        return _Plan(len(decodes), 1, blocks, stretches * self._kv_heads, shared_dim=1)
+        stretches = [self._last_zero - sequence.num_computed for sequence in decodes for _ in range(self._kv_heads)]
+        return _Plan(len(decodes), 1, blocks, stretches, shared_dim=1)
 
     def _plan_chunk(self, chunk: Chunk) -> "_Plan":
         start, end = chunk.sequence.num_computed, chunk.sequence.num_computed + chunk.num_tokens
@@ -177,7 +163,7 @@ class BatchBuilder:
     def _span(self, plan: "_Plan", blocks: torch.Tensor, stretches: torch.Tensor) -> Span:
         tokens_each = len(plan.blocks) // plan.num_sequences * self._block_size
         bias = self._window.unfold(0, tokens_each, 1).index_select(0, stretches)
-        return Span(plan.num_sequences, plan.rows_each, blocks, bias.unsqueeze(plan.shared_dim))
+        return self._memory.span(plan.num_sequences, plan.rows_each, blocks, bias.unsqueeze(plan.shared_dim))
 
     def _padding(self, rows: int) -> int:
         return pad_rows(rows) - rows if self._padded else 0

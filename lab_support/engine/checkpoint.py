@@ -12,7 +12,7 @@ import torch
 
 from lab_support.engine.linear import Linear, LinearKind, make
 from lab_support.engine.model import Layer, Weights
-from lab_support.engine.norm import FastNorm, HeadNorm, Norm, PlainNorm
+from lab_support.engine.norm import HeadNorm, Norm, norm_class
 from lab_support.model_folder import ModelFolder, ModelShape, StoredTensor
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -70,7 +70,7 @@ class _Assembly:
     ) -> None:
         self._shape, self._source = shape, source
         self._kind = kind
-        self._norm_class = FastNorm if device.type == "cpu" and dtype == torch.float32 else PlainNorm
+        self._norm_class = norm_class(device, dtype)
 
     def weights(self) -> Weights:
         shape, embedding = self._shape, self._source("model.embed_tokens.weight")

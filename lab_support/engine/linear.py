@@ -90,7 +90,16 @@ def choose(device: torch.device, dtype: torch.dtype, *, from_16_bits: bool) -> L
         return LinearKind.PLAIN
     if dtype == torch.float32 and from_16_bits and "fbgemm" in torch.backends.quantized.supported_engines:
         return LinearKind.HALF
-    return LinearKind.PACKED if torch.backends.mkldnn.is_available() else LinearKind.PLAIN
+    return LinearKind.PACKED if _can_pack(dtype) else LinearKind.PLAIN
+
+
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN takes weights of this dtype. It refuses 16 bits on CPUs without AVX-512 or its like."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype != torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def make(kind: LinearKind, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:

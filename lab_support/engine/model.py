@@ -85,9 +85,10 @@ class LlamaModel:
             if batch.decodes is not None:
                 start = batch.decodes.count
                 parts.append(self._kernels.attend(qkv[:start], keys_values, batch.decodes, self._memory.block_size))
+        queries = qkv[:, : shape.num_heads]
         for span in batch.spans:
             end = start + span.num_sequences * span.rows_each
-            parts.append(self._memory.attend(index, qkv[start:end, : shape.num_heads], span))
+            parts.append(self._memory.attend(index, queries[start:end], span))
             start = end
         if start < x.shape[0]:
             parts.append(x.new_zeros(x.shape[0] - start, shape.num_heads * shape.head_dim))
@@ -103,7 +104,8 @@ class LlamaModel:
 def _rotate(heads: torch.Tensor, rotations: torch.Tensor) -> None:
     """RoPE in place on heads [rows, heads, head dim], whose pairs lie side by side."""
     if heads.dtype == torch.float32:
-        torch.view_as_complex(heads.unflatten(-1, (-1, 2))).mul_(rotations)
+        heads.view(torch.complex64).mul_(rotations)
         return
-    turned = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2))) * rotations
-    heads.copy_(torch.view_as_real(turned).flatten(-2))
+    wide = heads.float()
+    wide.view(torch.complex64).mul_(rotations)
+    heads.copy_(wide)

@@ -66,8 +66,7 @@ class Runner:
             self._sampler = Sampler(folder.end_token_ids)
             self._builder = BatchBuilder(
                 folder.shape,
-                block_size=config.block_size,
-                scratch_block=memory.scratch_block,
+                memory,
                 max_model_len=self.max_model_len,
                 device=device,
                 dtype=dtype,

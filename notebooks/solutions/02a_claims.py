@@ -32,7 +32,7 @@ _BARE_ALL_FORKED = changed(
     '        for name in ("spawn", "forkserver", "fork"):\n            emit({**sample, "method": name})\n',
 )
 _IMPORTS_LIGHT = changed(IMPORTS, "import numpy\n", "", 'main__":\n', 'main__":\n    import numpy\n')
-_ROLES_WITH_TORCH = changed(ROLES, 'f"lab_support.processes.{role}"', '"torch"')
+_ROLES_WITH_TORCH = changed(ROLES, '"spawn", 1, module', '"spawn", 1, "torch"')
 
 _PARCELS_FORKED = changed(PARCELS, '"spawn"', '"fork"')
 _PARCELS_CLOSED = changed(

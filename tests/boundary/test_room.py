@@ -66,7 +66,8 @@ def test_each_that_comes_alone_is_taken_by_the_sibling_at_once(strategy: str) ->
         for _ in range(2 * ROOM):
             assert made.greeted([stack.enter_context(made.connect())])[b""] == 0
         if strategy != "shared":  # there the first to wake takes each, and the one with room may take them all
-            assert made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1]
+            # The one that is full may greet its last client before it says so.
+            until(lambda: made.counters.connections_by_slot() == [TAKES_NONE, 2 * ROOM - 1])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

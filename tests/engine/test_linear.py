@@ -1,5 +1,9 @@
 """Every way to compute a linear layer against float64."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -62,6 +66,20 @@ def test_16_bits_only_where_the_checkpoint_has_no_more():
     assert choose(cpu, torch.float32, from_16_bits=False) is not LinearKind.HALF
     assert choose(cpu, torch.bfloat16, from_16_bits=True) is not LinearKind.HALF
     assert choose(gpu, torch.float32, from_16_bits=True) is LinearKind.PLAIN
+
+
+def test_on_a_cpu_without_avx_512_16_bits_are_computed_the_plain_way():
+    """oneDNN refuses to pack them there. It reads its environment once, so the other CPU is pretended to a process."""
+    program = """
+import torch
+from lab_support.engine.linear import choose, make
+for dtype in (torch.bfloat16, torch.float16):
+    kind = choose(torch.device("cpu"), dtype, from_16_bits=True)
+    print(kind.name, make(kind, torch.ones(8, 8, dtype=dtype), None)(torch.ones(1, 8, dtype=dtype)).sum().item())
+"""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["PLAIN 64.0"] * 2, done.stderr
 
 
 def test_rows_are_padded_to_few_counts():

@@ -1,6 +1,7 @@
 """Tokens and logits of the engine against transformers on the same folder, in float32."""
 
 import random
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -247,6 +248,31 @@ def test_which_checkpoints_have_no_more_than_16_bits(tmp_path):
     assert has_16_bits(ModelFolder.open(coarse)) and has_16_bits(ModelFolder.open(coarse, "dummy"))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_decodes_in_16_bits_are_near_float32(dtype):
+    """In bfloat16 it is 0.001 to 0.002 with random tokens, whose next ones the model finds hard to say."""
+    text = prompts(1, 2048, 200)[0] * 200
+    found, expected = (decoded(config(MODEL_IN_THE_BOX, dtype=each), text) for each in (dtype, "float32"))
+    distances = (expected.exp() * (expected - found)).sum(-1)
+    print(f"{dtype}: {distances.mean():.1e} on average, {distances.max():.1e} at most")
+    assert distances.mean() < {"bfloat16": 4e-3, "float16": 1e-4}[dtype]
+
+
+def decoded(settings, text: list[int]) -> torch.Tensor:
+    """Log-probabilities [16 × 8, vocabulary]: 16 sequences of different lengths, 8 given tokens each after a prompt."""
+    runner, found = Runner(settings), []
+    sequences = [Sequence(Request(number, text[number : 20 + 7 * number], SamplingParams())) for number in range(16)]
+    for number, sequence in enumerate(sequences):
+        sequence.block_table = list(range(10 * number, 10 * number + 10))
+        logits(runner, Step([], [Chunk(sequence, sequence.num_uncomputed)]))
+    for step in range(8):
+        for sequence in sequences:
+            sequence.num_computed = len(sequence.token_ids)
+            sequence.token_ids.append(text[sequence.num_computed + step])
+        found.append(logits(runner, Step(sequences, [])).log_softmax(-1))
+    return torch.cat(found)
+
+
 def test_bfloat16_is_near_float32(folder):
     """Near-ties flip there, so logits are compared, by their direction."""
     runner, model = Runner(config(folder, dtype="bfloat16")), oracle(folder)
@@ -282,6 +308,28 @@ def test_block_size_changes_no_token(folder, alone):
     questions, _ = alone
     again = generate(Runner(config(folder, block_size=4)), questions, 40, block_size=4)
     assert_greedy(oracle(folder), questions, again)
+
+
+@pytest.mark.parametrize("many_blocks", [1, 1 << 30])
+def test_values_are_gathered_or_summed_up_where_they_lie(many_blocks, folder, monkeypatch):
+    """Which of the two depends on how many blocks decode together."""
+    monkeypatch.setattr("lab_support.engine.attention.MANY_BLOCKS", many_blocks)
+    assert_tokens_and_logprobs(Runner(config(folder)), oracle(folder))
+
+
+def test_a_step_takes_no_new_memory_from_the_kernel():
+    """Each layer gathers megabytes. In new memory they would be a page fault every 4,096 bytes: 2,746 a step."""
+    runner, sequences = Runner(config(MODEL_IN_THE_BOX, num_gpu_blocks_override=None)), []
+    for number in range(64):
+        sequence = Sequence(Request(number, [5] * 128, SamplingParams(temperature=0.0)))
+        sequence.block_table, sequence.num_computed = list(range(8 * number, 8 * number + 8)), 127
+        sequences.append(sequence)
+    for _ in range(20):
+        runner.run(Step(sequences, []))
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(20):
+        runner.run(Step(sequences, []))
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before < 20 * 300
 
 
 def test_lengths_far_apart_in_one_batch(folder):

@@ -30,7 +30,9 @@ class PacedRunner:
         self.end_token_ids = folder.end_token_ids
         self.num_blocks = config.num_gpu_blocks_override or _blocks(config, pace, folder.shape.context_length)
         self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
-        self.own_context = None  # there are no keys and values that could depend on a prompt's length
+        rope = folder.shape.rope
+        stretched = rope.kind == "dynamic" and self.max_model_len > rope.original_context
+        self.own_context = rope.original_context if stretched else None  # as on a device: rope.py
         self._pace = pace
         self._clock = StepClock(self.pace_counts, idle_until)
         self._tokens = SeededTokens(TokenIds(folder.path).plain(folder.shape.vocab_size, folder.end_token_ids))

@@ -122,7 +122,7 @@ class HttpConnection(GuardedProtocol):
         with the client's acknowledgements (tcp(7), SIOCOUTQ). Call it about once a second.
         """
         waiting = self.transport.get_write_buffer_size()
-        unsent = (waiting, _unacknowledged(self._descriptor)) if waiting and self._descriptor >= 0 else None
+        unsent = (waiting, _queued(self._descriptor, termios.TIOCOUTQ)) if waiting and self._descriptor >= 0 else None
         if unsent is None or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         return now - self._unsent_since
@@ -131,11 +131,14 @@ class HttpConnection(GuardedProtocol):
         """(kind, since) if this connection may be ended to make room for others, otherwise None.
 
         Kinds, the first loses least: IDLE after its last answer; UNFINISHED: silent, or its request is incomplete;
-        TAKING_NOTHING of its answer. since: in loop.time().
+        TAKING_NOTHING of its answer. since: in loop.time(). A client whose bytes wait to be read is neither idle nor
+        silent: they arrived during this turn of the event loop, or while this process had no time.
         """
         if self.transport.get_write_buffer_size():
             stuck = self.seconds_without_progress(now)
             return (TAKING_NOTHING, now - stuck) if stuck > STUCK else None
+        if _queued(self._descriptor, termios.FIONREAD):
+            return None
         if (since := self.idle_since) is not None:
             return IDLE, since
         return None if (since := self.unfinished_since) is None else (UNFINISHED, since)
@@ -169,9 +172,12 @@ def _send_chunk(cycle: "RequestResponseCycle", body: bytes) -> bool:
     return True
 
 
-def _unacknowledged(descriptor: int) -> int:
-    """Bytes in the kernel's send queue of a socket; 0 if the kernel doesn't say. SIOCOUTQ has TIOCOUTQ's number."""
+def _queued(descriptor: int, queue: int) -> int:
+    """Bytes in a queue of a socket in the kernel (tcp(7)); 0 if the kernel doesn't say.
+
+    queue: FIONREAD, bytes that have come and were not read, or TIOCOUTQ (which is SIOCOUTQ), not acknowledged yet.
+    """
     count = bytearray(4)
     with suppress(OSError):
-        fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
+        fcntl.ioctl(descriptor, queue, count)
     return int.from_bytes(count, sys.byteorder)

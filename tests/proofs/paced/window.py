@@ -1,29 +1,21 @@
-"""The paced engine keeps the recorded pace: `python -m tests.proofs.paced [--models 1B,8B] [--rows 1,8,64]`.
+"""The time from step to step while exactly so many sequences decode, and the recorded time of such a step."""
 
-For each recorded model and number of rows: that many clients stream long answers to prompts of 512 tokens. While
-exactly so many sequences decode, the engine core's own totals give the mean time from step to step, waiting and
-Python included; it is compared with the recorded time of a step, interpolated here between the recorded contexts. The
-share of a core that the engine core took meanwhile is its CPU time from /proc.
-"""
-
-import argparse
+import contextlib
 import json
 import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from statistics import median
 from typing import NamedTuple
 
 from lab_support.pace.recorded import RECORDING
 from tests.frontend.test_metrics import value
-from tests.proofs import Row
 from tests.proofs.ratios import cpu_seconds
-from tests.running_server import RunningServer, running_server
+from tests.running_server import RunningServer
 
-MODELS, ROWS = ("1B", "8B"), (1, 8, 64)
 PROMPT, ANSWER = 512, 1200
-MOST_OFF = 0.03
 
 
 class Look(NamedTuple):
@@ -82,15 +74,18 @@ def window(server: RunningServer, rows: int, answer: int = ANSWER) -> tuple[Look
     return first, last, PROMPT + generated / rows
 
 
-def loaded(server: RunningServer, rows: int, answer: int) -> "subprocess.Popen[bytes]":
+@contextlib.contextmanager
+def loaded(server: RunningServer, rows: int, answer: int) -> "Iterator[subprocess.Popen[bytes]]":
     """`rows` clients with a request each, of random tokens."""
     chance = random.Random(rows)
     asked = [{"prompt": [chance.randrange(1, 2048) for _ in range(PROMPT)], "max_tokens": answer} for _ in range(rows)]
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
-        file.write("\n".join(map(json.dumps, asked)))
     command = [sys.executable, "-m", "lab_support", "load", server.url, "--clients", str(rows), "--requests", str(rows)]
-    command += ["--prompts", file.name, "--duration", "600", "--timeout", "600", "--json", file.name]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.write("\n".join(map(json.dumps, asked)))
+        file.flush()
+        command += ["--prompts", file.name, "--duration", "600", "--timeout", "600"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as load:
+            yield load
 
 
 def recorded_ms(model: str, rows: int, context: float) -> float:
@@ -111,31 +106,3 @@ def measure(server: RunningServer, model: str, rows: int, answer: int = ANSWER) 
         steps=steps,
         share=(last.cpu - first.cpu) / seconds,
     )
-
-
-def prove(models: tuple[str, ...] = MODELS, rows: tuple[int, ...] = ROWS, rounds: int = 3) -> list[Row]:
-    made = []
-    for model in models:
-        with running_server(device=f"paced:{model}", api_server_count=1, log_level="warning") as server:
-            for count in rows:
-                kept = sorted((measure(server, model, count) for _ in range(rounds)), key=lambda each: each.off)
-                middle = kept[len(kept) // 2]
-                told = (
-                    f"{middle.step_ms:.3f} ms, recorded {middle.recorded_ms:.3f} ({middle.off:+.1%}; "
-                    f"{', '.join(f'{each.off:+.1%}' for each in kept)}); {middle.late:.0f} of {middle.steps:.0f} steps "
-                    f"late; the engine core took {middle.share:.0%} of a core"
-                )
-                asked = f"paced:{model} keeps the recorded time of a step with {count} rows within {MOST_OFF:.0%}"
-                made.append(Row(asked, told, abs(middle.off) <= MOST_OFF))
-                print(f"  {asked}: {told}", file=sys.stderr, flush=True)
-    return made
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--rows", default=",".join(map(str, ROWS)))
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    for row in prove(tuple(given.models.split(",")), tuple(map(int, given.rows.split(","))), given.rounds):
-        print(f"{'met' if row.met else 'NOT MET'}: {row.asked}: {row.measured}")

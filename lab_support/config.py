@@ -133,6 +133,11 @@ class ServerConfig:
     enable_prompt_tokens_details: bool = flag(
         False, "report in `usage` how many tokens of the prompt were in the prefix cache"
     )
+    stream_interval: int = flag(
+        1,
+        "tokens in each event of a streamed answer; its first token and its last ones are sent at once; more cost an "
+        "API server less per token, but reach the client in bursts",
+    )
     body_timeout: float = flag(10.0, "seconds within which a request body must arrive; a slower one gets 408")
     api_server_memory_mib: int = flag(
         128,
@@ -339,6 +344,7 @@ _LEAST = {
     "max_num_queued_reqs": 0,
     "max_body_bytes": 1,
     "api_server_memory_mib": 1,
+    "stream_interval": 1,
     "body_timeout": 0.1,
     "trace_dir_mib": 1,
     "shutdown_timeout": 0.0,

@@ -80,7 +80,6 @@ FOREIGN: dict[str, Foreign] = {
     **_taken(_CHOSEN, "--model-impl", values=("auto", "vllm")),
     **_taken(_CHOSEN, "--config-format", values=("auto", "hf")),
     **_taken(_CHOSEN, "--response-role", values=("assistant",)),
-    **_taken(_CHOSEN, "--stream-interval", values=("1",)),
     **_taken(_CHOSEN, "--max-logprobs", values=("20",)),
     **_taken(_CHOSEN, "--logprobs-mode", values=("raw_logprobs",)),
     **_taken("the KV cache has the type of --dtype", "--kv-cache-dtype", values=("auto",)),

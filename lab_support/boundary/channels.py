@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Self
 
 import zmq
+from zmq.backend import zmq_poll
 
 from lab_support.boundary.inheritance import endpoint
 from lab_support.boundary.messages import (
@@ -47,6 +48,7 @@ Inbox = queue.SimpleQueue[tuple[Asked | None, int]]
 Outbox = queue.SimpleQueue[Sequence[tuple[int, Message]] | tuple[int, zmq.Socket | None] | None]
 
 COORDINATOR = -1  # a destination of an engine core's messages; the others are the indexes of the API servers
+_POLLIN = int(zmq.POLLIN)
 _LINGER_MS = 1000  # how long closing waits for messages that are still on their way
 
 
@@ -313,8 +315,10 @@ def _waiting(receiving: zmq.Socket) -> Iterator[bytes]:
     receive = receiving.recv if receiving.type != zmq.ROUTER else lambda flags: receiving.recv_multipart(flags)[-1]
     try:
         yield receive(zmq.NOBLOCK)
-        # Checked only from here on: a check costs half as much as the error, and is wasted before the first message.
-        while int(receiving.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        # Checked only from here on: a check costs less than the error, and is wasted before the first message. By
+        # `zmq_poll`, because `getsockopt(EVENTS)` goes through Python's enums, which at a wake-up no cache holds.
+        polled = [(receiving, _POLLIN)]
+        while zmq_poll(polled, 0):
             yield receive(zmq.NOBLOCK)
     except zmq.Again:
         return

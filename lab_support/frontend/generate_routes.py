@@ -14,6 +14,7 @@ from lab_support.boundary.messages import EngineCoreGone
 from lab_support.frontend.admission import Admission
 from lab_support.frontend.answer.answer_format import ChatFormat, CompletionFormat, Heading
 from lab_support.frontend.answer.choice import Choice
+from lab_support.frontend.answer.interval import SpacedStream
 from lab_support.frontend.answer.job import Job, job_of
 from lab_support.frontend.answer.stop_strings import StopStrings
 from lab_support.frontend.answer.streaming import EventStream
@@ -21,7 +22,7 @@ from lab_support.frontend.answer.whole_answer import WholeAnswer
 from lab_support.frontend.app_state import AppState
 from lab_support.frontend.http.errors import unavailable
 from lab_support.frontend.http.memory import Lease, no_room
-from lab_support.frontend.http.response import CUT_OFF, GIVEN_UP, CallbackWriter, RequestRecord, record_of
+from lab_support.frontend.http.response import CUT_OFF, GIVEN_UP, SEND_CHUNK, CallbackWriter, RequestRecord, record_of
 from lab_support.frontend.request.openai_api import ChatCompletionRequest, CompletionRequest
 from lab_support.frontend.request.parsing import RequestParser
 from lab_support.frontend.request.prompts import Prompt, prompts_of
@@ -29,6 +30,8 @@ from lab_support.frontend.request.sampling import check_together, derived_seed
 from lab_support.frontend.request.stand_in import check_without_probabilities
 from lab_support.frontend.trace.request_trace import Untraced
 from lab_support.generation import SamplingParams
+
+AnyAnswer = EventStream | SpacedStream | WholeAnswer
 
 
 class Generate:
@@ -91,7 +94,7 @@ class Generate:
         request = asyncio.current_task()
         assert request
         lease.set_held(job.cost)
-        writer = CallbackWriter(send, record_of(scope).send_body, lease, on_broken=request.cancel)
+        writer = CallbackWriter(send, record_of(scope).send_body, scope[SEND_CHUNK], lease, on_broken=request.cancel)
         answer = self._answer(job, writer, lease)
         choices: list[Choice] = []
         lease.on_revoke = lambda: _give_up(answer, writer, choices, scope)
@@ -107,12 +110,13 @@ class Generate:
             writer.close()
             _record(record_of(scope), job, choices)
 
-    def _answer(self, job: Job, writer: CallbackWriter, lease: Lease) -> EventStream | WholeAnswer:
-        if job.stream:
-            return EventStream(job, writer, self._state.tokenizer)
-        return WholeAnswer(job, writer, self._state.tokenizer, lease)
+    def _answer(self, job: Job, writer: CallbackWriter, lease: Lease) -> AnyAnswer:
+        if not job.stream:
+            return WholeAnswer(job, writer, self._state.tokenizer, lease)
+        stream, interval = EventStream(job, writer, self._state.tokenizer), self._state.config.stream_interval
+        return stream if interval == 1 else SpacedStream(stream, interval, len(job.prompt_by_choice))
 
-    def _submit(self, job: Job, answer: EventStream | WholeAnswer, choices: list[Choice], trace: Untraced) -> None:
+    def _submit(self, job: Job, answer: AnyAnswer, choices: list[Choice], trace: Untraced) -> None:
         """Submit all sequences of a request and add them to `choices`. Raises `EngineCoreGone`.
 
         No token can come before it returns, because both run in the event loop.
@@ -136,9 +140,7 @@ class Generate:
         if engine_client.stand_in:
             answer.headers.append((b"x-stand-in", engine_client.stand_in.encode()))
 
-    def _choice(
-        self, job: Job, answer: EventStream | WholeAnswer, index: int, prompt: Prompt, sampling: SamplingParams
-    ) -> Choice:
+    def _choice(self, job: Job, answer: AnyAnswer, index: int, prompt: Prompt, sampling: SamplingParams) -> Choice:
         return Choice(
             answer=answer,
             index=index,
@@ -162,7 +164,7 @@ def _heading(prefix: str, scope: Scope, model: str) -> Heading:
     return Heading(prefix + record_of(scope).request_id, int(time()), model)
 
 
-def _give_up(answer: EventStream | WholeAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:
+def _give_up(answer: AnyAnswer, writer: CallbackWriter, choices: list[Choice], scope: Scope) -> None:
     """Give up this request, because the server's memory is full and it holds most of it.
 
     A client that reads again is told why: an error event replaces the queue. If no event fits any more, because a body

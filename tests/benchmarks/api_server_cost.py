@@ -9,20 +9,27 @@ and eight clients are answered at once. Four ways, CPU time in µs for a request
 - traced: the same under --trace-dir.
 
 The rest of what `tests.proofs.ratios` measures is wake-ups, ZeroMQ's thread and the kernel's scheduling.
+
+`--before CHECKOUT` measures another checkout's code, too, in a process of its own, round by round in turn with this
+one's, so that both meet the same weather on a busy machine.
 """
 
+import argparse
 import asyncio
 import ctypes
 import json
 import os
 import selectors
 import socket
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy
 import uvicorn
@@ -131,6 +138,7 @@ class Bench:
         identity = Identity(0, "run-of-a-benchmark", "0.0", 0)
         app = build_app(config, folder, Tokenizer.open(folder), self._client, FakeCounters(), identity, self.trace)
         http = uvicorn.Config(app, http="httptools", lifespan="off", ws="none", log_config=None, access_log=False)
+        http.timeout_keep_alive = 3600
         http.load()
         connection = traced(self.trace) if self.trace.on else HttpConnection
         self._protocols = [connection(http, ServerState(), {}) for _ in range(CLIENTS)]
@@ -185,23 +193,83 @@ def _http_request() -> bytes:
     return head + b"content-length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def measure(evict: bool, address: tuple[str, int] | None, trace: Trace | None = None) -> tuple[float, float]:
-    """µs for a request and for a further token: the medians of all rounds."""
-    bench = Bench(evict, address, trace or NoTrace())
+async def answer_rounds(address: tuple[str, int]) -> None:
+    """The measured process: for each line of input, one round of each way, and its figures as a line of JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = make_trace(TraceFiles(folder, "0" * 8, 64 * MIB), "api-0", 0)
+        ways = {
+            "warm": Bench(False, None),
+            "cold": Bench(True, None),
+            "sent": Bench(True, address),
+            "traced": Bench(True, address, trace),
+        }
+        for bench in ways.values():
+            await bench.round()
+        for _ in sys.stdin:
+            print(json.dumps({name: await second_round(bench) for name, bench in ways.items()}), flush=True)
+
+
+async def second_round(bench: Bench) -> tuple[float, float]:
+    """Of two, because the first finds the caches as another way, or another process, has left them."""
     await bench.round()
-    rounds = [await bench.round() for _ in range(ROUNDS)]
-    requests, tokens = (sorted(each)[ROUNDS // 2] * 1e6 for each in zip(*rounds, strict=True))
-    return requests / CLIENTS, tokens / CLIENTS / (TOKENS - 1)
+    return await bench.round()
+
+
+class Measured:
+    """A process that measures the code of one checkout. A context manager."""
+
+    def __init__(self, checkout: Path, address: tuple[str, int]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--reader", str(address[1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(checkout)},
+        )
+        self._rounds: list[dict[str, tuple[float, float]]] = []
+
+    def __enter__(self) -> "Measured":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def round(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self._rounds.append(json.loads(self._process.stdout.readline()))
+
+    def medians(self, way: str) -> tuple[float, float]:
+        """µs for a request and for a further token."""
+        requests, tokens = (statistics.median(each) * 1e6 for each in zip(*(r[way] for r in self._rounds), strict=True))
+        return requests / CLIENTS, tokens / CLIENTS / (TOKENS - 1)
+
+
+def compare(checkouts: dict[str, Path], rounds: int) -> None:
+    with reader() as address, ExitStack() as stack:
+        measured = {name: stack.enter_context(Measured(path, address)) for name, path in checkouts.items()}
+        for _ in range(rounds):
+            for each in measured.values():
+                each.round()
+        for way in ("warm", "cold", "sent", "traced"):
+            for name, each in measured.items():
+                request, token = each.medians(way)
+                told = f"a request {request:.0f} µs, a token {token:.1f} µs"
+                print(f"{way}{name}: {told}; together {token + request / TOKENS:.1f} µs a token")
 
 
 def main() -> int:
-    with reader() as address, tempfile.TemporaryDirectory() as folder:
-        trace = make_trace(TraceFiles(folder, "0" * 8, 64 * MIB), "api-0", 0)
-        ways = {"warm": (False, None), "cold": (True, None), "sent": (True, address), "traced": (True, address, trace)}
-        for name, way in ways.items():
-            request, token = uvloop.run(measure(*way))
-            both = token + request / TOKENS
-            print(f"{name}: a request {request:.0f} µs, a token {token:.1f} µs; together {both:.1f} µs a token")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="measure this checkout's code in turn")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--reader", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.reader:
+        uvloop.run(answer_rounds(("127.0.0.1", given.reader)))
+        return 0
+    here = Path(__file__).resolve().parents[2]
+    compare({" before": given.before.resolve(), "  after": here} if given.before else {"": here}, given.rounds)
     return 0
 
 

@@ -344,3 +344,11 @@ def test_the_defaults_in_the_document_do_what_leaving_them_out_does(fake: FakeSe
         assert fake.post(path, body).ok
         explicit, implicit = fake.engine.generated[-2:]
         assert (explicit.prompt_token_ids, explicit.sampling) == (implicit.prompt_token_ids, implicit.sampling)
+
+
+@pytest.mark.parametrize("length", [500, 3000])
+def test_a_chunk_of_any_size_says_how_long_it_is(fake: FakeServer, length: int) -> None:
+    prompt = "ab " * (length // 3)
+    answer = fake.post("/v1/completions", {"prompt": prompt, "echo": True, "max_tokens": 3, "stream": True})
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert streamed_text(events(answer.text)).startswith(prompt)

@@ -85,13 +85,17 @@ class Choice:
 
     def on_tokens(self, tokens: SequenceTokens) -> None:
         """The hot path of an API server: called for every token that it streams."""
-        if tokens.finish_reason is FinishReason.ABORT:
-            self._answer.fail(refused_by_engine(self.submitted.engine_index))
-            return
         started = monotonic()
         ids = tokens.token_ids
-        self.tokens += len(ids)
-        text = self._detokenizer.push(ids) if tokens.finish_reason is None else self._last_text(tokens)
+        if tokens.finish_reason is None:
+            self.tokens += len(ids)
+            text = self._detokenizer.push(ids)
+        elif tokens.finish_reason is FinishReason.ABORT:
+            self._answer.fail(refused_by_engine(self.submitted.engine_index))
+            return
+        else:
+            self.tokens += len(ids)
+            text = self._last_text(tokens)
         if self._stops is not None:
             text = self._up_to_stop(self._stops, text)
         decoded = monotonic()

@@ -30,6 +30,8 @@ LEFT = "lab.left"
 """In a request's scope, once its client has left before the answer was complete: the sign of it, in words."""
 CUT_OFF = "lab.cut-off"
 """In a request's scope: `f(reason)` ends its connection as if its client had left."""
+SEND_CHUNK = "lab.send-chunk"
+"""In a request's scope: `f(body) -> bool` sends a chunk of its answer at once; False: it can't, so `send` must."""
 GIVEN_UP = "cut off: the server's memory was full, and this request held most of it"
 PIECE = 65536  # most bytes of an answer that are sent at once
 
@@ -97,7 +99,8 @@ class CallbackWriter:
 
     Nothing here waits. `close` drops whatever a slow client has not taken yet. The body bypasses the middleware, which
     needs only status and headers: this saves three coroutines for each token.
-    lease: counts the queue. on_broken: called if sending raised, because then nothing will ever end this answer.
+    send_chunk: `SEND_CHUNK` of the request's scope. lease: counts the queue. on_broken: called if sending raised,
+    because then nothing will ever end this answer.
     """
 
     __slots__ = (
@@ -108,13 +111,22 @@ class CallbackWriter:
         "_queue",
         "_queued",
         "_send_body",
+        "_send_chunk",
         "_send_start",
         "started",
     )
 
-    def __init__(self, send_start: Send, send_body: Send, lease: Lease, on_broken: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        send_start: Send,
+        send_body: Send,
+        send_chunk: Callable[[bytes], bool],
+        lease: Lease,
+        on_broken: Callable[[], object],
+    ) -> None:
         self._send_start = send_start
         self._send_body = send_body
+        self._send_chunk = send_chunk
         self._lease = lease
         self._on_broken = on_broken
         self._drain: asyncio.Task[None] | None = None
@@ -128,11 +140,23 @@ class CallbackWriter:
         self._step(self._send_start, _start(status, body, content_type, headers))
 
     def write(self, body: bytes) -> None:
+        if self._sent_at_once(body):
+            return
         if len(body) > PIECE:
             for piece, _ in pieces_of(body):
                 self.write(piece)
             return
         self._step(self._send_body, {"type": "http.response.body", "body": body, "more_body": True})
+
+    def _sent_at_once(self, body: bytes) -> bool:
+        """Sent as one chunk, if nothing waits before it. An empty chunk would end the body."""
+        if self._drain is not None or not 0 < len(body) <= PIECE:
+            return False
+        try:
+            return self._send_chunk(body)
+        except Exception:
+            self._on_broken()
+            raise
 
     def end(self, body: bytes) -> None:
         for piece, more in pieces_of(body):

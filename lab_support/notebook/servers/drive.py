@@ -28,6 +28,7 @@ class LoadFailed(RuntimeError):
 def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: Any) -> Report:
     """Run `lab load` against `server` in a process of its own and wait for its report.
 
+    server: anything that has a `url` and an `api_key` will do.
     brief: show two lines of the report, and its errors, instead of its table. live: show a picture while it runs; its
     last frame stays, and batch runs show only that.
     choices: the command's flags with underscores, such as `clients=8, requests=100, output_tokens="4-64"`. It sends the
@@ -38,18 +39,17 @@ def drive(server: Server, *, brief: bool = False, live: bool = True, **choices: 
     words = words_for(choices, Load)
     told, telling = os.pipe()
     command = [sys.executable, "-m", "lab_support", "load", server.url, *words, "--progress-fd", str(telling)]
-    picture = LiveLoad(
-        ", ".join(f"{name} {value}" for name, value in choices.items()) or "a load", stand_in=server.stand_in
-    )
+    said = ", ".join(f"{name} {value}" for name, value in choices.items()) or "a load"
+    picture = LiveLoad(said, stand_in=getattr(server, "stand_in", ""))
     running = SupervisedProcess(command, grace=1.0, ready_fd=telling, environment=in_environment(key))
     with open(told, encoding="utf-8") as lines, running:
         _follow(lines, picture, live)
         running.wait(_PATIENCE)
         *people, program = running.output.splitlines() or [""]
-        said = running.errors
+        errors = running.errors
     running.close()
     if not program.startswith("{"):
-        raise LoadFailed(said.strip())
+        raise LoadFailed(errors.strip())
     result = report.from_json(program)
     _show_words("\n".join(people[: 2 + len(result.errors)] if brief else people))
     return result

@@ -33,7 +33,7 @@ class Package:
     @cached_property
     def imports(self) -> dict[str, set[str]]:
         """Modules of this package that each module imports."""
-        return {name: self._imports(ast.parse(path.read_text())) - {name} for name, path in self.modules.items()}
+        return {name: self.imports_in(ast.parse(path.read_text())) - {name} for name, path in self.modules.items()}
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -72,7 +72,8 @@ class Package:
         parts = path.relative_to(self.folder.parent).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def _imports(self, tree: ast.Module) -> set[str]:
+    def imports_in(self, tree: ast.Module) -> set[str]:
+        """Modules of this package that the code of a file, or any other, imports."""
         found = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

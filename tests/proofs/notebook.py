@@ -2,15 +2,17 @@
 
 It executes the notebook: alone, on busy cores, as an ordinary user without strace, and in JupyterLab; it tries every
 right and wrong answer and filling, every variant, and every claim with its experiment and with the broken one. Each
-single measurement is kept in `build/proofs/`, as long as the code that it depends on stays the same.
+single measurement is kept in `build/proofs/`, as long as the code that it depends on (kept/keys.py) stays the same.
 """
 
 import argparse
+import inspect
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -18,14 +20,15 @@ import nbformat
 from lab_support.notebook.moves.again import Again, variants
 from lab_support.notebook.moves.answer_files import SOLUTIONS
 from lab_support.notebook.moves.attempt import Verdict
-from lab_support.notebook.moves.exercises import BrokenClaim
+from lab_support.notebook.moves.blanks import Blank
+from lab_support.notebook.moves.exercises import BrokenClaim, Exercise
 from lab_support.notebook.publishing import build
 from tests.notebook.moves import solution_trials
 from tests.notebook.moves.solution_trials import Trial
 from tests.proofs import Row, notebooks, pytests, solutions
 from tests.proofs.ended import busy_cores, run_to_its_end
-from tests.proofs.kept import key_of, prints
-from tests.proofs.resumable import Proof, run
+from tests.proofs.kept.keys import key_of, key_of_program, prints
+from tests.proofs.kept.resumable import Proof, run
 
 # ---- the proofs ------------------------------------------------------------------------------------------------------
 
@@ -98,11 +101,12 @@ def _in_jupyterlab(number: str) -> tuple[str, str, bool]:
 
 
 def _trial(trial: Trial, times: int) -> Proof:
-    number = trial.exercise.name.partition(".")[0]
-    files = [path for path in SOLUTIONS.glob(f"{number}[_.]*py") if not path.stem.endswith(_NO_ANSWERS)]
+    files = _files_of(trial.exercise)
     return Proof(
         trial.name,
-        key_of(trial.name, trial.exercise.skeleton, prints(sorted(files))),
+        key_of_program(
+            _texts(trial.exercise.skeleton, *files, _TRIALS), trial.name, trial.exercise.skeleton, prints(files)
+        ),
         times,
         lambda _: asdict(_marked(trial)),
         lambda found: [solutions.row_of(trial, [Verdict(**each) for each in found])],
@@ -110,6 +114,20 @@ def _trial(trial: Trial, times: int) -> Proof:
 
 
 _NO_ANSWERS = ("_claims", "_verdicts", "_again")
+_TRIALS = Path(solution_trials.__file__)
+
+
+def _files_of(exercise: Exercise | Blank) -> list[Path]:
+    """The file that defines the exercise, or all of its notebook's where its judge comes from elsewhere."""
+    number = exercise.name.partition(".")[0]
+    files = [path for path in SOLUTIONS.glob(f"{number}[_.]*py") if not path.stem.endswith(_NO_ANSWERS)]
+    judge = inspect.unwrap(exercise.judge)
+    own = [path for path in files if inspect.isfunction(judge) and path == Path(judge.__code__.co_filename)]
+    return own or sorted(files)
+
+
+def _texts(*sources: str | Path) -> list[str]:
+    return [source.read_text() if isinstance(source, Path) else source for source in sources]
 
 
 def _marked(trial: Trial) -> Verdict:
@@ -121,10 +139,10 @@ def _marked(trial: Trial) -> Verdict:
 
 def _variant(variant: Again, times: int) -> Proof:
     file = SOLUTIONS / f"{variant.number.partition('.')[0]}_again.py"
-    programs = "\0".join(variant.program(variant.given(seed)) for seed in range(1, 21))
+    programs = [variant.program(variant.given(seed)) for seed in range(1, 21)]
     return Proof(
         f"{variant.number} again",
-        key_of(variant.number, programs, prints([file])),
+        key_of_program([*programs, *_texts(file, _TRIALS)], variant.number, *programs, prints([file])),
         times,
         lambda index: _letter(variant, index + 1),
         lambda found: [_row_of_variant(variant, found)],
@@ -151,12 +169,12 @@ def _row_of_variant(variant: Again, letters: Sequence[str]) -> Row:
 def _claims(number: str, times: int) -> Iterator[Proof]:
     """One proof for each program, because several claims look at one run, as in the notebook."""
     claims = [claim for _, claim in solution_trials.claims([number])]
-    file = prints(sorted(SOLUTIONS.glob(f"{number}*_claims.py")))
+    files = sorted(SOLUTIONS.glob(f"{number}_claims.py"))
     for source in dict.fromkeys(source for claim in claims for source in (claim.experiment, claim.broken)):
         using = [claim for claim in claims if source in (claim.experiment, claim.broken)]
         yield Proof(
             f"{number} claims: {using[0].words}",
-            key_of(source, file),
+            key_of_program([source, *_texts(*files, _TRIALS)], source, prints(files)),
             times,
             lambda _, using=using, source=source: _held(using, source),  # type: ignore[misc]
             lambda found, using=using, source=source: _rows_of_claims(number, using, source, found),  # type: ignore[misc]

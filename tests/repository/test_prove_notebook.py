@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.house_map.code import Package
 from tests.notebook.moves import solution_trials
-from tests.proofs.kept import InUse, code_of, kept_in, key_of
+from tests.proofs.kept.keys import code_of, key_of, used_by
+from tests.proofs.kept.measurements import InUse, kept_in
+from tests.proofs.kept.resumable import STOPPED
 from tests.proofs.notebook import Counts, proofs_of
-from tests.proofs.resumable import STOPPED
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from tests.proofs import Row
-from tests.proofs.resumable import Proof, run
+from tests.proofs.kept.resumable import Proof, run
 
 def measure(index):
     print("measuring", index, flush=True)
@@ -99,7 +101,7 @@ def test_two_at_once_do_not_measure_the_same(tmp_path):
 RUNS_A_COMMAND = """
 import sys
 from tests.proofs.ended import busy_cores, run_to_its_end
-from tests.proofs.resumable import stoppable
+from tests.proofs.kept.resumable import stoppable
 
 stoppable()
 try:
@@ -132,6 +134,34 @@ def test_measurements_are_kept_as_long_as_the_code_stays_the_same_whatever_its_w
     assert code("before", "x = 1") == code("commented", '"""Words."""\nx = 1  # more words')
     assert code_of(tmp_path / "before") != code("changed", "x = 2")
     assert len({key_of("a", "b"), key_of("a"), key_of("ab")}) == 3
+
+
+FILES = {
+    "__init__.py": "",
+    "tool.py": "def tool():\n    from house.deep import below\n",
+    "deep.py": "below = 1",
+    "child.py": "",
+    "starts.py": "start('house.child:main')",
+    "serves.py": "command = [python, '-m', 'house', 'serve']",
+    "unused.py": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("%%python_process\nfrom house.tool import tool\nx = ____", {"tool", "deep"}),
+        ("import house.starts", {"starts", "child"}),
+        ("import os", set()),
+        ("import house.serves", {path.removesuffix(".py") for path in FILES} - {"__init__"}),
+    ],
+)
+def test_an_answer_depends_on_the_code_that_it_uses_and_on_no_other(tmp_path, source, used):
+    house = tmp_path / "house"
+    house.mkdir()
+    for name, text in FILES.items():
+        (house / name).write_text(text)
+    assert {name.rpartition(".")[2] for name in used_by([source], Package(house))} - {"house"} == used
 
 
 def test_all_of_a_notebook_is_proven():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.proofs import Row
-from tests.proofs.kept import FOLDER, InUse, Kept, kept_in
+from tests.proofs.kept.measurements import FOLDER, InUse, Kept, kept_in
 
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as a shell has it."""

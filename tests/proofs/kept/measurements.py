@@ -1,18 +1,14 @@
 """Measurements that outlive a proof which is stopped: one line each in a file, under a key of what they depend on."""
 
 import fcntl
-import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from lab_support.instruments.record.fingerprint import fingerprint
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "build" / "proofs"
 
 
@@ -60,22 +56,3 @@ def _whole_lines(file: TextIO) -> Iterator[dict[str, Any]]:
     if whole != text:
         file.truncate(len(whole.encode()))
     return map(json.loads, whole.splitlines())
-
-
-# ---- keys ------------------------------------------------------------------------------------------------------------
-
-
-def key_of(*texts: str) -> str:
-    """The key of measurements that depend on these texts and on the code of `lab_support`, but not on its words."""
-    return hashlib.sha256("\0".join((code_of(ROOT / "lab_support"), *texts)).encode()).hexdigest()
-
-
-@cache
-def code_of(folder: Path) -> str:
-    """A hash of the Python files below `folder`, without comments and docstrings."""
-    return prints(sorted(folder.rglob("*.py")))
-
-
-def prints(files: Iterable[Path]) -> str:
-    """The names and fingerprints of files, as one text."""
-    return "\n".join(f"{file.name} {fingerprint(file)}" for file in files)

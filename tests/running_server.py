@@ -15,6 +15,9 @@ import requests
 
 from lab_support.config import words_for
 
+PACED = {"device": "paced:8B"}
+"""For a test to which it does not matter who makes the tokens: a stand-in that takes its time, and hardly any CPU."""
+
 
 @dataclass
 class RunningServer:

@@ -12,7 +12,7 @@ import pytest
 
 from lab_support.instruments.kernel import accept_queues
 from tests.benchmarks.accept_strategies import Answers, api_pids, ask, measure
-from tests.running_server import RunningServer, running_server
+from tests.running_server import PACED, RunningServer, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def flags_of(pid: int, number: str) -> int:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_server_says_how_it_accepts_and_every_queue_is_as_long_as_asked(strategy: str) -> None:
-    with running_server(accept=strategy, backlog=77) as server:
+    with running_server(**PACED, accept=strategy, backlog=77) as server:
         assert server.get("/version").json()["accept"] == strategy
         found = accept_queues(port_of(server))
         assert found.queues, found
@@ -66,9 +66,9 @@ def served_by(server: RunningServer, connections: list[socket.socket]) -> Counte
 @pytest.mark.parametrize("strategy", ["exclusive", "least-loaded"])
 def test_each_sleeper_is_woken_in_turn_and_nobody_else(strategy: str) -> None:
     """A herd of four wakes four for each connection, and leaves most to one (measured: 3.4 times its fair share)."""
-    with running_server(accept="shared", api_server_count=1) as server:
+    with running_server(**PACED, accept="shared", api_server_count=1) as server:
         alone = measure("shared", 1, "steady", server)
-    with running_server(accept=strategy, api_server_count=4) as server:
+    with running_server(**PACED, accept=strategy, api_server_count=4) as server:
         together = measure(strategy, 4, "steady", server)
     assert together.failed == 0
     assert together.share <= 1.25
@@ -77,7 +77,7 @@ def test_each_sleeper_is_woken_in_turn_and_nobody_else(strategy: str) -> None:
 
 def test_the_least_loaded_takes_connections_that_last() -> None:
     """All at once, so that a process that is awake could take them all: under `exclusive` one took up to 25 of 32."""
-    with running_server(accept="least-loaded", api_server_count=4) as server, contextlib.ExitStack() as stack:
+    with running_server(**PACED, accept="least-loaded", api_server_count=4) as server, contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connect(server)) for _ in range(32)]
         counts = served_by(server, connections)
         # One that gets no core for 5 ms is passed over: on a busy machine more than one away from even.
@@ -94,7 +94,7 @@ def test_the_least_loaded_takes_connections_that_last() -> None:
 
 @pytest.mark.parametrize("strategy", ["shared", "exclusive", "least-loaded"])
 def test_who_is_stopped_takes_no_connection_from_the_others(strategy: str) -> None:
-    with running_server(accept=strategy, api_server_count=2) as server, contextlib.ExitStack() as stack:
+    with running_server(**PACED, accept=strategy, api_server_count=2) as server, contextlib.ExitStack() as stack:
         stopped = api_pids(server)[0]
         os.kill(stopped, signal.SIGSTOP)
         while "State:\tT" not in Path(f"/proc/{stopped}/status").read_text():
@@ -114,7 +114,7 @@ def bind(port: int, reuseport: bool) -> None:
 
 
 def test_under_reuseport_each_has_a_queue_of_its_own_and_nobody_else_gets_in() -> None:
-    with running_server(accept="reuseport", api_server_count=4) as server:
+    with running_server(**PACED, accept="reuseport", api_server_count=4) as server:
         queues = accept_queues(port_of(server)).queues
         assert len(queues) == 4
         for name, pid in server.pids.items():
@@ -131,7 +131,7 @@ def test_under_reuseport_each_has_a_queue_of_its_own_and_nobody_else_gets_in() -
 
 
 def test_under_handoff_the_launcher_alone_listens_and_deals_by_open_connections() -> None:
-    with running_server(accept="handoff", api_server_count=4) as server, contextlib.ExitStack() as stack:
+    with running_server(**PACED, accept="handoff", api_server_count=4) as server, contextlib.ExitStack() as stack:
         (queue,) = accept_queues(port_of(server)).queues
         holders = {
             name
@@ -146,7 +146,7 @@ def test_under_handoff_the_launcher_alone_listens_and_deals_by_open_connections(
 
 def test_a_stopped_api_server_does_not_stop_the_acceptor() -> None:
     """It is passed connections until its channel is full, and then the others are."""
-    with running_server(accept="handoff", api_server_count=2) as server, contextlib.ExitStack() as stack:
+    with running_server(**PACED, accept="handoff", api_server_count=2) as server, contextlib.ExitStack() as stack:
         os.kill(api_pids(server)[0], signal.SIGSTOP)
         connections = [stack.enter_context(connect(server)) for _ in range(20)]
         os.kill(api_pids(server)[0], signal.SIGCONT)

@@ -24,7 +24,7 @@ from lab_support.instruments.kernel import accept_queues
 from lab_support.supervision.runtime_directory import sweep
 from tests.benchmarks.accept_strategies import Answers, address_of, answer_queued, open_at_once, request
 from tests.kill_trial import Streams, command, find, living
-from tests.running_server import RunningServer, launched, running_server
+from tests.running_server import PACED, RunningServer, launched, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +79,7 @@ def queue_connections(server: RunningServer) -> dict[socket.socket, float]:
 
 
 def test_a_dead_api_server_is_replaced_and_the_others_go_on() -> None:
-    with running_server(data_parallel_size=2) as server:
+    with running_server(**PACED, data_parallel_size=2) as server:
         streams = Streams(server.url, 6, tokens=600)
         before = server.pids["api-0"]
         os.kill(before, signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_a_dead_api_server_is_replaced_and_the_others_go_on() -> None:
 
 @pytest.mark.parametrize("strategy", ONE_SOCKET)
 def test_what_waits_for_a_dead_api_server_is_served_by_the_others(strategy: str) -> None:
-    with running_server(accept=strategy, api_server_count=2) as server:
+    with running_server(**PACED, accept=strategy, api_server_count=2) as server:
         for name in ("api-0", "api-1"):
             stop(server.pids[name])
         opened = queue_connections(server)
@@ -111,7 +111,7 @@ def test_what_waits_for_a_dead_api_server_is_served_by_the_others(strategy: str)
 
 
 def test_under_reuseport_the_queue_of_a_dead_api_server_is_lost_but_where_the_kernel_moves_it() -> None:
-    with running_server(accept="reuseport", api_server_count=2) as server:
+    with running_server(**PACED, accept="reuseport", api_server_count=2) as server:
         for name in ("api-0", "api-1"):
             stop(server.pids[name])
         opened = queue_connections(server)
@@ -133,7 +133,7 @@ def test_under_reuseport_the_queue_of_a_dead_api_server_is_lost_but_where_the_ke
 
 
 def test_a_single_one_is_replaced_and_whoever_came_meanwhile_is_served() -> None:
-    with running_server(api_server_count=1) as server:
+    with running_server(**PACED, api_server_count=1) as server:
         stop(server.pids["api-0"])
         opened = queue_connections(server)
         os.kill(server.pids["api-0"], signal.SIGKILL)
@@ -185,7 +185,7 @@ class KeptConnections:
 @pytest.mark.parametrize("strategy", ONE_SOCKET)
 def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
     """`python -m tests.proofs.replacements` does it twenty times with more clients."""
-    with running_server(accept=strategy, api_server_count=2) as server:
+    with running_server(**PACED, accept=strategy, api_server_count=2) as server:
         before = {name: pid for name, pid in server.pids.items() if name.startswith("api-")}
         kept, streams = KeptConnections(server.url, 4), Streams(server.url, 4, tokens=600)
         server.process.send_signal(signal.SIGUSR1)
@@ -206,7 +206,7 @@ def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
 def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: str) -> None:
     """It is asked to retire once, and each further successor that is ready finds it asked already."""
-    with running_server(accept=strategy, api_server_count=1) as server:
+    with running_server(**PACED, accept=strategy, api_server_count=1) as server:
         streams = Streams(server.url, 2)
         server.process.send_signal(signal.SIGUSR1)
         ready = "api-0: the new one is ready"
@@ -223,7 +223,7 @@ def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: s
 
 
 def test_the_engine_cores_totals_go_on_over_a_replacement() -> None:
-    with running_server(api_server_count=1) as server:
+    with running_server(**PACED, api_server_count=1) as server:
         for _ in range(2):
             for _ in range(3):
                 server.post("/v1/completions", {"prompt": "Once", "max_tokens": 5, "ignore_eos": True})
@@ -237,7 +237,7 @@ def test_the_engine_cores_totals_go_on_over_a_replacement() -> None:
 
 def test_a_replacement_that_fails_leaves_the_old_one_in_its_place(tmp_path: Path) -> None:
     model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
-    with running_server(model=model) as server:
+    with running_server(**PACED, model=model) as server:
         tokenizer = (model / "tokenizer.json").read_bytes()
         (model / "tokenizer.json").write_text("{}")
         server.process.send_signal(signal.SIGUSR1)
@@ -250,7 +250,7 @@ def test_a_replacement_that_fails_leaves_the_old_one_in_its_place(tmp_path: Path
 
 
 def test_one_that_dies_again_and_again_ends_the_server() -> None:
-    with running_server(api_server_restart_limit=2) as server:
+    with running_server(**PACED, api_server_restart_limit=2) as server:
         pid = server.pids["api-0"]
         for _ in range(2):
             os.kill(pid, signal.SIGKILL)
@@ -266,7 +266,7 @@ def test_one_that_dies_again_and_again_ends_the_server() -> None:
 
 
 def test_without_replacement_a_death_ends_the_server() -> None:
-    with running_server(restart_api_servers=False) as server:
+    with running_server(**PACED, restart_api_servers=False) as server:
         os.kill(server.pids["api-1"], signal.SIGKILL)
         assert server.process.wait(30) == 1
         assert "lab serve: api-1 was killed by SIGKILL, so the server ends" in server.said()
@@ -274,7 +274,7 @@ def test_without_replacement_a_death_ends_the_server() -> None:
 
 def test_where_none_serves_a_successor_that_is_refused_ends_the_server(tmp_path: Path) -> None:
     model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
-    with running_server(model=model, api_server_count=1) as server:
+    with running_server(**PACED, model=model, api_server_count=1) as server:
         (model / "tokenizer.json").write_text("{}")
         os.kill(server.pids["api-0"], signal.SIGKILL)
         assert server.process.wait(30) == 2
@@ -283,7 +283,7 @@ def test_where_none_serves_a_successor_that_is_refused_ends_the_server(tmp_path:
 
 def test_where_others_serve_a_successor_that_is_refused_is_tried_again_until_it_comes(tmp_path: Path) -> None:
     model = Path(shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "copy", ignore=shutil.ignore_patterns("make")))
-    with running_server(model=model, api_server_restart_limit=1) as server:
+    with running_server(**PACED, model=model, api_server_restart_limit=1) as server:
         tokenizer = (model / "tokenizer.json").read_bytes()
         (model / "tokenizer.json").write_text("{}")
         os.kill(server.pids["api-0"], signal.SIGKILL)
@@ -319,7 +319,7 @@ def descriptors(pid: int) -> Counter[str]:
 
 @pytest.mark.parametrize("strategy", ["least-loaded", "handoff", "reuseport"])
 def test_a_launcher_without_descriptors_tries_again_and_leaks_none(strategy: str) -> None:
-    with running_server(accept=strategy) as server:
+    with running_server(**PACED, accept=strategy) as server:
         launcher = server.process.pid
         server.process.send_signal(signal.SIGUSR1)
         until(lambda: "all API servers have been replaced" in server.said())
@@ -342,7 +342,7 @@ def test_a_launcher_without_descriptors_tries_again_and_leaks_none(strategy: str
 
 
 def test_a_runtime_directory_that_was_removed_is_made_again() -> None:
-    with running_server() as server:
+    with running_server(**PACED) as server:
         (directory,) = server.directory.glob("lab-serve-*")
         shutil.rmtree(directory)
         os.kill(server.pids["api-0"], signal.SIGKILL)
@@ -358,7 +358,7 @@ def test_a_runtime_directory_that_was_removed_is_made_again() -> None:
 
 def test_one_that_does_not_become_ready_in_time_is_killed_and_another_comes() -> None:
     """Stopped as soon as it has a title, it never says a word."""
-    with running_server(ready_timeout=20) as server:
+    with running_server(**PACED, ready_timeout=20) as server:
         os.kill(server.pids["api-0"], signal.SIGKILL)
         stopped = successor(server, "api-0", server.pids["api-0"])
         stop(stopped)
@@ -368,7 +368,7 @@ def test_one_that_does_not_become_ready_in_time_is_killed_and_another_comes() ->
 
 
 def test_sigusr1_waits_for_one_that_is_not_ready_yet_and_replaces_it_too() -> None:
-    with running_server() as server:
+    with running_server(**PACED) as server:
         os.kill(server.pids["api-0"], signal.SIGKILL)
         starting = successor(server, "api-0", server.pids["api-0"])
         stop(starting)
@@ -383,7 +383,7 @@ def test_sigusr1_waits_for_one_that_is_not_ready_yet_and_replaces_it_too() -> No
 
 
 def test_one_that_dies_while_another_is_to_take_its_place_has_its_successor_already() -> None:
-    with running_server() as server:
+    with running_server(**PACED) as server:
         server.process.send_signal(signal.SIGUSR1)
         until(lambda: len(titled("lab:api-0", server)) == 2)
         (starting,) = titled("lab:api-0", server) - {server.pids["api-0"]}
@@ -400,7 +400,7 @@ def test_the_folder_that_it_was_started_in_may_be_removed() -> None:
     """Its temporary files lie elsewhere here, under a short name: the address of a socket has room for 107 bytes."""
     with (
         tempfile.TemporaryDirectory(prefix="lt-") as temporary,
-        launched(env={"TMPDIR": temporary}) as (process, ready, log, folder),
+        launched(**PACED, env={"TMPDIR": temporary}) as (process, ready, log, folder),
     ):
         server = RunningServer(process, json.loads(ready.readline()), log, folder)
         folder.rmdir()

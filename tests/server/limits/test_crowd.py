@@ -11,7 +11,7 @@ import pytest
 from lab_support.boundary.room import COUNT_EVERY
 from lab_support.frontend.http.http_head import HEAD_SECONDS
 from tests.departures import completion
-from tests.running_server import running_server
+from tests.running_server import PACED, running_server
 from tests.server.limits.crowd import CLOSING, ask, crowd
 from tests.server.limits.test_limits import address as address_of
 from tests.server.limits.test_limits import descriptors
@@ -22,7 +22,7 @@ from tests.server.test_replacement import stop, until
 @pytest.mark.parametrize("strategy", ["shared", "least-loaded", "reuseport", "handoff"])
 def test_who_asks_for_nothing_makes_way_for_who_does(strategy: str) -> None:
     """At once, and not only when its time is up; and nobody is answered less for having been there before it."""
-    with running_server(program=descriptors(128), accept=strategy, log_level="warning") as server:
+    with running_server(**PACED, program=descriptors(128), accept=strategy, log_level="warning") as server:
         address = address_of(server)
         with crowd(address, {"slow": 100, "silent": 100, "idle": 100}):
             asked = [CLOSING] * 10 + [completion("connection: close", max_tokens=1)] * 2
@@ -35,7 +35,7 @@ def test_who_asks_for_nothing_makes_way_for_who_does(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
 def test_a_client_whose_request_has_not_been_read_yet_does_not_make_way(strategy: str) -> None:
     """All ask while the API server stands still. When it goes on, its look for room is overdue, and comes first."""
-    with running_server(program=descriptors(110), accept=strategy, api_server_count=1) as server:
+    with running_server(**PACED, program=descriptors(110), accept=strategy, api_server_count=1) as server:
         address, api_server = address_of(server), server.pids["api-0"]
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(300)]
@@ -54,7 +54,7 @@ def test_streams_leave_descriptors_for_health_and_for_the_end(strategy: str) -> 
     """More clients ask for long streams than there are descriptors. Those that are not let in are told so."""
     long = completion(max_tokens=400, stream=True, ignore_eos=True, n=4)
     program = descriptors(110)
-    with running_server(program=program, accept=strategy, api_server_count=1, log_level="warning") as server:
+    with running_server(**PACED, program=program, accept=strategy, api_server_count=1, log_level="warning") as server:
         address = address_of(server)
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(150)]

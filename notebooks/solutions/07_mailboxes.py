@@ -1,4 +1,4 @@
-"""07.1, must: an engine that sends the tokens of each front end to its neighbour."""
+"""07.1, must: an engine whose first socket is not front end 0's, so that each gets its neighbour's tokens, or none."""
 
 from typing import Any
 
@@ -21,29 +21,36 @@ def engine(count, folder):
     """In a process of its own: answer each prompt by the socket of the front end that sent it."""
     requests = zmq.Context.instance().socket(zmq.PULL)
     requests.bind(f"ipc://{folder}/requests")
-    outputs = [zmq.Context.instance().socket(zmq.PUSH) for _ in range(count)]
-    for number, output in enumerate(outputs):
-        output.connect(f"ipc://{folder}/tokens-{number}")
+    names = ["statistics", *(f"tokens-{number}" for number in range(count))]
+    outputs = [zmq.Context.instance().socket(zmq.PUSH) for _ in names]
+    for name, output in zip(names, outputs):
+        output.connect(f"ipc://{folder}/{name}")
     while request := requests.recv_json():
-        outputs[request["client_index"] - 1].send_json(f"tokens for {request['prompt']}")
+        outputs[request["client_index"]].send_json(f"tokens for {request['prompt']}")
 
 if __name__ == "__main__":
-    for number, got in enumerate(serve(front_end, engine, [["Ada's prompt"], ["Bob's prompt"]])):
-        print(f"front end {number} got: {', '.join(got) or 'nothing'}")
+    print("each front end got:", *serve(front_end, engine, [["Ada's prompt"], ["Bob's prompt"]]))
 '''
-_OUTPUT = 'outputs[request["client_index"] - 1].send_json('
+_OUTPUT = 'outputs[request["client_index"]].send_json('
 _SENT = '{"client_index": client_index, "prompt": prompt}'
-_CONNECTED = """\
-    outputs = [zmq.Context.instance().socket(zmq.PUSH) for _ in range(count)]
-    for number, output in enumerate(outputs):
-        output.connect(f"ipc://{folder}/tokens-{number}")
+_NAMES = """\
+    names = ["statistics", *(f"tokens-{number}" for number in range(count))]
+"""
+_CONNECTED = f"""\
+{_NAMES}\
+    outputs = [zmq.Context.instance().socket(zmq.PUSH) for _ in names]
+    for name, output in zip(names, outputs):
+        output.connect(f"ipc://{{folder}}/{{name}}")
 """
 _TOKENS = """\
     tokens, requests = zmq.Context.instance().socket(zmq.PULL), zmq.Context.instance().socket(zmq.PUSH)
     tokens.bind(f"ipc://{folder}/tokens-{client_index}")
 """
-MAILBOXES_RIGHT = changed(MAILBOXES, _OUTPUT, 'outputs[request["client_index"]].send_json(')
+MAILBOXES_RIGHT = changed(MAILBOXES, _OUTPUT, 'outputs[request["client_index"] + 1].send_json(')
 MAILBOXES_FROM_ONE = changed(MAILBOXES, _SENT, '{"client_index": client_index + 1, "prompt": prompt}')
+MAILBOXES_STATISTICS_LAST = changed(
+    MAILBOXES, _NAMES, '    names = [*(f"tokens-{number}" for number in range(count)), "statistics"]\n'
+)
 MAILBOXES_BY_NAME = changed(
     MAILBOXES,
     _CONNECTED,
@@ -53,8 +60,6 @@ MAILBOXES_BY_NAME = changed(
         outputs[number] = zmq.Context.instance().socket(zmq.PUSH)
         outputs[number].connect(f"ipc://{folder}/tokens-{number}")
 """,
-    _OUTPUT,
-    'outputs[request["client_index"]].send_json(',
 )
 MAILBOXES_BY_ROUTER = changed(
     MAILBOXES,
@@ -64,7 +69,7 @@ MAILBOXES_BY_ROUTER = changed(
     "    requests = zmq.Context.instance().socket(zmq.ROUTER)\n",
     _CONNECTED,
     "",
-    'while request := requests.recv_json():\n        outputs[request["client_index"] - 1].send_json('
+    'while request := requests.recv_json():\n        outputs[request["client_index"]].send_json('
     "f\"tokens for {request['prompt']}\")\n",
     """\
 while True:
@@ -75,12 +80,12 @@ while True:
 )
 
 OFF = (
-    "the two sides count from different numbers, and in Python the index -1 is an error for nobody: each front end's "
-    "tokens go to one other, always the same"
+    "the first socket of the engine's list is not front end 0's: tokens go to somebody else's front end, or to none that "
+    "reads them"
 )
 ONLY_TWO = (
-    "with two front ends it comes out right, with three it does not: two wrongs that cancel out are no numbering that "
-    "both sides share"
+    "with two front ends it comes out right, with three it does not: places that are counted from the end of the list "
+    "move with the number of front ends"
 )
 IN_TURN = (
     "a PUSH socket that is connected to several front ends deals its messages out in turn, whoever they are for; the "
@@ -92,9 +97,10 @@ NOT_SENT = (
 )
 
 MAILBOXES_WRONG = (
-    Wrong(OFF, changed(MAILBOXES, _OUTPUT, 'outputs[(request["client_index"] + 1) % count].send_json(')),
-    Wrong(ONLY_TWO, changed(MAILBOXES, _SENT, '{"client_index": client_index - 1, "prompt": prompt}')),
-    Wrong(ONLY_TWO, changed(MAILBOXES, _OUTPUT, 'outputs[::-1][request["client_index"] - 1].send_json(')),
+    Wrong(OFF, changed(MAILBOXES, _OUTPUT, 'outputs[request["client_index"] - 1].send_json(')),
+    Wrong(OFF, changed(MAILBOXES, _SENT, '{"client_index": client_index - 1, "prompt": prompt}')),
+    Wrong(ONLY_TWO, changed(MAILBOXES, _OUTPUT, 'outputs[request["client_index"] - 2].send_json(')),
+    Wrong(NOT_SENT, changed(MAILBOXES, _OUTPUT, 'outputs[(request["client_index"] + 1) % count].send_json(')),
     Wrong(
         IN_TURN,
         changed(
@@ -165,7 +171,7 @@ def _in_words(counts: list[int], asked: list[list[int]]) -> str:
 def _cause(counts: list[int], asked: list[list[int]], different: int) -> str:
     own = all(numbers == [number] * count for number, (numbers, count) in enumerate(zip(asked, counts, strict=True)))
     strangers = any(set(numbers) - {number} for number, numbers in enumerate(asked))
-    one_sender_each = all(len(set(numbers)) == 1 for numbers in asked)
+    one_sender_each = all(len(set(numbers)) <= 1 for numbers in asked)
     findings: tuple[tuple[Any, str], ...] = (
         (own, ""),
         (not strangers, NOT_SENT),
@@ -185,12 +191,12 @@ EXERCISES = (
         "there are",
         skeleton=MAILBOXES,
         reference=MAILBOXES_RIGHT,
-        also_right=(MAILBOXES_FROM_ONE, MAILBOXES_BY_NAME, MAILBOXES_BY_ROUTER),
+        also_right=(MAILBOXES_FROM_ONE, MAILBOXES_STATISTICS_LAST, MAILBOXES_BY_NAME, MAILBOXES_BY_ROUTER),
         wrong=MAILBOXES_WRONG,
         hints=(
-            "Front end 0 sends its number with each prompt. Which socket does the engine take for it?",
-            "`outputs[-1]` is the last socket. Python has no objection, and neither has ZeroMQ.",
-            "Both sides must count from the same number: `outputs[request[…]]`.",
+            "Front end 0 sends its number with each prompt. Which socket has that place in the engine's list?",
+            "The first name is `statistics`, and no front end reads there.",
+            "Both sides must count from the same place: `outputs[request[…] + …]`, or another order of `names`.",
         ),
         judge=judge_mailboxes,
     ),

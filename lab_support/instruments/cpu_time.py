@@ -5,7 +5,7 @@ Runs anywhere and looks from outside. Source: /proc/PID/task/TID/schedstat, whos
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -38,8 +38,14 @@ def spent(before: Mapping[int, float], after: Mapping[int, float]) -> CpuTime:
     return CpuTime(sum(each), max(each, default=0.0))
 
 
-def busy_seconds() -> float:
-    """Seconds that the cores of this machine have worked so far, added up: proc(5), the first line of /proc/stat."""
-    fields = [int(word) for word in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
-    user, nice, system, _idle, _waiting, irq, softirq, steal = fields
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def busy_seconds(cores: Collection[int]) -> float:
+    """Seconds that these cores of the machine have worked so far, added up. Source: proc(5), /proc/stat."""
+    lines = (line.split() for line in (PROC / "stat").read_text().splitlines())
+    names = {f"cpu{core}" for core in cores}
+    return sum(_worked(words[1:9]) for words in lines if words[0] in names) / os.sysconf("SC_CLK_TCK")
+
+
+def _worked(ticks: list[str]) -> int:
+    """Without idling and waiting for a disk, and with the time that a hypervisor gave to others."""
+    user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, ticks)
+    return user + nice + system + irq + softirq + steal

@@ -6,59 +6,124 @@ from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.again import Again, Found
-from lab_support.notebook.moves.exercises import cell, changed
+from lab_support.notebook.moves.exercises import changed
 from lab_support.notebook.page.tables import Table
 
 Given = Mapping[str, Any]
 
-_STEPS = (20, 10, 6, 4, 2.5)
-_COUNTS = ((1, 2), (1, 4), (2, 4))
+# ---- 08.2: CPU time for a token --------------------------------------------------------------------------------------
+
+_WORK = """\
+from lab_support.notebook.script import emit
+from lab_support.notebook.servers.accounts import account
+from lab_support.notebook.servers.several import live_servers
+
+flags = [{"device": "paced:8B", "api_server_count": count, "max_num_seqs": 64} for count in COUNTS]
+with live_servers(*flags) as servers:
+    for server in servers:
+        emit(account(server, clients=CLIENTS, tokens=32, seconds=1))
+"""
 
 
-def draw_paces(random: Random) -> Given:
-    few, many = random.choice(_COUNTS)
-    return {"milliseconds": random.choice(_STEPS), "few": few, "many": many}
+def draw_work(random: Random) -> Given:
+    return {"counts": random.choice(((1, 2), (1, 4), (1, 6), (2, 4))), "clients": random.choice((4, 8, 32, 64))}
 
 
-def program_of_paces(given: Given) -> str:
-    return changed(
-        cell("08", "paces"),
-        "{10: (1, 2), 4.5: (1, 2), 2.5: (1, 2, 4)}",
-        f"{{{given['milliseconds']}: ({given['few']}, {given['many']})}}",
-    )
+def program_of_work(given: Given) -> str:
+    return changed(_WORK, "COUNTS", repr(given["counts"]), "CLIENTS", str(given["clients"]))
 
 
-def find_paces(result: ProcessResult, given: Given) -> Found:
+def find_work(result: ProcessResult, given: Given) -> Found:
     few, many = (event.fields for event in result.events)
-    ratio = many["tokens_per_second"] / few["tokens_per_second"]
-    rows = tuple(
-        (str(row["api_servers"]), f"{row['tokens_per_second']:,}", f"{row['cores_used']:.1f} of {row['cores']}")
-        for row in (few, many)
+    rows = ((str(row["api_servers"]), f"{row['us_per_token']['api']:.0f}") for row in (few, many))
+    return Found(
+        measured=many["us_per_token"]["api"] / few["us_per_token"]["api"],
+        shown=Table(("API servers", "µs in API servers for each token"), tuple(rows)),
     )
-    return Found(measured=ratio, shown=Table(("API servers", "tokens/s", "cores used"), rows))
 
 
-def letter_of_ratio(ratio: float, given: Given) -> str:
-    return "a" if ratio < 0.8 else "b" if ratio < 1.25 else "c" if ratio < 1.75 else "d"
+def letter_of_rise(ratio: float, given: Given) -> str:
+    return "a" if ratio < 0.9 else "b" if ratio < 1.2 else "c" if ratio < 2 else "d"
+
+
+# ---- 08.4: the H200 --------------------------------------------------------------------------------------------------
+
+_H200 = """\
+from lab_support.instruments.ceilings import Costs, api_servers_needed, knee
+from lab_support.instruments.record import recordings
+from lab_support.notebook.recordings import front_ends
+from lab_support.notebook.script import emit
+
+run = recordings.load(front_ends.RECORDING)
+pace = front_ends.pace(run, "MODEL", CONTEXT)
+us = US
+costs = Costs(loop=us, front_end=us, engine_core=0, client=0)  # enough cores, and the clients are elsewhere
+emit(pace=pace, full=1e6 / us, knee=knee(pace, lambda number: costs, 1e9),
+     needed=api_servers_needed(pace, lambda number: costs, 1e9))
+"""
+_MODELS = {"8B": "a model with 8 billion parameters", "1B": "one with 1 billion", "box": "the model in the box"}
+
+
+_CONTEXTS = {"8B": (512, 4096), "1B": (512, 4096), "box": (512, 1664)}  # as recorded
+
+
+def draw_h200(random: Random) -> Given:
+    model = random.choice(tuple(_MODELS))
+    return {"model": model, "context": random.choice(_CONTEXTS[model]), "us": random.choice((14, 25, 35, 60))}
+
+
+def words_of_h200(given: Given) -> str:
+    rows = f"64 answers at once on the recorded H200, {_MODELS[given['model']]}"
+    return f"{rows}, {given['context']:,} tokens of context, {given['us']} µs for a token: API servers needed"
+
+
+def program_of_h200(given: Given) -> str:
+    numbers = ("CONTEXT", str(given["context"]), "us = US", f"us = {given['us']}")
+    return changed(_H200, "MODEL", given["model"], *numbers)
+
+
+def find_h200(result: ProcessResult, given: Given) -> Found:
+    row = result.told
+    return Found(
+        measured=row["needed"],
+        shown=Table(
+            ("the engine's pace, tokens/s", "one API server is full at", "knee", "API servers needed"),
+            ((f"{row['pace']:,.0f}", f"{row['full']:,.0f}", f"{row['knee']:.2f}", str(row["needed"])),),
+            note="The pace by data/recordings/server_step_times.json, an NVIDIA H200; with enough cores.",
+        ),
+    )
+
+
+def letter_of_needed(needed: int, given: Given) -> str:
+    return "a" if needed == 1 else "b" if needed == 2 else "c" if needed <= 4 else "d"
 
 
 AGAIN = (
     Again(
-        "08.4",
-        draw=draw_paces,
+        "08.2",
+        draw=draw_work,
         words=lambda given: (
-            f"128 rows in {given['milliseconds']:g} ms: tokens per second with {given['many']} API servers, compared "
-            f"with {given['few']}"
+            f"{given['clients']} answers at once at the pace of 8B: CPU time for a token in {given['counts'][1]} API "
+            f"servers, compared with {given['counts'][0]}"
         ),
         options=lambda given: {
-            "a": "fewer, by a fifth or more",
-            "b": "as many, give or take a fifth",
-            "c": "about half as many again",
-            "d": "about twice as many",
+            "a": "less, by a tenth or more",
+            "b": "the same, or up to a fifth more",
+            "c": "up to twice as much",
+            "d": "more than twice as much",
         },
-        program=program_of_paces,
-        find=find_paces,
-        letter=letter_of_ratio,
+        program=program_of_work,
+        find=find_work,
+        letter=letter_of_rise,
         timeout=60,
+    ),
+    Again(
+        "08.4",
+        draw=draw_h200,
+        words=words_of_h200,
+        options=lambda given: {"a": "one", "b": "two", "c": "three or four", "d": "five or more"},
+        program=program_of_h200,
+        find=find_h200,
+        letter=letter_of_needed,
     ),
 )

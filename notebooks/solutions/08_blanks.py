@@ -20,26 +20,30 @@ IN_SECONDS = "these are seconds for each token: a microsecond is a millionth of 
 PER_SECOND = "it was divided by the seconds of the load, which gives cores; for a token, divide by the tokens"
 TURNED = "it is upside down: seconds on a core come above the line, and what they are shared by below it"
 NOT_OF_THE_TIME = (
-    "the seconds on a core don't yet tell how busy it was: compare them with the seconds for which was counted"
+    "the seconds on a core don't yet tell how many cores were busy: compare them with the seconds for which was counted"
 )
+ONLY_ENGINE = "these are the engine core's: `in_api_servers` has the seconds of all API servers together"
 OTHER_COST = "the microseconds are not those of the API servers: `in_api_servers` divided by `tokens`, times a million"
-OTHER_BUSY = "that is not the engine core's share: its seconds on a core, divided by the seconds for which was counted"
+OTHER_BUSY = (
+    "these are not the API servers' cores: their seconds on a core, divided by the seconds for which was counted"
+)
 
 
 def judge_work(result: ProcessResult) -> Verdict:
-    row = _told(result)[0]
+    row = _told(result)[-1]
     spent, tokens, seconds = row["us_per_token"]["api"] * row["tokens"] / 1e6, row["tokens"], row["seconds"]
-    us, busy, engine = row["us"], row["engine_busy"], row["cpu"]["engine-0"]
-    expected = f"{1e6 * spent / tokens:.0f} µs for each token, and {engine / seconds:.2f} cores in the engine core"
-    measured = f"{us:.4g} and {busy:.4g} with one API server"
+    us, busy, engine = row["us"], row["cores_busy"], row["cpu"]["engine-0"]
+    expected = f"{1e6 * spent / tokens:.0f} µs for each token, and {spent / seconds:.2f} cores"
+    measured = f"{us:.4g} and {busy:.4g} in the last row"
     findings = (
         (near(us, spent / tokens), IN_SECONDS),
         (near(us, 1e6 * spent / seconds) or near(us, spent / seconds), PER_SECOND),
         (near(us, tokens / spent) or near(us, tokens / spent / 1e6), TURNED),
         (not near(us, 1e6 * spent / tokens), OTHER_COST),
-        (near(busy, engine / seconds), ""),
-        (near(busy, engine) or near(busy, engine / tokens) or near(busy, 1e6 * engine / tokens), NOT_OF_THE_TIME),
-        (near(busy, seconds / engine), TURNED),
+        (near(busy, spent / seconds), ""),
+        (near(busy, spent) or near(busy, spent / tokens) or near(busy, 1e6 * spent / tokens), NOT_OF_THE_TIME),
+        (near(busy, engine / seconds), ONLY_ENGINE),
+        (near(busy, seconds / spent), TURNED),
         (True, OTHER_BUSY),
     )
     cause = next(cause for found, cause in findings if found)
@@ -68,7 +72,7 @@ def judge_costs(result: ProcessResult) -> Verdict:
     cpu = cost["api"] + cost["engine"] + cost["client"]
     measured, expected = (", ".join(f"{each:,.0f}" for each in limits) for limits in (got, right))
     findings = (
-        (near(got[0], 1000 / row_ms(row)), STEPS),
+        (near(got[0], 1000 / row["milliseconds"]), STEPS),
         (near(got[0], right[0] / 1000) or near(got[0], right[0] / 1e6), MILLIS),
         (not near(got[0], right[0]), OTHER_PACE),
         (near(got[1], right[1] / number), ONE_LOOP),
@@ -83,23 +87,16 @@ def judge_costs(result: ProcessResult) -> Verdict:
     return failed(measured, f"{expected} tokens/s", cause) if cause else passed(f"{measured} tokens/s")
 
 
-ROWS, MILLISECONDS = 128, 8.0  # of the cell
-
-
-def row_ms(row: dict[str, Any]) -> float:
-    return float(row.get("milliseconds", MILLISECONDS))
-
-
 def right_limits(row: dict[str, Any]) -> list[float]:
     cost = row["us_per_token"]
     return [
-        ROWS / row_ms(row) * 1000,
+        row["rows"] / row["milliseconds"] * 1000,
         row["api_servers"] / cost["loop"] * 1e6,
         row["cores_left"] / (cost["api"] + cost["engine"] + cost["client"]) * 1e6,
     ]
 
 
-_US, _BUSY = "1e6 * in_api_servers / tokens", 'cpu["engine-0"] / seconds'
+_US, _BUSY = "1e6 * in_api_servers / tokens", "in_api_servers / seconds"
 _PACE, _LOOPS = "ROWS / (MILLISECONDS / 1000)", 'count * 1e6 / cost["loop"]'
 _CORES = 'cores * 1e6 / (cost["api"] + cost["engine"] + cost["client"])'
 
@@ -107,17 +104,17 @@ BLANKS = (
     Blank(
         name="08.b1",
         cell="work",
-        task="compute the API servers' microseconds for each token, and the cores that the engine core kept busy",
+        task="compute the API servers' microseconds for each token, and the cores that they kept busy",
         right=(
             (_US, _BUSY),
-            ("in_api_servers / tokens * 1_000_000", 'cpu["engine-0"] * (1 / seconds)'),
+            ("in_api_servers / tokens * 1_000_000", "1 / seconds * in_api_servers"),
         ),
         wrong=(
             WrongFilling(IN_SECONDS, ("in_api_servers / tokens", _BUSY)),
             WrongFilling(PER_SECOND, ("in_api_servers / seconds * 1e6", _BUSY)),
             WrongFilling(TURNED, ("tokens / in_api_servers", _BUSY)),
-            WrongFilling(NOT_OF_THE_TIME, (_US, 'cpu["engine-0"]')),
-            WrongFilling(NOT_OF_THE_TIME, (_US, '1e6 * cpu["engine-0"] / tokens')),
+            WrongFilling(NOT_OF_THE_TIME, (_US, "in_api_servers")),
+            WrongFilling(ONLY_ENGINE, (_US, 'cpu["engine-0"] / seconds')),
         ),
         hints=(
             "Seconds on a core, shared by so many tokens: how long is that for one? And in microseconds?",

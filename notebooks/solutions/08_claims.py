@@ -1,63 +1,102 @@
 """What breaks the claims of notebook 08: for each, its experiment with the effect taken away."""
 
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank
-from lab_support.notebook.moves.exercises import cell, changed
+from lab_support.notebook.moves.exercises import cell, changed, on_recording
 from lab_support.notebook.moves.verdicts import broken_claim
 
 COUNTS, WORK, COSTS = cell("08", "counts"), blank("08.b1").reference, blank("08.b2").reference
 PACES = cell("08", "paces")
-_FOUR_TIMES_THE_ROWS = changed(COUNTS, "max_num_seqs=16", "max_num_seqs=4 * count")
+
+# ---- 08.1 ------------------------------------------------------------------------------------------------------------
+
+_MORE_ROWS = changed(
+    COUNTS,
+    '"max_num_seqs": 16} for count in (1, 2, 4, 8)',
+    '"max_num_seqs": 4 * count} for count in (1, 2, 4)',
+)
 _NOTHING_COMPUTED = changed(
     COUNTS,
-    "for count in (1, 2, 4, 8):\n",
-    'open("table.txt", "w").write("1 1 5\\n16 1 5\\n")\nfor count in (1, 2, 4, 8):\n',
-    "max_num_seqs=16",
-    'max_num_seqs=16, device="paced:table.txt"',
+    '"max_num_seqs": 16} for count in (1, 2, 4, 8)',
+    '"max_num_seqs": 16, "device": "paced:8B"} for count in (1, 2, 4)',
 )
-_ONE_TWICE = changed(WORK, "(1, 4)", "(1, 1)")
-_COMPUTED = changed(COSTS, 'device="paced:easy.txt", ', "")
 
-BOTH = f"{COSTS}\n{PACES}"
-_SLOWER = changed(PACES, "{milliseconds}\\n{ROWS}", "{3 * milliseconds}\\n{ROWS}")
-_SLOWER = changed(_SLOWER, "ROWS} 1 {milliseconds}", "ROWS} 1 {3 * milliseconds}")
-_ROWS_FOR_EACH = changed(PACES, "max_num_seqs=ROWS", "max_num_seqs=ROWS * count // 2")
-_FEW_CLIENTS = changed(PACES, '"clients": 3 * ROWS', '"clients": 4')
+# ---- 08.2 ------------------------------------------------------------------------------------------------------------
+
+_ONE_TWICE = changed(WORK, "for count in (1, 4)]", "for count in (1, 1)]")
+# The few and the many change places; each keeps its name.
+_TURNED = changed(WORK, "clients=clients, tokens=32", "clients=72 - clients, tokens=32")
+
+# ---- 08.3 ------------------------------------------------------------------------------------------------------------
+
+_COMPUTED = changed(COSTS, '"device": f"paced:{table}", ', "")
+
+# ---- 08.4 ------------------------------------------------------------------------------------------------------------
+
+_EASY = changed(PACES, "(5, 1), (5, 2), (2.5, 2), (2.5, 4)", "(2.5, 4)")
+_SLOWER = changed(_EASY, "{milliseconds}\\n{ROWS}", "{3 * milliseconds}\\n{ROWS}")
+_SLOWER = changed(_SLOWER, "{ROWS} 1 {milliseconds}", "{ROWS} 1 {3 * milliseconds}")
+_ROWS_FOR_EACH = changed(_EASY, '"max_num_seqs": ROWS', '"max_num_seqs": ROWS * count // 2')
+_FEW_CLIENTS = changed(_EASY, '"clients": 3 * ROWS', '"clients": 4')
 
 
-def _twice(result: ProcessResult) -> list[ProcessResult]:
-    """The verdict takes two results, and looks in each for its own rows."""
-    return [result, result]
+def _with_own_costs(result: ProcessResult) -> Iterable[Any]:
+    """The costs are those of the very run: of its busiest row with one API server, and of its last one, with four."""
+    rows = [event.fields for event in result.events]
+    one = max((row for row in rows if row["api_servers"] == 1), key=lambda row: row["busy"]["api-0"])
+    own = [SimpleNamespace(fields={**row, "limits": []}) for row in (one, rows[-1])]
+    return [SimpleNamespace(events=own), result]
 
 
 BROKEN_CLAIMS = (
+    on_recording(
+        "On the recorded H200, each further API server made a token dearer, and four gave no quarter more than one",
+        "server_step_times",
+        "dearer_and_no_faster",
+        '"api_servers": 4, "seconds": 2.677',
+        '"api_servers": 4, "seconds": 1.677',
+        module="front_ends",
+    ),
     broken_claim(
-        "08.1", "On the CPU engine, two or four API servers give no third more than one", COUNTS, _FOUR_TIMES_THE_ROWS
+        "08.1",
+        "For each second of the engine core's work, two or four API servers give no third more than one",
+        COUNTS,
+        _MORE_ROWS,
     ),
     broken_claim(
         "08.1", "With one API server, the engine core is the busiest process, by far", COUNTS, _NOTHING_COMPUTED
     ),
-    broken_claim("08.2", "With four API servers, a token costs them more CPU time than with one", WORK, _ONE_TWICE),
+    broken_claim(
+        "08.2",
+        "With few answers at once, a token in four API servers costs over half more than in one",
+        WORK,
+        _ONE_TWICE,
+    ),
+    broken_claim("08.2", "With many answers at once, the rise is smaller", WORK, _TURNED),
     broken_claim("08.3", "Over half of a token's CPU time is the API server's", COSTS, _COMPUTED),
     broken_claim(
         "08.4",
         "What was measured is within a quarter of what was predicted",
-        BOTH,
-        f"{COSTS}\n{_SLOWER}",
-        given=_twice,
+        PACES,
+        _SLOWER,
+        given=_with_own_costs,
     ),
     broken_claim(
         "08.4",
         "At the easy pace, a second API server changes nothing",
-        BOTH,
-        f"{COSTS}\n{_ROWS_FOR_EACH}",
-        given=_twice,
+        PACES,
+        _ROWS_FOR_EACH,
+        given=_with_own_costs,
     ),
     broken_claim(
         "08.4",
         "With more API servers than cores, the cores are predicted as the limit, and all of them work",
-        BOTH,
-        f"{COSTS}\n{_FEW_CLIENTS}",
-        given=_twice,
+        PACES,
+        _FEW_CLIENTS,
+        given=_with_own_costs,
     ),
 )

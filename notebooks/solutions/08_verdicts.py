@@ -1,29 +1,47 @@
 """How the predictions of notebook 08 are judged, drawn and claimed."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from lab_support.instruments.ceilings import CORES, FRONT_ENDS, PACE, Costs, knee, limits, lowest, with_api_servers
+from lab_support.instruments.record import recordings
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.knees import PaceLine, knees
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
+from lab_support.notebook.recordings import front_ends
+from lab_support.notebook.recordings.recorded import Recorded
 
 Row = Mapping[str, Any]
-LEFT_ENOUGH = 0.75
-"""Of the cores, that other programs must leave for a comparison of one run with the next."""
+LEFT_ENOUGH, LEAST_LEFT = 0.75, 0.3
+"""Of the cores, that other programs must leave for a comparison of one run with the next; and for a prediction, which
+counts with the cores that they left during the very run."""
 
 
 def told(result: ProcessResult, field: str = "tokens_per_second") -> list[dict[str, Any]]:
     return [event.fields for event in result.events if field in event.fields]
 
 
-def why_not(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Why runs can't be compared: other programs took too much. "" if they can."""
-    least = min(row["cores_left"] / row["cores"] for row in rows)
-    if least >= LEFT_ENOUGH:
-        return ""
-    return f"other programs took {1 - least:.0%} of the cores during one of the runs"
+def why_not(rows: Sequence[Row], least: float = LEFT_ENOUGH) -> str:
+    """Why runs tell nothing: other programs left less than this share of the cores. "" if they left enough."""
+    left = min(row["cores_left"] / row["cores"] for row in rows)
+    return "" if left >= least else f"other programs took {1 - left:.0%} of the cores during one of the runs"
+
+
+# ---- the recorded H200 -----------------------------------------------------------------------------------------------
+
+
+def recorded_front_ends() -> Found:
+    """Always the recording: its experiment takes three minutes, on a GPU machine too."""
+    shown = Recorded(front_ends.RECORDING, recordings.load(front_ends.RECORDING), False, "", front_ends.table)
+    tested = shown.tested(front_ends.dearer_and_no_faster)
+    claim = Claim(
+        "On the recorded H200, each further API server made a token dearer, and four gave no quarter more than one",
+        tested["condition"],
+        tested["got"],
+    )
+    return Found(shown=shown, claims=(claim,))
 
 
 # ---- 08.1: one, two, four, eight -------------------------------------------------------------------------------------
@@ -31,34 +49,37 @@ def why_not(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def more_api_servers(counts: ProcessResult) -> Found:
     rows = told(counts)
-    rates = {row["api_servers"]: row["tokens_per_second"] for row in rows}
-    gain = max(rates[2], rates[4]) / rates[1]
-    busy, loop = busiest(rows[0]), max(rows[0]["busy"][role] for role in rows[0]["busy"] if role.startswith("api-"))
-    engine = rows[0]["us_per_token"]["engine"]
+    one, rates = rows[0], {row["api_servers"]: _while_it_works(row) for row in rows}
+    alone = one["tokens_per_second"]
+    loop = max(busy for role, busy in one["busy"].items() if role.startswith("api-"))
     return Found(
-        measured=[] if why_not(rows) else [rates[2] / rates[1], rates[4] / rates[1]],
+        measured=[] if why_not(rows) else [row["tokens_per_second"] / alone for row in rows[1:3]],
         shown=accounts_table(rows),
         claims=(
             Claim(
-                "On the CPU engine, two or four API servers give no third more than one",
-                gain < 1.33,
-                got=", ".join(f"{number}: {rate:,.0f} tokens/s" for number, rate in rates.items()),
-                untestable=why_not(rows),
+                "For each second of the engine core's work, two or four API servers give no third more than one",
+                max(rates[2], rates[4]) < 1.33 * rates[1],
+                got=", ".join(f"{number}: {rate:,.0f} tokens" for number, rate in rates.items()),
             ),
             Claim(
                 "With one API server, the engine core is the busiest process, by far",
-                busy == "engine-0" and engine > 2 * rows[0]["us_per_token"]["api"],
-                got=f"engine core {rows[0]['busy']['engine-0']:.0%}, API server {loop:.0%} of the time",
+                busiest(one) == "engine-0" and one["us_per_token"]["engine"] > 2 * one["us_per_token"]["api"],
+                got=f"engine core {one['busy']['engine-0']:.0%}, API server {loop:.0%} of the time",
             ),
         ),
     )
 
 
-def busiest(row: Mapping[str, Any]) -> str:
+def _while_it_works(row: Row) -> float:
+    """Tokens for each second that the engine core was on a core, so that other programs' load does not count."""
+    return float(row["tokens_per_second"] / row["busy"]["engine-0"])
+
+
+def busiest(row: Row) -> str:
     return max(row["busy"], key=lambda role: row["busy"][role])
 
 
-def accounts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def accounts_table(rows: Sequence[Row]) -> Table:
     heads = ("API servers", "tokens/s", "busiest thread of the engine core", "of the API servers", "answers of each")
     return Table(
         heads,
@@ -91,33 +112,51 @@ def letter_of_gain(ratios: Sequence[float]) -> str:
 
 
 def four_against_one(work: ProcessResult) -> Found:
-    one, four = told(work)
-    costs = [row["us_per_token"]["api"] for row in (one, four)]
-    ratio = costs[1] / costs[0]
+    rows = told(work)
+    few, many = (min(row["clients"] for row in rows), max(row["clients"] for row in rows))
+    rises = {clients: _rise(rows, clients) for clients in (few, many)}
     return Found(
-        measured=ratio,
+        measured=[rises[few], rises[many]],
         shown=Table(
-            ("API servers", "µs in API servers for each token", "cores that the engine core kept busy"),
-            tuple((str(row["api_servers"]), f"{row['us']:.0f}", f"{row['engine_busy']:.2f}") for row in (one, four)),
+            ("API servers", "answers at once", "µs in them for each token", "cores that they kept busy"),
+            tuple(
+                (str(row["api_servers"]), str(row["clients"]), f"{row['us']:.0f}", f"{row['cores_busy']:.2f}")
+                for row in rows
+            ),
+            note="At the pace of 8B, recorded on an H200; the last two by your lines.",
         ),
         claims=(
             Claim(
-                "With four API servers, a token costs them more CPU time than with one",
-                ratio > 1.2,
-                got=f"{costs[0]:.0f} and {costs[1]:.0f} µs",
+                "With few answers at once, a token in four API servers costs over half more than in one",
+                rises[few] > 1.5,
+                got=f"{rises[few]:.1f} times as much",
+            ),
+            Claim(
+                "With many answers at once, the rise is smaller",
+                rises[many] < rises[few],
+                got=f"{rises[many]:.1f} times as much",
             ),
         ),
     )
 
 
-def letter_of_cost(ratio: float) -> str:
-    return "a" if ratio < 0.8 else "b" if ratio < 1.2 else "d" if ratio < 3.5 else "c"
+def _rise(rows: Sequence[Row], clients: int) -> float:
+    """The CPU time for a token in the most API servers over that in the fewest, with so many clients."""
+    costs = {row["api_servers"]: row["us_per_token"]["api"] for row in rows if row["clients"] == clients}
+    return float(costs[max(costs)] / costs[min(costs)])
+
+
+def letter_of_rises(rises: Sequence[float]) -> str:
+    few, many = rises
+    if max(few, many) < 1.15:
+        return "c"
+    return "d" if few > 1.15 * many else "a" if many > 1.15 * few else "b"
 
 
 # ---- 08.3: the costs and the limits ----------------------------------------------------------------------------------
 
 
-def costs_of(row: Mapping[str, Any]) -> Costs:
+def costs_of(row: Row) -> Costs:
     cost = row["us_per_token"]
     return Costs(cost["loop"], cost["api"], cost["engine"], cost["client"])
 
@@ -156,27 +195,25 @@ def letter_of_share(parts: Mapping[str, float]) -> str:
 
 
 def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    one, several = told(costs, "limits")
+    limits_with = Measured(told(costs, "limits"))
     rows = told(paces, "milliseconds")
-    off = {(row["milliseconds"], row["api_servers"]): row["tokens_per_second"] / predicted(row, one, several)[1] - 1
-           for row in rows}  # fmt: skip
+    off = [row["tokens_per_second"] / limits_with.predicted(row)[1] - 1 for row in rows]
     slow, fast = ([row for row in rows if row["milliseconds"] == each] for each in _ends(rows))
-    last = fast[-1]
-    worst = max(off.values(), key=abs)
+    last, worst = fast[-1], max(off, key=abs)
     return Found(
-        measured=[] if why_not(fast) else [last["tokens_per_second"] / fast[-2]["tokens_per_second"]],
+        measured=[] if why_not(fast, LEAST_LEFT) else [_by_core(last) / _by_core(fast[-2])],
         shown=lambda: knees(
-            lines_of(rows, one, several),
+            lines_of(rows, limits_with),
             cores=rows[0]["cores"],
             finding=f"At three paces, predicted within {abs(worst):.0%}",
-            stand_in="stand-in: paced by the tables above",
+            stand_in="stand-in for a GPU, paced by your tables",
         ),
         claims=(
             Claim(
                 "What was measured is within a quarter of what was predicted",
                 abs(worst) <= 0.25,
                 got=f"at most {worst:+.0%}",
-                untestable=why_not(rows),
+                untestable=why_not(rows, LEAST_LEFT),
             ),
             Claim(
                 "At the easy pace, a second API server changes nothing",
@@ -186,46 +223,68 @@ def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
             ),
             Claim(
                 "With more API servers than cores, the cores are predicted as the limit, and all of them work",
-                predicted(last, one, several)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
+                limits_with.predicted(last)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
                 got=f"{last['cores_used']:.2f} of {last['cores_left']:.2f} cores that others left",
-                untestable=_too_many_cores(last["cores"]),
             ),
         ),
     )
 
 
-def _ends(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def _by_core(row: Row) -> float:
+    """Tokens per second for each core that others left, so that their load does not count."""
+    return float(row["tokens_per_second"] / row["cores_left"])
+
+
+def _ends(rows: Sequence[Row]) -> tuple[float, float]:
     times = [row["milliseconds"] for row in rows]
     return max(times), min(times)
 
 
-def _too_many_cores(cores: int) -> str:
-    return f"this machine has {cores} cores, more than its API servers" if cores >= 4 else ""
+class Measured:
+    """The costs with one API server and with several, and what follows for any number of them."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        one, several = rows[0], rows[-1]
+        self._one, self._several, self._of = costs_of(one), costs_of(several), several["api_servers"]
+        if one["api_servers"] != 1 or self._of < 2:
+            raise ValueError(f"got costs with {one['api_servers']} and {self._of} API servers, expected 1 and more")
+
+    def costs(self, api_servers: float) -> Costs:
+        return with_api_servers(self._one, self._several, self._of, api_servers)
+
+    def lowest(self, pace: float, api_servers: float, cores: float) -> tuple[str, float]:
+        return lowest(limits(pace, api_servers, self.costs(api_servers), cores))
+
+    def predicted(self, row: Row) -> tuple[str, float]:
+        """For a row that was measured: what limits it, and its tokens per second, with the cores that others left."""
+        return self.lowest(_pace(row), row["api_servers"], row["cores_left"])
 
 
-def predicted(row: Mapping[str, Any], one: Row, several: Row) -> tuple[str, float]:
-    number = row["api_servers"]
-    costs = with_api_servers(costs_of(one), costs_of(several), several["api_servers"], number)
-    return lowest(limits(_pace(row), number, costs, row["cores_left"]))
-
-
-def _pace(row: Mapping[str, Any]) -> float:
+def _pace(row: Row) -> float:
     return float(row["rows"] / row["milliseconds"] * 1000)
 
 
-def lines_of(rows: Sequence[Mapping[str, Any]], one: Row, several: Row) -> list[PaceLine]:
-    found = []
-    for milliseconds in dict.fromkeys(row["milliseconds"] for row in rows):
-        own = [row for row in rows if row["milliseconds"] == milliseconds]
-        found.append(
-            PaceLine(
-                f"{own[0]['rows']} rows in {milliseconds:g} ms",
-                {row["api_servers"]: row["tokens_per_second"] for row in own},
-                {row["api_servers"]: predicted(row, one, several)[1] for row in own},
-                knee(_pace(own[0]), costs_of(one), max(row["cores_left"] for row in own)),
-            )
-        )
-    return found
+MOST_SHOWN = 4
+
+
+def lines_of(rows: Sequence[Row], limits_with: Measured) -> list[PaceLine]:
+    """A line for each pace. Between the measured points, it is for the cores that others left on average."""
+    times = dict.fromkeys(row["milliseconds"] for row in rows)
+    return [_line([row for row in rows if row["milliseconds"] == each], limits_with) for each in times]
+
+
+def _line(own: Sequence[Row], limits_with: Measured) -> PaceLine:
+    pace, cores = _pace(own[0]), median(row["cores_left"] for row in own)
+    bend = knee(pace, limits_with.costs, cores)
+    places = sorted({place / 10 for place in range(1, 10 * MOST_SHOWN + 1)} | {min(bend, MOST_SHOWN)})
+    return PaceLine(
+        f"{own[0]['milliseconds']:g} ms a step",
+        {row["api_servers"]: row["tokens_per_second"] for row in own},
+        {row["api_servers"]: limits_with.predicted(row)[1] for row in own},
+        [(place, limits_with.lowest(pace, place, cores)[1]) for place in places],
+        (bend, limits_with.lowest(pace, bend, cores)[1]),
+        f"then {limits_with.lowest(pace, MOST_SHOWN, cores)[0]}",
+    )
 
 
 def letter_of_paces(measured: Sequence[float]) -> str:
@@ -236,13 +295,19 @@ def letter_of_paces(measured: Sequence[float]) -> str:
 
 
 JUDGES = (
+    Judge("08.recorded", find=recorded_front_ends),
     Judge(
         "08.1",
         find=more_api_servers,
         letter=letter_of_gain,
         reached={"a": [1.9, 3.8], "b": [1.5, 1.6], "c": [1.0, 0.95], "d": [0.8, 0.5]},
     ),
-    Judge("08.2", find=four_against_one, letter=letter_of_cost, reached={"a": 0.5, "b": 1.0, "c": 4.0, "d": 2.0}),
+    Judge(
+        "08.2",
+        find=four_against_one,
+        letter=letter_of_rises,
+        reached={"a": [1.3, 2.0], "b": [2.0, 2.1], "c": [1.1, 1.0], "d": [2.5, 1.6]},
+    ),
     Judge(
         "08.3",
         find=share_of_api_servers,

@@ -15,7 +15,8 @@ def work(seconds):
 
 
 def test_the_busiest_thread_is_a_part_of_all():
-    before, machine = thread_seconds(os.getpid()), busy_seconds()
+    cores = os.sched_getaffinity(0)
+    before, machine = thread_seconds(os.getpid()), busy_seconds(cores)
     threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (0.05, 0.3)]
     for thread in threads:
         thread.start()
@@ -25,10 +26,17 @@ def test_the_busiest_thread_is_a_part_of_all():
     for thread in threads:
         thread.join()
     assert 0 < took.busiest < took.all
-    assert busy_seconds() > machine
+    assert busy_seconds(cores) > machine
 
 
 def test_a_process_that_has_ended_has_no_threads():
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
         assert thread_seconds(ended.pid) == {}
+
+
+def test_other_cores_are_not_counted():
+    every = os.sched_getaffinity(0)
+    alone = [busy_seconds([core]) for core in every]
+    assert busy_seconds([]) == 0 < min(alone)
+    assert max(alone) <= busy_seconds(every)

@@ -147,12 +147,14 @@ def main() -> None:
 def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
     """Warm up, then count. Returns tokens, seconds, answers by API server, and the CPU time of all processes.
 
-    cpu, loop: seconds by role, of all threads of a process and of its busiest one. machine: of all programs together.
+    cpu, loop: seconds by role, of all threads of a process and of its busiest one. machine: of all programs together,
+    on the cores on which this process may run.
     """
     tally, pids = Tally(), plan.pids | {CLIENT: os.getpid()}
     run(clients, plan.every, plan.warm, tally)
     counted, ended, begun = tally.bytes, tally.answers.copy(), time.monotonic()
-    before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds()
+    cores = os.sched_getaffinity(0)
+    before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds(cores)
     run(clients, plan.every, plan.seconds, tally)
     took = {role: spent(before[role], thread_seconds(pid)) for role, pid in pids.items()}
     answers = tally.answers.total()
@@ -164,7 +166,7 @@ def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
         "answers": dict(tally.answers - ended),
         "cpu": {role: each.all for role, each in took.items()},
         "loop": {role: each.busiest for role, each in took.items()},
-        "machine": busy_seconds() - machine,
+        "machine": busy_seconds(cores) - machine,
     }
 
 

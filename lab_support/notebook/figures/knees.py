@@ -3,59 +3,78 @@
 Taught in: 08_does_another_api_server_help
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from lab_support.notebook.canvas.plots import INK, Picture, quiet, title
+from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
 
 
 @dataclass(frozen=True, slots=True)
 class PaceLine:
-    """One pace. measured, predicted: tokens per second by API servers. knee: where the prediction bends."""
+    """One pace. measured, predicted: tokens per second by API servers.
+
+    curve: points of the prediction between, from the fewest API servers to the most, with fractions. knee: the point
+    from which on another API server is of no use. limit: words for what is the limit there.
+    """
 
     name: str
     measured: Mapping[int, float]
     predicted: Mapping[int, float]
-    knee: float
+    curve: Sequence[tuple[float, float]]
+    knee: tuple[float, float]
+    limit: str
 
 
-def knees(lines: list[PaceLine], *, cores: float, finding: str, stand_in: str) -> Picture:
-    """A curve of predictions and a mark for each measurement at every pace; a vertical line stands at each knee.
+def knees(lines: Sequence[PaceLine], *, cores: float, finding: str, stand_in: str) -> Picture:
+    """A curve of predictions and its knee at every pace, with a mark for each measurement, and an empty one for what
+    was predicted there.
 
     stand_in: words for the thing whose pace it is, for the axis. Raises `ValueError` if there is no line.
     """
     if not lines:
         raise ValueError("knees: got no pace, expected at least one")
-    figure = Figure(figsize=(7.8, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.8, 4.4), layout="constrained")
     axes = figure.subplots()
-    for line, (colour, marker) in zip(lines, _LOOKS, strict=False):
+    for line, (colour, marker) in zip(lines, cycle(_LOOKS)):
         _draw(axes, line, colour, marker)
-    numbers = sorted({number for line in lines for number in line.predicted})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(numbers, map(str, numbers))
-    axes.minorticks_off()
-    axes.set_xlim(numbers[0] * 0.85, numbers[-1] * 1.25)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"API servers ({cores:g} cores)", fontsize=9)
-    axes.set_ylabel(f"tokens/s, {stand_in}", fontsize=9)
-    axes.legend(fontsize=9, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    quiet(axes)
+    _frame(axes, lines, cores, stand_in)
     title(axes, finding)
     return Picture(figure, f"{finding}. By a {stand_in}. {' '.join(map(_in_words, lines))}")
 
 
 def _draw(axes: Axes, line: PaceLine, colour: str, marker: str) -> None:
-    axes.plot(*zip(*sorted(line.predicted.items()), strict=True), "--", color=colour, linewidth=1.4,
-              label=f"{line.name}: predicted")  # fmt: skip
-    axes.plot(*zip(*sorted(line.measured.items()), strict=True), marker, color=colour, markeredgecolor=INK,
-              markersize=8, label=f"{line.name}: measured")  # fmt: skip
-    if line.knee >= min(line.predicted):
-        axes.axvline(line.knee, color=colour, linewidth=1, linestyle=":")
+    axes.plot(*zip(*line.curve, strict=True), "--", color=colour, linewidth=1.5, zorder=2)
+    for points, filled in ((line.predicted, "white"), (line.measured, colour)):
+        axes.plot(*zip(*sorted(points.items()), strict=True), marker, color=filled, markeredgecolor=colour,
+                  markersize=8, markeredgewidth=1.5, zorder=4)  # fmt: skip
+    axes.plot(*line.knee, "|", color=INK, markersize=16, markeredgewidth=2, zorder=3)
+    axes.annotate(f"knee {line.knee[0]:.1f}", line.knee, xytext=(-4, 10), textcoords="offset points", fontsize=9,
+                  ha="right", color=INK)  # fmt: skip
+    axes.annotate(f"{line.name}:\n{line.limit}", line.curve[-1], xytext=(10, 0), textcoords="offset points",
+                  fontsize=9, va="center", color=colour, annotation_clip=False)  # fmt: skip
+
+
+def _frame(axes: Axes, lines: Sequence[PaceLine], cores: float, stand_in: str) -> None:
+    most = max(place for line in lines for place, _ in line.curve)
+    highest = max(rate for line in lines for rate in (*line.measured.values(), *(rate for _, rate in line.curve)))
+    for filled, words in ((INK, "measured"), ("white", "predicted there")):
+        axes.plot([], [], "o", color=filled, markeredgecolor=INK, markersize=7, label=words)
+    axes.plot([], [], "--", color=FAINT, label="predicted")
+    axes.set_xlim(0, most)
+    axes.set_ylim(0, highest * 1.22)
+    axes.set_xticks(range(0, int(most) + 1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.0f}"))
+    axes.set_xlabel(f"API servers ({cores:g} cores)", fontsize=9)
+    axes.set_ylabel(f"tokens/s, {stand_in}", fontsize=9)
+    axes.legend(fontsize=9, frameon=False, loc="upper left", ncols=3, bbox_to_anchor=(0.0, 1.01))
+    quiet(axes)
 
 
 def _in_words(line: PaceLine) -> str:
@@ -63,4 +82,4 @@ def _in_words(line: PaceLine) -> str:
         f"{number} API server{'s' * (number > 1)} {rate:,.0f} (predicted {line.predicted[number]:,.0f})"
         for number, rate in line.measured.items()
     )
-    return f"{line.name}: {points}; knee at {line.knee:.1f}."
+    return f"{line.name}: {points}; knee at {line.knee[0]:.1f}, {line.limit}."

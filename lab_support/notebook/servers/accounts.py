@@ -30,15 +30,19 @@ def account(
     us_per_token: microseconds of CPU time for each token, by kind of process: launcher, api (all API servers together),
     engine and client; loop: of the API servers' busiest threads alone. busy: the share of the time that each process's
     busiest thread was on a core. cores: of this machine. cores_used, cores_left: by these processes, and by all other
-    programs for them. answers: ended ones, by API server.
-    more: other fields of `Seldom`. Raises `LoadFailed`.
+    programs for them; the cores are those on which this process may run. answers: ended ones, by API server.
+    more: other fields of `Seldom`. A line with the tokens per second is printed. Raises `LoadFailed`.
     """
     plan = Seldom(server.url, clients, tokens, seconds, pids=server.pids, **more)
     command = [sys.executable, "-m", "lab_support.instruments.load.seldom", json.dumps(dataclasses.asdict(plan))]
     done = subprocess.run(command, env=_environment(server.api_key), capture_output=True, text=True)
     if done.returncode:
         raise LoadFailed((done.stderr.strip().splitlines() or ["they said nothing"])[-1])
-    return accounts_of(json.loads(done.stdout), len(os.sched_getaffinity(0)))
+    found = accounts_of(json.loads(done.stdout), len(os.sched_getaffinity(0)))
+    print(
+        f"{found['api_servers']} API server{'s' * (found['api_servers'] > 1)}: {found['tokens_per_second']:,} tokens/s"
+    )
+    return found
 
 
 def _environment(key: str | None) -> dict[str, str]:

@@ -1,0 +1,93 @@
+"""Tokens per second over API servers: curves with their knees, a mark for each measurement, and what was predicted."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from lab_support.notebook.figures.knees import PaceLine, knees
+from lab_support.notebook.moves.verdicts import judge_of
+
+EASY = PaceLine("12 ms a step", {1: 10_500, 2: 10_600}, {1: 10_667, 2: 10_667},
+                [(0.1, 2_000), (0.55, 10_667), (4, 10_667)], (0.55, 10_667), "then the engine's pace")  # fmt: skip
+FAST = PaceLine("2.5 ms a step", {2: 24_000, 4: 19_000}, {2: 25_000, 4: 20_000},
+                [(0.1, 2_000), (1.5, 28_000), (4, 20_000)], (1.5, 28_000), "then the cores")  # fmt: skip
+
+
+def cost(api_servers, rate, milliseconds, cores_left=2.0):
+    us = {"loop": 50.0, "api": 52.0 if api_servers == 1 else 75.0, "engine": 15.0, "client": 5.0}
+    return {"api_servers": api_servers, "tokens_per_second": rate, "us_per_token": us, "cores": 2,
+            "cores_left": cores_left, "cores_used": 0.95 * cores_left, "rows": 128, "milliseconds": milliseconds,
+            "limits": []}  # fmt: skip
+
+
+def cell(*rows):
+    return SimpleNamespace(events=[SimpleNamespace(fields=row) for row in rows])
+
+
+COSTS = cell(cost(1, 18_000, 7), cost(4, 18_200, 7))
+PACES = [cost(1, 10_500, 12), cost(2, 10_600, 12), cost(1, 19_000, 5), cost(2, 25_000, 5),
+         cost(2, 24_600, 2.5), cost(4, 20_000, 2.5)]  # fmt: skip
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_each_pace_has_its_knee_its_limit_and_its_points():
+    picture = knees([EASY, FAST], cores=2, finding="Within 5%", stand_in="stand-in for a GPU")
+    (axes,) = picture.figure.axes
+    assert axes.get_title(loc="left") == "Within 5%"
+    assert "stand-in for a GPU" in axes.get_ylabel() and axes.get_xlabel() == "API servers (2 cores)"
+    assert texts(axes) == [
+        "knee 0.6",
+        "12 ms a step:\nthen the engine's pace",
+        "knee 1.5",
+        "2.5 ms a step:\nthen the cores",
+    ]
+    marks = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() in "os"]
+    assert marks.count((1, 2)) == 2 and marks.count((2, 4)) == 2
+    assert "4 API servers 19,000 (predicted 20,000); knee at 1.5, then the cores." in picture.alt
+
+
+def test_lines_differ_in_colour_and_marker_however_many_there_are():
+    picture = knees([EASY, FAST, EASY, FAST], cores=2, finding="", stand_in="")
+    looks = {(line.get_markeredgecolor(), line.get_marker()) for line in picture.figure.axes[0].lines}
+    assert len([look for look in looks if look[1] in "os^"]) >= 3
+
+
+def test_no_pace_is_an_error():
+    with pytest.raises(ValueError, match="got no pace"):
+        knees([], cores=2, finding="", stand_in="")
+
+
+# ---- as the verdict draws it
+
+
+def test_the_verdict_predicts_every_point_from_two_measurements():
+    found = judge_of("08.4").find(COSTS, cell(*PACES))
+    alt = found.shown().alt
+    assert "predicted within 9%" in alt
+    assert "12 ms a step: 1 API server 10,500 (predicted 10,667)" in alt
+    assert "1 API server 19,000 (predicted 20,000), 2 API servers 25,000 (predicted 25,062)" in alt
+    assert [claim.outcome for claim in found.claims] == [True, True, True]
+    assert judge_of("08.4").letter(found.measured) == "a"
+
+
+def test_other_programs_load_is_not_a_wrong_prediction():
+    """They left half of the cores, and half of the tokens came."""
+    half = [row | {"cores_left": 1.0, "cores_used": 0.95, "tokens_per_second": min(row["tokens_per_second"], 10_400)}
+            for row in PACES]  # fmt: skip
+    claims = {claim.words: claim for claim in judge_of("08.4").find(COSTS, cell(*half)).claims}
+    assert claims["What was measured is within a quarter of what was predicted"].outcome is True
+
+
+@pytest.mark.parametrize("rate", [13_000, 27_000])
+def test_a_wrong_prediction_is_found(rate):
+    rows = [*PACES[:3], cost(2, rate, 5), *PACES[4:]]
+    claims = judge_of("08.4").find(COSTS, cell(*rows)).claims
+    assert claims[0].outcome is (rate == 27_000)
+
+
+def test_costs_of_one_number_alone_are_refused():
+    with pytest.raises(ValueError, match="expected 1 and more"):
+        judge_of("08.4").find(cell(cost(1, 18_000, 7), cost(1, 18_000, 7)), cell(*PACES))

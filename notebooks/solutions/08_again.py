@@ -21,12 +21,12 @@ from lab_support.notebook.servers.several import live_servers
 flags = [{"device": "paced:8B", "api_server_count": count, "max_num_seqs": 64} for count in COUNTS]
 with live_servers(*flags) as servers:
     for server in servers:
-        emit(account(server, clients=CLIENTS, tokens=32, seconds=1))
+        emit(account(server, clients=CLIENTS, tokens=32, seconds=0.8, warm=0.4))
 """
 
 
 def draw_work(random: Random) -> Given:
-    return {"counts": random.choice(((1, 2), (1, 4), (1, 6), (2, 4))), "clients": random.choice((4, 8, 32, 64))}
+    return {"counts": random.choice(((1, 2), (1, 4), (1, 6), (2, 4))), "clients": random.choice((8, 16, 32, 64))}
 
 
 def program_of_work(given: Given) -> str:

@@ -14,6 +14,8 @@ from lab_support.notebook.recordings import front_ends
 from lab_support.notebook.recordings.recorded import Recorded
 
 Row = Mapping[str, Any]
+MUCH = 1.6
+"""Times as many tokens: other programs on the same cores change an engine core's time for a token by up to a half."""
 LEFT_ENOUGH, LEAST_LEFT = 0.75, 0.3
 """Of the cores, that other programs must leave for a comparison of one run with the next; and for a prediction, which
 counts with the cores that they left during the very run."""
@@ -35,9 +37,9 @@ def why_not(rows: Sequence[Row], least: float = LEFT_ENOUGH) -> str:
 def recorded_front_ends() -> Found:
     """Always the recording: its experiment takes three minutes, on a GPU machine too."""
     shown = Recorded(front_ends.RECORDING, recordings.load(front_ends.RECORDING), False, "", front_ends.table)
-    tested = shown.tested(front_ends.dearer_and_no_faster)
+    tested = shown.tested(front_ends.hardly_faster)
     claim = Claim(
-        "On the recorded H200, each further API server made a token dearer, and four gave no quarter more than one",
+        "On the recorded H200, four API servers gave no quarter more tokens than one",
         tested["condition"],
         tested["got"],
     )
@@ -57,8 +59,8 @@ def more_api_servers(counts: ProcessResult) -> Found:
         shown=accounts_table(rows),
         claims=(
             Claim(
-                "For each second of the engine core's work, two or four API servers give no third more than one",
-                max(rates[2], rates[4]) < 1.33 * rates[1],
+                "For each second of the engine core's work, two or four API servers give not much more than one",
+                max(rates[2], rates[4]) < MUCH * rates[1],
                 got=", ".join(f"{number}: {rate:,.0f} tokens" for number, rate in rates.items()),
             ),
             Claim(
@@ -149,8 +151,8 @@ def _rise(rows: Sequence[Row], clients: int) -> float:
 def letter_of_rises(rises: Sequence[float]) -> str:
     few, many = rises
     if max(few, many) < 1.15:
-        return "c"
-    return "d" if few > 1.15 * many else "a" if many > 1.15 * few else "b"
+        return "a" if max(few, many) < 0.87 else "b"
+    return "d" if few > many else "c"
 
 
 # ---- 08.3: the costs and the limits ----------------------------------------------------------------------------------
@@ -306,7 +308,7 @@ JUDGES = (
         "08.2",
         find=four_against_one,
         letter=letter_of_rises,
-        reached={"a": [1.3, 2.0], "b": [2.0, 2.1], "c": [1.1, 1.0], "d": [2.5, 1.6]},
+        reached={"a": [0.6, 0.8], "b": [1.1, 1.0], "c": [1.4, 2.2], "d": [2.4, 1.6]},
     ),
     Judge(
         "08.3",

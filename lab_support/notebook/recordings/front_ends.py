@@ -1,5 +1,5 @@
-"""The H200's front ends, from its recording: tokens per second and CPU time for a token over API servers, and what the
-engine's pace asks of an API server. It measures nothing.
+"""The H200's front ends, from its recording: tokens per second over API servers, CPU time for a token, and the pace of
+the models. It measures nothing.
 
 Taught in: 08_does_another_api_server_help
 """
@@ -12,46 +12,56 @@ from lab_support.instruments.record.recordings import Recording
 from lab_support.notebook.page.tables import Table
 
 RECORDING = "server_step_times"
-_TOKENS, _CPU = "lab_engine_generation_tokens_total", "lab_api_cpu_seconds"
+_TOKENS, _RUN = "lab_engine_generation_tokens_total", 'lab_engine_stage_seconds_total{stage="run"}'
+_CPU = 'lab_api_cpu_seconds{api_server="0"}'
 
 
 @dataclass(frozen=True, slots=True)
 class FrontEnds:
-    """One recorded load: API servers, tokens per second, and microseconds of CPU time in all of them for a token."""
+    """One recorded load. in_steps: the share of the time that the engine core spent in steps of the GPU."""
 
     api_servers: int
     tokens_per_second: float
-    us_per_token: float
+    in_steps: float
 
 
 def front_ends(run: Recording) -> list[FrontEnds]:
     """By API servers. Raises `LookupError` if the run ended before it saw some."""
-    found = [_front_ends(sample) for sample in run.of("front ends")]
+    return [_front_ends(sample) for sample in _loads(run)]
+
+
+def _loads(run: Recording) -> list[dict[str, Any]]:
+    found = run.of("front ends")
     if not found:
         raise LookupError(f"got a recording of {run.name} without front ends, expected some")
     return found
 
 
 def _front_ends(sample: dict[str, Any]) -> FrontEnds:
-    tokens = sample["spent"][_TOKENS]
-    cpu = sum(seconds for name, seconds in sample["spent"].items() if name.startswith(_CPU))
-    return FrontEnds(sample["api_servers"], tokens / sample["seconds"], cpu / tokens * 1e6)
+    spent, seconds = sample["spent"], sample["seconds"]
+    return FrontEnds(sample["api_servers"], spent[_TOKENS] / seconds, spent[_RUN] / seconds)
+
+
+def us_per_token(run: Recording) -> float:
+    """Microseconds of CPU time in the one API server for a token. Raises `LookupError` if that was not recorded.
+
+    Of several, the recording can't tell: they publish their CPU time up to 0.2 s late, and the first look came sooner,
+    so that the start of some of them is counted, too.
+    """
+    alone = next(sample["spent"] for sample in _loads(run) if sample["api_servers"] == 1)
+    return float(alone[_CPU] / alone[_TOKENS] * 1e6)
 
 
 def table(run: Recording) -> Table:
-    """A row for each number of API servers."""
-    rows = (
-        (str(each.api_servers), f"{each.tokens_per_second:,.0f}", f"{each.us_per_token:.0f}")
-        for each in front_ends(run)
-    )
-    return Table(("API servers", "tokens/s", "µs of CPU time in API servers for each token"), tuple(rows))
+    """Tokens per second, a row for each number of API servers."""
+    rows = ((str(each.api_servers), f"{each.tokens_per_second:,.0f}") for each in front_ends(run))
+    return Table(("API servers", "tokens/s"), tuple(rows))
 
 
-def dearer_and_no_faster(run: Recording) -> bool:
-    """Each further API server made a token dearer, and four brought no quarter more tokens than one."""
+def hardly_faster(run: Recording) -> bool:
+    """Four API servers brought no quarter more tokens than one."""
     found = front_ends(run)
-    costs = [each.us_per_token for each in found]
-    return costs == sorted(costs) and found[-1].tokens_per_second < 1.25 * found[0].tokens_per_second
+    return found[-1].tokens_per_second < 1.25 * found[0].tokens_per_second
 
 
 def pace(run: Recording, model: str, context: int) -> float:

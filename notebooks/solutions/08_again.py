@@ -11,41 +11,6 @@ from lab_support.notebook.page.tables import Table
 
 Given = Mapping[str, Any]
 
-# ---- 08.2: CPU time for a token --------------------------------------------------------------------------------------
-
-_WORK = """\
-from lab_support.notebook.script import emit
-from lab_support.notebook.servers.accounts import account
-from lab_support.notebook.servers.several import live_servers
-
-flags = [{"device": "paced:8B", "api_server_count": count, "max_num_seqs": 64} for count in COUNTS]
-with live_servers(*flags) as servers:
-    for server in servers:
-        emit(account(server, clients=CLIENTS, tokens=32, seconds=0.8, warm=0.4))
-"""
-
-
-def draw_work(random: Random) -> Given:
-    return {"counts": random.choice(((1, 2), (1, 4), (1, 6), (2, 4))), "clients": random.choice((8, 16, 32, 64))}
-
-
-def program_of_work(given: Given) -> str:
-    return changed(_WORK, "COUNTS", repr(given["counts"]), "CLIENTS", str(given["clients"]))
-
-
-def find_work(result: ProcessResult, given: Given) -> Found:
-    few, many = (event.fields for event in result.events)
-    rows = ((str(row["api_servers"]), f"{row['us_per_token']['api']:.0f}") for row in (few, many))
-    return Found(
-        measured=many["us_per_token"]["api"] / few["us_per_token"]["api"],
-        shown=Table(("API servers", "µs in API servers for each token"), tuple(rows)),
-    )
-
-
-def letter_of_rise(ratio: float, given: Given) -> str:
-    return "a" if ratio < 0.9 else "b" if ratio < 1.2 else "c" if ratio < 2 else "d"
-
-
 # ---- 08.4: the H200 --------------------------------------------------------------------------------------------------
 
 _H200 = """\
@@ -99,24 +64,6 @@ def letter_of_needed(needed: int, given: Given) -> str:
 
 
 AGAIN = (
-    Again(
-        "08.2",
-        draw=draw_work,
-        words=lambda given: (
-            f"{given['clients']} answers at once at the pace of 8B: CPU time for a token in {given['counts'][1]} API "
-            f"servers, compared with {given['counts'][0]}"
-        ),
-        options=lambda given: {
-            "a": "less, by a tenth or more",
-            "b": "the same, or up to a fifth more",
-            "c": "up to twice as much",
-            "d": "more than twice as much",
-        },
-        program=program_of_work,
-        find=find_work,
-        letter=letter_of_rise,
-        timeout=60,
-    ),
     Again(
         "08.4",
         draw=draw_h200,

@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter
 from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
+_FAR_FROM_THE_AXIS = 0.8  # API servers: left of a knee, its label has room
+_LINE_OF_TEXT = 0.055  # of the figure's height
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,37 @@ def knees(lines: Sequence[PaceLine], *, cores: float, finding: str, stand_in: st
     """
     if not lines:
         raise ValueError("knees: got no pace, expected at least one")
-    figure = Figure(figsize=(7.8, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for line, (colour, marker) in zip(lines, cycle(_LOOKS)):
         _draw(axes, line, colour, marker)
     _frame(axes, lines, cores, stand_in)
+    _name(axes, lines)
     title(axes, finding)
     return Picture(figure, f"{finding}. By a {stand_in}. {' '.join(map(_in_words, lines))}")
 
 
 def _draw(axes: Axes, line: PaceLine, colour: str, marker: str) -> None:
-    axes.plot(*zip(*line.curve, strict=True), "--", color=colour, linewidth=1.5, zorder=2)
+    rising, flat = ([point for point in line.curve if (point[0] <= line.knee[0]) is below] for below in (True, False))
+    axes.plot(*zip(*[*rising, line.knee], strict=True), "--", color=FAINT, linewidth=1.4, zorder=1)
+    axes.plot(*zip(*[line.knee, *flat], strict=True), "--", color=colour, linewidth=1.5, zorder=2)
     for points, filled in ((line.predicted, "white"), (line.measured, colour)):
         axes.plot(*zip(*sorted(points.items()), strict=True), marker, color=filled, markeredgecolor=colour,
                   markersize=8, markeredgewidth=1.5, zorder=4)  # fmt: skip
     axes.plot(*line.knee, "|", color=INK, markersize=16, markeredgewidth=2, zorder=3)
-    axes.annotate(f"knee {line.knee[0]:.1f}", line.knee, xytext=(-4, 10), textcoords="offset points", fontsize=9,
-                  ha="right", color=INK)  # fmt: skip
-    axes.annotate(f"{line.name}:\n{line.limit}", line.curve[-1], xytext=(10, 0), textcoords="offset points",
-                  fontsize=9, va="center", color=colour, annotation_clip=False)  # fmt: skip
+    place, side = ((-5, 9), "right") if line.knee[0] > _FAR_FROM_THE_AXIS else ((5, 6), "left")
+    axes.annotate(f"knee {line.knee[0]:.1f}", line.knee, xytext=place, textcoords="offset points", fontsize=9,
+                  ha=side, color=INK)  # fmt: skip
+
+
+def _name(axes: Axes, lines: Sequence[PaceLine]) -> None:
+    """Each line at its right end, as high as it ends, or higher if the one below needs the room."""
+    most, highest = axes.get_xlim()[1], axes.get_ylim()[1]
+    lowest = 0.0
+    for line, (colour, _) in sorted(zip(lines, cycle(_LOOKS)), key=lambda each: each[0].curve[-1][1]):
+        height = max(line.curve[-1][1], lowest)
+        axes.text(most, height, f" {line.name}, {line.limit}", fontsize=9, va="center", color=colour)
+        lowest = height + _LINE_OF_TEXT * highest
 
 
 def _frame(axes: Axes, lines: Sequence[PaceLine], cores: float, stand_in: str) -> None:
@@ -67,7 +81,7 @@ def _frame(axes: Axes, lines: Sequence[PaceLine], cores: float, stand_in: str) -
     for filled, words in ((INK, "measured"), ("white", "predicted there")):
         axes.plot([], [], "o", color=filled, markeredgecolor=INK, markersize=7, label=words)
     axes.plot([], [], "--", color=FAINT, label="predicted")
-    axes.set_xlim(0, most)
+    axes.set_xlim(0, most + 0.1)
     axes.set_ylim(0, highest * 1.22)
     axes.set_xticks(range(0, int(most) + 1))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.0f}"))

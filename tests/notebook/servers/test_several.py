@@ -12,7 +12,7 @@ PACED = {"device": "paced:8B"}
 
 
 def test_they_are_ready_in_order_and_end_together(capsys):
-    with live_servers({**PACED, "api_server_count": 2}, PACED) as servers:
+    with live_servers(*({**PACED, "api_server_count": count} for count in (2, 1))) as servers:
         assert [len(server.api_servers) for server in servers] == [2, 1]
         assert all(server.session.get(f"{server.url}/health", timeout=10).ok for server in servers)
     assert [server.survivors() for server in servers] == [[], []]

@@ -1,0 +1,146 @@
+"""Clients that look seldom: they keep a server busy, and cost the machine almost nothing.
+
+Clients of a real server run on other machines. Here they share the cores with it, and `lab load`, which notes when
+each token comes, costs more CPU for each than an API server does. These take what has gathered every few milliseconds,
+and count bytes: the server writes every event as for any other client. So they tell tokens per second, and no latency.
+
+`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. It writes a
+line when its window opens, and its report when that closes; it ends when its stdin does. The key comes from the
+environment, and no other machine is asked, as with `lab load`.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from lab_support.api_key import find_api_keys
+from lab_support.instruments.load.plan import address_of
+
+_SPACE = memoryview(bytearray(1 << 18))
+_END = b"\r\n0\r\n\r\n"  # the last chunk of a body
+
+
+class NotAnswered(RuntimeError):
+    """The server refused, closed or said nothing. The text says what it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seldom:
+    """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
+
+    They run for `warm` seconds, and then for `seconds`, the window in which all is counted.
+    """
+
+    url: str
+    clients: int
+    tokens: int
+    seconds: float
+    warm: float = 0.7
+    every: float = 0.02
+
+
+@dataclass(slots=True)
+class _Client:
+    """One connection with one request at a time. head, tail: the first and the last bytes of its answer so far."""
+
+    connection: socket.socket
+    request: bytes
+    head: bytes = b""
+    tail: bytes = b""
+    bytes: int = 0
+
+    def ask(self) -> None:
+        self.head, self.tail, self.bytes = b"", b"", 0
+        self.connection.sendall(self.request)
+
+    def take(self) -> int:
+        """Bytes that had gathered; 0 if none. Raises `NotAnswered`."""
+        try:
+            count = self.connection.recv_into(_SPACE)
+        except BlockingIOError:
+            return 0
+        piece = bytes(_SPACE[:count])
+        self.head = self.head or piece[:2048]
+        if not count or not self.head.startswith(b"HTTP/1.1 200"):
+            raise NotAnswered(f"got {self.head[:300]!r}, expected a streamed answer")
+        self.tail = (self.tail + piece[-len(_END) :])[-len(_END) :]
+        self.bytes += count
+        return count
+
+    @property
+    def ended(self) -> bool:
+        return self.tail == _END
+
+    @property
+    def served_by(self) -> str:
+        """The API server that the head of the answer names."""
+        lines = self.head.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        found = (line.partition(b":")[2] for line in lines if line.lower().startswith(b"x-served-by:"))
+        return next(found, b"").strip().decode("latin-1")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts so far. bytes: all that came; of_answers: those of ended answers; answers: ended ones by API server."""
+
+    bytes: int = 0
+    of_answers: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+def clients_of(plan: Seldom, key: str | None) -> list[_Client]:
+    """They are connected, and have asked."""
+    host, port = address_of(plan.url)
+    made = []
+    for number in range(plan.clients):
+        connection = socket.create_connection((host, port))
+        made.append(_Client(connection, _request(plan, number, f"{host}:{port}", key)))
+        made[-1].ask()
+        connection.setblocking(False)
+    return made
+
+
+def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
+    asked = {"prompt": f"Client {number} asks", "max_tokens": plan.tokens, "ignore_eos": True, "stream": True}
+    body = json.dumps(asked).encode()
+    lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}", *([f"Authorization: Bearer {key}"] if key else [])]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> float:
+    """Take what has gathered, again and again, for `seconds`. Returns how long it really was."""
+    begun = due = time.monotonic()
+    while due < begun + seconds:
+        due += every
+        time.sleep(max(0.0, due - time.monotonic()))
+        for client in clients:
+            tally.bytes += client.take()
+            if client.ended:
+                tally.of_answers += client.bytes
+                tally.answers[client.served_by] += 1
+                client.ask()
+    return time.monotonic() - begun
+
+
+def main() -> None:
+    plan = Seldom(**json.loads(sys.argv[1]))
+    clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
+    tally = Tally()
+    run(clients, plan.every, plan.warm, tally)
+    print("open", flush=True)
+    before, ended = tally.bytes, tally.answers.copy()
+    seconds = run(clients, plan.every, plan.seconds, tally)
+    token_bytes = tally.of_answers / (plan.tokens * tally.answers.total()) if tally.answers else 0.0
+    tokens = (tally.bytes - before) / token_bytes if token_bytes else 0.0
+    report = {"seconds": seconds, "tokens": round(tokens), "answers": dict(tally.answers - ended)}
+    print(json.dumps(report), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ Runs anywhere and looks from outside. Source: /proc/PID/task/TID/schedstat, whos
 (Documentation/scheduler/sched-stats.rst).
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,3 +36,10 @@ def spent(before: Mapping[int, float], after: Mapping[int, float]) -> CpuTime:
     """Between two readings of `thread_seconds`. A thread that has ended meanwhile is not counted."""
     each = [seconds - before.get(thread, 0.0) for thread, seconds in after.items()]
     return CpuTime(sum(each), max(each, default=0.0))
+
+
+def busy_seconds() -> float:
+    """Seconds that the cores of this machine have worked so far, added up: proc(5), the first line of /proc/stat."""
+    fields = [int(word) for word in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _waiting, irq, softirq, steal = fields
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

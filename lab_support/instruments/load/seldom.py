@@ -4,9 +4,8 @@ Clients of a real server run on other machines. Here they share the cores with i
 each token comes, costs more CPU for each than an API server does. These take what has gathered every few milliseconds,
 and count bytes: the server writes every event as for any other client. So they tell tokens per second, and no latency.
 
-`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. It writes a
-line when its window opens, and its report when that closes; it ends when its stdin does. The key comes from the
-environment, and no other machine is asked, as with `lab load`.
+`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. The key comes from
+the environment, the report is a line of JSON, and no other machine is asked, as with `lab load`.
 """
 
 import json
@@ -16,10 +15,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab_support.api_key import find_api_keys
+from lab_support.instruments.cpu_time import busy_seconds, spent, thread_seconds
 from lab_support.instruments.load.plan import address_of
 
+CLIENT = "client"
 _SPACE = memoryview(bytearray(1 << 18))
 _END = b"\r\n0\r\n\r\n"  # the last chunk of a body
 
@@ -32,7 +34,9 @@ class NotAnswered(RuntimeError):
 class Seldom:
     """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
 
-    They run for `warm` seconds, and then for `seconds`, the window in which all is counted.
+    They run for `warm` seconds, and then for `seconds`, the window in which all is counted. words: of each prompt, which
+    is another one for each client. fields: further ones of each request. pids: of the
+    processes whose CPU time is counted, too, by role.
     """
 
     url: str
@@ -41,6 +45,9 @@ class Seldom:
     seconds: float
     warm: float = 0.7
     every: float = 0.02
+    words: int = 3
+    fields: dict[str, Any] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,15 +112,16 @@ def clients_of(plan: Seldom, key: str | None) -> list[_Client]:
 
 
 def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
-    asked = {"prompt": f"Client {number} asks", "max_tokens": plan.tokens, "ignore_eos": True, "stream": True}
-    body = json.dumps(asked).encode()
+    prompt = " ".join([f"Client {number}", *["asks"] * (plan.words - 2)])
+    asked = {"prompt": prompt, "max_tokens": plan.tokens, "ignore_eos": True, "stream": True}
+    body = json.dumps(asked | plan.fields).encode()
     lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", *([f"Authorization: Bearer {key}"] if key else [])]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> float:
-    """Take what has gathered, again and again, for `seconds`. Returns how long it really was."""
+def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> None:
+    """Take what has gathered, again and again, for `seconds`."""
     begun = due = time.monotonic()
     while due < begun + seconds:
         due += every
@@ -124,22 +132,36 @@ def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> f
                 tally.of_answers += client.bytes
                 tally.answers[client.served_by] += 1
                 client.ask()
-    return time.monotonic() - begun
 
 
 def main() -> None:
     plan = Seldom(**json.loads(sys.argv[1]))
     clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
-    tally = Tally()
+    print(json.dumps(measure(plan, clients)))
+
+
+def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
+    """Warm up, then count. Returns tokens, seconds, answers by API server, and the CPU time of all processes.
+
+    cpu, loop: seconds by role, of all threads of a process and of its busiest one. machine: of all programs together.
+    """
+    tally, pids = Tally(), plan.pids | {CLIENT: os.getpid()}
     run(clients, plan.every, plan.warm, tally)
-    print("open", flush=True)
-    before, ended = tally.bytes, tally.answers.copy()
-    seconds = run(clients, plan.every, plan.seconds, tally)
-    token_bytes = tally.of_answers / (plan.tokens * tally.answers.total()) if tally.answers else 0.0
-    tokens = (tally.bytes - before) / token_bytes if token_bytes else 0.0
-    report = {"seconds": seconds, "tokens": round(tokens), "answers": dict(tally.answers - ended)}
-    print(json.dumps(report), flush=True)
-    sys.stdin.read()
+    counted, ended, begun = tally.bytes, tally.answers.copy(), time.monotonic()
+    before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds()
+    run(clients, plan.every, plan.seconds, tally)
+    took = {role: spent(before[role], thread_seconds(pid)) for role, pid in pids.items()}
+    answers = tally.answers.total()
+    if not answers:
+        raise NotAnswered(f"got no whole answer in {plan.warm + plan.seconds:g} s, expected some")
+    return {
+        "seconds": time.monotonic() - begun,
+        "tokens": (tally.bytes - counted) * answers * plan.tokens / tally.of_answers,
+        "answers": dict(tally.answers - ended),
+        "cpu": {role: each.all for role, each in took.items()},
+        "loop": {role: each.busiest for role, each in took.items()},
+        "machine": busy_seconds() - machine,
+    }
 
 
 if __name__ == "__main__":

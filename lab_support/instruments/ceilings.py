@@ -1,0 +1,49 @@
+"""The three limits of a server in tokens per second, and where another API server stops helping. It measures nothing.
+
+A server gives the least of three: the engine's pace; the number of API servers over an event loop's CPU time for a
+token, because a loop runs in one thread; the cores over the CPU time that all processes together need for a token.
+
+Taught in: 08_does_another_api_server_help
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PACE, FRONT_ENDS, CORES = "the engine's pace", "the API servers", "the cores"
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Microseconds of CPU time for each token. loop: of an API server's busiest thread, a part of `front_end`.
+
+    front_end: of all API servers together. client: 0 if the clients run on another machine.
+    """
+
+    loop: float
+    front_end: float
+    engine_core: float
+    client: float
+
+    @property
+    def all(self) -> float:
+        return self.front_end + self.engine_core + self.client
+
+
+def limits(pace: float, api_servers: int, costs: Costs, cores: float) -> dict[str, float]:
+    """Tokens per second by what limits them. pace: rows of a step over its seconds. cores: those that are free."""
+    return {PACE: pace, FRONT_ENDS: api_servers * 1e6 / costs.loop, CORES: cores * 1e6 / costs.all}
+
+
+def lowest(found: dict[str, float]) -> tuple[str, float]:
+    """The limit that binds, and its tokens per second. Of equal ones the first."""
+    return min(found.items(), key=lambda each: each[1])
+
+
+def knee(pace: float, costs: Costs, cores: float) -> float:
+    """The number of API servers, with a fraction, from which on a further one is idle."""
+    return min(pace, cores * 1e6 / costs.all) * costs.loop / 1e6
+
+
+def api_servers_needed(pace: float, costs: Costs, cores: float, most: Sequence[int] = range(1, 65)) -> int:
+    """The fewest of `most` with which the API servers are not the limit; the largest if there are none."""
+    return next((number for number in most if number >= knee(pace, costs, cores)), most[-1])

@@ -6,6 +6,7 @@ token, because a loop runs in one thread; the cores over the CPU time that all p
 Taught in: 08_does_another_api_server_help
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,3 +48,20 @@ def knee(pace: float, costs: Costs, cores: float) -> float:
 def api_servers_needed(pace: float, costs: Costs, cores: float, most: Sequence[int] = range(1, 65)) -> int:
     """The fewest of `most` with which the API servers are not the limit; the largest if there are none."""
     return next((number for number in most if number >= knee(pace, costs, cores)), most[-1])
+
+
+def with_api_servers(one: Costs, two: Costs, api_servers: int) -> Costs:
+    """The costs with any number of API servers, by a straight line through those measured with one and with two.
+
+    A step's tokens go to every API server in a message of its own, so each further one adds a message to each step:
+    fewer tokens share the cost of a wake-up. Where two were measured as cheaper than one, more are no cheaper than two.
+    """
+    if api_servers == 1:
+        return one
+    more = api_servers - 2
+    return Costs(
+        *(
+            second + more * max(0.0, second - first)
+            for first, second in zip(dataclasses.astuple(one), dataclasses.astuple(two), strict=True)
+        )
+    )

@@ -26,7 +26,7 @@ def account(
 ) -> dict[str, Any]:
     """Keep `clients` busy with answers of `tokens` each, and count for `seconds`. Returns plain data.
 
-    api_servers. tokens_per_second. us_per_token: microseconds of CPU time for each token, by kind of process:
+    api_servers, seconds, tokens; cpu: seconds by role. tokens_per_second. us_per_token: microseconds of CPU time for each token, by kind of process:
     launcher, api (all API servers together), engine and client; loop: of the API servers' busiest threads alone.
     busy: the share of the time that each process's busiest thread was on a core. cores_used, cores_left: by these
     processes, and by all other programs for them. answers: ended ones, by API server.
@@ -52,6 +52,7 @@ def accounts_of(report: dict[str, Any], cores: int) -> dict[str, Any]:
     cpu = {kind: sum(each for role, each in report["cpu"].items() if _kind(role) == kind) for kind in kinds}
     cpu["loop"] = sum(each for role, each in report["loop"].items() if _kind(role) == "api")
     return {
+        **{name: report[name] for name in ("seconds", "tokens", "cpu")},
         "api_servers": sum(_kind(role) == "api" for role in report["cpu"]),
         "tokens_per_second": round(tokens / seconds),
         "us_per_token": {kind: round(each / tokens * 1e6, 2) for kind, each in cpu.items()},

@@ -28,7 +28,7 @@ def account(
 
     api_servers, seconds, tokens; cpu: seconds by role. tokens_per_second. us_per_token: microseconds of CPU time for each token, by kind of process:
     launcher, api (all API servers together), engine and client; loop: of the API servers' busiest threads alone.
-    busy: the share of the time that each process's busiest thread was on a core. cores_used, cores_left: by these
+    busy: the share of the time that each process's busiest thread was on a core. cores: of this machine. cores_used, cores_left: by these
     processes, and by all other programs for them. answers: ended ones, by API server.
     more: other fields of `Seldom`. Raises `LoadFailed`.
     """
@@ -57,6 +57,7 @@ def accounts_of(report: dict[str, Any], cores: int) -> dict[str, Any]:
         "tokens_per_second": round(tokens / seconds),
         "us_per_token": {kind: round(each / tokens * 1e6, 2) for kind, each in cpu.items()},
         "busy": {role: round(each / seconds, 3) for role, each in report["loop"].items()},
+        "cores": cores,
         "cores_used": round(used / seconds, 2),
         "cores_left": round(cores - max(0.0, report["machine"] - used) / seconds, 2),
         "answers": report["answers"],

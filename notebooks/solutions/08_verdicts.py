@@ -13,8 +13,8 @@ LEFT_ENOUGH = 0.75
 """Of the cores, that other programs must leave for a comparison of one run with the next."""
 
 
-def told(result: ProcessResult) -> list[dict[str, Any]]:
-    return [event.fields for event in result.events if "tokens_per_second" in event.fields]
+def told(result: ProcessResult, field: str = "tokens_per_second") -> list[dict[str, Any]]:
+    return [event.fields for event in result.events if field in event.fields]
 
 
 def why_not(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -137,9 +137,7 @@ def share_of_api_servers(costs: ProcessResult) -> Found:
             ),
             note="The last three: limits in tokens per second, computed by your lines.",
         ),
-        claims=(
-            Claim("Over half of a token's CPU time is the API server's", share > 0.5, got=f"{share:.0%}"),
-        ),
+        claims=(Claim("Over half of a token's CPU time is the API server's", share > 0.5, got=f"{share:.0%}"),),
     )
 
 
@@ -155,8 +153,8 @@ def letter_of_share(parts: Mapping[str, float]) -> str:
 
 
 def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    one, two = map(costs_of, told(costs)[:2])
-    rows = told(paces)
+    one, two = map(costs_of, told(costs, "limits"))
+    rows = told(paces, "milliseconds")
     off = {(row["milliseconds"], row["api_servers"]): row["tokens_per_second"] / predicted(row, one, two)[1] - 1
            for row in rows}  # fmt: skip
     slow, fast = ([row for row in rows if row["milliseconds"] == each] for each in _ends(rows))
@@ -251,6 +249,9 @@ JUDGES = (
         },
     ),
     Judge(
-        "08.4", find=three_paces, letter=letter_of_paces, reached={"a": [1, 2], "b": [1.5, 2], "c": [2, 2], "d": [0.5, 2]}
+        "08.4",
+        find=three_paces,
+        letter=letter_of_paces,
+        reached={"a": [1, 2], "b": [1.5, 2], "c": [2, 2], "d": [0.5, 2]},
     ),
 )

@@ -26,10 +26,11 @@ def account(
 ) -> dict[str, Any]:
     """Keep `clients` busy with answers of `tokens` each, and count for `seconds`. Returns plain data.
 
-    api_servers, seconds, tokens; cpu: seconds by role. tokens_per_second. us_per_token: microseconds of CPU time for each token, by kind of process:
-    launcher, api (all API servers together), engine and client; loop: of the API servers' busiest threads alone.
-    busy: the share of the time that each process's busiest thread was on a core. cores: of this machine. cores_used, cores_left: by these
-    processes, and by all other programs for them. answers: ended ones, by API server.
+    api_servers: their number. seconds, tokens: what was counted. cpu: seconds on a core, by role. tokens_per_second.
+    us_per_token: microseconds of CPU time for each token, by kind of process: launcher, api (all API servers together),
+    engine and client; loop: of the API servers' busiest threads alone. busy: the share of the time that each process's
+    busiest thread was on a core. cores: of this machine. cores_used, cores_left: by these processes, and by all other
+    programs for them. answers: ended ones, by API server.
     more: other fields of `Seldom`. Raises `LoadFailed`.
     """
     plan = Seldom(server.url, clients, tokens, seconds, pids=server.pids, **more)

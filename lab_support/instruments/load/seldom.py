@@ -4,8 +4,8 @@ Clients of a real server run on other machines. Here they share the cores with i
 each token comes, costs more CPU for each than an API server does. These take what has gathered every few milliseconds,
 and count bytes: the server writes every event as for any other client. So they tell tokens per second, and no latency.
 
-`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. The key comes from
-the environment, the report is a line of JSON, and no other machine is asked, as with `lab load`.
+`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. The key
+comes from the environment, the report is a line of JSON, and no other machine is asked, as with `lab load`.
 """
 
 import json
@@ -34,9 +34,9 @@ class NotAnswered(RuntimeError):
 class Seldom:
     """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
 
-    They run for `warm` seconds, and then for `seconds`, the window in which all is counted. words: of each prompt, which
-    is another one for each client. fields: further ones of each request. pids: of the
-    processes whose CPU time is counted, too, by role.
+    They run for `warm` seconds, and then for `seconds`, the window in which all is counted. words: of each prompt,
+    which is another one for each client. fields: further ones of each request. pids: of the processes whose CPU time is
+    counted, too, by role.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""Tokens per second over API servers at several paces, with the predicted limits and the knee of each. It measures nothing.
+"""Tokens per second over API servers at several paces, with predictions and the knee of each. It measures nothing.
 
 Taught in: 08_does_another_api_server_help
 """

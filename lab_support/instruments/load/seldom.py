@@ -17,9 +17,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_support.api_key import find_api_keys
+from lab_support.api_key import ApiKeyError, find_api_keys
 from lab_support.instruments.cpu_time import busy_seconds, spent, thread_seconds
 from lab_support.instruments.load.plan import address_of
+from lab_support.instruments.load.workload import WorkloadError
 
 CLIENT = "client"
 _SPACE = memoryview(bytearray(1 << 18))
@@ -136,8 +137,11 @@ def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> N
 
 def main() -> None:
     plan = Seldom(**json.loads(sys.argv[1]))
-    clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
-    print(json.dumps(measure(plan, clients)))
+    try:
+        clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
+        print(json.dumps(measure(plan, clients)))
+    except (NotAnswered, WorkloadError, ApiKeyError, OSError) as error:
+        sys.exit(f"{plan.url}: {error}")
 
 
 def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:

@@ -50,18 +50,12 @@ def api_servers_needed(pace: float, costs: Costs, cores: float, most: Sequence[i
     return next((number for number in most if number >= knee(pace, costs, cores)), most[-1])
 
 
-def with_api_servers(one: Costs, two: Costs, api_servers: int) -> Costs:
-    """The costs with any number of API servers, by a straight line through those measured with one and with two.
+def with_api_servers(one: Costs, several: Costs, of: int, api_servers: int) -> Costs:
+    """The costs with any number of API servers, by a straight line through those measured with one and with `of`.
 
     A step's tokens go to every API server in a message of its own, so each further one adds a message to each step:
-    fewer tokens share the cost of a wake-up. Where two were measured as cheaper than one, more are no cheaper than two.
+    fewer tokens share the cost of a wake-up. Where several were measured as cheaper, more are no cheaper than those.
     """
-    if api_servers == 1:
-        return one
-    more = api_servers - 2
-    return Costs(
-        *(
-            second + more * max(0.0, second - first)
-            for first, second in zip(dataclasses.astuple(one), dataclasses.astuple(two), strict=True)
-        )
-    )
+    share = (api_servers - 1) / (of - 1)
+    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(several), strict=True)
+    return Costs(*(first + (share if last > first else min(1.0, share)) * (last - first) for first, last in pairs))

@@ -9,6 +9,7 @@ from lab_support.notebook.figures.knees import PaceLine, knees
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
 
+Row = Mapping[str, Any]
 LEFT_ENOUGH = 0.75
 """Of the cores, that other programs must leave for a comparison of one run with the next."""
 
@@ -35,7 +36,7 @@ def more_api_servers(counts: ProcessResult) -> Found:
     busy, loop = busiest(rows[0]), max(rows[0]["busy"][role] for role in rows[0]["busy"] if role.startswith("api-"))
     engine = rows[0]["us_per_token"]["engine"]
     return Found(
-        measured=[rates[2] / rates[1], rates[4] / rates[1]],
+        measured=[] if why_not(rows) else [rates[2] / rates[1], rates[4] / rates[1]],
         shown=accounts_table(rows),
         claims=(
             Claim(
@@ -76,6 +77,8 @@ def accounts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def letter_of_gain(ratios: Sequence[float]) -> str:
+    if not ratios:
+        return ""
     two, four = ratios
     if two > 1.6 and four > 3:
         return "a"
@@ -153,17 +156,17 @@ def letter_of_share(parts: Mapping[str, float]) -> str:
 
 
 def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    one, two = map(costs_of, told(costs, "limits"))
+    one, several = told(costs, "limits")
     rows = told(paces, "milliseconds")
-    off = {(row["milliseconds"], row["api_servers"]): row["tokens_per_second"] / predicted(row, one, two)[1] - 1
+    off = {(row["milliseconds"], row["api_servers"]): row["tokens_per_second"] / predicted(row, one, several)[1] - 1
            for row in rows}  # fmt: skip
     slow, fast = ([row for row in rows if row["milliseconds"] == each] for each in _ends(rows))
     last = fast[-1]
     worst = max(off.values(), key=abs)
     return Found(
-        measured=[last["tokens_per_second"] / fast[-2]["tokens_per_second"], last["cores"]],
+        measured=[] if why_not(fast) else [last["tokens_per_second"] / fast[-2]["tokens_per_second"]],
         shown=lambda: knees(
-            lines_of(rows, one, two),
+            lines_of(rows, one, several),
             cores=rows[0]["cores"],
             finding=f"At three paces, predicted within {abs(worst):.0%}",
             stand_in="stand-in: paced by the tables above",
@@ -183,7 +186,7 @@ def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
             ),
             Claim(
                 "With more API servers than cores, the cores are predicted as the limit, and all of them work",
-                predicted(last, one, two)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
+                predicted(last, one, several)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
                 got=f"{last['cores_used']:.2f} of {last['cores_left']:.2f} cores that others left",
                 untestable=_too_many_cores(last["cores"]),
             ),
@@ -200,16 +203,17 @@ def _too_many_cores(cores: int) -> str:
     return f"this machine has {cores} cores, more than its API servers" if cores >= 4 else ""
 
 
-def predicted(row: Mapping[str, Any], one: Costs, two: Costs) -> tuple[str, float]:
-    costs = with_api_servers(one, two, row["api_servers"])
-    return lowest(limits(_pace(row), row["api_servers"], costs, row["cores_left"]))
+def predicted(row: Mapping[str, Any], one: Row, several: Row) -> tuple[str, float]:
+    number = row["api_servers"]
+    costs = with_api_servers(costs_of(one), costs_of(several), several["api_servers"], number)
+    return lowest(limits(_pace(row), number, costs, row["cores_left"]))
 
 
 def _pace(row: Mapping[str, Any]) -> float:
     return float(row["rows"] / row["milliseconds"] * 1000)
 
 
-def lines_of(rows: Sequence[Mapping[str, Any]], one: Costs, two: Costs) -> list[PaceLine]:
+def lines_of(rows: Sequence[Mapping[str, Any]], one: Row, several: Row) -> list[PaceLine]:
     found = []
     for milliseconds in dict.fromkeys(row["milliseconds"] for row in rows):
         own = [row for row in rows if row["milliseconds"] == milliseconds]
@@ -217,15 +221,17 @@ def lines_of(rows: Sequence[Mapping[str, Any]], one: Costs, two: Costs) -> list[
             PaceLine(
                 f"{own[0]['rows']} rows in {milliseconds:g} ms",
                 {row["api_servers"]: row["tokens_per_second"] for row in own},
-                {row["api_servers"]: predicted(row, one, two)[1] for row in own},
-                knee(_pace(own[0]), one, own[0]["cores_left"]),
+                {row["api_servers"]: predicted(row, one, several)[1] for row in own},
+                knee(_pace(own[0]), costs_of(one), max(row["cores_left"] for row in own)),
             )
         )
     return found
 
 
 def letter_of_paces(measured: Sequence[float]) -> str:
-    ratio, _ = measured
+    if not measured:
+        return ""
+    [ratio] = measured
     return "d" if ratio < 0.6 else "a" if ratio < 1.25 else "b" if ratio < 1.75 else "c"
 
 
@@ -252,6 +258,6 @@ JUDGES = (
         "08.4",
         find=three_paces,
         letter=letter_of_paces,
-        reached={"a": [1, 2], "b": [1.5, 2], "c": [2, 2], "d": [0.5, 2]},
+        reached={"a": [1], "b": [1.5], "c": [2], "d": [0.5]},
     ),
 )

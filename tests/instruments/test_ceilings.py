@@ -46,12 +46,13 @@ def test_the_cores_move_the_knee_down():
 def test_two_measurements_tell_the_cost_with_any_number():
     """Each further API server makes each step's message a smaller one, and adds the same cost to each token."""
     two = Costs(loop=60.0, front_end=63.0, engine_core=22.0, client=8.0)
-    assert with_api_servers(DEAR, two, 1) == DEAR
-    assert with_api_servers(DEAR, two, 2) == two
-    assert with_api_servers(DEAR, two, 4) == Costs(loop=80.0, front_end=85.0, engine_core=26.0, client=8.0)
+    assert with_api_servers(DEAR, two, 2, 1) == DEAR
+    assert with_api_servers(DEAR, two, 2, 2) == two
+    assert with_api_servers(DEAR, two, 3, 2) == Costs(loop=55.0, front_end=57.5, engine_core=21.0, client=8.0)
+    assert with_api_servers(DEAR, two, 2, 4) == Costs(loop=80.0, front_end=85.0, engine_core=26.0, client=8.0)
 
 
 def test_a_cheaper_second_measurement_makes_nothing_free():
     """Noise must not make a cost vanish or go below zero."""
     cheaper = Costs(loop=20.0, front_end=21.0, engine_core=10.0, client=4.0)
-    assert with_api_servers(DEAR, cheaper, 8) == cheaper
+    assert with_api_servers(DEAR, cheaper, 2, 8) == cheaper

@@ -117,7 +117,7 @@ BLANKS = (
             WrongFilling(PER_SECOND, ("in_api_servers / seconds * 1e6", _BUSY)),
             WrongFilling(TURNED, ("tokens / in_api_servers", _BUSY)),
             WrongFilling(NOT_OF_THE_TIME, (_US, 'cpu["engine-0"]')),
-            WrongFilling(TURNED, (_US, 'seconds / cpu["engine-0"]')),
+            WrongFilling(NOT_OF_THE_TIME, (_US, '1e6 * cpu["engine-0"] / tokens')),
         ),
         hints=(
             "Seconds on a core, shared by so many tokens: how long is that for one? And in microseconds?",

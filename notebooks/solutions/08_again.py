@@ -6,59 +6,52 @@ from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.again import Again, Found
-from lab_support.notebook.moves.exercises import cell, changed
+from lab_support.notebook.moves.blanks import blank
+from lab_support.notebook.moves.exercises import changed
 from lab_support.notebook.page.tables import Table
+from lab_support.plural import counted
 
 Given = Mapping[str, Any]
 
-_STEPS = (20, 10, 6, 4, 2.5)
-_COUNTS = ((1, 2), (1, 4), (2, 4))
+
+def draw_load(random: Random) -> Given:
+    return {"clients": random.choice((1, 2, 3, 48, 64)), "pace": random.choice(("1B", "8B"))}
 
 
-def draw_paces(random: Random) -> Given:
-    few, many = random.choice(_COUNTS)
-    return {"milliseconds": random.choice(_STEPS), "few": few, "many": many}
-
-
-def program_of_paces(given: Given) -> str:
+def program_of_load(given: Given) -> str:
     return changed(
-        cell("08", "paces"),
-        "{10: (1, 2), 4.5: (1, 2), 2.5: (1, 2, 4)}",
-        f"{{{given['milliseconds']}: ({given['few']}, {given['many']})}}",
+        blank("08.b3").reference, "clients=64", f"clients={given['clients']}", "paced:8B", f"paced:{given['pace']}"
     )
 
 
-def find_paces(result: ProcessResult, given: Given) -> Found:
-    few, many = (event.fields for event in result.events)
-    ratio = many["tokens_per_second"] / few["tokens_per_second"]
-    rows = tuple(
-        (str(row["api_servers"]), f"{row['tokens_per_second']:,}", f"{row['cores_used']:.1f} of {row['cores']}")
-        for row in (few, many)
-    )
-    return Found(measured=ratio, shown=Table(("API servers", "tokens/s", "cores used"), rows))
+def find_wait(result: ProcessResult, given: Given) -> Found:
+    [told] = (event.fields for event in result.events)
+    row = (f"{told['start'] * 1000:.0f} ms", f"{told['busy']['api-0']:.0%}", f"{told['as_long']:.1f} s")
+    heads = ("CPU time of the start", "the API server's event loop is busy for", "repaid in")
+    return Found(measured=told["as_long"], shown=Table(heads, (row,)))
 
 
-def letter_of_ratio(ratio: float, given: Given) -> str:
-    return "a" if ratio < 0.8 else "b" if ratio < 1.25 else "c" if ratio < 1.75 else "d"
+def letter_of_wait(seconds: float, given: Given) -> str:
+    return "a" if seconds < 3 else "b" if seconds < 30 else "c" if seconds < 300 else "d"
 
 
 AGAIN = (
     Again(
-        "08.4",
-        draw=draw_paces,
+        "08.6",
+        draw=draw_load,
         words=lambda given: (
-            f"128 rows in {given['milliseconds']:g} ms: tokens per second with {given['many']} API servers, compared "
-            f"with {given['few']}"
+            f"{counted(given['clients'], 'client')}, the pace of a model with {given['pace'][0]} billion parameters: "
+            "how long until the tokens have cost an API server as much CPU time as its start"
         ),
         options=lambda given: {
-            "a": "fewer, by a fifth or more",
-            "b": "as many, give or take a fifth",
-            "c": "about half as many again",
-            "d": "about twice as many",
+            "a": "under 3 seconds",
+            "b": "3 to 30 seconds",
+            "c": "30 seconds to 5 minutes",
+            "d": "more than 5 minutes",
         },
-        program=program_of_paces,
-        find=find_paces,
-        letter=letter_of_ratio,
+        program=program_of_load,
+        find=find_wait,
+        letter=letter_of_wait,
         timeout=60,
     ),
 )

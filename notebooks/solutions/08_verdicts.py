@@ -3,261 +3,147 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab_support.instruments.ceilings import CORES, FRONT_ENDS, PACE, Costs, knee, limits, lowest, with_api_servers
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.figures.knees import PaceLine, knees
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
 
-Row = Mapping[str, Any]
-LEFT_ENOUGH = 0.75
-"""Of the cores, that other programs must leave for a comparison of one run with the next."""
+# ---- 08.5: spawn and fork --------------------------------------------------------------------------------------------
+
+LESS, SAME, MORE = "less, by a third or more", "about the same", "more, by a third or more"
+BORN_CPU, BORN_OWN = "CPU time until it can serve", "memory of its own until then"
+PER_TOKEN, PER_SECOND = "CPU time for each token", "tokens per second"
 
 
-def told(result: ProcessResult, field: str = "tokens_per_second") -> list[dict[str, Any]]:
-    return [event.fields for event in result.events if field in event.fields]
-
-
-def why_not(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Why runs can't be compared: other programs took too much. "" if they can."""
-    least = min(row["cores_left"] / row["cores"] for row in rows)
-    if least >= LEFT_ENOUGH:
-        return ""
-    return f"other programs took {1 - least:.0%} of the cores during one of the runs"
-
-
-# ---- 08.1: one, two, four, eight -------------------------------------------------------------------------------------
-
-
-def more_api_servers(counts: ProcessResult) -> Found:
-    rows = told(counts)
-    rates = {row["api_servers"]: row["tokens_per_second"] for row in rows}
-    gain = max(rates[2], rates[4]) / rates[1]
-    busy, loop = busiest(rows[0]), max(rows[0]["busy"][role] for role in rows[0]["busy"] if role.startswith("api-"))
-    engine = rows[0]["us_per_token"]["engine"]
+def fork_against_spawn(births: ProcessResult) -> Found:
+    spawn, fork = (sums_of(births, method) for method in ("spawn", "fork"))
     return Found(
-        measured=[] if why_not(rows) else [rates[2] / rates[1], rates[4] / rates[1]],
-        shown=accounts_table(rows),
+        rows={row: option_of(fork[row] / spawn[row]) for row in spawn},
+        seen={row: f"{_IN_WORDS[row](fork[row])} against {_IN_WORDS[row](spawn[row])}" for row in spawn},
         claims=(
             Claim(
-                "On the CPU engine, two or four API servers give no third more than one",
-                gain < 1.33,
-                got=", ".join(f"{number}: {rate:,.0f} tokens/s" for number, rate in rates.items()),
-                untestable=why_not(rows),
-            ),
-            Claim(
-                "With one API server, the engine core is the busiest process, by far",
-                busy == "engine-0" and engine > 2 * rows[0]["us_per_token"]["api"],
-                got=f"engine core {rows[0]['busy']['engine-0']:.0%}, API server {loop:.0%} of the time",
+                "Under load, the forked one takes over twice as many page faults: it copies what it writes to",
+                under_load(births, "fork") > 2 * under_load(births, "spawn"),
+                got=f"{under_load(births, 'fork'):,} against {under_load(births, 'spawn'):,}",
             ),
         ),
     )
 
 
-def busiest(row: Mapping[str, Any]) -> str:
-    return max(row["busy"], key=lambda role: row["busy"][role])
+def sums_of(births: ProcessResult, method: str) -> dict[str, float]:
+    """The figure of each row, over all runs of the load."""
+    told = [event.fields for event in births.events if event.fields["method"] == method]
+    [born] = [fields["born"] for fields in told if "born" in fields]
+    runs = [fields for fields in told if "tokens" in fields]
+    tokens, seconds = (sum(run[name] for run in runs) for name in ("tokens", "seconds"))
+    return {
+        BORN_CPU: born["cpu"],
+        BORN_OWN: born["own"],
+        PER_TOKEN: sum(run["cpu"]["api-0"] for run in runs) / tokens,
+        PER_SECOND: tokens / seconds,
+    }
 
 
-def accounts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    heads = ("API servers", "tokens/s", "busiest thread of the engine core", "of the API servers", "answers of each")
-    return Table(
-        heads,
-        tuple(
+def under_load(births: ProcessResult, method: str) -> int:
+    """Page faults of the API server from its start to the end of all runs."""
+    told = {name: value for event in births.events if event.fields["method"] == method
+            for name, value in event.fields.items()}  # fmt: skip
+    return int(told["later"]["faults"] - told["born"]["faults"])
+
+
+def option_of(ratio: float) -> str:
+    return LESS if ratio < 2 / 3 else SAME if ratio < 1.5 else MORE
+
+
+_IN_WORDS = {
+    BORN_CPU: lambda seconds: f"{seconds * 1000:.0f} ms",
+    BORN_OWN: lambda size: f"{size / 1e6:.0f} MB",
+    PER_TOKEN: lambda seconds: f"{seconds * 1e6:.0f} µs",
+    PER_SECOND: lambda rate: f"{rate:,.0f}",
+}
+
+
+# ---- 08.6: the start against the work --------------------------------------------------------------------------------
+
+
+def start_against_work(repaid: ProcessResult) -> Found:
+    [told] = (event.fields for event in repaid.events)
+    each = told["cpu"]["api-0"] / told["tokens"] * 1e6
+    share = right_weights(told)[1] / each
+    return Found(
+        measured=right_weights(told)[0],
+        shown=Table(
+            ("an API server by spawn", ""),
             (
-                str(row["api_servers"]),
-                f"{row['tokens_per_second']:,}",
-                f"{row['busy']['engine-0']:.0%}",
-                ", ".join(f"{share:.0%}" for role, share in row["busy"].items() if role.startswith("api-")),
-                ", ".join(map(str, row["answers"].values())),
-            )
-            for row in rows
-        ),
-        note="Shares of the time that a thread was on a core.",
-    )
-
-
-def letter_of_gain(ratios: Sequence[float]) -> str:
-    if not ratios:
-        return ""
-    two, four = ratios
-    if two > 1.6 and four > 3:
-        return "a"
-    if max(two, four) > 1.33:
-        return "b"
-    return "d" if four < 0.6 else "c"
-
-
-# ---- 08.2: CPU time for a token --------------------------------------------------------------------------------------
-
-
-def four_against_one(work: ProcessResult) -> Found:
-    one, four = told(work)
-    costs = [row["us_per_token"]["api"] for row in (one, four)]
-    ratio = costs[1] / costs[0]
-    return Found(
-        measured=ratio,
-        shown=Table(
-            ("API servers", "µs in API servers for each token", "cores that the engine core kept busy"),
-            tuple((str(row["api_servers"]), f"{row['us']:.0f}", f"{row['engine_busy']:.2f}") for row in (one, four)),
+                ("CPU time of its start", f"{told['start'] * 1000:.0f} ms"),
+                ("is repaid in", f"{told['as_long']:.1f} s of this load"),
+                ("CPU time for each token", f"{each:.1f} µs"),
+                ("and of the start, over an hour's tokens", f"{told['in_an_hour']:.4f} µs"),
+            ),
+            note="By your lines. The engine is a stand-in, paced like a recorded H200 with 8 billion parameters.",
         ),
         claims=(
             Claim(
-                "With four API servers, a token costs them more CPU time than with one",
-                ratio > 1.2,
-                got=f"{costs[0]:.0f} and {costs[1]:.0f} µs",
+                "Over an hour of this load, the start adds less than a hundredth to what a token costs",
+                share < 0.01,
+                got=f"{share:.2%}",
             ),
         ),
     )
 
 
-def letter_of_cost(ratio: float) -> str:
-    return "a" if ratio < 0.8 else "b" if ratio < 1.2 else "d" if ratio < 3.5 else "c"
+def right_weights(told: Mapping[str, Any]) -> tuple[float, float]:
+    """Seconds of the load in which the tokens take as much CPU time as the start, and its microseconds for each token
+    of an hour."""
+    rate = told["tokens"] / told["seconds"]
+    return told["start"] / (told["cpu"]["api-0"] / told["seconds"]), 1e6 * told["start"] / (3600 * rate)
 
 
-# ---- 08.3: the costs and the limits ----------------------------------------------------------------------------------
+def letter_of_wait(seconds: float) -> str:
+    return "d" if seconds < 60 else "c" if seconds < 1800 else "b" if seconds < 6 * 3600 else "a"
 
 
-def costs_of(row: Mapping[str, Any]) -> Costs:
-    cost = row["us_per_token"]
-    return Costs(cost["loop"], cost["api"], cost["engine"], cost["client"])
+# ---- four servers ----------------------------------------------------------------------------------------------------
 
 
-def share_of_api_servers(costs: ProcessResult) -> Found:
-    rows = told(costs)
-    cost = costs_of(rows[0])
-    share = cost.front_end / cost.all
-    return Found(
-        measured={"api": share, "engine": cost.engine_core / cost.all, "client": cost.client / cost.all},
-        shown=Table(
-            ("API servers", "µs for each token: API servers", "engine core", "clients", PACE, FRONT_ENDS, CORES),
-            tuple(
-                (
-                    str(row["api_servers"]),
-                    *(f"{row['us_per_token'][kind]:.0f}" for kind in ("api", "engine", "client")),
-                    *(f"{limit:,.0f}" for limit in row["limits"]),
-                )
-                for row in rows
-            ),
-            note="The last three: limits in tokens per second, computed by your lines.",
-        ),
-        claims=(Claim("Over half of a token's CPU time is the API server's", share > 0.5, got=f"{share:.0%}"),),
-    )
-
-
-def letter_of_share(parts: Mapping[str, float]) -> str:
-    if parts["api"] > 0.5:
-        return "b"
-    if max(parts.values()) < 0.45:
-        return "c"
-    return "a" if parts["engine"] > parts["client"] else "d"
-
-
-# ---- 08.4: three paces -----------------------------------------------------------------------------------------------
-
-
-def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    one, several = told(costs, "limits")
-    rows = told(paces, "milliseconds")
-    off = {(row["milliseconds"], row["api_servers"]): row["tokens_per_second"] / predicted(row, one, several)[1] - 1
-           for row in rows}  # fmt: skip
-    slow, fast = ([row for row in rows if row["milliseconds"] == each] for each in _ends(rows))
-    last = fast[-1]
-    worst = max(off.values(), key=abs)
-    return Found(
-        measured=[] if why_not(fast) else [last["tokens_per_second"] / fast[-2]["tokens_per_second"]],
-        shown=lambda: knees(
-            lines_of(rows, one, several),
-            cores=rows[0]["cores"],
-            finding=f"At three paces, predicted within {abs(worst):.0%}",
-            stand_in="stand-in: paced by the tables above",
-        ),
-        claims=(
-            Claim(
-                "What was measured is within a quarter of what was predicted",
-                abs(worst) <= 0.25,
-                got=f"at most {worst:+.0%}",
-                untestable=why_not(rows),
-            ),
-            Claim(
-                "At the easy pace, a second API server changes nothing",
-                0.8 < slow[1]["tokens_per_second"] / slow[0]["tokens_per_second"] < 1.25,
-                got=", ".join(f"{row['tokens_per_second']:,}" for row in slow),
-                untestable=why_not(slow),
-            ),
-            Claim(
-                "With more API servers than cores, the cores are predicted as the limit, and all of them work",
-                predicted(last, one, several)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
-                got=f"{last['cores_used']:.2f} of {last['cores_left']:.2f} cores that others left",
-                untestable=_too_many_cores(last["cores"]),
-            ),
-        ),
-    )
-
-
-def _ends(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    times = [row["milliseconds"] for row in rows]
-    return max(times), min(times)
-
-
-def _too_many_cores(cores: int) -> str:
-    return f"this machine has {cores} cores, more than its API servers" if cores >= 4 else ""
-
-
-def predicted(row: Mapping[str, Any], one: Row, several: Row) -> tuple[str, float]:
-    number = row["api_servers"]
-    costs = with_api_servers(costs_of(one), costs_of(several), several["api_servers"], number)
-    return lowest(limits(_pace(row), number, costs, row["cores_left"]))
-
-
-def _pace(row: Mapping[str, Any]) -> float:
-    return float(row["rows"] / row["milliseconds"] * 1000)
-
-
-def lines_of(rows: Sequence[Mapping[str, Any]], one: Row, several: Row) -> list[PaceLine]:
-    found = []
-    for milliseconds in dict.fromkeys(row["milliseconds"] for row in rows):
-        own = [row for row in rows if row["milliseconds"] == milliseconds]
-        found.append(
-            PaceLine(
-                f"{own[0]['rows']} rows in {milliseconds:g} ms",
-                {row["api_servers"]: row["tokens_per_second"] for row in own},
-                {row["api_servers"]: predicted(row, one, several)[1] for row in own},
-                knee(_pace(own[0]), costs_of(one), max(row["cores_left"] for row in own)),
-            )
+def figures_of_servers(servers: ProcessResult) -> Found:
+    heads = ("", "tokens/s", "of its GPU's", "API server busy", "engine core busy")
+    heads += ("running", "waiting", "blocks in use", "preempted/s")
+    rows = tuple(
+        (
+            event.fields["name"],
+            f"{seen['tokens_per_second']:,}",
+            f"{seen['tokens_per_second'] / seen['pace']:.0%} of {seen['pace']:,}",
+            *(f"{seen['busy'][role]:.0%}" for role in ("api-0", "engine-0")),
+            *(span(seen[name]) for name in ("running", "waiting")),
+            f"{max(seen['cache_usage']):.0%}",
+            f"{seen['preemptions']:g}",
         )
-    return found
+        for event in servers.events
+        for seen in (event.fields["seen"],)
+    )
+    note = (
+        "Busy: the share of the time for which the busiest thread was on a core. Running, waiting: least and most. "
+        "Blocks in use: most."
+    )
+    return Found(shown=Table(heads, rows, note=note))
 
 
-def letter_of_paces(measured: Sequence[float]) -> str:
-    if not measured:
-        return ""
-    [ratio] = measured
-    return "d" if ratio < 0.6 else "a" if ratio < 1.25 else "b" if ratio < 1.75 else "c"
+def span(counts: Sequence[int]) -> str:
+    return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
 
 
 JUDGES = (
     Judge(
-        "08.1",
-        find=more_api_servers,
-        letter=letter_of_gain,
-        reached={"a": [1.9, 3.8], "b": [1.5, 1.6], "c": [1.0, 0.95], "d": [0.8, 0.5]},
-    ),
-    Judge("08.2", find=four_against_one, letter=letter_of_cost, reached={"a": 0.5, "b": 1.0, "c": 4.0, "d": 2.0}),
-    Judge(
-        "08.3",
-        find=share_of_api_servers,
-        letter=letter_of_share,
-        reached={
-            "a": {"api": 0.3, "engine": 0.6, "client": 0.1},
-            "b": {"api": 0.7, "engine": 0.2, "client": 0.1},
-            "c": {"api": 0.4, "engine": 0.3, "client": 0.3},
-            "d": {"api": 0.3, "engine": 0.2, "client": 0.5},
-        },
+        "08.5",
+        find=fork_against_spawn,
+        expected={BORN_CPU: LESS, BORN_OWN: LESS, PER_TOKEN: SAME, PER_SECOND: SAME},
+        row_words="A forked API server, compared with a spawned one: {row}: {option}",
     ),
     Judge(
-        "08.4",
-        find=three_paces,
-        letter=letter_of_paces,
-        reached={"a": [1], "b": [1.5], "c": [2], "d": [0.5]},
+        "08.6",
+        find=start_against_work,
+        letter=letter_of_wait,
+        reached={"a": 86_400.0, "b": 3600.0, "c": 300.0, "d": 2.0},
     ),
+    Judge("08.four", find=figures_of_servers),
 )

@@ -48,19 +48,19 @@ _BATCH = """\
     return "static" if mean < 0.75 * max(seen["running"]) else "rows"
 """
 
-FAULT_BY_STEPS = _rule(_API + _NONE + _CACHE + _BATCH)
 FAULT_BY_ROOM = _rule(
     """\
     if seen["tokens_per_second"] > 0.7 * seen["pace"]:
         return "none"
     if not any(seen["waiting"]):
         return "api"
-    if sum(seen["cache_usage"]) / len(seen["cache_usage"]) > 0.3:
+    if max(seen["cache_usage"]) > 0.7:
         return "cache"
     full = [now for now in seen["running"] if now > 0.8 * max(seen["running"])]
     return "rows" if len(full) > len(seen["running"]) / 2 else "static"
 """
 )
+FAULT_BY_STEPS = _rule(_API + _NONE + _CACHE + _BATCH)
 FAULT_BY_SIGNS = "from statistics import median\n\n\n" + _rule(
     """\
     signs = {
@@ -161,16 +161,16 @@ EXERCISES = (
         kind="must",
         task="write a rule that names the fault of a server from figures alone",
         skeleton=FAULT,
-        reference=FAULT_BY_STEPS,
-        also_right=(FAULT_BY_ROOM, FAULT_BY_SIGNS),
+        reference=FAULT_BY_ROOM,
+        also_right=(FAULT_BY_STEPS, FAULT_BY_SIGNS),
         wrong=FAULT_WRONG,
         hints=(
-            "Which process works all the time? If none does, whoever waits is not waiting for a processor.",
-            "Without free blocks nobody can join. With free blocks, look at the batch that others wait for: is it full "
-            "at most moments?",
-            "In this order: `api` if its thread is busy for over 0.7 of the time, `none` if nobody ever waits, `cache` "
-            "if over 0.7 of the blocks are ever in use, `static` if the mean of `running` is far below its most, else "
-            "`rows`.",
+            "Does it give what its GPU can? If not, where are the requests: do they wait for a place in the batch, or "
+            "does nobody?",
+            "If nobody waits before the engine core, they are held up in the API server. If they wait although there "
+            "are free blocks, look at the batch: is it full at most moments?",
+            "In this order: `none` if it gives over 0.7 of the pace, `api` if nobody ever waits, `cache` if over 0.7 "
+            "of the blocks are ever in use, `rows` if the batch is near its most at most moments, else `static`.",
         ),
         judge=judge_fault,
     ),

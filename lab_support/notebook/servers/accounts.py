@@ -15,6 +15,7 @@ from typing import Any
 from lab_support.instruments.load.seldom import Seldom
 from lab_support.notebook.servers.key_of_its_own import in_environment
 from lab_support.notebook.servers.live_server import Server
+from lab_support.plural import counted
 
 
 class LoadFailed(RuntimeError):
@@ -22,7 +23,7 @@ class LoadFailed(RuntimeError):
 
 
 def account(
-    server: Server, *, clients: int = 192, tokens: int = 16, seconds: float = 1.5, **more: Any
+    server: Server, *, clients: int = 192, tokens: int = 16, seconds: float = 1.5, say: bool = True, **more: Any
 ) -> dict[str, Any]:
     """Keep `clients` busy with answers of `tokens` each, and count for `seconds`. Returns plain data.
 
@@ -31,7 +32,7 @@ def account(
     engine and client; loop: of the API servers' busiest threads alone. busy: the share of the time that each process's
     busiest thread was on a core. cores: of this machine. cores_used, cores_left: by these processes, and by all other
     programs for them; the cores are those on which this process may run. answers: ended ones, by API server.
-    more: other fields of `Seldom`. A line with the tokens per second is printed. Raises `LoadFailed`.
+    say: print a line with the tokens per second. more: other fields of `Seldom`. Raises `LoadFailed`.
     """
     plan = Seldom(server.url, clients, tokens, seconds, pids=server.pids, **more)
     command = [sys.executable, "-m", "lab_support.instruments.load.seldom", json.dumps(dataclasses.asdict(plan))]
@@ -39,9 +40,8 @@ def account(
     if done.returncode:
         raise LoadFailed((done.stderr.strip().splitlines() or ["they said nothing"])[-1])
     found = accounts_of(json.loads(done.stdout), len(os.sched_getaffinity(0)))
-    print(
-        f"{found['api_servers']} API server{'s' * (found['api_servers'] > 1)}: {found['tokens_per_second']:,} tokens/s"
-    )
+    if say:
+        print(f"{counted(found['api_servers'], 'API server')}: {found['tokens_per_second']:,} tokens/s", flush=True)
     return found
 
 

@@ -92,11 +92,10 @@ def test_on_a_crowded_machine_nothing_is_said_of_the_prediction():
     assert "other programs took 50% of the cores" in claims[0].untestable
 
 
-@pytest.mark.parametrize("rate", [13_000, 27_000])
-def test_a_wrong_prediction_is_found(rate):
-    rows = [*PACES[:3], cost(2, rate, 5), *PACES[4:]]
-    claims = judge_of("08.4").find(COSTS, cell(*rows)).claims
-    assert claims[0].outcome is (rate == 27_000)
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_one_point_may_be_off_and_two_may_not(wrong):
+    rows = [*[row | {"tokens_per_second": 0.6 * row["tokens_per_second"]} for row in PACES[:wrong]], *PACES[wrong:]]
+    assert judge_of("08.4").find(COSTS, cell(*rows)).claims[0].outcome is (wrong == 1)
 
 
 def test_costs_of_one_number_alone_are_refused():

@@ -32,7 +32,7 @@ def _rule(text: str) -> str:
 
 
 _API = """\
-    if seen["busy"]["api-0"] > 0.7:
+    if seen["busy"]["api-0"] > 0.5:
         return "api"
 """
 _NONE = """\
@@ -64,7 +64,7 @@ FAULT_BY_STEPS = _rule(_API + _NONE + _CACHE + _BATCH)
 FAULT_BY_SIGNS = "from statistics import median\n\n\n" + _rule(
     """\
     signs = {
-        "api": max(seen["busy"].values()) > 0.75,
+        "api": max(seen["busy"].values()) > 0.6,
         "none": sum(seen["waiting"]) == 0,
         "cache": max(seen["cache_usage"]) > 0.6,
         "static": median(seen["running"]) < 0.7 * max(seen["running"]),
@@ -87,7 +87,10 @@ FULL = (
     "step, so it is not static"
 )
 ROOM = "there are free blocks enough, so the KV cache is not what sequences wait for"
-BUSY = "the API server's busiest thread works all the time: it can't take more, whatever the engine core does"
+BUSY = (
+    "nobody waits for a place in the batch, and yet it gives far less than its GPU can: the requests are held up before "
+    "the engine core, in the API server"
+)
 NOT_BUSY = "the API server has time left, so it is not the limit: a low rate alone does not say who limits it"
 HEALTHY = "a server in which nobody waits, and nobody works all the time, has no fault"
 UNKNOWN = 'it is to return "api", "rows", "cache", "static" or "none"'

@@ -36,7 +36,7 @@ no sequence joins a batch that runs. "none" stands for a server without a fault.
 CLIENTS = 48  # in all
 _LOADS = {36: 16, 12: 40}
 """Clients, and the length of their answers: not all the same, so that a batch can shrink."""
-_EACH: dict[str, Any] = {"words": 6, "every": 0.005, "warm": 0.5, "fields": {"stop": ["zebra", "crossing", "?!"]}}
+_EACH: dict[str, Any] = {"words": 40, "every": 0.005, "warm": 0.5, "fields": {"stop": ["zebra", "crossing", "?!"]}}
 _ROWS = 64  # of a step, more than there are clients
 _MOMENTS, _EVERY = 8, 0.1  # looks, and seconds between them
 _SERIES = {
@@ -73,7 +73,7 @@ def setup(fault: str, chance: random.Random) -> Setup:
     if fault == "rows":
         flags["max_num_seqs"] = chance.choice((8, 12, 16, 20))
     elif fault == "cache":
-        flags["num_gpu_blocks_override"] = chance.choice((30, 40, 50, 60))
+        flags["num_gpu_blocks_override"] = chance.choice((50, 60, 75, 90))
     elif fault == "static":
         flags["batching"] = "static"
     return Setup(chance.choice((7.0, 8.0, 9.0, 10.0)), flags)

@@ -8,7 +8,7 @@ from typing import Any
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.answer_files import load
 from lab_support.notebook.moves.blanks import blank
-from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, on_recording
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
 from lab_support.notebook.moves.verdicts import broken_claim
 
 COUNTS, WORK, COSTS = cell("08", "counts"), blank("08.b1").reference, blank("08.b2").reference
@@ -127,4 +127,5 @@ BROKEN_CLAIMS = (
         REPAID,
         _A_START_EACH_SECOND,
     ),
+    nothing_left("Nothing that this notebook started is running", COUNTS),
 )

@@ -88,8 +88,8 @@ FULL = (
 )
 ROOM = "there are free blocks enough, so the KV cache is not what sequences wait for"
 BUSY = (
-    "nobody waits for a place in the batch, and yet it gives far less than its GPU can: the requests are held up before "
-    "the engine core, in the API server"
+    "nobody waits for a place in the batch, and yet it gives far less than its GPU can: the requests are held up "
+    "before the engine core, in the API server"
 )
 NOT_BUSY = "the API server has time left, so it is not the limit: a low rate alone does not say who limits it"
 HEALTHY = "a server in which nobody waits, and nobody works all the time, has no fault"

@@ -15,6 +15,7 @@ from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
 _FAR_FROM_THE_AXIS = 0.8  # API servers: left of a knee, its label has room
+_CLOSE = 0.25  # API servers
 _LINE_OF_TEXT = 0.055  # of the figure's height
 
 
@@ -47,6 +48,7 @@ def knees(lines: Sequence[PaceLine], *, cores: float, finding: str, stand_in: st
     for line, (colour, marker) in zip(lines, cycle(_LOOKS)):
         _draw(axes, line, colour, marker)
     _frame(axes, lines, cores, stand_in)
+    _name_knees(axes, lines)
     _name(axes, lines)
     title(axes, finding)
     return Picture(figure, f"{finding}. By a {stand_in}. {' '.join(map(_in_words, lines))}")
@@ -60,9 +62,19 @@ def _draw(axes: Axes, line: PaceLine, colour: str, marker: str) -> None:
         axes.plot(*zip(*sorted(points.items()), strict=True), marker, color=filled, markeredgecolor=colour,
                   markersize=8, markeredgewidth=1.5, zorder=4)  # fmt: skip
     axes.plot(*line.knee, "|", color=INK, markersize=16, markeredgewidth=2, zorder=3)
-    place, side = ((-5, 9), "right") if line.knee[0] > _FAR_FROM_THE_AXIS else ((5, 6), "left")
-    axes.annotate(f"knee {line.knee[0]:.1f}", line.knee, xytext=place, textcoords="offset points", fontsize=9,
-                  ha=side, color=INK)  # fmt: skip
+
+
+def _name_knees(axes: Axes, lines: Sequence[PaceLine]) -> None:
+    """Left above each, or right below one that is close to a higher one."""
+    labelled: list[float] = []
+    for place, height in sorted((line.knee for line in lines), key=lambda knee: -knee[1]):
+        close = any(abs(place - other) < _CLOSE for other in labelled)
+        offset, side = ((7, -13), "left") if close else ((-5, 9), "right")
+        if place < _FAR_FROM_THE_AXIS:
+            offset, side = (5, 6), "left"
+        axes.annotate(f"knee {place:.1f}", (place, height), xytext=offset, textcoords="offset points", fontsize=9,
+                      ha=side, color=INK)  # fmt: skip
+        labelled.append(place)
 
 
 def _name(axes: Axes, lines: Sequence[PaceLine]) -> None:

@@ -39,7 +39,7 @@ def test_each_pace_has_its_knee_its_limit_and_its_points():
     (axes,) = picture.figure.axes
     assert axes.get_title(loc="left") == "Within 5%"
     assert "stand-in for a GPU" in axes.get_ylabel() and axes.get_xlabel() == "API servers (2 cores)"
-    assert texts(axes)[:2] == ["knee 0.6", "knee 1.5"]
+    assert texts(axes)[:2] == ["knee 1.5", "knee 0.6"]
     assert texts(axes)[2:] == [" 12 ms a step, then the engine's pace", " 2.5 ms a step, then the cores"]
     marks = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() in "os"]
     assert marks.count((1, 2)) == 2 and marks.count((2, 4)) == 2
@@ -57,6 +57,14 @@ def test_lines_that_end_at_the_same_height_have_names_one_above_the_other():
     heights = [text.get_position()[1] for text in axes.texts[3:]]
     assert heights == sorted(heights) and heights[0] == 10_667
     assert min(high - low for low, high in pairwise(heights)) > 0.05 * axes.get_ylim()[1]
+
+
+def test_two_knees_that_are_close_have_their_labels_on_different_sides():
+    curve = [(0.1, 2_000), (1.4, 26_000), (4, 26_000)]
+    near = PaceLine("5 ms a step", {1: 20_000}, {1: 20_000}, curve, curve[1], "")
+    (axes,) = knees([near, FAST], cores=2, finding="", stand_in="").figure.axes
+    sides = {text.get_text(): text.get_ha() for text in axes.texts[:2]}
+    assert sides == {"knee 1.5": "right", "knee 1.4": "left"}
 
 
 def test_no_pace_is_an_error():

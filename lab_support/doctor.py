@@ -268,7 +268,6 @@ _NEEDS = (
         {
             "05": "results about CUDA are shown from recordings",
             "06": "results about CUDA are shown from recordings",
-            "08": "the engine is paced",
         },
     ),
     _Need(lambda machine: bool(machine.vllm), "vLLM", {"10": "its processes are shown from a recording"}),

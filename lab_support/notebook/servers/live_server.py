@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ AtPortOpen = Callable[[tuple[str, int], str | None], object]
 START_SECONDS = 120.0
 _GRACE_BEYOND_DRAIN = 5.0
 _TRACE = "trace"
+_SERVE = ("-m", "lab_support", "serve")
 _LOOK_EVERY = 0.002  # seconds between two looks whether the port is open
 _ASSIGNS = ("STORE_NAME", "STORE_FAST")  # in a cell or a script, and in a function
 
@@ -182,15 +183,24 @@ def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, 
     `server = live_server()` again replaces it.
     Raises `ConfigError` for a choice that can't work, `ServerNotReady` if the server does not come up.
     """
-    wanted = {"port": 0, **choices}
-    key = take_key(wanted)
-    config = ServerConfig(**wanted, api_key=() if key is None else (key,))
+    _checked(choices)  # before another server is stopped
     stop_predecessor(sys._getframe(1))
+    return start(_SERVE, choices, trace=trace, at_port_open=at_port_open)
+
+
+def start(
+    program: Sequence[str], choices: Mapping[str, Any], *, trace: bool = False, at_port_open: AtPortOpen | None = None
+) -> Server:
+    """`live_server` for any program that takes the flags of `lab serve`. No other server is stopped.
+
+    program: Python's arguments before the flags.
+    """
+    wanted, key, config = _checked(choices)
     began = time.monotonic()
     with ExitStack() as until_ready:  # an interrupt during the start must not leave a server behind either
         read_end, write_end = os.pipe()
         until_ready.callback(os.close, read_end)
-        command = [sys.executable, "-m", "lab_support", "serve", *_flags(wanted), "--ready-fd", str(write_end)]
+        command = [sys.executable, *program, *_flags(wanted), "--ready-fd", str(write_end)]
         grace, folder = config.shutdown_timeout + _GRACE_BEYOND_DRAIN, temporary_folder()
         traced = folder / _TRACE if trace or at_port_open else None
         command += ["--trace-dir", str(traced)] if traced else []
@@ -205,6 +215,13 @@ def live_server(*, trace: bool = False, at_port_open: AtPortOpen | None = None, 
         os.close(read_end)
     keep_track(server)
     return server
+
+
+def _checked(choices: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, ServerConfig]:
+    """The flags without the key, the key, and the config. Raises `ConfigError`."""
+    wanted = {"port": 0, **choices}
+    key = take_key(wanted)
+    return wanted, key, ServerConfig(**wanted, api_key=() if key is None else (key,))
 
 
 def keep_track(server: Server) -> None:

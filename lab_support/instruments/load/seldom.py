@@ -1,0 +1,174 @@
+"""Clients that look seldom: they keep a server busy, and cost the machine almost nothing.
+
+Clients of a real server run on other machines. Here they share the cores with it, and `lab load`, which notes when
+each token comes, costs more CPU for each than an API server does. These take what has gathered every few milliseconds,
+and count bytes: the server writes every event as for any other client. So they tell tokens per second, and no latency.
+
+`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. The key
+comes from the environment, the report is a line of JSON, and no other machine is asked, as with `lab load`.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab_support.api_key import ApiKeyError, find_api_keys
+from lab_support.instruments.cpu_time import busy_seconds, spent, thread_seconds
+from lab_support.instruments.load.plan import address_of
+from lab_support.instruments.load.workload import WorkloadError
+
+CLIENT = "client"
+_SPACE = memoryview(bytearray(1 << 18))
+_END = b"\r\n0\r\n\r\n"  # the last chunk of a body
+
+
+class NotAnswered(RuntimeError):
+    """The server refused, closed or said nothing. The text says what it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seldom:
+    """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
+
+    They run for `warm` seconds, and then for `seconds`, the window in which all is counted. words: of each prompt,
+    which is another one for each client. fields: further ones of each request. pids: of the processes whose CPU time is
+    counted, too, by role.
+    """
+
+    url: str
+    clients: int
+    tokens: int
+    seconds: float
+    warm: float = 0.7
+    every: float = 0.02
+    words: int = 3
+    fields: dict[str, Any] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Client:
+    """One connection with one request at a time. head, tail: the first and the last bytes of its answer so far."""
+
+    connection: socket.socket
+    request: bytes
+    head: bytes = b""
+    tail: bytes = b""
+    bytes: int = 0
+
+    def ask(self) -> None:
+        self.head, self.tail, self.bytes = b"", b"", 0
+        self.connection.sendall(self.request)
+
+    def take(self) -> int:
+        """Bytes that had gathered; 0 if none. Raises `NotAnswered`."""
+        try:
+            count = self.connection.recv_into(_SPACE)
+        except BlockingIOError:
+            return 0
+        piece = bytes(_SPACE[:count])
+        self.head = self.head or piece[:2048]
+        if not count or not self.head.startswith(b"HTTP/1.1 200"):
+            raise NotAnswered(f"got {self.head[:300]!r}, expected a streamed answer")
+        self.tail = (self.tail + piece[-len(_END) :])[-len(_END) :]
+        self.bytes += count
+        return count
+
+    @property
+    def ended(self) -> bool:
+        return self.tail == _END
+
+    @property
+    def served_by(self) -> str:
+        """The API server that the head of the answer names."""
+        lines = self.head.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        found = (line.partition(b":")[2] for line in lines if line.lower().startswith(b"x-served-by:"))
+        return next(found, b"").strip().decode("latin-1")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts so far. bytes: all that came; of_answers: those of ended answers; answers: ended ones by API server."""
+
+    bytes: int = 0
+    of_answers: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+def clients_of(plan: Seldom, key: str | None) -> list[_Client]:
+    """They are connected, and have asked."""
+    host, port = address_of(plan.url)
+    made = []
+    for number in range(plan.clients):
+        connection = socket.create_connection((host, port))
+        made.append(_Client(connection, _request(plan, number, f"{host}:{port}", key)))
+        made[-1].ask()
+        connection.setblocking(False)
+    return made
+
+
+def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
+    prompt = " ".join([f"Client {number}", *["asks"] * (plan.words - 2)])
+    asked = {"prompt": prompt, "max_tokens": plan.tokens, "ignore_eos": True, "stream": True}
+    body = json.dumps(asked | plan.fields).encode()
+    lines = ["POST /v1/completions HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}", *([f"Authorization: Bearer {key}"] if key else [])]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> None:
+    """Take what has gathered, again and again, for `seconds`."""
+    begun = due = time.monotonic()
+    while due < begun + seconds:
+        due += every
+        time.sleep(max(0.0, due - time.monotonic()))
+        for client in clients:
+            tally.bytes += client.take()
+            if client.ended:
+                tally.of_answers += client.bytes
+                tally.answers[client.served_by] += 1
+                client.ask()
+
+
+def main() -> None:
+    plan = Seldom(**json.loads(sys.argv[1]))
+    try:
+        clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
+        print(json.dumps(measure(plan, clients)))
+    except (NotAnswered, WorkloadError, ApiKeyError, OSError) as error:
+        sys.exit(f"{plan.url}: {error}")
+
+
+def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
+    """Warm up, then count. Returns tokens, seconds, answers by API server, and the CPU time of all processes.
+
+    cpu, loop: seconds by role, of all threads of a process and of its busiest one. machine: of all programs together,
+    on the cores on which this process may run.
+    """
+    tally, pids = Tally(), plan.pids | {CLIENT: os.getpid()}
+    run(clients, plan.every, plan.warm, tally)
+    counted, ended, begun = tally.bytes, tally.answers.copy(), time.monotonic()
+    cores = os.sched_getaffinity(0)
+    before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds(cores)
+    run(clients, plan.every, plan.seconds, tally)
+    took = {role: spent(before[role], thread_seconds(pid)) for role, pid in pids.items()}
+    answers = tally.answers.total()
+    if not answers:
+        raise NotAnswered(f"got no whole answer in {plan.warm + plan.seconds:g} s, expected some")
+    return {
+        "seconds": time.monotonic() - begun,
+        "tokens": (tally.bytes - counted) * answers * plan.tokens / tally.of_answers,
+        "answers": dict(tally.answers - ended),
+        "cpu": {role: each.all for role, each in took.items()},
+        "loop": {role: each.busiest for role, each in took.items()},
+        "machine": busy_seconds(cores) - machine,
+    }
+
+
+if __name__ == "__main__":
+    main()

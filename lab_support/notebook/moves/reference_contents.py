@@ -50,6 +50,8 @@ INSTRUMENTS = (
     "lab_support.notebook.stages.forced_fork",
     "lab_support.notebook.stages.early_client",
     "lab_support.notebook.servers.traced",
+    "lab_support.notebook.servers.askers",
+    "lab_support.notebook.servers.token_time",
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
@@ -63,6 +65,7 @@ ONLY = {
     "lab_support.notebook.stages.forced_fork": ("watch", "late_engine_core"),
     "lab_support.notebook.stages.early_client": ("EarlyClient",),
     "lab_support.notebook.servers.traced": ("times_of",),
+    "lab_support.notebook.servers.token_time": ("time_of_a_token",),
 }
 """Of these modules cells call some functions; the others are for the module itself."""
 RECORDINGS = (

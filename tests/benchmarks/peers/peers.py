@@ -1,0 +1,57 @@
+"""16. Other servers beside ours on one model folder: start, memory, tokens/s, latencies, by one client.
+
+Each is started, asked and ended `rounds` times, in one order and then in the other. Those that are not installed are
+named. `python -m tests.benchmarks.peers` says how to install them, and where.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+
+from lab_support.experiments.program import start
+from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
+from tests.benchmarks.peers.kinds import PEERS, VLLM
+from tests.benchmarks.peers.one import command
+
+THROUGH = "PEERS_THROUGH"
+"""The variable with a command that runs each group's command, such as one that waits until the machine is quiet."""
+
+
+def groups(names: list[str], number: int) -> list[list[str]]:
+    """The peers of a round, as they are measured: vLLM by itself, because its start takes a minute; odd rounds back."""
+    together = [[name for name in names if name != VLLM], [name for name in names if name == VLLM]]
+    forward = [group for group in together if group]
+    return [group[::-1] for group in forward[::-1]] if number % 2 else forward
+
+
+def chosen(only: str) -> list[str]:
+    names = [peer.name for peer in PEERS]
+    unknown = set(filter(None, only.split(","))) - set(names)
+    if unknown:
+        raise SystemExit(f"--only: got {', '.join(sorted(unknown))}, expected some of {','.join(names)}")
+    return [name for name in names if not only or name in only.split(",")]
+
+
+def run_rounds(options: argparse.Namespace) -> int:
+    through = shlex.split(os.environ.get(THROUGH, ""))
+    codes = [
+        subprocess.run([*through, *command(number, options.requests, group)]).returncode
+        for number in range(options.rounds)
+        for group in groups(chosen(options.only), number)
+    ]
+    return int(any(codes))
+
+
+def main() -> int:
+    options = start(__doc__ or "", only="", rounds=2, requests=0)
+    try:
+        with nothing_left():
+            return run_rounds(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,7 +48,8 @@ def _row(run: Recording, name: str) -> tuple[str, ...]:
 
 def _title(sample: dict[str, Any]) -> str:
     versions = " ".join(f"{package} {version}" for package, version in sample["versions"].items() if package != "torch")
-    return f"{sample['title']} ({', '.join(filter(None, [sample['note'], versions]))})"
+    about = ", ".join(filter(None, [sample["note"], versions]))
+    return f"{sample['title']} ({about})" if about else sample["title"]
 
 
 def _not_measured(run: Recording, name: str) -> tuple[str, ...]:

@@ -55,19 +55,22 @@ class Client:
                 raise RuntimeError(f"{self.name} ended with code {done.returncode}: {said}")
             found = json.loads(file.read_text())
         figures = _of_bench(found) if self.program else _of_lab_load(found)
+        if figures["failed"]:
+            raise RuntimeError(f"{figures['failed']} of {requests} requests failed")
         return {**figures, "client_cpu_seconds": round(cpu, 2)}
 
     def _bench(self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path) -> list[str]:
         spread = json.dumps({"input": 0.0, "output": SPREAD})
-        flags = {
+        choices = {
             "host": "127.0.0.1", "port": port, "model": model, "tokenizer": model, "dataset-name": "random",
             "random-input-len": PROMPT, "random-output-len": ANSWER, "random-range-ratio": spread, "seed": seed,
             "num-prompts": requests, "max-concurrency": CLIENTS, "temperature": 0, "percentile-metrics": "ttft,itl",
             "metric-percentiles": "50,90,99", "result-dir": file.parent, "result-filename": file.name,
         }  # fmt: skip
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        words += ["--extra-body", json.dumps(peer.fields)] if peer.fields else ["--ignore-eos"]
-        return [str(self.program), "bench", "serve", *words, "--save-result", "--disable-tqdm", "--no-steady-state"]
+        words = [word for name, value in choices.items() for word in (f"--{name}", str(value))]
+        words += ["--extra-body", json.dumps(peer.fields)] if peer.fields else []
+        flags = ["--ignore-eos", "--save-result", "--disable-tqdm", "--no-steady-state"]
+        return [str(self.program), "bench", "serve", *words, *flags]
 
     def _lab_load(self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path) -> list[str]:
         flags = {
@@ -76,8 +79,7 @@ class Client:
             "duration": LASTS_AT_MOST, "json": file,
         }  # fmt: skip
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        words += [] if peer.fields else ["--ignore-eos"]
-        return [sys.executable, "-m", "lab_support", "load", f"http://127.0.0.1:{port}", *words]
+        return [sys.executable, "-m", "lab_support", "load", f"http://127.0.0.1:{port}", "--ignore-eos", *words]
 
 
 def client_in(environments: Path | None) -> Client:

@@ -14,7 +14,7 @@ class Peer:
 
     name: of its environment's folder. title: of its row. command: has {python}, {bin}, {model} and {port}.
     packages: what pip installs, step by step. versions: the packages that its row names. environment: more variables.
-    fields: what each request has besides the load's own fields, where `ignore_eos` is not known. note: of its row.
+    fields: what each request has besides the load's own, where `ignore_eos` is not obeyed. note: of its row.
     requests: how many the load sends, so that it lasts some seconds. of: a peer whose environment it uses.
     """
 
@@ -26,7 +26,7 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     note: str = ""
-    requests: int = 320
+    requests: int = 240
     of: str = ""
 
     @property
@@ -38,7 +38,9 @@ class Peer:
 PROGRAMS = "{python} -m tests.benchmarks.peers"
 MOSEC = f"{PROGRAMS}.mosec_server --address 127.0.0.1 --port {{port}} --timeout 60000"
 LITSERVE = f"{PROGRAMS}.litserve_server {{port}}"
-WHOLE = {"PEER_WHOLE": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""For `generate` on this model: two threads gain nothing, and take the core that the front end and the client need."""
+WHOLE = {"PEER_WHOLE": "1", **ONE_THREAD}
 
 PEERS = (
     Peer(
@@ -55,6 +57,7 @@ PEERS = (
         MOSEC,
         (TORCH, (TRANSFORMERS, "mosec==0.9.8")),
         ("mosec", "transformers"),
+        ONE_THREAD,
         note="1 worker, batches of 16",
     ),
     Peer(
@@ -72,6 +75,7 @@ PEERS = (
         LITSERVE,
         (TORCH, (TRANSFORMERS, "litserve==0.2.19")),
         ("litserve", "transformers"),
+        ONE_THREAD,
         note="2 API servers, 1 worker, batches of 16",
     ),
     Peer(
@@ -90,18 +94,18 @@ PEERS = (
         "--log-level warning",
         (TORCH, (TRANSFORMERS, "fastapi", "uvicorn", "uvloop", "httptools")),
         ("uvicorn", "fastapi", "transformers"),
-        environment={"OMP_NUM_THREADS": "1"},
+        environment=ONE_THREAD,
         note="2 workers, one request at a time each",
         requests=64,
     ),
     Peer(
         "transformers",
         "transformers serve",
-        "{bin}/transformers serve {model} --continuous-batching --cb-num-blocks 512 --device cpu --host 127.0.0.1 "
-        "--port {port}",
+        f"{PROGRAMS}.transformers_server serve {{model}} --continuous-batching --cb-num-blocks 512 --device cpu "
+        "--host 127.0.0.1 --port {port}",
         (TORCH, (f"transformers[serving]=={TRANSFORMERS.partition('==')[2]}",)),
         ("transformers",),
-        fields={"generation_config": '{"do_sample": false, "pad_token_id": 0}'},
+        fields={"generation_config": '{"do_sample": false, "pad_token_id": 0, "eos_token_id": -1}'},
         note="continuous batching",
     ),
     Peer(

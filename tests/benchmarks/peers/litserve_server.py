@@ -25,7 +25,7 @@ class Completions(LitAPI):
     def predict(self, x: list[Request]) -> Iterator[Step]:
         yield from self._generation.steps(x)
 
-    def encode_response(self, output: Iterator[Step]) -> Iterator[list[str]]:
+    def encode_response(self, output: Iterator[Step]):  # LitServe takes what is said here for an answer's JSON schema
         for step in output:
             yield [as_stream(events) for events in step]
 

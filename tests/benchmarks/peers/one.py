@@ -17,8 +17,8 @@ from tests.benchmarks.peers.kinds import BY_NAME, Peer
 from tests.benchmarks.peers.running import PeerFailed, Running, running
 
 MODEL = ROOT / "data" / "model"
-WARM_UP = 32
-"""Requests before those that count. They begin with other prompts, because answers of prefix caches would be dear."""
+WARM_UP = 16
+"""Requests before those that count. Their prompts are others, so that no prefix cache knows those that count."""
 
 
 def command(number: int, requests: int, names: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def emit_one(peer: Peer, client: Client, number: int, requests: int) -> None:
     try:
         figures = measure(peer, python, client, number, requests)
     except (PeerFailed, RuntimeError, OSError) as error:
-        emit("failed", **about, why=str(error))
+        emit("failed", **about, why=str(error).replace(str(environments()), "$ENVIRONMENTS"))
         return
     emit("peer", **about, note=peer.note, versions=versions_of(peer, python), client=client.name, **figures)
 

@@ -26,7 +26,7 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     note: str = ""
-    requests: int = 240
+    requests: int = 160
     of: str = ""
 
     @property
@@ -49,7 +49,7 @@ PEERS = (
         "{python} -m lab_support serve --model {model} --served-model-name {model} --port {port} "
         "--api-server-count 2 --dtype bfloat16",
         note="2 API servers, 1 engine core",
-        requests=640,
+        requests=480,
     ),
     Peer(
         "mosec",
@@ -96,7 +96,7 @@ PEERS = (
         ("uvicorn", "fastapi", "transformers"),
         environment=ONE_THREAD,
         note="2 workers, one request at a time each",
-        requests=64,
+        requests=48,
     ),
     Peer(
         "transformers",

@@ -12,7 +12,7 @@ import sys
 
 from lab_support.experiments.program import start
 from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
-from tests.benchmarks.peers.kinds import PEERS, VLLM
+from tests.benchmarks.peers.kinds import OURS, PEERS, VLLM
 from tests.benchmarks.peers.one import command
 
 THROUGH = "PEERS_THROUGH"
@@ -20,9 +20,9 @@ THROUGH = "PEERS_THROUGH"
 
 
 def groups(names: list[str], number: int) -> list[list[str]]:
-    """The peers of a round, as they are measured: vLLM by itself, because its start takes a minute; odd rounds back."""
-    together = [[name for name in names if name != VLLM], [name for name in names if name == VLLM]]
-    forward = [group for group in together if group]
+    """The peers of a round, as they are measured: in two groups that take about equally long, and odd rounds back."""
+    apart = [[name for name in names if (name in (OURS, VLLM)) == first] for first in (True, False)]
+    forward = [group for group in apart if group]
     return [group[::-1] for group in forward[::-1]] if number % 2 else forward
 
 

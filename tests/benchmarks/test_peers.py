@@ -137,12 +137,18 @@ def test_each_environment_has_torch_first_and_in_one_version():
 # ---- the tables ------------------------------------------------------------------------------------------------------
 
 
+STEPS, STAGES = {"steps": 100, "prompt_tokens": 6400, "generation_tokens": 800}, {"send": 0.1, "run": 0.5}
+
+
 def sample(tokens_per_second: float, **changes) -> dict:
     figures = {"start_seconds": 2.04, "memory_mb": 390, "tokens_per_second": tokens_per_second, "client": "lab load"}
     named = {"what": "peer", "peer": "ours", "title": "this server", "note": "", "versions": {"torch": "2.13.0"}}
     latencies = {"ttft_ms": [8.0, 9.0, 20.0], "inter_token_ms": [4.0, 5.0, 6.0]}
     cost = {"client_cpu_seconds": 0.5, "tokens": 10000, "seconds": 4.0, "idle_cpu_seconds": 0.01}
-    return {**named, **figures, **latencies, **cost, "cpu": [{"process": "it", "cpu_seconds": 2.0}], **changes}
+    stages = {f'lab_engine_stage_seconds_total{{stage="{name}"}}': seconds for name, seconds in STAGES.items()}
+    engine = {f"lab_engine_{name}_total": count for name, count in STEPS.items()} | stages
+    spent = {"cpu": [{"process": "it", "cpu_seconds": 2.0}], "engine": engine}
+    return {**named, **figures, **latencies, **cost, **spent, **changes}
 
 
 def test_a_row_has_the_range_of_its_rounds_and_answers_that_came_whole_have_no_inter_token_latency():
@@ -164,3 +170,4 @@ def test_an_aim_is_met_or_not_by_the_medians_of_both_and_the_costs_are_by_proces
     assert [row.met for row in latencies] == [True, False, True, False, False, False]
     ours, _ = aims.costs(found)
     assert ours.startswith("ours: 0.62 cores busy; µs a token: 1. it 200; client 50")
+    assert aims.steps(found) == "a step of ours: 64.0 tokens of prompts, 8.0 of answers; ms: run 5.00, send 1.00"

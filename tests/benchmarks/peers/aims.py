@@ -2,19 +2,21 @@
 
 Both run from the beginning to the end; the client asks one and then the other, each time in another order. A row for
 each aim: tokens/s over the peer's, and every percentile of the latencies below the peer's. Then the CPU time for each
-token, by process, which says what limits each of them; and that of the server that wasn't asked meanwhile. The last
-line is for programs.
+token, by process, which says what limits each of them, and that of the server that wasn't asked meanwhile; and a step
+of this server's engine core, by its own counters. The last line is for programs.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lab_support.experiments.served import metrics
 from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
 from tests.benchmarks.peers.client import CLIENTS, RANKS, Client, client_in
 from tests.benchmarks.peers.environments import ENVIRONMENTS, environments, python_of
@@ -23,6 +25,7 @@ from tests.benchmarks.peers.one import MODEL, WARM_UP, cpu_by_process
 from tests.benchmarks.peers.running import Running, running
 from tests.proofs import Row
 
+ENGINE = r"lab_engine_(steps|prompt_tokens|generation_tokens|stage_seconds)_total"
 AIMS = {"vllm": 1.8, "mosec": 2.5, "mosec-whole": 2.5}
 """tokens/s of this server over the peer's."""
 LATENCIES = {"ttft_ms": "time to first token", "inter_token_ms": "inter-token latency"}
@@ -45,10 +48,17 @@ def rounds(peer: Peer, python: Path, client: Client, count: int, requests: int) 
 
 
 def one_round(client: Client, kind: Peer, server: Running, idle: Running, number: int, requests: int) -> dict[str, Any]:
-    before, idle_before = server.cpu_seconds(), sum(idle.cpu_seconds().values())
+    before, idle_before, counted = server.cpu_seconds(), sum(idle.cpu_seconds().values()), counters(kind, server)
     figures = client.ask(server.port, MODEL, kind, requests or kind.requests, number)
-    waited = sum(idle.cpu_seconds().values()) - idle_before
-    return {**figures, "cpu": list(cpu_by_process(server, before)), "idle_cpu_seconds": round(waited, 2)}
+    waited, spent = sum(idle.cpu_seconds().values()) - idle_before, list(cpu_by_process(server, before))
+    grown = {name: round(value - counted.get(name, 0.0), 4) for name, value in counters(kind, server).items()}
+    return {**figures, "cpu": spent, "idle_cpu_seconds": round(waited, 2), "engine": grown}
+
+
+def counters(kind: Peer, server: Running) -> dict[str, float]:
+    """This server's own account of its engine core's steps; of a peer, nothing."""
+    found = metrics(f"http://127.0.0.1:{server.port}") if kind.name == OURS else {}
+    return {name: value for name, value in found.items() if re.match(ENGINE, name)}
 
 
 # ---- what they say ---------------------------------------------------------------------------------------------------
@@ -86,6 +96,16 @@ def costs(found: Rounds) -> Iterator[str]:
         yield f"{name}: {cores:.2f} cores busy; µs a token: {told}; the other server meanwhile: {idle:.2f} s of CPU"
 
 
+def steps(found: Rounds) -> str:
+    """This server's engine core by its own counters: tokens in a step, and milliseconds of each stage."""
+    total = {name: sum(each["engine"].get(name, 0.0) for each in found[OURS]) for name in found[OURS][0]["engine"]}
+    count = total.pop("lab_engine_steps_total", 0.0)
+    tokens = [total.pop(f"lab_engine_{kind}_tokens_total", 0.0) / (count or 1) for kind in ("prompt", "generation")]
+    stages = {re.sub(r'.*="|"}', "", name): seconds / (count or 1) * 1e3 for name, seconds in total.items()}
+    told = ", ".join(f"{stage} {ms:.2f}" for stage, ms in sorted(stages.items(), key=lambda one: -one[1]))
+    return f"a step of ours: {tokens[0]:.1f} tokens of prompts, {tokens[1]:.1f} of answers; ms: {told}"
+
+
 def share(seconds: float, figures: dict[str, Any]) -> float:
     return seconds / figures["tokens"] * 1e6
 
@@ -112,7 +132,7 @@ def main() -> int:
     print(f"{client.name}, {CLIENTS} clients, {given.rounds} rounds")
     for row in told:
         print(f"{'met    ' if row.met else 'NOT MET'}  {row.asked}: {row.measured}")
-    print("\n".join(costs(found)))
+    print("\n".join([*costs(found), steps(found)]))
     print(json.dumps(found))
     return int(not all(row.met for row in told))
 

@@ -144,7 +144,13 @@ def sample(tokens_per_second: float, **changes) -> dict:
     figures = {"start_seconds": 2.04, "memory_mb": 390, "tokens_per_second": tokens_per_second, "client": "lab load"}
     named = {"what": "peer", "peer": "ours", "title": "this server", "note": "", "versions": {"torch": "2.13.0"}}
     latencies = {"ttft_ms": [8.0, 9.0, 20.0], "inter_token_ms": [4.0, 5.0, 6.0]}
-    cost = {"client_cpu_seconds": 0.5, "tokens": 10000, "seconds": 4.0, "idle_cpu_seconds": 0.01}
+    cost = {
+        "client_cpu_seconds": 0.5,
+        "loop_ms": [20.0, 20.0],
+        "tokens": 10000,
+        "seconds": 4.0,
+        "idle_cpu_seconds": 0.01,
+    }
     stages = {f'lab_engine_stage_seconds_total{{stage="{name}"}}': seconds for name, seconds in STAGES.items()}
     engine = {f"lab_engine_{name}_total": count for name, count in STEPS.items()} | stages
     spent = {"cpu": [{"process": "it", "cpu_seconds": 2.0}], "engine": engine}
@@ -152,11 +158,11 @@ def sample(tokens_per_second: float, **changes) -> dict:
 
 
 def test_a_row_has_the_range_of_its_rounds_and_answers_that_came_whole_have_no_inter_token_latency():
-    whole = sample(900.0, peer="mosec-whole", title="mosec", inter_token_ms=[0.0, 0.0, 0.0])
+    whole = sample(900.0, peer="mosec-whole", title="mosec", inter_token_ms=[0.0, 0.0, 0.0], loop_ms=[24.0, 26.0])
     run = replace(recordings.load("lost_starts"), samples=(sample(3000.4), whole, sample(2500.0)))
     assert tables.table(run).rows == (
-        ("this server", "2.0", "390", "2,500 to 3,000", "8.0; 20.0", "4.0; 6.0"),
-        ("mosec", "2.0", "390", "900", "8.0; 20.0", "–"),
+        ("this server", "2.0", "390", "2,500 to 3,000", "8.0; 20.0", "4.0; 6.0", "100 %"),
+        ("mosec", "2.0", "390", "900", "8.0; 20.0", "–", "80 %"),
     )
     with pytest.raises(LookupError, match="without any peer"):
         tables.table(recordings.load("lost_starts"))

@@ -5,6 +5,7 @@ A figure is the range of a peer's rounds. Raises `LookupError` if the recording 
 Taught in: 08_does_another_api_server_help
 """
 
+import statistics
 from typing import Any
 
 from lab_support.instruments.record.recordings import Recording
@@ -17,6 +18,7 @@ _HEADS = (
     "tokens/s",
     "first token, ms: median; 99 %",
     "between tokens, ms: median; 99 %",
+    "machine's speed",
 )
 
 
@@ -42,6 +44,7 @@ def _row(run: Recording, name: str) -> tuple[str, ...]:
         _range([each["tokens_per_second"] for each in rounds]),
         _latency(rounds, "ttft_ms"),
         _latency(rounds, "inter_token_ms"),
+        _speed(run, rounds),
     )
     return (_title(rounds[0]), *figures)
 
@@ -62,6 +65,12 @@ def _latency(rounds: list[dict[str, Any]], field: str) -> str:
     """The range of the medians, and that of the 99th percentiles; nothing for answers that came as a whole."""
     median, _, highest = zip(*(each[field] for each in rounds), strict=True)
     return f"{_range(median, 1)}; {_range(highest, 1)}" if max(median) else "–"
+
+
+def _speed(run: Recording, rounds: list[dict[str, Any]]) -> str:
+    """How fast the machine was meanwhile, by a fixed loop's time, over its fastest moment in this recording."""
+    fastest = min(ms for each in run.of("peer") for ms in each["loop_ms"])
+    return f"{_range([100 * fastest / statistics.mean(each['loop_ms']) for each in rounds])} %"
 
 
 def _range(values: Any, digits: int = 0) -> str:

@@ -26,7 +26,7 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     note: str = ""
-    requests: int = 160
+    requests: int = 128
     of: str = ""
 
     @property
@@ -77,15 +77,6 @@ PEERS = (
         ("litserve", "transformers"),
         ONE_THREAD,
         note="2 API servers, 1 worker, batches of 16",
-    ),
-    Peer(
-        "litserve-whole",
-        "LitServe + transformers, whole answers",
-        LITSERVE,
-        versions=("litserve", "transformers"),
-        environment=WHOLE,
-        note="2 API servers, 1 worker, batches of 16",
-        of="litserve",
     ),
     Peer(
         "uvicorn",

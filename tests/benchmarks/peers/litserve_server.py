@@ -1,7 +1,6 @@
 """LitServe: two HTTP processes, and one worker that gets batches of up to 16 requests.
 
-`python -m tests.benchmarks.peers.litserve_server PORT`; PEER_MODEL is the model folder, and with PEER_WHOLE each answer
-is one event.
+`python -m tests.benchmarks.peers.litserve_server PORT`; PEER_MODEL is the model folder.
 """
 
 import sys

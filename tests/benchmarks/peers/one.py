@@ -5,6 +5,7 @@ how many the load sends; 0: as many as its kind says.
 """
 
 import sys
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,15 +31,24 @@ def measure(peer: Peer, python: Path, client: Client, number: int, requests: int
     """A peer's figures; it is started and stopped."""
     with running(peer, python, MODEL) as server:
         client.ask(server.port, MODEL, peer, min(WARM_UP, requests or WARM_UP), 1000)
-        before = server.cpu_seconds()
+        before, loop = server.cpu_seconds(), loop_ms()
         figures = client.ask(server.port, MODEL, peer, requests or peer.requests, number)
         return {
+            "loop_ms": [loop, loop_ms()],
             "start_seconds": round(server.seconds_to_first_answer, 2),
             "memory_mb": round(server.memory_mb()),
             "processes": len(server.tree()),
             **figures,
             "cpu": list(cpu_by_process(server, before)),
         }
+
+
+def loop_ms() -> float:
+    """Milliseconds of a fixed piece of Python, the best of ten: how fast this machine is at the moment.
+
+    A virtual machine's core may be half of a physical one, and what its neighbours do shows in no load average.
+    """
+    return round(min(timeit.repeat("sum(range(1_000_000))", number=1, repeat=10)) * 1000, 2)
 
 
 def cpu_by_process(server: Running, before: dict[int, float]) -> Iterator[dict[str, object]]:

@@ -13,7 +13,8 @@ class Peer:
     """One server.
 
     name: of its environment's folder. title: of its row. command: has {python}, {bin}, {model} and {port}.
-    packages: what pip installs, step by step. versions: the packages that its row names. environment: more variables.
+    packages: what pip installs, step by step. versions: the packages that its row names. environment: more variables,
+    with the same names in braces.
     fields: what each request has besides the load's own, where `ignore_eos` is not obeyed. note: of its row.
     requests: how many the load sends, so that it lasts some seconds. of: a peer whose environment it uses.
     """
@@ -111,8 +112,10 @@ PEERS = (
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CACHE_ROOT": "{bin}/cache",
+            "TORCHINDUCTOR_CACHE_DIR": "{bin}/cache/inductor",
         },
-        note="2 API servers, 1 engine core",
+        note="2 API servers, 1 engine core, compiled before",
         requests=480,
     ),
 )

@@ -9,9 +9,10 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 
-from lab_support.experiments.program import start
-from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
+from lab_support.experiments.program import emit, start
+from tests.benchmarks.peers.below import INTERRUPTED, kill_all, nothing_left
 from tests.benchmarks.peers.kinds import OURS, PEERS, VLLM
 from tests.benchmarks.peers.one import command
 
@@ -35,13 +36,24 @@ def chosen(only: str) -> list[str]:
 
 
 def run_rounds(options: argparse.Namespace) -> int:
-    through = shlex.split(os.environ.get(THROUGH, ""))
+    deadline = time.monotonic() + options.seconds
     codes = [
-        subprocess.run([*through, *command(number, options.requests, group)]).returncode
+        run_group(number, options.requests, group, deadline)
         for number in range(options.rounds)
         for group in groups(chosen(options.only), number)
     ]
     return int(any(codes))
+
+
+def run_group(number: int, requests: int, names: list[str], deadline: float) -> int:
+    """The exit code; 0 with a sample that says so if there wasn't the time."""
+    words = [*shlex.split(os.environ.get(THROUGH, "")), *command(number, requests, names)]
+    try:
+        return subprocess.run(words, timeout=max(0.0, deadline - time.monotonic())).returncode
+    except subprocess.TimeoutExpired:
+        kill_all()
+        emit("not run", round=number, peers=names, reason="out of time")
+        return 0
 
 
 def main() -> int:

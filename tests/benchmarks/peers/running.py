@@ -55,10 +55,12 @@ def running(peer: Peer, python: Path, model: Path) -> Iterator[Running]:
     """
     with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder, _log() as log:
         port, began = _free_port(), time.monotonic()
+        names = {"python": python, "bin": python.parent, "model": model, "port": port}
         process = subprocess.Popen(
-            [word.format(python=python, bin=python.parent, model=model, port=port) for word in peer.command.split()],
+            [word.format_map(names) for word in peer.command.split()],
             cwd=folder,
-            env=_environment(peer, model, Path(folder)),
+            env=_environment(model, Path(folder))
+            | {key: text.format_map(names) for key, text in peer.environment.items()},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -74,11 +76,11 @@ def _log() -> Any:
     return tempfile.TemporaryFile()
 
 
-def _environment(peer: Peer, model: Path, folder: Path) -> dict[str, str]:
+def _environment(model: Path, folder: Path) -> dict[str, str]:
     """The packages of its own environment alone, and this repository, for the programs of this room."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "PEER_MODEL": str(model), "TOKENIZERS_PARALLELISM": "false"}
-    return kept | own | peer.environment
+    return kept | own
 
 
 def _free_port() -> int:

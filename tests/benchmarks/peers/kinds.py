@@ -50,7 +50,7 @@ PEERS = (
         "{python} -m lab_support serve --model {model} --served-model-name {model} --port {port} "
         "--api-server-count 2 --dtype bfloat16",
         note="2 API servers, 1 engine core",
-        requests=480,
+        requests=320,
     ),
     Peer(
         "mosec",
@@ -116,7 +116,7 @@ PEERS = (
             "TORCHINDUCTOR_CACHE_DIR": "{bin}/cache/inductor",
         },
         note="2 API servers, 1 engine core, compiled before",
-        requests=480,
+        requests=320,
     ),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}

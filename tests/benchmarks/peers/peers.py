@@ -13,17 +13,20 @@ import time
 
 from lab_support.experiments.program import emit, start
 from tests.benchmarks.peers.below import INTERRUPTED, kill_all, nothing_left
-from tests.benchmarks.peers.kinds import OURS, PEERS, VLLM
+from tests.benchmarks.peers.kinds import PEERS
 from tests.benchmarks.peers.one import command
 
 THROUGH = "PEERS_THROUGH"
 """The variable with a command that runs each group's command, such as one that waits until the machine is quiet."""
 
 
+GROUPS = (("vllm",), ("ours", "mosec", "mosec-whole"), ("transformers", "litserve", "uvicorn"))
+"""Each takes one to two minutes on two cores."""
+
+
 def groups(names: list[str], number: int) -> list[list[str]]:
-    """The peers of a round, as they are measured: in two groups that take about equally long, and odd rounds back."""
-    apart = [[name for name in names if (name in (OURS, VLLM)) == first] for first in (True, False)]
-    forward = [group for group in apart if group]
+    """The peers of a round, as they are measured: group by group, and odd rounds back."""
+    forward = [group for every in GROUPS if (group := [name for name in every if name in names])]
     return [group[::-1] for group in forward[::-1]] if number % 2 else forward
 
 

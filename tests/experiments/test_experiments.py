@@ -18,12 +18,7 @@ from lab_support.experiments import cuda_driver
 from lab_support.instruments.record.provenance import ROOT
 from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
 
-OWN = (
-    "lab_support.experiments",
-    *(f"lab_support.instruments.{name}" for name in ("waiting", "proc", "foreign_text", "net_tables")),
-    *(f"lab_support.instruments.record.{name}" for name in ("provenance", "fingerprint")),
-    "tests.benchmarks.peers",
-)
+OWN = ("lab_support.experiments", "lab_support.instruments.waiting")
 
 
 def run(module: str, *words: str, code: int = 0, **environment: str) -> list[dict]:

@@ -96,8 +96,6 @@ ON_ANY_MACHINE = (
                with_driver=False, with_torch=False),
     Experiment(15, "lost_starts", "How often is a probed port gone when it is bound?", 120, 30,
                with_driver=False, with_torch=False),
-    Experiment(16, "peers", "How do other servers do with the same model and client?", 465, 60, (MEMORY,),
-               with_driver=False, with_torch=False, with_server=True, package="tests.benchmarks.peers"),
 )  # fmt: skip
 """Need no GPU. They run only if --only names them, because time on a GPU machine is for the GPU."""
 

@@ -73,7 +73,6 @@ RECORDINGS = (
     "lab_support.notebook.recordings.cuda_findings",
     "lab_support.notebook.recordings.cuda_sharing",
     "lab_support.notebook.recordings.touch_signs",
-    "lab_support.notebook.recordings.peers",
     "lab_support.notebook.page.tables",
     "lab_support.notebook.figures.memory_roads",
 )

@@ -18,13 +18,25 @@ import sys
 from pathlib import Path
 
 from lab_support.instruments.record import recorder, recordings
+from lab_support.instruments.record.recorder import Experiment
 from lab_support.instruments.record.recordings import Recording
 from lab_support.notebook.recordings.peers import table
 from tests.benchmarks.peers import install
 from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
 from tests.benchmarks.peers.environments import ENVIRONMENTS
 
-[EXPERIMENT] = (one for one in recorder.ON_ANY_MACHINE if one.name == "peers")
+EXPERIMENT = Experiment(
+    16,
+    "peers",
+    "How do other servers do with the same model and client?",
+    465,
+    60,
+    (recorder.MEMORY,),
+    with_driver=False,
+    with_torch=False,
+    with_server=True,
+    package="tests.benchmarks.peers",
+)
 
 
 def run(only: str, rounds: int, requests: int, seconds: float) -> Recording:

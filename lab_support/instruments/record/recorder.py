@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,9 +175,11 @@ def describe(machine: Machine) -> str:
 # ---- one experiment --------------------------------------------------------------------------------------------------
 
 
-def run_experiment(experiment: Experiment, machine: Machine, seconds: float, commit: str = "") -> Recording:
-    """Run it with a deadline of `seconds`. It is told to end 3 s sooner."""
-    words = ["-m", experiment.module, "--seconds", f"{seconds - 3:.0f}"]
+def run_experiment(
+    experiment: Experiment, machine: Machine, seconds: float, commit: str = "", words: Sequence[str] = ()
+) -> Recording:
+    """Run it with a deadline of `seconds`. It is told to end 3 s sooner. words: further ones of its command line."""
+    words = ["-m", experiment.module, "--seconds", f"{seconds - 3:.0f}", *words]
     date = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="rec-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -265,7 +268,7 @@ def sources_of(file: Path) -> dict[str, str]:
 
 def _imported_files(path: Path) -> list[Path]:
     modules = [node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    files = [_file_of(module) for module in modules if module.startswith("lab_support.")]
+    files = [_file_of(module) for module in modules if module.startswith(("lab_support.", "tests."))]
     return [file for file in files if file.is_file()]
 
 

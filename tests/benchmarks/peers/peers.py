@@ -1,0 +1,72 @@
+"""16. Other servers beside ours on one model folder: start, memory, tokens/s, latencies, by one client.
+
+Each is started, asked and ended `rounds` times, in one order and then in the other. Those that are not installed are
+named. `python -m tests.benchmarks.peers` says how to install them, and where.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+from lab_support.experiments.program import emit, start
+from tests.benchmarks.peers.below import INTERRUPTED, kill_all, nothing_left
+from tests.benchmarks.peers.kinds import PEERS
+from tests.benchmarks.peers.one import command
+
+THROUGH = "PEERS_THROUGH"
+"""The variable with a command that runs each group's command, such as one that waits until the machine is quiet."""
+
+
+GROUPS = (("vllm",), ("ours", "mosec", "mosec-whole"), ("transformers", "litserve", "uvicorn"))
+"""Each takes one to two minutes on two cores."""
+
+
+def groups(names: list[str], number: int) -> list[list[str]]:
+    """The peers of a round, as they are measured: group by group, and odd rounds back."""
+    forward = [group for every in GROUPS if (group := [name for name in every if name in names])]
+    return [group[::-1] for group in forward[::-1]] if number % 2 else forward
+
+
+def chosen(only: str) -> list[str]:
+    names = [peer.name for peer in PEERS]
+    unknown = set(filter(None, only.split(","))) - set(names)
+    if unknown:
+        raise SystemExit(f"--only: got {', '.join(sorted(unknown))}, expected some of {','.join(names)}")
+    return [name for name in names if not only or name in only.split(",")]
+
+
+def run_rounds(options: argparse.Namespace) -> int:
+    deadline = time.monotonic() + options.seconds
+    codes = [
+        run_group(number, options.requests, group, deadline)
+        for number in range(options.rounds)
+        for group in groups(chosen(options.only), number)
+    ]
+    return int(any(codes))
+
+
+def run_group(number: int, requests: int, names: list[str], deadline: float) -> int:
+    """The exit code; 0 with a sample that says so if there wasn't the time."""
+    words = [*shlex.split(os.environ.get(THROUGH, "")), *command(number, requests, names)]
+    try:
+        return subprocess.run(words, timeout=max(0.0, deadline - time.monotonic())).returncode
+    except subprocess.TimeoutExpired:
+        kill_all()
+        emit("not run", round=number, peers=names, reason="out of time")
+        return 0
+
+
+def main() -> int:
+    options = start(__doc__ or "", only="", rounds=2, requests=0)
+    try:
+        with nothing_left():
+            return run_rounds(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

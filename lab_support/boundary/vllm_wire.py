@@ -11,13 +11,16 @@ Runs in an engine core: `read` in its input thread, `write` in its output thread
 
 import array
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
+import zmq
 from msgspec import Meta
 
+from lab_support.boundary.channels import EngineCoreChannels
 from lab_support.boundary.messages import (
     Abort,
     EngineReady,
@@ -27,8 +30,11 @@ from lab_support.boundary.messages import (
     SequenceTokens,
     ToEngineCore,
     Tokens,
+    encode,
 )
 from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
+
+log = logging.getLogger("lab.engine")
 
 SPOKEN = "0.33.0"
 """The version of vLLM whose layouts these are."""
@@ -283,7 +289,11 @@ class Conversation:
         self._open[number] = (name, msgspec.structs.replace(asked, sampling_params=None), sampling)
         hit = cached.get(number, 0)
         counts = {"num_prompt_tokens": prompt, "num_computed_tokens": prompt - hit, "num_cached_tokens": hit}
-        return counts | {"num_local_cached_tokens": hit, "num_external_cached_tokens": 0, "num_cache_creation_tokens": 0}
+        return counts | {
+            "num_local_cached_tokens": hit,
+            "num_external_cached_tokens": 0,
+            "num_cache_creation_tokens": 0,
+        }
 
     def _scheduler_stats(self, stats: EngineStats) -> dict[str, Any]:
         queries, hits = stats.prefix_cache_queries, stats.prefix_cache_hits
@@ -379,6 +389,47 @@ def _logprobs(token_ids: Sequence[int], found: Sequence[TokenLogprobs], count: i
 
 def _array(kind: str, shape: list[int], values: array.array) -> list[Any]:
     return [kind, shape, msgspec.msgpack.Ext(RAW_VIEW, values.tobytes())]
+
+
+# ---- sockets ---------------------------------------------------------------------------------------------------------
+
+
+class VllmChannels(EngineCoreChannels):
+    """As `EngineCoreChannels`. settings: block_size, dtype and the like, which the front end is told.
+
+    vocabulary: the number of token ids.
+    """
+
+    def __init__(self, *given: Any, settings: dict[str, Any], vocabulary: int, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._settings, self._vocabulary = settings, vocabulary
+        self._conversations: dict[int, Conversation] = {}
+
+    def _hello(self, client_index: int) -> bytes:
+        self._conversations[client_index] = Conversation(
+            client_index, self._ready.engine_index, self._ready.max_model_len, self._vocabulary
+        )
+        return ready_message(self._ready, self._settings)
+
+    def _messages(self, dealer: zmq.Socket) -> Iterator[ToEngineCore]:
+        client_index = next(index for index, each in self._dealers.items() if each is dealer)
+        conversation = self._conversations[client_index]
+        while dealer.poll(0):
+            try:
+                asked, answers = conversation.read(dealer.recv_multipart(zmq.NOBLOCK))
+            except Unreadable as why:
+                log.warning("API server %d: %s", client_index, why)
+                continue
+            yield from asked
+            if answers:
+                self.outbox.put([(client_index, Answer(answer)) for answer in answers])
+
+    def _frame(self, destination: int, message: Message) -> bytes:
+        if isinstance(message, Answer):
+            return message.body
+        if isinstance(message, Tokens | EngineStats) and destination in self._conversations:
+            return self._conversations[destination].write(message)
+        return encode(message)
 
 
 _pack = msgspec.msgpack.Encoder().encode

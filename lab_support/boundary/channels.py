@@ -199,8 +199,8 @@ class EngineCoreChannels:
         """The first message to an API server."""
         return encode(self._ready)
 
-    def _frame(self, destination: int, message: Message) -> bytes:
-        """In the output thread."""
+    def _frame(self, destination: int, message: Message) -> bytes | None:
+        """In the output thread. None: there is nothing to send."""
         return encode(message)
 
     def _on_control(self) -> None:
@@ -253,8 +253,10 @@ class EngineCoreChannels:
                     pushes[destination] = way
                 continue
             for destination, message in item:
+                frame = self._frame(destination, message)
                 with suppress(zmq.Again, KeyError):  # the receiver is gone, or there is no coordinator
-                    pushes[destination].send(self._frame(destination, message), zmq.NOBLOCK)
+                    if frame is not None:
+                        pushes[destination].send(frame, zmq.NOBLOCK)
         for push in pushes.values():
             push.close(linger=_LINGER_MS)
 

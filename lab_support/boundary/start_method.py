@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import NoReturn
 
 from setproctitle import setproctitle
@@ -73,6 +75,14 @@ def start(
         signal.pthread_sigmask(signal.SIG_BLOCK, TO_THE_GROUP | ({signal.SIGTERM} if method == "fork" else set()))
         process.start()
     return process
+
+
+def told_by(program: Path, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, and return what it wrote. Called by the launcher before it has children.
+
+    Raises `OSError` if it can't be run here, and `subprocess.TimeoutExpired`.
+    """
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=seconds, check=False)
 
 
 def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:

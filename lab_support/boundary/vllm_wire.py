@@ -11,9 +11,12 @@ Runs in an engine core: `read` in its input thread, `write` in its output thread
 
 import array
 import hashlib
+import itertools
 import logging
 import math
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -54,7 +57,11 @@ class Answer(Message, frozen=True):
 
 
 class Unreadable(ValueError):
-    """A message outside of the protocol. Nobody can be told, because it has no id that could be believed."""
+    """A message outside of the protocol. request_id: of the request that it seems to be; "" if it has none."""
+
+    def __init__(self, why: str, request_id: str = "") -> None:
+        super().__init__(why)
+        self.request_id = request_id
 
 
 class Refused(ValueError):
@@ -100,15 +107,24 @@ _READERS = {
 }
 
 
-def kind_and_body(frames: Sequence[bytes]) -> Any:
+def body_of(frames: Sequence[bytes]) -> Any:
     """An `AddRequest`, a `UtilityCall`, the ids to abort, or what a wave of data parallelism is told, which is nothing
     to one engine core. Raises `Unreadable`."""
-    if len(frames) != 2 or frames[0] not in _READERS:
-        raise Unreadable(f"got {len(frames)} frames, the first {bytes(frames[0][:8])!r}, expected a kind and its body")
+    if len(frames) < 2 or frames[0] not in _READERS:
+        raise Unreadable(f"got {len(frames)} frames, the first {frames[0][:8]!r}, expected a kind and its body")
     try:
         return _READERS[frames[0]].decode(frames[1])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"got a message that vLLM {SPOKEN} doesn't send: {error}") from error
+        raise Unreadable(f"got a message that vLLM {SPOKEN} doesn't send: {error}", _id_in(frames)) from error
+
+
+def _id_in(frames: Sequence[bytes]) -> str:
+    """The id of a request whose other fields can't be read, so that its front end need not wait; otherwise ""."""
+    try:
+        found = msgspec.msgpack.decode(frames[1]) if frames[0] == ADD else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
 
 
 class VllmSampling(msgspec.Struct, kw_only=True, gc=False):
@@ -123,7 +139,6 @@ class VllmSampling(msgspec.Struct, kw_only=True, gc=False):
     min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop_token_ids: list[int] | None = None
-    ignore_eos: bool = False
     max_tokens: Annotated[int, Meta(ge=1)] | None = 16
     min_tokens: Annotated[int, Meta(ge=0)] = 0
     logprobs: Annotated[int, Meta(ge=0, le=MOST_LOGPROBS)] | None = None
@@ -133,7 +148,7 @@ class VllmSampling(msgspec.Struct, kw_only=True, gc=False):
 LEFT_TO_THE_FRONT_END = {
     *("n", "stop", "detokenize", "skip_special_tokens", "spaces_between_special_tokens", "include_stop_str_in_output"),
     *("output_kind", "stream_interval", "output_text_buffer_length", "flat_logprobs", "skip_clone"),
-    *("_eos_token_id", "_all_stop_token_ids", "_watermarking_skipped", "routed_experts_prompt_start"),
+    *("ignore_eos", "_eos_token_id", "_all_stop_token_ids", "_watermarking_skipped", "routed_experts_prompt_start"),
     "skip_reading_prefix_cache",  # a request with prompt_logprobs goes past the cache here, too
     "watermarking",  # by the engine's configured watermark, and this one has none
 }
@@ -142,7 +157,7 @@ LEFT_TO_THE_FRONT_END = {
 _NOTHING: tuple[Any, ...] = (None, False, [], {})
 
 
-def sampling_of(asked: dict[str, Any], room: int) -> SamplingParams:
+def sampling_of(asked: dict[str, Any], room: int, vocabulary: int) -> SamplingParams:
     """Our parameters for vLLM's. room: tokens that the context has left. Raises `Refused`."""
     unknown = asked.keys() - set(VllmSampling.__struct_fields__) - LEFT_TO_THE_FRONT_END
     if refused := sorted(name for name in unknown if asked[name] not in _NOTHING):
@@ -153,8 +168,14 @@ def sampling_of(asked: dict[str, Any], room: int) -> SamplingParams:
         found = msgspec.convert(asked, VllmSampling)
     except msgspec.ValidationError as error:
         raise Refused(f"got sampling parameters that vLLM {SPOKEN} would refuse: {error}") from error
+    max_tokens = min(room, found.max_tokens or room)
+    if found.min_tokens > max_tokens:
+        raise Refused(f"got min_tokens {found.min_tokens}, expected at most max_tokens, {max_tokens}")
+    if any(not 0 <= each < vocabulary for each in found.stop_token_ids or ()):
+        raise Refused(f"got stop_token_ids {found.stop_token_ids}, expected ids from 0 to {vocabulary - 1}")
+    end = _end_token(asked)
     return SamplingParams(
-        max_tokens=min(room, found.max_tokens or room),
+        max_tokens=max_tokens,
         min_tokens=found.min_tokens,
         temperature=found.temperature,
         top_p=found.top_p,
@@ -164,11 +185,17 @@ def sampling_of(asked: dict[str, Any], room: int) -> SamplingParams:
         frequency_penalty=found.frequency_penalty,
         repetition_penalty=found.repetition_penalty,
         seed=found.seed,
-        ignore_eos=found.ignore_eos,
-        stop_token_ids=tuple(found.stop_token_ids or ()),
+        ignore_eos=True,  # the front end says which token ends this request, if any does
+        stop_token_ids=(*([] if end is None else [end]), *(found.stop_token_ids or ())),
         logprobs=found.logprobs,
         prompt_logprobs=found.prompt_logprobs,
     )
+
+
+def _end_token(asked: dict[str, Any]) -> int | None:
+    """The model's end token, which is left out under `ignore_eos`."""
+    end = asked.get("_eos_token_id")
+    return end if isinstance(end, int) else None
 
 
 # ---- what it is sent -------------------------------------------------------------------------------------------------
@@ -195,40 +222,67 @@ def ready_message(ready: EngineReady, settings: dict[str, Any]) -> bytes:
     )
 
 
+@dataclass
+class Open:
+    """A request that has not ended. end: the model's end token, if it may end this one. scored: log-probabilities of
+    the prompt that have come so far. told: whether its first tokens have been told."""
+
+    name: str
+    prompt: list[int]
+    sampling: SamplingParams
+    end: int | None
+    scored: list[TokenLogprobs] = field(default_factory=list)
+    told: bool = False
+
+
 class Conversation:
     """One front end's requests in one engine core, by vLLM's ids, which are strings, and by ours.
 
-    limit: the tokens of the context. vocabulary: the number of token ids.
+    numbers: gives each request a number that no request of this engine core had before, of a front end that has ended
+    either: tokens of such a one may still be on their way. limit: the tokens of the context. vocabulary: the number of
+    token ids.
     """
 
-    def __init__(self, client_index: int, engine_index: int, limit: int, vocabulary: int) -> None:
-        self._client_index, self._engine_index = client_index, engine_index
+    def __init__(
+        self, client_index: int, engine_index: int, numbers: Iterator[int], limit: int, vocabulary: int
+    ) -> None:
+        self._client_index, self._engine_index, self._new_numbers = client_index, engine_index, numbers
         self._limit, self._vocabulary = limit, vocabulary
         self._numbers: dict[str, int] = {}
-        self._open: dict[int, tuple[str, AddRequest, SamplingParams]] = {}
-        self._scored: dict[int, list[TokenLogprobs]] = {}
-        self._next = 0
+        self._open: dict[int, Open] = {}
         self._counted = (0, 0)
+        self._lock = threading.Lock()  # both threads know the requests
 
     def read(self, frames: Sequence[bytes]) -> tuple[list[ToEngineCore], list[bytes]]:
-        """A message of the front end: messages for the engine core, and answers that can be given at once.
+        """A message of the front end: messages for the engine core, and answers that can be given at once."""
+        try:
+            body = body_of(frames)
+        except Unreadable as why:
+            log.warning("API server %d: %s", self._client_index, why)
+            return [], [self._error(why.request_id, why)] if why.request_id else []
+        with self._lock:
+            return self._read(frames[0], body)
 
-        Raises `Unreadable`.
-        """
-        match kind_and_body(frames):
-            case AddRequest() as asked:
-                try:
-                    return [self._generate(asked)], []
-                except Refused as why:
-                    error = {"code": "validation_error", "message": str(why), "retryable": False}
-                    return [], [self._pack_outputs([_output(asked.request_id, [], finish=ERROR, error=error)])]
-            case UtilityCall() as call:
-                return [], [self._pack_outputs(utility=utility_answer(call))]
-            case list() as ids:
-                known = [self._numbers[each] for each in ids if each in self._numbers]
-                return ([Abort(self._client_index, known)] if known else []), []
-            case _:
-                return [], []
+    def _read(self, kind: bytes, body: Any) -> tuple[list[ToEngineCore], list[bytes]]:
+        if isinstance(body, AddRequest):
+            try:
+                return [self._generate(body)], []
+            except Refused as why:
+                return [], [self._error(body.request_id, why)]
+        if isinstance(body, UtilityCall):
+            return [], [self._pack_outputs(utility=utility_answer(body))]
+        known = [self._forget(each) for each in body if each in self._numbers] if kind == ABORT else []
+        return ([Abort(self._client_index, known)] if known else []), []
+
+    def _error(self, request_id: str, why: ValueError) -> bytes:
+        error = {"code": "validation_error", "message": str(why), "retryable": False}
+        return self._pack_outputs([_output(request_id, [], finish=ERROR, error=error)])
+
+    def _forget(self, request_id: str) -> int:
+        """End a request, of which nothing will be told any more. Its number in this engine core."""
+        number = self._numbers.pop(request_id)
+        self._open.pop(number, None)
+        return number
 
     def _generate(self, asked: AddRequest) -> Generate:
         prompt = asked.prompt_token_ids
@@ -242,58 +296,47 @@ class Conversation:
             raise Refused(f"got the token id {max(prompt)}, expected ids below {self._vocabulary}")
         if len(prompt) >= self._limit:
             raise Refused(f"got a prompt of {len(prompt)} tokens, expected fewer than {self._limit}")
-        sampling = sampling_of(asked.sampling_params, self._limit - len(prompt))
-        number = self._next
-        self._next += 1
+        sampling = sampling_of(asked.sampling_params, self._limit - len(prompt), self._vocabulary)
+        number = next(self._new_numbers)
         self._numbers[asked.request_id] = number
-        self._open[number] = (asked.request_id, asked, sampling)
+        self._open[number] = Open(asked.request_id, prompt, sampling, _end_token(asked.sampling_params))
         salt = hashlib.sha256(asked.cache_salt.encode()).digest() if asked.cache_salt else b""
         return Generate(self._client_index, number, prompt, sampling, number, salt)
 
     # ---- answers
 
-    def write(self, message: Tokens | EngineStats) -> bytes:
-        """`EngineCoreOutputs` for what one step has made for this front end, or for the state after it."""
+    def write(self, message: Tokens | EngineStats) -> bytes | None:
+        """`EngineCoreOutputs` for what one step has made for this front end, or for the state after it.
+
+        None if there is nothing to tell: vllm-rs takes an answer without any content for the end of its engine core.
+        """
         if isinstance(message, EngineStats):
             return self._pack_outputs(stats=self._scheduler_stats(message))
-        for prompt in message.prompts:
-            self._scored.setdefault(prompt.request_id, []).extend(prompt.logprobs)
-        cached = {each.request_id: each.count for each in message.cached}
-        return self._pack_outputs(list(self._outputs(message.sequences, cached)))
+        with self._lock:
+            for prompt in message.prompts:
+                if prompt.request_id in self._open:
+                    self._open[prompt.request_id].scored += prompt.logprobs
+            cached = {each.request_id: each.count for each in message.cached}
+            # Those that are not open were aborted meanwhile.
+            outputs = [self._told(each, cached) for each in message.sequences if each.request_id in self._open]
+        return self._pack_outputs(outputs) if outputs else None
 
-    def _outputs(self, sequences: Sequence[SequenceTokens], cached: dict[int, int]) -> Iterator[list[Any]]:
-        for told in sequences:
-            if told.request_id not in self._open:
-                continue
-            name, asked, sampling = self._open[told.request_id]
-            assert asked.prompt_token_ids
-            first = self._scored.pop(told.request_id, None)
-            prompt = asked.prompt_token_ids
-            yield _output(
-                name,
-                told.token_ids,
-                logprobs=told.logprobs and _logprobs(told.token_ids, told.logprobs, sampling.logprobs or 0),
-                prompt=first and _logprobs(prompt[1:], first, sampling.prompt_logprobs or 0, np=False),
-                finish=told.finish_reason,
-                stop_reason=_stop_reason(told, sampling),
-                prefill=self._prefill(told.request_id, len(prompt), cached),
-            )
-            if told.finish_reason is not None:
-                del self._open[told.request_id], self._numbers[name]
-
-    def _prefill(self, number: int, prompt: int, cached: dict[int, int]) -> dict[str, int] | None:
-        """PrefillStats, with a request's first tokens only."""
-        name, asked, sampling = self._open[number]
-        if asked.sampling_params is None:
-            return None
-        self._open[number] = (name, msgspec.structs.replace(asked, sampling_params=None), sampling)
-        hit = cached.get(number, 0)
-        counts = {"num_prompt_tokens": prompt, "num_computed_tokens": prompt - hit, "num_cached_tokens": hit}
-        return counts | {
-            "num_local_cached_tokens": hit,
-            "num_external_cached_tokens": 0,
-            "num_cache_creation_tokens": 0,
-        }
+    def _told(self, tokens: SequenceTokens, cached: dict[int, int]) -> list[Any]:
+        request = self._open[tokens.request_id]
+        asked = request.sampling
+        first = not request.told
+        request.told = True
+        if tokens.finish_reason is not None:
+            self._forget(request.name)
+        return _output(
+            request.name,
+            tokens.token_ids,
+            logprobs=tokens.logprobs and _logprobs(tokens.token_ids, tokens.logprobs, asked.logprobs or 0),
+            prompt=_prompt_logprobs(request) if first else None,
+            finish=tokens.finish_reason,
+            stop_reason=_stop_reason(tokens, request.end),
+            prefill=_prefill_stats(len(request.prompt), cached.get(tokens.request_id, 0)) if first else None,
+        )
 
     def _scheduler_stats(self, stats: EngineStats) -> dict[str, Any]:
         queries, hits = stats.prefix_cache_queries, stats.prefix_cache_hits
@@ -325,6 +368,24 @@ _SCHEDULER_STATS = {
 _CACHE_STATS = {"reset": False, "requests": 0, "queries": 0, "hits": 0} | dict.fromkeys(
     ("preempted_requests", "preempted_queries", "preempted_hits"), 0
 )
+
+
+def _prefill_stats(prompt: int, cached: int) -> dict[str, int]:
+    """`PrefillStats`: tokens of a prompt, of which `cached` were in the prefix cache."""
+    return {
+        "num_prompt_tokens": prompt,
+        "num_computed_tokens": prompt - cached,
+        "num_cached_tokens": cached,
+        "num_local_cached_tokens": cached,
+        "num_external_cached_tokens": 0,
+        "num_cache_creation_tokens": 0,
+    }
+
+
+def _prompt_logprobs(request: Open) -> list[Any] | None:
+    if not request.scored:
+        return None
+    return _logprobs(request.prompt[1:], request.scored, request.sampling.prompt_logprobs or 0, np=False)
 
 
 def utility_answer(call: UtilityCall) -> list[Any]:
@@ -364,10 +425,10 @@ def _output(
     return fields
 
 
-def _stop_reason(told: SequenceTokens, sampling: SamplingParams) -> int | None:
-    """The stop token that ended it. The model's own end tokens are no reason to be told, as in vLLM."""
-    ended = told.finish_reason == FinishReason.STOP and bool(told.token_ids)
-    return told.token_ids[-1] if ended and told.token_ids[-1] in sampling.stop_token_ids else None
+def _stop_reason(told: SequenceTokens, end: int | None) -> int | None:
+    """The stop token that ended it. The model's own end token is no reason to be told, as in vLLM."""
+    ended = told.finish_reason == FinishReason.STOP and told.token_ids[-1] != end
+    return told.token_ids[-1] if ended else None
 
 
 def _logprobs(token_ids: Sequence[int], found: Sequence[TokenLogprobs], count: int, *, np: bool = True) -> list[Any]:
@@ -375,7 +436,7 @@ def _logprobs(token_ids: Sequence[int], found: Sequence[TokenLogprobs], count: i
 
     A token stands first in its row, then the likeliest ones.
     """
-    width = count + 1
+    count = min(count, *(len(one.top) for one in found))
     ids, values = array.array("i"), array.array("f")
     for token, one in zip(token_ids, found, strict=True):
         top = list(one.top[:count])
@@ -383,7 +444,7 @@ def _logprobs(token_ids: Sequence[int], found: Sequence[TokenLogprobs], count: i
         values.extend([one.logprob, *(value for _, value in top)])
     ranks = array.array("i", (one.rank for one in found))
     kinds = ("<i4", "<f4") if np else ("int32", "float32")
-    shape = [len(found), width]
+    shape = [len(found), 1 + count]
     return [_array(kinds[0], shape, ids), _array(kinds[1], shape, values), _array(kinds[0], [len(found)], ranks), None]
 
 
@@ -404,10 +465,12 @@ class VllmChannels(EngineCoreChannels):
         super().__init__(*given, **more)
         self._settings, self._vocabulary = settings, vocabulary
         self._conversations: dict[int, Conversation] = {}
+        self._numbers = itertools.count()
 
     def _hello(self, client_index: int) -> bytes:
+        ready = self._ready
         self._conversations[client_index] = Conversation(
-            client_index, self._ready.engine_index, self._ready.max_model_len, self._vocabulary
+            client_index, ready.engine_index, self._numbers, ready.max_model_len, self._vocabulary
         )
         return ready_message(self._ready, self._settings)
 
@@ -415,16 +478,12 @@ class VllmChannels(EngineCoreChannels):
         client_index = next(index for index, each in self._dealers.items() if each is dealer)
         conversation = self._conversations[client_index]
         while dealer.poll(0):
-            try:
-                asked, answers = conversation.read(dealer.recv_multipart(zmq.NOBLOCK))
-            except Unreadable as why:
-                log.warning("API server %d: %s", client_index, why)
-                continue
+            asked, answers = conversation.read(dealer.recv_multipart(zmq.NOBLOCK))
             yield from asked
             if answers:
                 self.outbox.put([(client_index, Answer(answer)) for answer in answers])
 
-    def _frame(self, destination: int, message: Message) -> bytes:
+    def _frame(self, destination: int, message: Message) -> bytes | None:
         if isinstance(message, Answer):
             return message.body
         if isinstance(message, Tokens | EngineStats) and destination in self._conversations:

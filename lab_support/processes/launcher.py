@@ -170,6 +170,8 @@ class Launcher:
         self.on_due()
 
     def on_due(self) -> None:
+        for name in self.api_servers.found_ready():
+            self.on_event(Said(name, Ready({})))
         self.api_servers.on_due()
         self.listener.on_due()
 

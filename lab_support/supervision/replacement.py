@@ -95,8 +95,6 @@ class ApiServers:
     def on_due(self) -> None:
         """Start the API servers that are due; kill those that are not ready in time. Raises `ServerMustEnd`."""
         now = time.monotonic()
-        for name in self.found_ready():
-            self.on_ready(name)
         for name, server in self._awaited():
             if server.deadline <= now:
                 server.cause = f"it was not ready within {self._ready_within:g} s"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from lab_support.boundary.start_method import told_by
 from lab_support.config import ConfigError
 
 NAME = "vllm-rs"
@@ -39,7 +40,7 @@ def find(frontend: str) -> Path:
 def version_of(program: Path) -> str:
     """Such as 0.33.0. Raises `ConfigError` where it can't run on this machine."""
     try:
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        told = told_by(program, "--version", seconds=20)
     except OSError as error:
         raise ConfigError(f"--frontend: {program} can't run on this machine: {error.strerror}; get another") from error
     except subprocess.TimeoutExpired as error:

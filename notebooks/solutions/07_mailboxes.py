@@ -80,8 +80,8 @@ while True:
 )
 
 OFF = (
-    "the first socket of the engine's list is not front end 0's: tokens go to somebody else's front end, or to none that "
-    "reads them"
+    "the first socket of the engine's list is not front end 0's: tokens go to somebody else's front end, or to none "
+    "that reads them"
 )
 ONLY_TWO = (
     "with two front ends it comes out right, with three it does not: places that are counted from the end of the list "

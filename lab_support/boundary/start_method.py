@@ -5,6 +5,7 @@ child needs: it stays small, and there is nothing heavy in it that a fork could 
 spawn, as vLLM's do; engine cores by the method that supervision/start_rule.py derives from `--start-method`.
 """
 
+import errno
 import importlib
 import logging
 import multiprocessing
@@ -80,9 +81,12 @@ def start(
 def told_by(program: Path, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, and return what it wrote. Called by the launcher before it has children.
 
-    Raises `OSError` if it can't be run here, and `subprocess.TimeoutExpired`.
+    Raises `OSError` if it can't be run here; it is a `TimeoutError` after so many seconds.
     """
-    return subprocess.run([program, *words], capture_output=True, text=True, timeout=seconds, check=False)
+    try:
+        return subprocess.run([program, *words], capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise TimeoutError(errno.ETIMEDOUT, f"it took more than {seconds:g} s") from late
 
 
 def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:

@@ -192,6 +192,18 @@ def sampling_of(asked: dict[str, Any], room: int, vocabulary: int) -> SamplingPa
     )
 
 
+def _of_probabilities(sampling: SamplingParams) -> str:
+    """Those of its parameters that say something of probabilities, which a stand-in for a GPU doesn't have."""
+    asked = {
+        "logprobs": sampling.logprobs is not None,
+        "prompt_logprobs": sampling.prompt_logprobs is not None,
+        "presence_penalty": sampling.presence_penalty != 0,
+        "frequency_penalty": sampling.frequency_penalty != 0,
+        "repetition_penalty": sampling.repetition_penalty != 1,
+    }
+    return ", ".join(name for name, is_asked in asked.items() if is_asked)
+
+
 def _end_token(asked: dict[str, Any]) -> int | None:
     """The model's end token, which is left out under `ignore_eos`."""
     end = asked.get("_eos_token_id")
@@ -239,15 +251,12 @@ class Conversation:
     """One front end's requests in one engine core, by vLLM's ids, which are strings, and by ours.
 
     numbers: gives each request a number that no request of this engine core had before, of a front end that has ended
-    either: tokens of such a one may still be on their way. limit: the tokens of the context. vocabulary: the number of
-    token ids.
+    either: tokens of such a one may still be on their way. vocabulary: the number of token ids.
     """
 
-    def __init__(
-        self, client_index: int, engine_index: int, numbers: Iterator[int], limit: int, vocabulary: int
-    ) -> None:
-        self._client_index, self._engine_index, self._new_numbers = client_index, engine_index, numbers
-        self._limit, self._vocabulary = limit, vocabulary
+    def __init__(self, client_index: int, ready: EngineReady, numbers: Iterator[int], vocabulary: int) -> None:
+        self._client_index, self._engine_index, self._new_numbers = client_index, ready.engine_index, numbers
+        self._limit, self._vocabulary, self._stand_in = ready.max_model_len, vocabulary, ready.stand_in
         self._numbers: dict[str, int] = {}
         self._open: dict[int, Open] = {}
         self._counted = (0, 0)
@@ -297,6 +306,8 @@ class Conversation:
         if len(prompt) >= self._limit:
             raise Refused(f"got a prompt of {len(prompt)} tokens, expected fewer than {self._limit}")
         sampling = sampling_of(asked.sampling_params, self._limit - len(prompt), self._vocabulary)
+        if self._stand_in and (refused := _of_probabilities(sampling)):
+            raise Refused(f"got {refused}, but this engine core is a {self._stand_in}: it computes no probabilities")
         number = next(self._new_numbers)
         self._numbers[asked.request_id] = number
         self._open[number] = Open(asked.request_id, prompt, sampling, _end_token(asked.sampling_params))
@@ -468,10 +479,7 @@ class VllmChannels(EngineCoreChannels):
         self._numbers = itertools.count()
 
     def _hello(self, client_index: int) -> bytes:
-        ready = self._ready
-        self._conversations[client_index] = Conversation(
-            client_index, ready.engine_index, self._numbers, ready.max_model_len, self._vocabulary
-        )
+        self._conversations[client_index] = Conversation(client_index, self._ready, self._numbers, self._vocabulary)
         return ready_message(self._ready, self._settings)
 
     def _messages(self, dealer: zmq.Socket) -> Iterator[ToEngineCore]:

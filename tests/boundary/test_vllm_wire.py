@@ -10,6 +10,7 @@ import pytest
 from lab_support.boundary.messages import (
     Abort,
     CachedTokens,
+    EngineReady,
     EngineStats,
     Generate,
     PromptScores,
@@ -38,7 +39,7 @@ def add(name: str = "a", prompt: object = (5, 6, 7), **sampling: object) -> list
 
 @pytest.fixture
 def front_end() -> Conversation:
-    return Conversation(3, 1, NUMBERS, CONTEXT, VOCABULARY)
+    return Conversation(3, EngineReady(1, CONTEXT, 40), NUMBERS, VOCABULARY)
 
 
 def generate(front_end: Conversation, *given: object, **sampling: object) -> Generate:
@@ -132,7 +133,7 @@ def test_an_abort_ends_it_here_and_what_is_on_its_way_is_dropped(front_end):
 
 def test_tokens_of_a_front_end_that_has_ended_are_not_its_successor_s(front_end):
     before = generate(front_end).request_id
-    successor = Conversation(3, 1, NUMBERS, CONTEXT, VOCABULARY)
+    successor = Conversation(3, EngineReady(1, CONTEXT, 40), NUMBERS, VOCABULARY)
     generate(successor)
     assert outputs(successor, SequenceTokens(before, [1])) == []
 
@@ -165,6 +166,13 @@ def test_tokens_of_a_front_end_that_has_ended_are_not_its_successor_s(front_end)
 def test_what_the_engine_core_can_t_do_fails_that_request_alone_by_name(front_end, frames, words):
     assert words in refusal(front_end, frames)
     assert generate(front_end).prompt_token_ids == [5, 6, 7]
+
+
+@pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs", "presence_penalty", "repetition_penalty"])
+def test_a_stand_in_for_a_gpu_tells_no_probabilities(field):
+    front_end = Conversation(3, EngineReady(1, CONTEXT, 40, "paced:x", "stand-in for a GPU"), NUMBERS, VOCABULARY)
+    assert field in refusal(front_end, add(**{field: 2}))
+    assert generate(front_end, temperature=0.5, seed=3).sampling.seed == 3
 
 
 def test_an_id_is_given_once_as_long_as_it_is_in_use(front_end):

@@ -56,6 +56,9 @@ def origins_from_json(text: str) -> tuple[str, ...]:
     return tuple(given)
 
 
+_ACCEPT = "least-loaded" if sys.platform == "linux" else "shared"
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Checked when it is made: a `ServerConfig` that exists is consistent in itself (`ConfigError` otherwise).
@@ -156,8 +159,15 @@ class ServerConfig:
     api_server_count: int = flag(
         2, "number of API server processes, which accept from the port", group="processes", short=("-asc",)
     )
+    frontend: str = flag(
+        "lab",
+        "who serves HTTP; lab: this server's own API servers; vllm-rs, vllm-rs:PATH: vLLM's front end, a program "
+        "of its own, found by VLLM_RUST_FRONTEND_PATH, beside an installed vllm, or at PATH",
+        metavar="{lab,vllm-rs[:PATH]}",
+        group="processes",
+    )
     accept: str = flag(
-        "least-loaded" if sys.platform == "linux" else "shared",
+        _ACCEPT,
         "which API server takes the next connection; shared: the first whose event loop accepts; exclusive: the one "
         "that the kernel wakes; least-loaded: the one with the fewest connections; reuseport: the one chosen by a hash "
         "of the addresses, each with its own socket; handoff: the one to which the launcher passes it",
@@ -260,6 +270,7 @@ class ServerConfig:
                 raise ConfigError(
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
+        self._check_frontend()
         self._check_accept()
         self._check_device()
         if self.api_key:  # also of a config that no command line made
@@ -275,6 +286,20 @@ class ServerConfig:
                 raise ConfigError(f"--served-model-name: got {got}; name the model in UTF-8")
         if not all(map(is_utf8, self.api_key)):
             raise ConfigError("--api-key: got a key that is not UTF-8; make one of printable ASCII")
+
+    def _check_frontend(self) -> None:
+        name, _, path = self.frontend.partition(":")
+        if name not in ("lab", "vllm-rs") or (name == "lab" and path) or self.frontend.endswith(":"):
+            raise ConfigError(f"--frontend: got {self.frontend!r}, expected lab, vllm-rs or vllm-rs:PATH")
+        if self.uses_vllm_rs:
+            if self.accept not in ("shared", _ACCEPT):
+                why = "which vllm-rs does not do: it accepts from the one socket that it is given"
+                raise ConfigError(f"--accept: got {self.accept}, {why}; use --accept shared")
+            object.__setattr__(self, "accept", "shared")
+
+    @property
+    def uses_vllm_rs(self) -> bool:
+        return self.frontend != "lab"
 
     def _check_accept(self) -> None:
         if self.accept != "shared" and sys.platform != "linux":

@@ -144,6 +144,7 @@ class EngineCoreChannels:
         self._steps_ended = steps_ended
         self._on_arrival = on_arrival
         self._control = control
+        self._decode = decoder(ToEngineCore).decode
         self._context = zmq.Context()
         self._dealers: dict[int, zmq.Socket] = {}
         self._poller = zmq.Poller()
@@ -171,32 +172,36 @@ class EngineCoreChannels:
         control = self._control.fileno() if self._control else None
         if control is not None:
             self._poller.register(control, zmq.POLLIN)
-        decode = self._decode()
         try:
             while True:
                 ready = [each for each, _ in self._poller.poll()]
                 # Sockets first: a message of the launcher may close one, and its owner's last messages came earlier.
                 for dealer in ready:
                     if dealer != control:
-                        for frame in _waiting(dealer):
-                            self.inbox.put((decode(frame), self._steps_ended()))
+                        for message in self._messages(dealer):
+                            self._arrived(message)
                 if control in ready:
                     self._on_control()
         except zmq.ContextTerminated:
             for dealer in self._dealers.values():
                 dealer.close(linger=0)
 
-    def _decode(self) -> Callable[[bytes], ToEngineCore]:
-        plain, told = decoder(ToEngineCore).decode, self._on_arrival
-        if told is None:
-            return plain
+    def _messages(self, dealer: zmq.Socket) -> Iterator[ToEngineCore]:
+        """Those of one API server that are there now. In the input thread."""
+        return map(self._decode, _waiting(dealer))
 
-        def decode(frame: bytes) -> ToEngineCore:
-            message: ToEngineCore = plain(frame)
-            told(message)
-            return message
+    def _arrived(self, message: ToEngineCore) -> None:
+        if self._on_arrival:
+            self._on_arrival(message)
+        self.inbox.put((message, self._steps_ended()))
 
-        return decode
+    def _hello(self, client_index: int) -> bytes:
+        """The first message to an API server."""
+        return encode(self._ready)
+
+    def _frame(self, destination: int, message: Message) -> bytes | None:
+        """In the output thread. None: there is nothing to send."""
+        return encode(message)
 
     def _on_control(self) -> None:
         assert self._control
@@ -231,7 +236,7 @@ class EngineCoreChannels:
         dealer = _connect(self._context, zmq.DEALER, joined.input, _identity(self._ready.engine_index))
         self.outbox.put((joined.client_index, push))  # moves it to the output thread
         self._dealers[joined.client_index] = dealer
-        dealer.send(encode(self._ready))
+        dealer.send(self._hello(joined.client_index))
         self._poller.register(dealer, zmq.POLLIN)
 
     def _send(self) -> None:
@@ -248,8 +253,10 @@ class EngineCoreChannels:
                     pushes[destination] = way
                 continue
             for destination, message in item:
+                frame = self._frame(destination, message)
                 with suppress(zmq.Again, KeyError):  # the receiver is gone, or there is no coordinator
-                    pushes[destination].send(encode(message), zmq.NOBLOCK)
+                    if frame is not None:
+                        pushes[destination].send(frame, zmq.NOBLOCK)
         for push in pushes.values():
             push.close(linger=_LINGER_MS)
 

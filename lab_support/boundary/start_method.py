@@ -5,11 +5,13 @@ child needs: it stays small, and there is nothing heavy in it that a fork could 
 spawn, as vLLM's do; engine cores by the method that supervision/start_rule.py derives from `--start-method`.
 """
 
+import errno
 import importlib
 import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import NoReturn
 
 from setproctitle import setproctitle
@@ -73,6 +76,17 @@ def start(
         signal.pthread_sigmask(signal.SIG_BLOCK, TO_THE_GROUP | ({signal.SIGTERM} if method == "fork" else set()))
         process.start()
     return process
+
+
+def told_by(program: Path, *words: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, and return what it wrote. Called by the launcher before it has children.
+
+    Raises `OSError` if it can't be run here; it is a `TimeoutError` after so many seconds.
+    """
+    try:
+        return subprocess.run([program, *words], capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise TimeoutError(errno.ETIMEDOUT, f"it took more than {seconds:g} s") from late
 
 
 def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:

@@ -50,6 +50,7 @@ class Runner:
         self._device, self._dtype = device, dtype
         self.pace_counts: PaceCounts | None = None  # those of a stand-in (paced/runner.py)
         self.end_token_ids = folder.end_token_ids
+        self.vocab_size = folder.shape.vocab_size
         with torch.inference_mode():
             kernels = open_kernels(device)
             kind = choose(device, dtype, from_16_bits=checkpoint.has_16_bits(folder))

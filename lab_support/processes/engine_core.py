@@ -93,11 +93,30 @@ def serve(trace: Trace, control: Connection, config: ServerConfig, index: int) -
     )
     core.clients |= set(range(len(addresses.inputs)))
     on_arrival = core.traced.arrived if trace.on else None
-    with EngineCoreChannels(addresses, ready, core.steps_ended, control, vital, on_arrival) as channels:
+    given = (addresses, ready, core.steps_ended, control, vital, on_arrival)
+    with make_channels(config, runner, given) as channels:
         core.stop_at_sigterm(channels.inbox)
         trace.milestone("READY")
         control.send_bytes(encode(Ready(details)))
         core.busy_loop(channels)
+
+
+def make_channels(config: ServerConfig, runner: "Runner | PacedRunner", given: tuple[Any, ...]) -> EngineCoreChannels:
+    """To our own API servers, or to vLLM's front ends. given: the arguments of `EngineCoreChannels`."""
+    if not config.uses_vllm_rs:
+        return EngineCoreChannels(*given)
+    from lab_support.boundary.vllm_wire import VllmChannels
+
+    settings = {
+        "block_size": config.block_size,
+        "dtype": str(runner.details.get("dtype", "float32")),
+        "data_parallel_size": config.data_parallel_size,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "kv_cache_size_tokens": runner.num_blocks * config.block_size,
+        "effective_attention_block_size": config.block_size,
+    }
+    return VllmChannels(*given, settings=settings, vocabulary=runner.vocab_size)
 
 
 def open_runner(config: ServerConfig, index: int, clock: "StageClock") -> "Runner | PacedRunner":

@@ -41,7 +41,7 @@ from lab_support.model_folder import ModelFolder
 from lab_support.pace.choice import log_pace, pace_of
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
-from lab_support.supervision import python_processes
+from lab_support.supervision import python_processes, vllm_rs
 from lab_support.supervision.api_server_slots import ApiServerSlots
 from lab_support.supervision.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.supervision.ready_line import ReadyServer, announce, check_ready_fd
@@ -101,6 +101,10 @@ class Launcher:
             log_pace(config, pace)
         if config.batching == "static":
             log.warning("--batching static: no request joins a batch before all of the last one have ended")
+        if config.uses_vllm_rs:
+            version = vllm_rs.version_of(vllm_rs.find(config.frontend))
+            if warning := vllm_rs.version_warning(version):
+                log.warning("%s", warning)
         if config.trust_remote_code:
             check_no_code(config.model)
         trace_files = make_trace_files(config, self.run_id)
@@ -166,6 +170,8 @@ class Launcher:
         self.on_due()
 
     def on_due(self) -> None:
+        for name in self.api_servers.found_ready():
+            self.on_event(Said(name, Ready({})))
         self.api_servers.on_due()
         self.listener.on_due()
 
@@ -198,15 +204,24 @@ class Launcher:
     def await_ready(self) -> None:
         """Wait for each child, by name: hello, addresses, ready. A child that ends instead ends the server."""
         awaited = set(self.children.running)
-        for event in self.children.events(self.signals, time.monotonic() + self.config.ready_timeout):
-            self.on_event(event)
-            if isinstance(event, Said) and isinstance(event.message, Ready):
-                awaited.discard(event.name)
-            if not awaited:
-                self.unlink_sockets()
-                self.api_servers.serving = True
-                return
+        deadline = time.monotonic() + self.config.ready_timeout
+        while awaited and time.monotonic() < deadline:
+            for event in self.next_events(deadline):
+                self.on_event(event)
+                if isinstance(event, Said) and isinstance(event.message, Ready):
+                    awaited.discard(event.name)
+        if not awaited:
+            self.unlink_sockets()
+            self.api_servers.serving = True
+            return
         self.on_late(awaited)
+
+    def next_events(self, deadline: float) -> list[Event]:
+        """What happens next, before `deadline`. A front end that can't say that it is ready is looked at."""
+        look = self.api_servers.next_look
+        until = deadline if look is None else min(deadline, look)
+        event = next(self.children.events(self.signals, until), None)
+        return [event] if event else [Said(name, Ready({})) for name in self.api_servers.found_ready()]
 
     def on_late(self, awaited: set[str]) -> NoReturn:
         """Name the late children: only engine cores if one of them is late, because API servers wait for them."""

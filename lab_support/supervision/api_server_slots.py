@@ -16,7 +16,7 @@ from lab_support.config import ServerConfig
 from lab_support.metric_files import clear_gauges
 from lab_support.supervision.children import Children
 
-MODULE = "lab_support.processes.api_server"
+MODULE, VLLM_RS = "lab_support.processes.api_server", "lab_support.processes.vllm_front_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class ApiServerSlots:
         source = self.listener.open_for(slot)
         given = ApiServerInheritance(place, self.run, source, inputs, outputs)
         try:
-            self.children.start("spawn", f"api-{place}", MODULE, self.config, given, slot=slot)
+            module = VLLM_RS if self.config.uses_vllm_rs else MODULE
+            self.children.start("spawn", f"api-{place}", module, self.config, given, slot=slot)
         except OSError:
             self.listener.on_ended(slot)
             raise

@@ -10,6 +10,7 @@ more often than --api-server-restart-limit allows, or if none serves and none wi
 """
 
 import logging
+import os
 import signal
 import time
 from collections import deque
@@ -23,9 +24,11 @@ from lab_support.config import ConfigError, ServerConfig
 from lab_support.supervision.api_server_slots import ApiServerSlots, ChannelAddresses
 from lab_support.supervision.children import Children
 from lab_support.supervision.restarts import WINDOW, Restarts
+from lab_support.supervision.vllm_rs import accepts
 
 log = logging.getLogger("lab.launcher")
 
+LOOK = 0.02  # seconds between two looks at a front end that does not say when it is ready
 READY_WITHIN = 60.0  # seconds that a replacement has; it loads no model
 
 
@@ -69,7 +72,25 @@ class ApiServers:
     @property
     def due(self) -> float | None:
         """The time to call `on_due`."""
-        return min([*self._to_start.values(), *(server.deadline for _, server in self._awaited())], default=None)
+        due = [*self._to_start.values(), *(server.deadline for _, server in self._awaited())]
+        if self.next_look is not None:
+            due.append(self.next_look)
+        return min(due, default=None)
+
+    @property
+    def next_look(self) -> float | None:
+        """The time to look whether a front end accepts that does not say so; None if there is none."""
+        return time.monotonic() + LOOK if self._silent() else None
+
+    def found_ready(self) -> list[str]:
+        """Those that accept connections now, and could not say so."""
+        inode = os.fstat(self._slots.listener.bound.fileno()).st_ino
+        return [name for name in self._silent() if accepts(self._children.pids[name], inode)]
+
+    def _silent(self) -> list[str]:
+        if not self._config.uses_vllm_rs:
+            return []
+        return [name for name, server in self._living.items() if not server.ready]
 
     def on_due(self) -> None:
         """Start the API servers that are due; kill those that are not ready in time. Raises `ServerMustEnd`."""
@@ -118,7 +139,10 @@ class ApiServers:
             log.info("%s: the new one is ready, the old one finishes what it has", name)
             self._slots.listener.retire(before.slot)
             before.told_to_retire = True
-            self._children.tell(name + RETIRING, Retire())
+            if self._config.uses_vllm_rs:
+                self._children.send_signal(name + RETIRING, signal.SIGTERM)  # it finishes what it has, and ends
+            else:
+                self._children.tell(name + RETIRING, Retire())
 
     def on_fatal(self, name: str, cause: str) -> None:
         """Record the reason that an API server gives for its end. The launcher acts on it only at that end."""

@@ -35,7 +35,8 @@ class PacedRunner:
         self.own_context = rope.original_context if stretched else None  # as on a device: rope.py
         self._pace = pace
         self._clock = StepClock(self.pace_counts, idle_until)
-        self._tokens = SeededTokens(TokenIds(folder.path).plain(folder.shape.vocab_size, folder.end_token_ids))
+        self.vocab_size = folder.shape.vocab_size
+        self._tokens = SeededTokens(TokenIds(folder.path).plain(self.vocab_size, folder.end_token_ids))
         self._said: set[str] = set()
 
     @property

@@ -1,0 +1,84 @@
+"""vLLM's front end: parses HTTP, tokenises, sends requests to engine cores, streams the answers. Written in Rust.
+
+Runs as:     vllm-rs (it can't be given a title), under the name api-0, api-1, … in the launcher's log
+Started by:  launcher, by spawn, under --frontend vllm-rs: this file runs first, and execve(2) puts vllm-rs in its place
+Receives:    connections from the accept queue; vLLM's EngineCoreOutputs from every engine core
+Sends:       vLLM's EngineCoreRequest to engine cores; Hello to the launcher, before it becomes vllm-rs
+Holds:       the listening socket and two Unix sockets for ZeroMQ, each inherited at its number over two execve(2)
+Dies when:   SIGTERM (drains first), or launcher gone: the parent-death signal stays set over execve(2), where the
+             lifeline's thread ends. It says nothing when it is ready; the launcher sees in /proc that it accepts
+"""
+
+import json
+import os
+import signal
+from multiprocessing.connection import Connection
+
+from lab_support.boundary.inheritance import ApiServerInheritance
+from lab_support.boundary.lifeline import ExitCode
+from lab_support.boundary.messages import Fatal, Hello, encode
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.model_folder import ModelFolder
+from lab_support.supervision.vllm_rs import find
+from lab_support.tracing.trace import Trace
+
+
+def main(name: str, trace: Trace, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
+    """Becomes vllm-rs; returns only if it can't."""
+    control.send_bytes(encode(Hello()))
+    try:
+        program = find(config.frontend)
+        words = [str(program), "frontend", *_descriptors(given), *_engines(config), "--args-json", _settings(config)]
+        trace.milestone("execve")
+        trace.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(program, words, os.environ | _LOG)
+    except ConfigError as error:
+        control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
+    except OSError as error:
+        control.send_bytes(encode(Fatal(name, f"vllm-rs can't be run: {error.strerror}", ExitCode.REFUSED)))
+    return ExitCode.REFUSED
+
+
+_LOG = {"VLLM_LOGGING_COLOR": "0", "NO_COLOR": "1"}
+
+
+def _descriptors(given: ApiServerInheritance) -> list[str]:
+    """The three sockets by number, which stay open over execve(2) from here on."""
+    words = []
+    for flag, sock in (
+        ("--listen-fd", given.source.socket),
+        ("--input-listener-fd", given.inputs),
+        ("--output-listener-fd", given.outputs),
+    ):
+        os.set_inheritable(sock.fileno(), True)
+        words += [flag, str(sock.fileno())]
+    return words
+
+
+def _engines(config: ServerConfig) -> list[str]:
+    count = str(config.data_parallel_size)
+    return ["--engine-count", count, "--data-parallel-size", count]
+
+
+def _settings(config: ServerConfig) -> str:
+    """The flags that both servers have, by vLLM's names, which are ours too."""
+    folder = ModelFolder.open(config.model, config.load_format, config.generation_config)
+    settings: dict[str, object] = {
+        "model_tag": str(config.model),
+        "served_model_name": list(config.model_names),
+        "host": config.host,
+        "port": config.port,
+        "generation_config": config.generation_config,
+        "max_model_len": config.max_model_len or folder.shape.context_length,
+        "stream_interval": config.stream_interval,
+        "enable_prompt_tokens_details": config.enable_prompt_tokens_details,
+        "engine_ready_timeout_secs": round(config.ready_timeout),
+        "shutdown_timeout": round(config.shutdown_timeout),
+        "http_timeout_keep_alive": 5,
+    }
+    if config.api_key:
+        settings["api_key"] = list(config.api_key)
+    if config.allowed_origins:
+        settings["allowed_origins"] = list(config.allowed_origins)
+    return json.dumps(settings)

@@ -7,7 +7,7 @@ from typing import Any
 from lab_support.instruments.ceilings import CORES, FRONT_ENDS, PACE, Costs, knee, limits, lowest, with_api_servers
 from lab_support.instruments.record import recordings
 from lab_support.notebook.cells.cell_result import ProcessResult
-from lab_support.notebook.figures.knees import PaceLine, knees
+from lab_support.notebook.figures.load.knees import PaceLine, knees
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table

@@ -6,8 +6,8 @@ from typing import Any
 from lab_support.instruments.load.latency import percentile
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
-from lab_support.notebook.figures.percentiles import percentiles
-from lab_support.notebook.figures.stacked import stacked
+from lab_support.notebook.figures.load.percentiles import percentiles
+from lab_support.notebook.figures.load.stacked import stacked
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 
 # ---- 08a.1: one second of standing still -----------------------------------------------------------------------------

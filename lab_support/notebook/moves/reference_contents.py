@@ -52,6 +52,10 @@ INSTRUMENTS = (
     "lab_support.notebook.servers.traced",
     "lab_support.notebook.servers.askers",
     "lab_support.notebook.servers.token_time",
+    "lab_support.notebook.servers.several",
+    "lab_support.notebook.servers.accounts",
+    "lab_support.notebook.servers.births",
+    "lab_support.notebook.servers.misconfigured",
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
@@ -66,6 +70,9 @@ ONLY = {
     "lab_support.notebook.stages.early_client": ("EarlyClient",),
     "lab_support.notebook.servers.traced": ("times_of",),
     "lab_support.notebook.servers.token_time": ("time_of_a_token",),
+    "lab_support.notebook.servers.accounts": ("account",),
+    "lab_support.notebook.servers.births": ("server_by", "spent_so_far"),
+    "lab_support.notebook.servers.misconfigured": ("four_servers",),
 }
 """Of these modules cells call some functions; the others are for the module itself."""
 RECORDINGS = (

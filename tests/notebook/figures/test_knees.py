@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab_support.notebook.figures.knees import PaceLine, knees
+from lab_support.notebook.figures.load.knees import PaceLine, knees
 from lab_support.notebook.moves.verdicts import judge_of
 
 EASY = PaceLine("12 ms a step", {1: 10_500, 2: 10_600}, {1: 10_667, 2: 10_667},

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab_support.notebook.figures.percentiles import percentiles
-from lab_support.notebook.figures.stacked import stacked
+from lab_support.notebook.figures.load.percentiles import percentiles
+from lab_support.notebook.figures.load.stacked import stacked
 
 
 def test_each_observer_has_a_curve_that_ends_in_its_longest_time():

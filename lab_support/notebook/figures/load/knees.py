@@ -15,7 +15,7 @@ from lab_support.notebook.canvas.plots import FAINT, INK, Picture, quiet, title
 
 _LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
 _FAR_FROM_THE_AXIS = 0.8  # API servers: left of a knee, its label has room
-_CLOSE = 0.25  # API servers
+_CLOSE, _SAME = 0.25, 0.05  # API servers
 _LINE_OF_TEXT = 0.055  # of the figure's height
 
 
@@ -65,9 +65,11 @@ def _draw(axes: Axes, line: PaceLine, colour: str, marker: str) -> None:
 
 
 def _name_knees(axes: Axes, lines: Sequence[PaceLine]) -> None:
-    """Left above each, or right below one that is close to a higher one."""
+    """Left above each, or right below one that is close to a higher one. Two at one place have one label."""
     labelled: list[float] = []
     for place, height in sorted((line.knee for line in lines), key=lambda knee: -knee[1]):
+        if any(abs(place - other) < _SAME for other in labelled):
+            continue
         close = any(abs(place - other) < _CLOSE for other in labelled)
         offset, side = ((7, -13), "left") if close else ((-5, 9), "right")
         if place < _FAR_FROM_THE_AXIS:

@@ -171,9 +171,10 @@ def sampling_of(asked: dict[str, Any], room: int, vocabulary: int) -> SamplingPa
     max_tokens = min(room, found.max_tokens or room)
     if found.min_tokens > max_tokens:
         raise Refused(f"got min_tokens {found.min_tokens}, expected at most max_tokens, {max_tokens}")
-    if any(not 0 <= each < vocabulary for each in found.stop_token_ids or ()):
-        raise Refused(f"got stop_token_ids {found.stop_token_ids}, expected ids from 0 to {vocabulary - 1}")
     end = _end_token(asked)
+    ends = (*([] if end is None else [end]), *(found.stop_token_ids or ()))
+    if any(not 0 <= each < vocabulary for each in ends):
+        raise Refused(f"got end token and stop_token_ids {list(ends)}, expected ids from 0 to {vocabulary - 1}")
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=found.min_tokens,
@@ -186,7 +187,7 @@ def sampling_of(asked: dict[str, Any], room: int, vocabulary: int) -> SamplingPa
         repetition_penalty=found.repetition_penalty,
         seed=found.seed,
         ignore_eos=True,  # the front end says which token ends this request, if any does
-        stop_token_ids=(*([] if end is None else [end]), *(found.stop_token_ids or ())),
+        stop_token_ids=ends,
         logprobs=found.logprobs,
         prompt_logprobs=found.prompt_logprobs,
     )

@@ -151,6 +151,7 @@ def test_tokens_of_a_front_end_that_has_ended_are_not_its_successor_s(front_end)
         (add(seed=2**64 - 1), "seed"),
         (add(stop_token_ids=[VOCABULARY]), "stop_token_ids"),
         (add(stop_token_ids=[-1]), "stop_token_ids"),
+        (add(_eos_token_id=VOCABULARY, min_tokens=2), "end token"),
         (add(min_tokens=9), "min_tokens"),
         (add(max_tokens=0), "max_tokens"),
         (add(prompt=[VOCABULARY]), "token id 2048"),

@@ -12,8 +12,8 @@ from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "prefixes", "paced", "vllm_rs",
-    "notebooks", "gpu",
+    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "prefixes", "paced",
+    "vllm_rs", "notebooks", "gpu",
 )  # fmt: skip
 
 

@@ -61,7 +61,8 @@ def api_servers_needed(pace: float, costs: CostsWith, cores: float) -> int:
 
 
 def _too_few(pace: float, api_servers: float, costs: CostsWith, cores: float) -> bool:
-    return lowest(limits(pace, api_servers, costs(api_servers), cores))[0] == FRONT_ENDS
+    found = limits(pace, api_servers, costs(api_servers), cores)
+    return found[FRONT_ENDS] < min(found[PACE], found[CORES])  # where it comes out even, they are enough
 
 
 def with_api_servers(one: Costs, several: Costs, of: int, api_servers: float) -> Costs:

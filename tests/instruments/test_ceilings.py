@@ -69,3 +69,9 @@ def test_a_cheaper_second_measurement_makes_nothing_free():
     """Noise must not make a cost vanish or go below zero."""
     cheaper = Costs(loop=20.0, front_end=21.0, engine_core=10.0, client=4.0)
     assert with_api_servers(DEAR, cheaper, 2, 8) == cheaper
+
+
+def test_where_it_comes_out_even_as_many_are_enough() -> None:
+    """Five event loops carry 125,000 tokens/s, and so do eight cores."""
+    assert api_servers_needed(300_000, lambda _: Costs(40, 40, 24, 0), cores=8) == 5
+    assert api_servers_needed(40_000, lambda _: Costs(50, 50, 25, 0), cores=64) == 2

@@ -32,7 +32,7 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, giv
         trace.milestone("execve")
         trace.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(program, words, os.environ | _LOG)
+        os.execve(program, words, os.environ | _LOG | _key(config))
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
     except OSError as error:
@@ -41,6 +41,11 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, giv
 
 
 _LOG = {"VLLM_LOGGING_COLOR": "0", "NO_COLOR": "1"}
+
+
+def _key(config: ServerConfig) -> dict[str, str]:
+    """A single key travels in the environment, because every user of the machine can read a command line."""
+    return {"VLLM_API_KEY": config.api_key[0]} if len(config.api_key) == 1 else {}
 
 
 def _descriptors(given: ApiServerInheritance) -> list[str]:
@@ -77,7 +82,7 @@ def _settings(config: ServerConfig) -> str:
         "shutdown_timeout": round(config.shutdown_timeout),
         "http_timeout_keep_alive": 5,
     }
-    if config.api_key:
+    if len(config.api_key) > 1:
         settings["api_key"] = list(config.api_key)
     if config.allowed_origins:
         settings["allowed_origins"] = list(config.allowed_origins)

@@ -101,6 +101,13 @@ def test_it_is_known_from_proc_when_it_accepts(theirs):
     assert not accepts(theirs.pids["launcher"], inodes[0])
 
 
+def test_a_key_is_asked_for_and_stands_in_no_command_line() -> None:
+    with running_server(frontend="vllm-rs", api_server_count=1, api_key="sesame", device="paced:8B") as server:
+        key = {"Authorization": "Bearer sesame"}
+        assert [server.get("/v1/models", headers=headers).status_code for headers in ({}, key)] == [401, 200]
+        assert "sesame" not in Path(f"/proc/{server.pids['api-0']}/cmdline").read_text()
+
+
 def test_clients_that_leave_free_their_blocks(theirs):
     def in_use() -> float:
         lines = theirs.get("/metrics").text.splitlines()

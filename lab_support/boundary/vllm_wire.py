@@ -15,6 +15,7 @@ import itertools
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -361,10 +362,8 @@ class Conversation:
             "prefix_cache_stats": _CACHE_STATS | {"queries": queries - before[0], "hits": hits - before[1]},
         }
 
-    def _pack_outputs(
-        self, outputs: Sequence[Any] = (), *, stats: Any = None, utility: Any = None, timestamp: float = 0.0
-    ) -> bytes:
-        return _pack([self._engine_index, outputs, stats, timestamp, utility])
+    def _pack_outputs(self, outputs: Sequence[Any] = (), *, stats: Any = None, utility: Any = None) -> bytes:
+        return _pack([self._engine_index, outputs, stats, time.monotonic(), utility])
 
 
 # vllm-rs wants every field of these two, and every field but the defaults of an array's end.

@@ -102,8 +102,7 @@ class Launcher:
         if config.batching == "static":
             log.warning("--batching static: no request joins a batch before all of the last one have ended")
         if config.uses_vllm_rs:
-            version = vllm_rs.version_of(vllm_rs.find(config.frontend))
-            if warning := vllm_rs.version_warning(version):
+            for warning in vllm_rs.remarks(config):
                 log.warning("%s", warning)
         if config.trust_remote_code:
             check_no_code(config.model)
@@ -170,8 +169,7 @@ class Launcher:
         self.on_due()
 
     def on_due(self) -> None:
-        for name in self.api_servers.found_ready():
-            self.on_event(Said(name, Ready({})))
+        self.on_found_ready()
         self.api_servers.on_due()
         self.listener.on_due()
 
@@ -203,25 +201,22 @@ class Launcher:
 
     def await_ready(self) -> None:
         """Wait for each child, by name: hello, addresses, ready. A child that ends instead ends the server."""
-        awaited = set(self.children.running)
         deadline = time.monotonic() + self.config.ready_timeout
-        while awaited and time.monotonic() < deadline:
-            for event in self.next_events(deadline):
+        while awaited := set(self.children.running) - self.details.keys():
+            if time.monotonic() >= deadline:
+                self.on_late(awaited)
+            look = self.api_servers.next_look
+            event = next(self.children.events(self.signals, deadline if look is None else min(deadline, look)), None)
+            if event is not None:
                 self.on_event(event)
-                if isinstance(event, Said) and isinstance(event.message, Ready):
-                    awaited.discard(event.name)
-        if not awaited:
-            self.unlink_sockets()
-            self.api_servers.serving = True
-            return
-        self.on_late(awaited)
+            self.on_found_ready()
+        self.unlink_sockets()
+        self.api_servers.serving = True
 
-    def next_events(self, deadline: float) -> list[Event]:
-        """What happens next, before `deadline`. A front end that can't say that it is ready is looked at."""
-        look = self.api_servers.next_look
-        until = deadline if look is None else min(deadline, look)
-        event = next(self.children.events(self.signals, until), None)
-        return [event] if event else [Said(name, Ready({})) for name in self.api_servers.found_ready()]
+    def on_found_ready(self) -> None:
+        """Take note of front ends that accept connections now, and can't say so."""
+        for name in self.api_servers.found_ready():
+            self.on_event(Said(name, Ready({})))
 
     def on_late(self, awaited: set[str]) -> NoReturn:
         """Name the late children: only engine cores if one of them is late, because API servers wait for them."""

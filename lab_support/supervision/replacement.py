@@ -84,8 +84,11 @@ class ApiServers:
 
     def found_ready(self) -> list[str]:
         """Those that accept connections now, and could not say so."""
-        inode = os.fstat(self._slots.listener.bound.fileno()).st_ino
-        return [name for name in self._silent() if accepts(self._children.pids[name], inode)]
+        silent = self._silent()
+        if not silent:  # always so with our own API servers, and this is asked after every event
+            return []
+        inode, pids = os.fstat(self._slots.listener.bound.fileno()).st_ino, self._children.pids
+        return [name for name in silent if accepts(pids[name], inode)]
 
     def _silent(self) -> list[str]:
         if not self._config.uses_vllm_rs:

@@ -12,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab_support.boundary.start_method import told_by
-from lab_support.config import ConfigError
+from lab_support.config import ConfigError, ServerConfig
+from lab_support.flags import as_flag
 
 NAME = "vllm-rs"
 SPOKEN = "0.33"
-"""The versions whose messages boundary/vllm_wire.py speaks; others are used with a warning (`version_warning`)."""
+"""The versions whose messages boundary/vllm_wire.py speaks; others are used with a warning."""
+OF_OUR_API_SERVERS = ("max_num_queued_reqs", "max_body_bytes", "body_timeout", "api_server_memory_mib")
+"""Flags of which the program has no equal."""
 
 
 def find(frontend: str) -> Path:
@@ -49,11 +52,15 @@ def version_of(program: Path) -> str:
     return found[1]
 
 
-def version_warning(version: str) -> str:
-    """In words, if messages of that version may differ from those that are spoken here; otherwise ""."""
-    if version.startswith(SPOKEN + "."):
-        return ""
-    return f"--frontend: got {NAME} {version}; the engine cores speak as vLLM {SPOKEN} does, which may not be the same"
+def remarks(config: ServerConfig) -> Iterator[str]:
+    """Warnings for the log: of another version, and of flags that it doesn't have. Raises `ConfigError`."""
+    version = version_of(find(config.frontend))
+    if not version.startswith(SPOKEN + "."):
+        yield f"--frontend: got {NAME} {version}; the engine cores speak as vLLM {SPOKEN} does, which may differ"
+    usual = ServerConfig()
+    given = [as_flag(name) for name in OF_OUR_API_SERVERS if getattr(config, name) != getattr(usual, name)]
+    if given:
+        yield f"{', '.join(given)}: accepted, but changes nothing under --frontend {NAME}"
 
 
 def _beside_vllm() -> Path | None:

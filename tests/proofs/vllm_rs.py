@@ -7,6 +7,7 @@ It needs the program (VLLM_RUST_FRONTEND_PATH, or an installed vllm); without it
 import argparse
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import openai
 
 from lab_support.config import ConfigError
+from lab_support.notebook.servers.look import by_name
 from lab_support.supervision.vllm_rs import find
 from tests.kill_trial import Streams, living, wait_until_gone
 from tests.proofs import Row
@@ -26,6 +28,7 @@ from tests.running_server import RunningServer, launched, running_server
 REQUESTS, ABORTS, KILLS, AT_ONCE = 500, 200, 60, 8
 PROMPTS = ("Once upon a time", "Tim and Lucy", "The old mouse", "One day in the garden", "A", "In the evening Ida")
 CLOSE = 1e-4  # of log-probabilities
+SPECIAL = re.compile(r"<\|\w+\|>")
 
 
 def mixed(dice: random.Random) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def told(client: openai.OpenAI, asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "text": "".join(part.text for part in parts),
         "end": next((part.finish_reason for part in reversed(parts) if part.finish_reason), None),
-        "tokens": [token for one in scored for token in one.tokens or []],
+        # Of a special token, such as the end, our API server tells the name and vllm-rs an empty text.
+        "tokens": ["" if SPECIAL.fullmatch(token) else token for one in scored for token in one.tokens or []],
         "logprobs": [value for one in scored for value in one.token_logprobs or []],
     }
 
@@ -86,8 +90,7 @@ def hang_up(server: RunningServer, _: int) -> None:
 
 
 def usage(server: RunningServer) -> float:
-    lines = server.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:kv_cache_usage_perc{"))
+    return by_name(server.get("/metrics").text)["vllm:kv_cache_usage_perc"]
 
 
 def rows_of_answers(count: int, aborts: int) -> list[Row]:

@@ -71,8 +71,13 @@ def read_metrics(server: Server) -> dict[str, float]:
     if answer.status_code != 200:
         advice = "; `server.api_key` must be the key that it was started with" if answer.status_code == 401 else ""
         raise MetricError(f"got {answer.status_code} from {server.url}/metrics, expected 200{advice}")
+    return by_name(answer.text)
+
+
+def by_name(text: str) -> dict[str, float]:
+    """The figures in the text of a /metrics, each summed over its labels."""
     found: dict[str, float] = {}
-    for line in answer.text.splitlines():
+    for line in text.splitlines():
         if not line.startswith("#"):
             series, _, value = line.rpartition(" ")
             name = series.partition("{")[0]

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import random
-import re
 import sys
 import tempfile
 import threading
@@ -27,6 +26,7 @@ import requests
 
 from lab_support.notebook.servers.accounts import LoadFailed, account
 from lab_support.notebook.servers.live_server import Server, live_server
+from lab_support.notebook.servers.look import by_name
 from lab_support.notebook.servers.server_session import session_for
 
 FAULTS = ("api", "rows", "cache", "static")
@@ -161,8 +161,8 @@ def over_time(looks: Sequence[Look]) -> dict[str, Any]:
 def _counts(session: requests.Session, url: str) -> dict[str, float]:
     answer = session.get(f"{url}/metrics", timeout=20)
     answer.raise_for_status()
-    values = dict(re.findall(r"^([\w:]+)\{.*\} (\S+)$", answer.text, re.MULTILINE))
-    return {name: float(values.get(series, 0)) for name, series in _SERIES.items()}
+    values = by_name(answer.text)
+    return {name: values.get(series, 0.0) for name, series in _SERIES.items()}
 
 
 def four_servers() -> Iterator[tuple[str, dict[str, Any]]]:

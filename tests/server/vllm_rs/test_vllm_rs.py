@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab_support.config import ConfigError
+from lab_support.notebook.servers.look import by_name
 from lab_support.supervision.vllm_rs import accepts, find
 from tests.kill_trial import Streams, living
 from tests.running_server import RunningServer, running_server
@@ -109,15 +110,11 @@ def test_a_key_is_asked_for_and_stands_in_no_command_line() -> None:
 
 
 def test_clients_that_leave_free_their_blocks(theirs):
-    def in_use() -> float:
-        lines = theirs.get("/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:kv_cache_usage_perc{"))
-
     for _ in range(20):
         body = {"model": "model", "prompt": STORY, "max_tokens": 1900, "ignore_eos": True, "stream": True}
         with theirs.post("/v1/completions", body, stream=True) as got:
             next(got.iter_lines())
-    until(lambda: in_use() == 0, every=0.05)
+    until(lambda: by_name(theirs.get("/metrics").text)["vllm:kv_cache_usage_perc"] == 0, every=0.05)
 
 
 def test_one_that_dies_is_replaced_and_all_are_on_sigusr1() -> None:
@@ -151,3 +148,8 @@ def test_nothing_is_left_of_it_whoever_is_killed(role: str) -> None:
 def test_a_program_that_is_none_is_refused_in_a_sentence(path, words):
     with pytest.raises(RuntimeError, match=words), running_server(frontend=f"vllm-rs:{path}"):
         pass
+
+
+def test_flags_that_it_does_not_have_are_named_in_the_log() -> None:
+    with running_server(frontend="vllm-rs", api_server_count=1, max_body_bytes=1000, device="paced:8B") as server:
+        assert "--max-body-bytes: accepted, but changes nothing under --frontend vllm-rs" in server.said()

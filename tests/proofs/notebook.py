@@ -3,6 +3,7 @@
 It executes the notebook: alone, on busy cores, as an ordinary user without strace, and in JupyterLab; it tries every
 right and wrong answer and filling, every variant, and every claim with its experiment and with the broken one. Each
 single measurement is kept in `build/proofs/`, as long as the code that it depends on (kept/keys.py) stays the same.
+What others have measured, and when, stands in `tests/proofs/recorded/`; it is used with `--recorded` alone.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from tests.notebook.moves.solution_trials import Trial
 from tests.proofs import Row, notebooks, pytests, solutions
 from tests.proofs.ended import busy_cores, run_to_its_end
 from tests.proofs.kept.keys import key_of, key_of_program, prints
+from tests.proofs.kept.measurements import NONE, Kept
+from tests.proofs.kept.recorded import record, recorded
 from tests.proofs.kept.resumable import Proof, run
 
 # ---- the proofs ------------------------------------------------------------------------------------------------------
@@ -108,7 +111,7 @@ def _trial(trial: Trial, times: int) -> Proof:
             _texts(trial.exercise.skeleton, *files, _TRIALS), trial.name, trial.exercise.skeleton, prints(files)
         ),
         times,
-        lambda _: asdict(_marked(trial)),
+        lambda _: asdict(_of_use(trial, _marked(trial))),
         lambda found: [solutions.row_of(trial, [Verdict(**each) for each in found])],
     )
 
@@ -135,6 +138,11 @@ def _marked(trial: Trial) -> Verdict:
         return trial.mark()
     except Exception as error:  # it is a finding too, and the other trials go on
         return Verdict("raised", cause=f"{type(error).__name__}: {error}")
+
+
+def _of_use(trial: Trial, verdict: Verdict) -> Verdict:
+    """Without the figures of a verdict that is as it should be: nobody reads them."""
+    return Verdict(verdict.state, cause=verdict.cause) if trial.is_met_by(verdict) else verdict
 
 
 def _variant(variant: Again, times: int) -> Proof:
@@ -209,6 +217,10 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.prove notebook", description=__doc__)
     parser.add_argument("number", help="01, or 01a for an appendix")
     parser.add_argument("--again", action="store_true", help="forget what is kept, and measure everything")
+    parser.add_argument(
+        "--recorded", action="store_true", help="do not repeat what tests/proofs/recorded has of the same code"
+    )
+    parser.add_argument("--record", action="store_true", help="write there what was measured")
     parser.add_argument("--runs", type=int, default=notebooks.TIMES, help="on busy cores (default: %(default)s)")
     parser.add_argument("--answers", type=int, default=solutions.TIMES, help="of each answer (default: %(default)s)")
     parser.add_argument(
@@ -219,4 +231,12 @@ def main(words: list[str]) -> int:
         print(f"got {given.number!r}, expected one of {', '.join(notebooks.names())}", file=sys.stderr)
         return 2
     counts = Counts(given.runs, given.answers, given.claims)
-    return run(given.number, proofs_of(given.number, counts), again=given.again)
+    proofs = proofs_of(given.number, counts)
+
+    def at_end(kept: Kept) -> None:
+        if given.record:
+            found = ((proof.name, proof.key, kept.of(proof.key)) for proof in proofs)
+            record(given.number, (each for each in found if each[-1]))
+
+    before = recorded(given.number) if given.recorded else NONE
+    return run(given.number, proofs, again=given.again, before=before, at_end=at_end)

@@ -1,6 +1,7 @@
 """`python -m tests.prove notebook NN`: it keeps what it has measured, goes on there, and leaves nothing running."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.house_map.code import Package
 from tests.notebook.moves import solution_trials
 from tests.proofs.kept.keys import code_of, key_of, used_by
 from tests.proofs.kept.measurements import InUse, kept_in
+from tests.proofs.kept.recorded import record, recorded
 from tests.proofs.kept.resumable import STOPPED
 from tests.proofs.notebook import Counts, proofs_of
 
@@ -86,6 +88,28 @@ def test_a_proof_that_was_stopped_goes_on_where_it_was(tmp_path, ending):
             afresh.tell("x")
         code, told = afresh.end()
         assert code == 1 and "| three | x x x | NO |" in told
+
+
+def test_recorded_measurements_are_used_where_they_are_asked_for_and_only_of_the_same_code(tmp_path):
+    found = [("one", "a key", ["a", "a", "b"]), ("two", "another", [{"failed": "ü"}])]
+    record("00", found, tmp_path)
+    assert recorded("00", tmp_path) == {key: measured for _, key, measured in found}
+    (line, _) = (tmp_path / "00.jsonl").read_text(encoding="utf-8").splitlines()
+    assert '"measured": [["a", 2], ["b", 1]]' in line and f"{os.cpu_count()} cores" in line
+    assert recorded("01", tmp_path) == {}
+    with kept_in(tmp_path / "kept", before=recorded("00", tmp_path)) as kept:
+        kept.add("a key", "c")
+        assert (kept.of("a key"), kept.of("changed code")) == (["a", "a", "b", "c"], [])
+    with kept_in(tmp_path / "kept") as kept:
+        assert kept.of("a key") == ["c"]
+
+
+def test_a_record_says_when_each_proof_was_measured_last(tmp_path):
+    record("00", [("one", "a", [1]), ("two", "b", [1])], tmp_path)
+    file = tmp_path / "00.jsonl"
+    file.write_text(re.sub(r'"on": "[^"]*"', '"on": "long ago"', file.read_text()))
+    record("00", [("one", "a", [1]), ("two", "b", [1, 2])], tmp_path)
+    assert ["long ago" in line for line in file.read_text().splitlines()] == [True, False]
 
 
 def test_two_at_once_do_not_measure_the_same(tmp_path):

@@ -3,13 +3,15 @@
 import fcntl
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "build" / "proofs"
+NONE: Mapping[str, list[Any]] = MappingProxyType({})
 
 
 class InUse(RuntimeError):
@@ -17,11 +19,14 @@ class InUse(RuntimeError):
 
 
 class Kept:
-    """The measurements by key, in the order in which they were made. Each is on the disk when `add` returns."""
+    """The measurements by key, in the order in which they were made. Each is on the disk when `add` returns.
 
-    def __init__(self, file: TextIO) -> None:
+    before: others of the same keys, which were made before those in the file.
+    """
+
+    def __init__(self, file: TextIO, before: Mapping[str, list[Any]]) -> None:
         self._file = file
-        self._by_key: dict[str, list[Any]] = defaultdict(list)
+        self._by_key: dict[str, list[Any]] = defaultdict(list, {key: list(found) for key, found in before.items()})
         for line in _whole_lines(file):
             self._by_key[line["key"]].append(line["measured"])
 
@@ -35,8 +40,8 @@ class Kept:
 
 
 @contextmanager
-def kept_in(file: Path, *, again: bool = False) -> Iterator[Kept]:
-    """The measurements kept in `file`; with `again` they are forgotten. Raises `InUse`."""
+def kept_in(file: Path, *, again: bool = False, before: Mapping[str, list[Any]] = NONE) -> Iterator[Kept]:
+    """The measurements of `before` and those kept in `file`; with `again` the file's are forgotten. Raises `InUse`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as opened:
         try:
@@ -45,7 +50,7 @@ def kept_in(file: Path, *, again: bool = False) -> Iterator[Kept]:
             raise InUse(f"{file.name}: another process measures for it; wait for its end, or stop it") from error
         if again:
             opened.truncate(0)
-        yield Kept(opened)
+        yield Kept(opened, before)
 
 
 def _whole_lines(file: TextIO) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.proofs import Row
-from tests.proofs.kept.measurements import FOLDER, InUse, Kept, kept_in
+from tests.proofs.kept.measurements import FOLDER, NONE, InUse, Kept, kept_in
 
 STOPPED = 130
 """The exit code after Ctrl-C or SIGTERM, as a shell has it."""
@@ -36,7 +36,7 @@ def measured(proofs: Sequence[Proof], kept: Kept) -> Iterator[Row]:
     """The rows of all proofs. Those that are not kept are measured first, and each is kept at once."""
     asked = sum(proof.times for proof in proofs)
     there = sum(min(proof.times, len(kept.of(proof.key))) for proof in proofs)
-    print(f"{there} of {asked} measurements are kept from before", file=sys.stderr, flush=True)
+    print(f"{there} of {asked} measurements are there from before", file=sys.stderr, flush=True)
     for proof in proofs:
         yield from proof.rows(_all_of(proof, kept))
 
@@ -57,14 +57,28 @@ def stoppable() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
 
-def run(number: str, proofs: Sequence[Proof], *, again: bool = False, folder: Path = FOLDER) -> int:
-    """Measure, and print one table. 0 if all is met, 1 if not, 2 if another process measures, 130 after a stop."""
+def run(
+    number: str,
+    proofs: Sequence[Proof],
+    *,
+    again: bool = False,
+    before: Mapping[str, list[Any]] = NONE,
+    at_end: Callable[[Kept], None] = lambda kept: None,
+    folder: Path = FOLDER,
+) -> int:
+    """Measure, and print one table. 0 if all is met, 1 if not, 2 if another process measures, 130 after a stop.
+
+    before: measurements that need not be made again. at_end: is called with all that are there, after a stop as well.
+    """
     stoppable()
     rows: list[Row] = []
     try:
-        with kept_in(folder / f"{number}.jsonl", again=again) as kept:
-            for row in measured(proofs, kept):
-                rows.append(row)
+        with kept_in(folder / f"{number}.jsonl", again=again, before=before) as kept:
+            try:
+                for row in measured(proofs, kept):
+                    rows.append(row)
+            finally:
+                at_end(kept)
     except InUse as error:
         print(error, file=sys.stderr)
         return 2

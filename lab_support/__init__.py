@@ -20,8 +20,8 @@ Imports point down: processes → frontend → boundary, processes → supervisi
 the server as any user would, and sees only what any operator could see. All may import the top: `config.py` (all
 settings), `flags.py` (flags made from a dataclass), `generation.py` (sampling parameters and the like),
 `model_folder/`, `pace/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (limits and
-mounts of this process), `limits.py` (whether they are enough for a server), `command_line.py` (the end of an
-interrupted command).
+mounts of this process), `limits.py` (whether they are enough for a server), `own_stack.py` (a process writes its own
+stack when asked), `command_line.py` (the end of an interrupted command).
 
 To read it, follow one request: boundary/messages.py → processes/launcher.py → processes/api_server.py →
 frontend/routes.py, frontend/request/openai_api.py → frontend/routing/engine_client.py → processes/engine_core.py →

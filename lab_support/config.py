@@ -192,6 +192,12 @@ class ServerConfig:
         "same time, but at most 60",
         group="processes",
     )
+    liveness_timeout: float = flag(
+        0.0,
+        "seconds after which a process that shows no sign of life (stopped, deadlocked, in an endless loop) is "
+        "reported with its stack and killed; 0: never; 30 finds them early, and spares slow steps and cold disks",
+        group="processes",
+    )
     data_parallel_size: int = flag(
         1,
         "number of engine cores, each with a copy of the model, and each on the next GPU if there are several",
@@ -374,6 +380,7 @@ _LEAST = {
     "trace_dir_mib": 1,
     "shutdown_timeout": 0.0,
     "ready_timeout": 0.1,
+    "liveness_timeout": 0.0,
     "torch_threads": 1,
     "ready_fd": 0,
 }

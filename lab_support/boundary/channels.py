@@ -35,13 +35,14 @@ from lab_support.boundary.messages import (
     FromLauncher,
     Loads,
     Message,
+    Ping,
     ToApiServer,
     ToEngineCore,
     decoder,
     encode,
 )
 
-Asked = ToEngineCore | ApiServerJoined | ApiServerLeft
+Asked = ToEngineCore | ApiServerJoined | ApiServerLeft | Ping
 # A message for an engine core, with the step count at its arrival. None in place of a message: stop.
 Inbox = queue.SimpleQueue[tuple[Asked | None, int]]
 # A step's messages, each with its destination; or a destination's new socket (None: it has left). None: stop.
@@ -218,6 +219,8 @@ class EngineCoreChannels:
                 self.outbox.put((client_index, None))
                 self._part(client_index)
                 self.inbox.put((message, self._steps_ended()))
+            case Ping():  # for the loop: this thread alone would answer for a loop that hangs
+                self.inbox.put((message, self._steps_ended()))
 
     def _part(self, client_index: int) -> None:
         """Stop listening to an API server. It may be unknown here, if it ended before it was announced."""
@@ -264,10 +267,14 @@ class EngineCoreChannels:
 class CoordinatorChannels:
     """The ends in the coordinator. A context manager."""
 
-    def __init__(self, stats: socket.socket, loads: socket.socket) -> None:
+    def __init__(self, stats: socket.socket, loads: socket.socket, control: Connection) -> None:
+        """control: the launcher's messages are read by the owner; here it only ends a wait."""
         self._context = zmq.Context()
         self._pull = _adopt(self._context, zmq.PULL, stats)
         self._publish = _adopt(self._context, zmq.PUB, loads)
+        self._poller = zmq.Poller()
+        self._poller.register(self._pull, zmq.POLLIN)
+        self._poller.register(control.fileno(), zmq.POLLIN)
         self._decode = decoder(EngineStats).decode
 
     def __enter__(self) -> Self:
@@ -277,8 +284,8 @@ class CoordinatorChannels:
         self._context.destroy(linger=0)
 
     def receive(self, timeout: float) -> Iterator[EngineStats]:
-        """The messages that arrive within `timeout` seconds; waits for the first only."""
-        if self._pull.poll(int(timeout * 1000)):
+        """The messages that arrive within `timeout` seconds; waits for the first only, or for the launcher's."""
+        if self._pull in dict(self._poller.poll(int(timeout * 1000))):
             yield from map(self._decode, _waiting(self._pull))
 
     def publish(self, loads: Loads) -> None:

@@ -186,6 +186,14 @@ class Ready(Message):
     details: dict[str, str | int | float]
 
 
+class Ping(Message):
+    """To a child that has said nothing for a while, under --liveness-timeout: answer with Alive."""
+
+
+class Alive(Message):
+    """A sign of life: the answer to Ping, or sent unasked by an engine core that takes long to load."""
+
+
 class Fatal(Message):
     """The process `name` can't go on, and so the server ends.
 
@@ -200,8 +208,8 @@ class Fatal(Message):
 
 ToEngineCore = Generate | Abort
 ToApiServer = Tokens | EngineStats | EngineReady
-ToLauncher = Hello | Ready | Fatal
-FromLauncher = Addresses | Fatal | Retire | ApiServerJoined | ApiServerLeft
+ToLauncher = Hello | Ready | Alive | Fatal
+FromLauncher = Addresses | Fatal | Retire | Ping | ApiServerJoined | ApiServerLeft
 
 
 def encode(message: Message) -> bytes:

@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from lab_support import own_stack
 from lab_support.boundary import after_fork
 from lab_support.boundary.lifeline import ExitCode, ReadEnd, end_process, hold
 from lab_support.boundary.signals import TO_THE_GROUP, blocked, leave_to_the_launcher
@@ -44,7 +45,7 @@ class Birth:
     name: `api-0`, `engine-0`, `coordinator`: the process title after `lab:`.
     clean_up: called in a child that outlives the launcher; it is sent there, so it has to be picklable.
     trace: where its events go; None if nowhere. slot: of an API server, otherwise -1. needs: names of modules that are
-    imported first, because only some children of this kind need them.
+    imported first, because only some children of this kind need them. stacks: it writes its stack when it is asked.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Birth:
     trace: TraceFiles | None = None
     slot: int = -1
     needs: tuple[str, ...] = ()
+    stacks: bool = False
 
 
 def start(
@@ -111,6 +113,8 @@ def _run(birth: Birth, arguments: tuple[object, ...], let_go: Callable[[], None]
     _close_all_on_exec()
     hold(birth.read_end, clean_up=birth.clean_up)
     setproctitle(TITLE_PREFIX + birth.name)
+    if birth.stacks:
+        own_stack.write_when_asked()
     trace = make_trace(birth.trace, birth.name, birth.slot)
     trace.milestone("first code", at=begun)
     _end_with(lambda: _main(birth, trace, arguments), lambda: _say_last(trace))

@@ -27,14 +27,28 @@ def has_16_bits(folder: ModelFolder) -> bool:
     return stored <= {"F16", "BF16", "float16", "bfloat16"}
 
 
-def load(folder: ModelFolder, device: torch.device, dtype: torch.dtype, kind: LinearKind) -> Weights:
-    """All weights on `device` in `dtype`; random ones for a folder without tensors. Runs in engine cores."""
+def load(
+    folder: ModelFolder,
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: LinearKind,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Weights:
+    """All weights on `device` in `dtype`; random ones for a folder without tensors. Runs in engine cores.
+
+    on_progress: called before each tensor is read.
+    """
     maps: dict[Path, mmap.mmap] = {}
 
     def stored(name: str) -> torch.Tensor:
         return _read(folder.stored[name], maps).to(device=device, dtype=dtype, copy=True)
 
-    source = stored if folder.stored else _random_source(folder.shape, device, dtype)
+    made = stored if folder.stored else _random_source(folder.shape, device, dtype)
+
+    def source(name: str) -> torch.Tensor:
+        on_progress()
+        return made(name)
+
     return _Assembly(folder.shape, source, device, dtype, kind).weights()
 
 

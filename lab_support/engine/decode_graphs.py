@@ -20,7 +20,14 @@ from lab_support.engine.request import Sequence
 class DecodeGraphs:
     """Made once, after weights, KV memory and inputs have been allocated."""
 
-    def __init__(self, model: LlamaModel, inputs: DecodeInputs, rotations: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        inputs: DecodeInputs,
+        rotations: torch.Tensor,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """on_progress: called before each capture."""
         self._inputs = inputs
         self._sizes = graph_sizes(inputs.most_rows)
         device = inputs.put([], inputs.most_rows).token_ids.device
@@ -28,6 +35,7 @@ class DecodeGraphs:
         pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._launch: dict[int, Callable[[], None]] = {}
         for rows in reversed(self._sizes):  # the largest first: the others reuse its memory
+            on_progress()
             token_ids, slots, decodes = inputs.first(rows)
             batch = Batch(token_ids, decodes.positions, slots, rotations, decodes, [], None)
             self._launch[rows] = _record(model, batch, self._logits[:rows], pool)

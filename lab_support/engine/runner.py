@@ -4,6 +4,7 @@ Runs in engine cores only. It turns the scheduler's lists into tensors and sampl
 the computation, scheduler.py decides what is computed.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -36,10 +37,10 @@ class Runner:
     keys and values of a prompt longer than this depend on its length (rope.py); None if no prompt's do.
     """
 
-    def __init__(self, config: ServerConfig, index: int = 0) -> None:
+    def __init__(self, config: ServerConfig, index: int = 0, on_progress: Callable[[], None] = lambda: None) -> None:
         """Load and warm up. Raises `ConfigError` if the device, the folder or the memory doesn't allow it.
 
-        index: that of its engine core among several.
+        index: that of its engine core among several. on_progress: called before each tensor and each CUDA graph.
         """
         folder = ModelFolder.open(config.model, config.load_format, config.generation_config)
         device = open_device(config.device, index)
@@ -54,7 +55,7 @@ class Runner:
         with torch.inference_mode():
             kernels = open_kernels(device)
             kind = choose(device, dtype, from_16_bits=checkpoint.has_16_bits(folder))
-            weights = checkpoint.load(folder, device, dtype, kind)
+            weights = checkpoint.load(folder, device, dtype, kind, on_progress)
             self.num_blocks = config.num_gpu_blocks_override or count_blocks(config, folder.shape, device, dtype)
             self.max_model_len = fit_model_len(config, folder.shape, self.num_blocks)
             memory = BlockMemory(folder.shape, self.num_blocks, config.block_size, device, dtype)
@@ -77,7 +78,7 @@ class Runner:
             self.own_context = self._builder.own_context
             self._graphs = None
             if inputs is not None and not config.enforce_eager:
-                self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations)
+                self._graphs = DecodeGraphs(self._model, inputs, self._builder.rotations, on_progress)
         self._warm_up(memory.scratch_block, config.block_size, with_prompt=inputs is not None)
 
     @property

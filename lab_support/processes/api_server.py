@@ -3,8 +3,8 @@
 Runs as:     lab:api-0, lab:api-1, …; lab:api-0-retiring once another has taken its place
 Started by:  launcher, by spawn, with the socket that it accepts from (--accept: boundary/accept.py)
 Receives:    connections; Tokens, EngineStats, EngineReady from every engine core; Loads from the coordinator;
-             Addresses, Retire, Fatal from the launcher
-Sends:       Generate, Abort to one engine core; Hello, Ready, Fatal to the launcher
+             Addresses, Retire, Ping, Fatal from the launcher
+Sends:       Generate, Abort to one engine core; Hello, Ready, Alive, Fatal to the launcher
 Holds:       the listening socket (the launcher's own, by inheritance; reuseport: one of its own; handoff: a channel
              to the launcher instead), one ZeroMQ socket per direction, the counters; under --trace-dir also a file
 Dies when:   SIGTERM (running requests finish first, within --shutdown-timeout), launcher gone, any Fatal, Retire
@@ -27,7 +27,18 @@ from lab_support.boundary.accept import make_acceptor
 from lab_support.boundary.channels import ApiServerChannels
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
-from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, Ready, Retire, decoder, encode
+from lab_support.boundary.messages import (
+    Addresses,
+    Alive,
+    Fatal,
+    FromLauncher,
+    Hello,
+    Ping,
+    Ready,
+    Retire,
+    decoder,
+    encode,
+)
 from lab_support.boundary.open_connections import OpenConnections
 from lab_support.boundary.room import is_shortage
 from lab_support.boundary.start_method import RETIRING, TITLE_PREFIX
@@ -158,6 +169,8 @@ class ApiServer:
             self.give_up(message)
         elif isinstance(message, Retire):
             self.retire()
+        elif isinstance(message, Ping):
+            self.control.send_bytes(encode(Alive()))
 
     def retire(self) -> None:
         """Another API server has this one's place: finish all running requests, however long they take.

@@ -2,8 +2,8 @@
 
 Runs as:     lab:coordinator
 Started by:  launcher, if there is more than one engine core
-Receives:    EngineStats from every engine core
-Sends:       Loads to every API server, at most every 100 ms; Ready, Fatal to the launcher
+Receives:    EngineStats from every engine core; Addresses, Ping from the launcher
+Sends:       Loads to every API server, at most every 100 ms; Hello, Ready, Alive to the launcher
 Holds:       two listening sockets, adopted by ZeroMQ; under --trace-dir also a file
 Dies when:   SIGTERM, launcher gone
 
@@ -15,12 +15,24 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
 
 from lab_support.boundary.channels import CoordinatorChannels
 from lab_support.boundary.lifeline import ExitCode
-from lab_support.boundary.messages import EngineLoad, EngineStats, Hello, Loads, Ready, encode
+from lab_support.boundary.messages import (
+    Alive,
+    EngineLoad,
+    EngineStats,
+    FromLauncher,
+    Hello,
+    Loads,
+    Ping,
+    Ready,
+    decoder,
+    encode,
+)
 from lab_support.config import ServerConfig
 from lab_support.log import set_up_log
 from lab_support.tracing.trace import Trace
@@ -37,7 +49,7 @@ def main(
     signal.signal(signal.SIGTERM, _stop)
     trace.milestone("HELLO")
     control.send_bytes(encode(Hello()))
-    with CoordinatorChannels(stats, loads) as channels:
+    with CoordinatorChannels(stats, loads, control) as channels:
         trace.milestone("READY")
         control.send_bytes(encode(Ready({})))
         engines = [EngineLoad()] * config.data_parallel_size
@@ -48,6 +60,7 @@ def main(
             if time.monotonic() - published >= (LEAST_INTERVAL if changed else LONGEST_INTERVAL):
                 channels.publish(Loads(engines))
                 published, changed = time.monotonic(), False
+            _answer(control)
 
 
 def _update(engines: list[EngineLoad], news: Iterable[EngineStats]) -> bool:
@@ -57,6 +70,14 @@ def _update(engines: list[EngineLoad], news: Iterable[EngineStats]) -> bool:
         usage = 1 - stats.free_blocks / stats.total_blocks
         engines[stats.engine_index] = EngineLoad(stats.waiting, stats.running, usage)
     return engines != before
+
+
+def _answer(control: Connection) -> None:
+    """Read what the launcher has sent; its Addresses say nothing new here. The lifeline handles its end."""
+    with suppress(EOFError, ConnectionResetError):
+        while control.poll():
+            if isinstance(decoder(FromLauncher).decode(control.recv_bytes()), Ping):
+                control.send_bytes(encode(Alive()))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -2,8 +2,10 @@
 
 Runs as:     lab:engine-0, lab:engine-1, …
 Started by:  launcher, by --start-method
-Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft from the launcher
-Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Fatal to the launcher
+Receives:    Generate, Abort from every API server; Addresses, ApiServerJoined, ApiServerLeft, Ping from
+             the launcher
+Sends:       Tokens, EngineStats to the API servers; EngineStats to the coordinator; Hello, Ready, Alive, Fatal to the
+             launcher
 Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server; under --trace-dir also a file
 Dies when:   SIGTERM (sent once the API servers are gone), launcher gone, an error in a step
 
@@ -15,6 +17,7 @@ import logging
 import queue
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,7 @@ from lab_support.boundary.lifeline import ExitCode, vital
 from lab_support.boundary.messages import (
     Abort,
     Addresses,
+    Alive,
     ApiServerJoined,
     ApiServerLeft,
     CachedTokens,
@@ -33,6 +37,7 @@ from lab_support.boundary.messages import (
     Generate,
     Hello,
     Message,
+    Ping,
     PromptScores,
     Ready,
     SequenceTokens,
@@ -81,9 +86,10 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, ind
 def serve(trace: Trace, control: Connection, config: ServerConfig, index: int) -> None:
     """Load the model, connect, report ready, and run the loop until SIGTERM."""
     clock = StageClock()
-    runner = open_runner(config, index, clock)
+    signs = SignsOfLife(control, config.liveness_timeout)
+    runner = open_runner(config, index, clock, signs.at_progress)
     trace.milestone("model loaded")
-    core = EngineCore(index, runner, make_scheduler(config, runner), trace, clock)
+    core = EngineCore(index, runner, make_scheduler(config, runner), trace, clock, signs.send)
     addresses = decoder(FromLauncher).decode(control.recv_bytes())
     assert isinstance(addresses, Addresses), addresses
     trace.milestone("addresses")
@@ -119,13 +125,33 @@ def make_channels(config: ServerConfig, runner: "Runner | PacedRunner", given: t
     return VllmChannels(*given, settings=settings, vocabulary=runner.vocab_size)
 
 
-def open_runner(config: ServerConfig, index: int, clock: "StageClock") -> "Runner | PacedRunner":
-    """The device that --device names, or its stand-in. Raises `ConfigError`."""
+class SignsOfLife:
+    """Tells the launcher that this engine core lives, for --liveness-timeout."""
+
+    def __init__(self, control: Connection, timeout: float) -> None:
+        self._control = control
+        self._interval = timeout / 10
+        self._sent = time.monotonic()
+
+    def at_progress(self) -> None:
+        """Called often while the model loads, when nobody could answer a Ping."""
+        if self._interval and time.monotonic() - self._sent >= self._interval:
+            self.send()
+
+    def send(self) -> None:
+        self._sent = time.monotonic()
+        self._control.send_bytes(encode(Alive()))
+
+
+def open_runner(
+    config: ServerConfig, index: int, clock: "StageClock", on_progress: Callable[[], None]
+) -> "Runner | PacedRunner":
+    """The device that --device names, or its stand-in. Raises `ConfigError`. on_progress: called while it loads."""
     if pace := pace_of(config):
         return PacedRunner(config, pace, clock.idle_until)
     from lab_support.engine.runner import Runner  # with torch, of which a pace has no use
 
-    return Runner(config, index)
+    return Runner(config, index, on_progress)
 
 
 def make_scheduler(config: ServerConfig, runner: "Runner | PacedRunner") -> Scheduler:
@@ -145,9 +171,16 @@ class EngineCore:
     """The loop of an engine core, and its counts."""
 
     def __init__(
-        self, index: int, runner: "Runner | PacedRunner", scheduler: Scheduler, trace: Trace, clock: "StageClock"
+        self,
+        index: int,
+        runner: "Runner | PacedRunner",
+        scheduler: Scheduler,
+        trace: Trace,
+        clock: "StageClock",
+        answer_ping: Callable[[], None],
     ) -> None:
         self.index = index
+        self.answer_ping = answer_ping
         self.runner = runner
         self.scheduler = scheduler
         self.clock = clock
@@ -211,6 +244,8 @@ class EngineCore:
                 self.traced.queued(key)
             case Abort():
                 self.abort([(message.client_index, request_id) for request_id in message.request_ids], at)
+            case Ping():
+                self.answer_ping()
             case ApiServerJoined(client_index):
                 self.clients.add(client_index)
             case ApiServerLeft(client_index):

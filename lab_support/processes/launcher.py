@@ -2,16 +2,17 @@
 
 Runs as:     lab:launcher
 Started by:  you: `lab serve`
-Receives:    Hello, Ready, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUSR1; under --accept handoff also
+Receives:    Hello, Ready, Alive, Fatal from each child; SIGTERM, SIGINT, SIGHUP, SIGUSR1; under --accept handoff also
              connections, which it passes on
-Sends:       Addresses to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the engine
-             cores; SIGTERM and SIGKILL
+Sends:       Addresses, Ping to each child; Retire, Fatal to the API servers; ApiServerJoined, ApiServerLeft to the
+             engine cores; SIGTERM and SIGKILL
 Holds:       the listening socket (reuseport: the guard of its port), the write end of the lifeline, the runtime
              directory and its lock; under --trace-dir also a file
 Dies when:   SIGTERM, Ctrl-C or SIGHUP (drains; a second one stops at once; Ctrl-C and SIGHUP are ignored if they were
              ignored at the start, as under nohup), a child is not ready in time, or any child ends. But an API server
              that dies once the server is ready is replaced, unless --no-restart-api-servers, at most
-             --api-server-restart-limit times a minute
+             --api-server-restart-limit times a minute. With --liveness-timeout, a child that shows no sign of life
+             for so long is killed
 """
 
 import logging
@@ -44,6 +45,7 @@ from lab_support.signal_names import signal_name
 from lab_support.supervision import python_processes, vllm_rs
 from lab_support.supervision.api_server_slots import ApiServerSlots
 from lab_support.supervision.children import Children, Event, Exited, Readable, Said, Signalled
+from lab_support.supervision.liveness import Liveness
 from lab_support.supervision.ready_line import ReadyServer, announce, check_ready_fd
 from lab_support.supervision.replacement import ApiServers, in_words
 from lab_support.supervision.runtime_directory import RuntimeDirectory
@@ -123,11 +125,23 @@ class Launcher:
             python_processes.keep_sockets_in(str(self.directory.path))
         stack.callback(python_processes.stop_python_processes)
         self.children = stack.enter_context(
-            Children(self.lifeline.read_end, str(self.directory.path), self.close_after_fork, trace_files, self.trace)
+            Children(
+                self.lifeline.read_end,
+                str(self.directory.path),
+                self.close_after_fork,
+                trace_files,
+                self.trace,
+                stacks=config.liveness_timeout > 0,
+            )
         )
+        self.liveness = Liveness(config.liveness_timeout, self.children, self.can_answer)
         run = Run(self.run_id, str(self.directory.metrics), self.counters, self.start_choice)
         slots = ApiServerSlots(config, self.children, run, self.listener, self.channel_sockets)
         self.api_servers = ApiServers(config, self.children, slots, self.directory.mend)
+
+    def can_answer(self, name: str) -> bool:
+        """Whether this child is a program of ours. vLLM's front end knows no Ping."""
+        return not (self.config.uses_vllm_rs and name.startswith("api-"))
 
     def unlink_sockets(self) -> None:
         self.directory.unlink_sockets(but=LOADS)
@@ -162,7 +176,7 @@ class Launcher:
 
     def wait_for_something(self) -> None:
         """Handle one event, or wait until something is due."""
-        due = [at for at in (self.api_servers.due, self.listener.due) if at is not None]
+        due = [at for at in (self.api_servers.due, self.listener.due, self.liveness.due) if at is not None]
         event = next(self.children.events(self.signals, min(due, default=None), self.listener.waitables), None)
         if event is not None:
             self.on_event(event)
@@ -170,6 +184,7 @@ class Launcher:
 
     def on_due(self) -> None:
         self.on_found_ready()
+        self.on_lost()
         self.api_servers.on_due()
         self.listener.on_due()
 
@@ -205,11 +220,12 @@ class Launcher:
         while awaited := set(self.children.running) - self.details.keys():
             if time.monotonic() >= deadline:
                 self.on_late(awaited)
-            look = self.api_servers.next_look
-            event = next(self.children.events(self.signals, deadline if look is None else min(deadline, look)), None)
+            due = [at for at in (deadline, self.api_servers.next_look, self.liveness.due) if at is not None]
+            event = next(self.children.events(self.signals, min(due)), None)
             if event is not None:
                 self.on_event(event)
             self.on_found_ready()
+            self.on_lost()
         self.unlink_sockets()
         self.api_servers.serving = True
 
@@ -217,6 +233,16 @@ class Launcher:
         """Take note of front ends that accept connections now, and can't say so."""
         for name in self.api_servers.found_ready():
             self.on_event(Said(name, Ready({})))
+
+    def on_lost(self) -> None:
+        """Kill children that show no sign of life. Raises `ServerMustEnd` if the server can't go on without one."""
+        for name, found in self.liveness.lost():
+            log.error("%s %s", name, found)
+            self.children.send_signal(name, signal.SIGKILL)
+            cause = found.partition("\n")[0]
+            if not name.startswith("api-"):
+                raise ServerMustEnd(ExitCode.FAILED, f"{name} {cause}; it was killed, so the server ends")
+            self.api_servers.on_fatal(name, f"it {cause}; it was killed")
 
     def on_late(self, awaited: set[str]) -> NoReturn:
         """Name the late children: only engine cores if one of them is late, because API servers wait for them."""
@@ -228,6 +254,8 @@ class Launcher:
 
     def on_event(self, event: Event) -> None:
         """Handle an event, at any time of the server's life. Raises `ServerMustEnd` if the server can't go on."""
+        if isinstance(event, Said):
+            self.liveness.on_message(event.name, event.message)
         match event:
             case Said(name, Hello()):
                 self.trace.milestone("HELLO received", name)

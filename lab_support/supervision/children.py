@@ -103,9 +103,12 @@ class Children:
         close_after_fork: Callable[[], None],
         trace_files: TraceFiles | None = None,
         trace: Trace | None = None,
+        *,
+        stacks: bool = False,
     ) -> None:
-        """trace_files: for the children; trace: the launcher's own."""
+        """trace_files: for the children; trace: the launcher's own. stacks: children write theirs when asked."""
         self._birth = (partial(remove, directory), read_end, trace_files)
+        self._stacks = stacks
         self._trace = trace or NoTrace()
         self._close_launcher_after_fork = close_after_fork
         self._children: dict[str, _Child] = {}
@@ -131,7 +134,7 @@ class Children:
         ours, theirs = connection.Pipe()
         try:
             with theirs:
-                birth = Birth(name, module, *self._birth, slot, needs)
+                birth = Birth(name, module, *self._birth, slot, needs, self._stacks)
                 process = start(method, birth, (theirs, *arguments), self._close_after_fork)
         except OSError:
             ours.close()
@@ -224,6 +227,11 @@ class Children:
         if child and child.control:
             with suppress(BrokenPipeError, ConnectionResetError):
                 child.control.send_bytes(encode(message))
+
+    def has_said(self, name: str) -> bool:
+        """Is there a message of this child that was not yielded yet?"""
+        child = self._children.get(name)
+        return bool(child and child.control and child.control.poll())
 
     def send_signal(self, name: str, number: int) -> None:
         """To one child, if it has not ended."""

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -233,8 +234,11 @@ def test_the_coordinator_hears_engine_cores_and_tells_api_servers(sockets: Chann
         assert sockets.stats and sockets.loads
         stats = EngineStats(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, {})
         loads = Loads([EngineLoad(2, 1, 0.25)])
+        ours, theirs = connection.Pipe()
         with (
-            CoordinatorChannels(sockets.stats, sockets.loads) as coordinator,
+            ours,
+            theirs,
+            CoordinatorChannels(sockets.stats, sockets.loads, theirs) as coordinator,
             api_server(sockets, 0) as (_, heard),
             engine_core(sockets) as engine,
         ):

@@ -23,8 +23,8 @@ def filled_in(
     """The table of prediction `number`, once it is filled in or skipped.
 
     measured: for each row, the option that the measurement supports, by its letter or its text. seen: for each row,
-    the figure or words that it was judged by, as a further column. signs: for each row, whether it is as the text says,
-    as a last column. frame: turns the table into the thing that is shown.
+    the figure or words that it was judged by, as a further column. signs: for each row, ✔ or ✘ of its claim, as a
+    last column. frame: turns the table into the thing that is shown.
     Raises `PredictionError` if the rows or options are not those of the question.
     """
     asked = predictions.question(number)
@@ -55,5 +55,5 @@ def _table(
     if seen:
         columns["seen"] = [str(seen.get(row, "")) for row in asked.rows]
     if signs:
-        columns["as the text says"] = [signs.get(row, "") for row in asked.rows]
+        columns["claim"] = [signs.get(row, "") for row in asked.rows]
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), comparison.words)

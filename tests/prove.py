@@ -12,7 +12,7 @@ from tests.proofs import Row, notebook
 
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
-    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "ports", "trace", "prefixes", "paced",
+    "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "fates", "ports", "trace", "prefixes", "paced",
     "vllm_rs", "notebooks", "gpu",
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from lab_support.instruments import proc
 from lab_support.instruments.trace.read import TraceError, read_run
 from lab_support.notebook.stages.fate_clients import Clients
 from lab_support.notebook.stages.unwatched import with_a_key
+from lab_support.signal_names import signal_name
 
 IDLE, STREAMING, STARTING = "idle", "streaming", "starting"
 EOF, DEATH_SIGNAL, END = "EOF on the pipe", "parent-death signal", "the process's end"
@@ -74,7 +75,7 @@ def fate(role: str, state: str, *, number: int = signal.SIGKILL, watch: float = 
         return {
             "role": role,
             "state": state,
-            "signal": signal.Signals(number).name,
+            "signal": signal_name(number),
             "noticed": {} if stopped and not ended else noticed,
             "clients": outcomes,
             "server": "ended" if ended else "goes on",

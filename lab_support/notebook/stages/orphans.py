@@ -1,0 +1,192 @@
+"""A worker and its parent, and one event: does the worker end with its parent, outlive it, or die too early?
+
+The worker takes a precaution, `arm(parent, pipe)`, before it works: parent is the pid of the process that made it, pipe
+the read end of a pipe whose write end that process holds. All processes are small forks of the calling one, which is a
+subreaper, so it inherits an orphan and waits for it. Call it in a cell's process, while that has one thread.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from lab_support.signal_names import signal_name
+
+Arm = Callable[[int, int], object]
+
+KILLED = "the parent is killed"
+KILLED_EARLY = "the parent is killed before the precaution is taken"
+THREAD_ENDED = "the thread that made the worker ends"
+SIBLING = "the parent has forked a sibling, and is killed"
+STOPPED = "the worker is stopped, and the parent is killed"
+EVENTS = (KILLED, KILLED_EARLY, THREAD_ENDED, SIBLING, STOPPED)
+ENDS, LIVES_ON, TOO_EARLY = "it ends", "it lives on", "it dies, and its parent lives"
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_SECONDS = 0.7  # after which a worker counts as alive
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    parent: int
+    worker: int
+    others: list[int]
+
+
+class _Gates(NamedTuple):
+    """Ends of three pipes. The worker takes its precaution once `may_arm` is at its end, and then writes to `tell`. The
+    thread that made it ends once `may_end` is at its end."""
+
+    told: int
+    tell: int
+    may_arm: int
+    allow: int
+    may_end: int
+    let_end: int
+
+
+def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
+    """Make a family, let the event happen, and tell the worker's fate after so many seconds; for `emit`.
+
+    Returns `event`, `precaution` (the name of `arm`), `fate` (one of `ENDS`, `LIVES_ON`, `TOO_EARLY`) and `how`, the
+    worker's exit code or signal in words, "" as long as it lives.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    gates = _Gates(*os.pipe(), *os.pipe(), *os.pipe())
+    family = _make(arm, event, gates)
+    once = _Once()
+    with ExitStack() as stack:
+        for pid in (family.parent, *family.others, family.worker):
+            stack.callback(once.end, pid)
+        for descriptor in (gates.told, gates.let_end, worker := os.pidfd_open(family.worker)):
+            stack.callback(_close, descriptor)
+        for descriptor in (gates.tell, gates.may_arm, gates.may_end):
+            os.close(descriptor)
+        if event == KILLED_EARLY:
+            once.end(family.parent)
+        os.close(gates.allow)
+        os.read(gates.told, 1)  # b"" if it has ended instead
+        if event == STOPPED:
+            os.kill(family.worker, signal.SIGSTOP)
+        if event in (KILLED, SIBLING, STOPPED):
+            once.end(family.parent)
+        if event == THREAD_ENDED:
+            os.close(gates.let_end)
+        ended = _has_ended(worker, seconds)
+        once.end(family.parent)  # now at the latest, so that this process is the one that waits for the worker
+        how = _in_words(worker) if ended else None
+    found = LIVES_ON if how is None else TOO_EARLY if event == THREAD_ENDED else ENDS
+    return {"event": event, "precaution": arm.__name__, "fate": found, "how": how or ""}
+
+
+def _make(arm: Arm, event: str, gates: _Gates) -> _Family:
+    reads, writes = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(reads)
+        _be_the_parent(arm, event, gates, writes)
+    os.close(writes)
+    with open(reads, encoding="ascii") as said:
+        worker, *others = map(int, said.read().split())
+    return _Family(parent, worker, others)
+
+
+def _be_the_parent(arm: Arm, event: str, gates: _Gates, writes: int) -> NoReturn:
+    for descriptor in (gates.allow, gates.let_end):  # otherwise these copies would keep the pipes from their end
+        os.close(descriptor)
+    pipe, write_end = os.pipe()
+    me = os.getpid()
+
+    def make_worker() -> int:
+        if (worker := os.fork()) == 0:
+            os.close(write_end)
+            os.close(writes)
+            _be_the_worker(arm, me, pipe, gates)
+        return worker
+
+    if event == THREAD_ENDED:
+        _end_a_thread_that(make_worker, gates, writes)
+    else:
+        pids = [make_worker()]
+        os.close(gates.tell)
+        if event == SIBLING:
+            pids.append(_fork_sibling(writes))
+        _say(pids, writes)
+    _rest()
+
+
+def _end_a_thread_that(makes_the_worker: Callable[[], int], gates: _Gates, writes: int) -> None:
+    """The thread lives until it may end, so that the worker can take its precaution before."""
+
+    def work() -> None:
+        _say([makes_the_worker()], writes)
+        os.read(gates.may_end, 1)
+
+    maker = threading.Thread(target=work)
+    maker.start()
+    maker.join()
+
+
+def _fork_sibling(writes: int) -> int:
+    """A process with a copy of every descriptor of its parent."""
+    if (sibling := os.fork()) == 0:
+        os.close(writes)
+        _rest()
+    return sibling
+
+
+def _say(pids: list[int], writes: int) -> None:
+    os.write(writes, " ".join(map(str, pids)).encode())
+    os.close(writes)
+
+
+def _be_the_worker(arm: Arm, parent: int, pipe: int, gates: _Gates) -> NoReturn:
+    os.read(gates.may_arm, 1)  # returns at the pipe's end
+    arm(parent, pipe)
+    os.write(gates.tell, b"!")
+    _rest()
+
+
+def _rest() -> NoReturn:
+    while True:
+        signal.pause()
+
+
+class _Once:
+    """Kills each process once and waits for it: afterwards its pid may be another's."""
+
+    def __init__(self) -> None:
+        self._gone: set[int] = set()
+
+    def end(self, pid: int) -> None:
+        if pid in self._gone:
+            return
+        self._gone.add(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # it has been closed on the way
+        os.close(descriptor)
+
+
+def _has_ended(worker: int, seconds: float) -> bool:
+    waiting = select.poll()
+    waiting.register(worker, select.POLLIN)
+    return bool(waiting.poll(1000 * seconds))
+
+
+def _in_words(worker: int) -> str:
+    """How it ended. It stays to be waited for."""
+    ended = os.waitid(os.P_PIDFD, worker, os.WEXITED | os.WNOWAIT)
+    assert ended
+    by_itself = ended.si_code == os.CLD_EXITED
+    return f"exit code {ended.si_status}" if by_itself else f"killed by {signal_name(ended.si_status)}"

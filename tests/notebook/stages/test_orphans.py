@@ -1,0 +1,63 @@
+"""Each precaution of a worker, and the event that it does not survive: by real forks and kills."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lab_support.notebook.stages import orphans
+
+PROGRAM = """
+import ctypes, json, os, select, signal, sys, threading
+from lab_support.notebook.stages.orphans import EVENTS, fate
+
+def none(parent, pipe):
+    pass
+
+def death_signal(parent, pipe):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+def death_signal_and_look(parent, pipe):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(3)
+
+def end_of_pipe(parent, pipe):
+    threading.Thread(target=lambda: (os.read(pipe, 1), os._exit(3)), daemon=True).start()
+
+def pidfd(parent, pipe):
+    ended = os.pidfd_open(os.getppid())
+    threading.Thread(target=lambda: (select.select([ended], [], []), os._exit(3)), daemon=True).start()
+
+print(json.dumps([fate(arm, event) for arm in (none, death_signal, death_signal_and_look, end_of_pipe, pidfd)
+                  for event in EVENTS]))
+"""
+E, L, T = orphans.ENDS, orphans.LIVES_ON, orphans.TOO_EARLY
+EXPECTED = {  # killed, killed early, thread ended, sibling, stopped
+    "none": [L, L, L, L, L],
+    "death_signal": [E, L, T, E, E],
+    "death_signal_and_look": [E, E, T, E, E],
+    "end_of_pipe": [E, E, L, L, L],
+    "pidfd": [E, L, L, E, L],
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, str]]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("precaution", EXPECTED)
+def test_every_precaution_has_the_events_that_it_meets_and_those_that_it_misses(found, precaution):
+    fates = {each["event"]: each["fate"] for each in found if each["precaution"] == precaution}
+    assert fates == dict(zip(orphans.EVENTS, EXPECTED[precaution], strict=True))
+
+
+def test_the_end_is_told_by_whom_it_came(found):
+    how = {(each["precaution"], each["event"]): each["how"] for each in found}
+    assert how["death_signal", orphans.KILLED] == how["death_signal", orphans.STOPPED] == "killed by SIGKILL"
+    assert how["end_of_pipe", orphans.KILLED] == "exit code 3"
+    assert how["none", orphans.KILLED] == ""

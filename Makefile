@@ -9,6 +9,9 @@
 # ARGS="tests/frontend -x" go to pytest: make test ARGS=tests/server/test_accept.py runs one file. Those of `make prove`
 # choose: make prove ARGS="notebook 01" does all proofs of one notebook, and goes on where it was stopped.
 
+# Without bytecode every process of a server, a cell or a test would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 TORCH ?=
 WORKSPACE ?=
@@ -22,8 +25,8 @@ TORCH_READY := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
 ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
 $(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
 endif
-# Tests wait for processes nearly half of the time: three at once keep two cores busy.
-AT_ONCE := -n 3 --dist loadscope
+# Tests wait for processes half of the time: four at once keep two cores busy.
+AT_ONCE := -n 4 --dist loadscope
 
 .PHONY: lab serve check test test-quick test-python coverage prove notebooks clean
 

@@ -195,9 +195,10 @@ def letter_of_share(parts: Mapping[str, float]) -> str:
 
 
 def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    limits_with, rows = Measured(told(costs, "limits")), told(paces, "milliseconds")
+    limits_with = Measured(told(costs, "limits"))
+    rows = medians(told(paces, "milliseconds"), limits_with)
     crowded = why_not([*told(costs, "limits"), *rows], LEFT_MOST)
-    off = [row["tokens_per_second"] / limits_with.predicted(row)[1] - 1 for row in rows]
+    off = [limits_with.off(row) for row in rows]
     fast = [row for row in rows if row["milliseconds"] == min(row["milliseconds"] for row in rows)]
     last, worst = fast[-1], max(off, key=abs)
     return Found(
@@ -210,8 +211,8 @@ def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
         ),
         claims=(
             Claim(
-                "All points, or all but one, are within a quarter of what was predicted",
-                sum(abs(each) > 0.25 for each in off) <= 1,
+                "Each point, the median of three, is within a quarter of what was predicted",
+                abs(worst) <= 0.25,
                 got=", ".join(f"{each:+.0%}" for each in off),
                 untestable=crowded,
             ),
@@ -222,6 +223,18 @@ def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
             ),
         ),
     )
+
+
+def medians(rows: Sequence[Row], limits_with: "Measured") -> list[Row]:
+    """Of the counts of each point the one in the middle, by how far it is off what was predicted for it.
+
+    They were taken in turn, so that a burst of other programs falls on few counts of a point.
+    """
+    points: dict[tuple[float, int], list[Row]] = {}
+    for row in sorted(rows, key=limits_with.off):
+        points.setdefault((row["milliseconds"], row["api_servers"]), []).append(row)
+    in_order = dict.fromkeys((row["milliseconds"], row["api_servers"]) for row in rows)
+    return [points[point][len(points[point]) // 2] for point in in_order]
 
 
 def _by_core(row: Row) -> float:
@@ -247,6 +260,10 @@ class Measured:
     def predicted(self, row: Row) -> tuple[str, float]:
         """For a row that was measured: what limits it, and its tokens per second, with the cores that others left."""
         return self.lowest(_pace(row), row["api_servers"], row["cores_left"])
+
+    def off(self, row: Row) -> float:
+        """By how much it is above what was predicted, as a share of that; below 0 if it is under."""
+        return float(row["tokens_per_second"] / self.predicted(row)[1] - 1)
 
 
 def _pace(row: Row) -> float:

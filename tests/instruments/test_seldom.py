@@ -59,6 +59,11 @@ def test_a_machine_elsewhere_is_not_asked():
         ask_and_count(Seldom("http://192.0.2.1:80", 1, 1, 1), None)
 
 
+def test_however_short_the_times_they_wait_for_an_answer_and_then_for_something_to_count(paced):
+    found = account(paced, clients=1, tokens=30, seconds=0.001, warm=0.001, every=0.001, say=False)
+    assert found["tokens"] > 0 and found["tokens_per_second"] > 0
+
+
 def test_their_connections_are_closed(paced):
     before = len(os.listdir("/proc/self/fd"))
     account(paced, clients=8, tokens=4, seconds=0.3, warm=0.2, say=False)

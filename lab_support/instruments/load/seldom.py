@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from lab_support.instruments.load.plan import address_of
 
 CLIENT = "client"
 _SPACE = 1 << 18  # bytes that are taken at once
-PATIENCE = 30.0  # seconds beyond `warm` for the first answer
+PATIENCE = 30.0  # seconds more, on a busy machine
 _END = b"\r\n0\r\n\r\n"  # the last chunk of a body
 
 
@@ -34,9 +34,9 @@ class NotAnswered(RuntimeError):
 class Seldom:
     """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
 
-    They run for `warm` seconds, and until an answer has ended; then for `seconds`, the window in which all is counted.
-    words: of each prompt, which is another one for each client. fields: further ones of each request. pids: of the
-    processes whose CPU time is counted, too, by role.
+    They run for `warm` seconds, and until an answer has ended; then for `seconds`, the window in which all is counted,
+    and until something has come. words: of each prompt, which is another one for each client. fields: further ones of
+    each request. pids: of the processes whose CPU time is counted, too, by role.
     """
 
     url: str
@@ -133,11 +133,13 @@ def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def _run(clients: list[_Client], every: float, seconds: float, tally: _Tally) -> None:
-    """Take what has gathered, again and again, for `seconds`."""
+def _run(clients: list[_Client], every: float, seconds: float, tally: _Tally, enough: Callable[[_Tally], bool]) -> None:
+    """Take what has gathered, again and again, for `seconds`, and until that is enough: a busy machine may be slow."""
     space = memoryview(bytearray(_SPACE))
     begun = due = time.monotonic()
-    while due < begun + seconds:
+    while due < begun + seconds or not enough(tally):
+        if time.monotonic() > begun + seconds + PATIENCE:
+            raise NotAnswered(f"got no whole answer in {seconds + PATIENCE:g} s, expected some")
         due += every
         time.sleep(max(0.0, due - time.monotonic()))
         _take(clients, space, tally)
@@ -152,24 +154,14 @@ def _take(clients: list[_Client], space: memoryview, tally: _Tally) -> None:
             client.ask()
 
 
-def _warm_up(plan: Seldom, clients: list[_Client], tally: _Tally) -> None:
-    """Returns once an answer has ended, too: on a busy machine the first one may take long."""
-    late = time.monotonic() + plan.warm + PATIENCE
-    _run(clients, plan.every, plan.warm, tally)
-    while not tally.answers:
-        if time.monotonic() > late:
-            raise NotAnswered(f"got no whole answer in {plan.warm + PATIENCE:g} s, expected some")
-        _run(clients, plan.every, plan.every, tally)
-
-
 def _measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
     """Warm up, then count."""
     tally, pids = _Tally(), plan.pids | {CLIENT: os.getpid()}
-    _warm_up(plan, clients, tally)
+    _run(clients, plan.every, plan.warm, tally, lambda so_far: bool(so_far.answers))
     counted, ended, begun = tally.bytes, tally.answers.copy(), time.monotonic()
     cores = os.sched_getaffinity(0)
     before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds(cores)
-    _run(clients, plan.every, plan.seconds, tally)
+    _run(clients, plan.every, plan.seconds, tally, lambda so_far: so_far.bytes > counted)
     took = {role: spent(before[role], thread_seconds(pid)) for role, pid in pids.items()}
     return {
         "seconds": time.monotonic() - begun,

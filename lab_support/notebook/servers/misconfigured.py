@@ -173,7 +173,7 @@ def four_servers() -> Iterator[tuple[str, dict[str, Any]]]:
     chosen = [setup(fault, chance) for fault in chance.sample(FAULTS, len(FAULTS))]
     with side_by_side(*(partial(running, one) for one in chosen)) as servers:
         for name, server, one in zip("ABCD", servers, chosen, strict=True):
-            yield name, figures(server, one)
+            yield name, figures(server, one, seconds=0.8)
 
 
 # ---- for the exercise ------------------------------------------------------------------------------------------------

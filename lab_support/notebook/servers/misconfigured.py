@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ _LOADS = {36: 16, 12: 40}
 """Clients, and the length of their answers: not all the same, so that a batch can shrink."""
 _EACH: dict[str, Any] = {"words": 40, "every": 0.005, "warm": 0.3, "fields": {"stop": ["zebra", "crossing", "?!"]}}
 _ROWS = 64  # of a step, more than there are clients
-_MOMENTS, _EVERY = 8, 0.1  # looks, and seconds between them
+_MOMENTS, _ENOUGH, _EVERY = 8, 4, 0.07  # looks: the most, the fewest that tell something, and seconds between them
 _SERIES = {
     "running": "vllm:num_requests_running",
     "waiting": "vllm:num_requests_waiting",
@@ -96,10 +97,11 @@ def figures(server: Server, chosen: Setup, seconds: float = 1.0) -> dict[str, An
     before it, and the share of the KV cache's blocks in use, at the same moments, at most eight. preemptions: sequences
     that lost their place, in a second.
     """
-    try:
-        return _figures(server, chosen, seconds)
-    except LookupError:  # on a busy machine a second may be too short for two looks under load
-        return _figures(server, chosen, 4 * seconds)
+    with suppress(LookupError):
+        found = _figures(server, chosen, seconds)
+        if len(found["running"]) >= _ENOUGH:
+            return found
+    return _figures(server, chosen, 4 * seconds)  # on a busy machine a second may be too short
 
 
 def _figures(server: Server, chosen: Setup, seconds: float) -> dict[str, Any]:

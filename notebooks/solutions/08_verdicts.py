@@ -122,7 +122,7 @@ def eight_against_one(work: ProcessResult) -> Found:
     few, many = (min(row["clients"] for row in rows), max(row["clients"] for row in rows))
     rises = {clients: _rise(rows, clients) for clients in (few, many)}
     return Found(
-        measured=[rises[few], rises[many]],
+        measured=[] if why_not(rows, LEFT_SOME) else [rises[few], rises[many]],
         shown=Table(
             ("API servers", "answers at once", "µs in them for each token", "cores that they kept busy"),
             tuple(
@@ -149,6 +149,8 @@ def _rise(rows: Sequence[Row], clients: int) -> float:
 
 
 def letter_of_rises(rises: Sequence[float]) -> str:
+    if not rises:
+        return ""
     few, many = rises
     if max(few, many) < 1.15:
         return "a" if max(few, many) < 0.87 else "b"

@@ -32,6 +32,7 @@ LOOK_SECONDS = 0.1
 LOOKS_AFTER = 5
 """The server publishes its counts up to 0.2 s late."""
 LEAST_SECONDS = 12.0
+START_SECONDS = 30.0
 SEEN = (
     "lab_engine_steps_total", "lab_engine_prompt_tokens_total", "lab_engine_generation_tokens_total",
     "vllm:num_requests_running", "vllm:num_requests_waiting", 'lab_engine_stage_seconds_total{stage="run"}',
@@ -208,8 +209,7 @@ def front_end_point(count: int, served: Served, words: list[str], plan: Plan) ->
     def generate(index: int) -> None:
         reports[index] = attempt(lambda: run_load(served.url, [*words, "--seed", str(index)], plan.seconds))
 
-    run_load(served.url, ["--clients", "4", "--requests", "8", "--prompt-words", "8", "--output-tokens", "4"], 30)
-    before, began = metrics(served.url), time.monotonic()
+    before, began = look_after_the_start(served.url, count, plan), time.monotonic()
     threads = [threading.Thread(target=generate, args=(index,)) for index in range(GENERATORS)]
     for thread in threads:
         thread.start()
@@ -220,6 +220,29 @@ def front_end_point(count: int, served: Served, words: list[str], plan: Plan) ->
         name: round(after[name] - before.get(name, 0.0), 6) for name in after if "seconds" in name or "total" in name
     }
     emit("front ends", api_servers=count, seconds=round(seconds, 3), spent=_kept(spent), loads=reports)
+
+
+def look_after_the_start(url: str, api_servers: int, plan: Plan) -> dict[str, float]:
+    """Ask until each of so many API servers has published its CPU time after its start; return that look at /metrics.
+
+    An API server publishes late, and all its counts at once, its CPU time last. So where it has published more answers
+    than at an earlier look, which had some of it, its CPU time is of after an answer. Raises `ServerNotReady` if that
+    does not come within 30 s.
+    """
+    names = [f'lab_api_requests_total{{api_server="{index}"}}' for index in range(api_servers)]
+    words = ["--clients", str(4 * api_servers), "--requests", str(8 * api_servers)]
+    earlier: list[float] = []
+    deadline = time.monotonic() + min(START_SECONDS, plan.seconds)
+    answers: list[float] = []
+    while time.monotonic() < deadline:
+        run_load(url, [*words, "--prompt-words", "8", "--output-tokens", "4"], plan.seconds)
+        look = metrics(url)
+        answers = [look.get(name, 0.0) for name in names]
+        if earlier and all(now > before for now, before in zip(answers, earlier, strict=True)):
+            return look
+        if not earlier and all(answers):
+            earlier = answers
+    raise ServerNotReady(f"got {answers} answers by API server, expected some of each, twice")
 
 
 def _kept(spent: dict[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from lab_support.instruments.ceilings import CORES, FRONT_ENDS, PACE, Costs, knee, limits, lowest, with_api_servers
+from lab_support.instruments.ceilings import CORES, FRONT_ENDS, PACE, knee
 from lab_support.instruments.record import recordings
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.load.knees import PaceLine, knees
@@ -13,6 +13,7 @@ from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
 from lab_support.notebook.recordings import front_ends
 from lab_support.notebook.recordings.recorded import Recorded
+from lab_support.notebook.servers.predictions import Predictions, costs_of, pace_of
 
 Row = Mapping[str, Any]
 MUCH = 1.6
@@ -121,7 +122,7 @@ def eight_against_one(work: ProcessResult) -> Found:
     few, many = (min(row["clients"] for row in rows), max(row["clients"] for row in rows))
     rises = {clients: _rise(rows, clients) for clients in (few, many)}
     return Found(
-        measured=[rises[few], rises[many]],
+        measured=[] if why_not(rows, LEFT_SOME) else [rises[few], rises[many]],
         shown=Table(
             ("API servers", "answers at once", "µs in them for each token", "cores that they kept busy"),
             tuple(
@@ -135,6 +136,7 @@ def eight_against_one(work: ProcessResult) -> Found:
                 "A token in eight API servers costs more than in one, above all with few answers at once",
                 rises[few] > 1.5 and rises[few] > rises[many],
                 got=f"{rises[few]:.1f} times as much with {few}, {rises[many]:.1f} times with {many}",
+                untestable=why_not(rows, LEFT_SOME),  # a process that waits for a core finds more to do at once
             ),
         ),
     )
@@ -147,6 +149,8 @@ def _rise(rows: Sequence[Row], clients: int) -> float:
 
 
 def letter_of_rises(rises: Sequence[float]) -> str:
+    if not rises:
+        return ""
     few, many = rises
     if max(few, many) < 1.15:
         return "a" if max(few, many) < 0.87 else "b"
@@ -154,11 +158,6 @@ def letter_of_rises(rises: Sequence[float]) -> str:
 
 
 # ---- 08.3: the costs and the limits ----------------------------------------------------------------------------------
-
-
-def costs_of(row: Row) -> Costs:
-    cost = row["us_per_token"]
-    return Costs(cost["loop"], cost["api"], cost["engine"], cost["client"])
 
 
 def share_of_api_servers(costs: ProcessResult) -> Found:
@@ -195,29 +194,30 @@ def letter_of_share(parts: Mapping[str, float]) -> str:
 
 
 def three_paces(costs: ProcessResult, paces: ProcessResult) -> Found:
-    limits_with, rows = Measured(told(costs, "limits")), told(paces, "milliseconds")
+    predictions = Predictions(told(costs, "limits"))
+    rows = predictions.medians(told(paces, "milliseconds"))
     crowded = why_not([*told(costs, "limits"), *rows], LEFT_MOST)
-    off = [row["tokens_per_second"] / limits_with.predicted(row)[1] - 1 for row in rows]
+    off = [predictions.off(row) for row in rows]
     fast = [row for row in rows if row["milliseconds"] == min(row["milliseconds"] for row in rows)]
     last, worst = fast[-1], max(off, key=abs)
     return Found(
         measured=[] if crowded else [_by_core(last) / _by_core(fast[-2])],
         shown=lambda: knees(
-            lines_of(rows, limits_with),
+            lines_of(rows, predictions),
             cores=rows[0]["cores"],
             finding=f"At three paces, predicted within {abs(worst):.0%}",
             stand_in="stand-in for a GPU, paced by your tables",
         ),
         claims=(
             Claim(
-                "All points, or all but one, are within a quarter of what was predicted",
-                sum(abs(each) > 0.25 for each in off) <= 1,
+                "Each point, the median of three, is within a quarter of what was predicted",
+                abs(worst) <= 0.25,
                 got=", ".join(f"{each:+.0%}" for each in off),
                 untestable=crowded,
             ),
             Claim(
                 "With more API servers than cores, the cores are predicted as the limit, and all of them work",
-                limits_with.predicted(last)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
+                predictions.predicted(last)[0] == CORES and last["cores_used"] > 0.85 * last["cores_left"],
                 got=f"{last['cores_used']:.2f} of {last['cores_left']:.2f} cores that others left",
             ),
         ),
@@ -229,50 +229,26 @@ def _by_core(row: Row) -> float:
     return float(row["tokens_per_second"] / row["cores_left"])
 
 
-class Measured:
-    """The costs with one API server and with several, and what follows for any number of them."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        one, several = rows[0], rows[-1]
-        self._one, self._several, self._of = costs_of(one), costs_of(several), several["api_servers"]
-        if one["api_servers"] != 1 or self._of < 2:
-            raise ValueError(f"got costs with {one['api_servers']} and {self._of} API servers, expected 1 and more")
-
-    def costs(self, api_servers: float) -> Costs:
-        return with_api_servers(self._one, self._several, self._of, api_servers)
-
-    def lowest(self, pace: float, api_servers: float, cores: float) -> tuple[str, float]:
-        return lowest(limits(pace, api_servers, self.costs(api_servers), cores))
-
-    def predicted(self, row: Row) -> tuple[str, float]:
-        """For a row that was measured: what limits it, and its tokens per second, with the cores that others left."""
-        return self.lowest(_pace(row), row["api_servers"], row["cores_left"])
-
-
-def _pace(row: Row) -> float:
-    return float(row["rows"] / row["milliseconds"] * 1000)
-
-
 MOST_SHOWN = 4
 
 
-def lines_of(rows: Sequence[Row], limits_with: Measured) -> list[PaceLine]:
+def lines_of(rows: Sequence[Row], predictions: Predictions) -> list[PaceLine]:
     """A line for each pace. Between the measured points, all are for the cores that others left most often."""
     times, cores = dict.fromkeys(row["milliseconds"] for row in rows), median(row["cores_left"] for row in rows)
-    return [_line([row for row in rows if row["milliseconds"] == each], limits_with, cores) for each in times]
+    return [_line([row for row in rows if row["milliseconds"] == each], predictions, cores) for each in times]
 
 
-def _line(own: Sequence[Row], limits_with: Measured, cores: float) -> PaceLine:
-    pace = _pace(own[0])
-    bend = knee(pace, limits_with.costs, cores)
+def _line(own: Sequence[Row], predictions: Predictions, cores: float) -> PaceLine:
+    pace = pace_of(own[0])
+    bend = knee(pace, predictions.costs, cores)
     places = sorted({place / 10 for place in range(1, 10 * MOST_SHOWN + 1)} | {min(bend, MOST_SHOWN)})
     return PaceLine(
         f"{own[0]['milliseconds']:g} ms a step",
         {row["api_servers"]: row["tokens_per_second"] for row in own},
-        {row["api_servers"]: limits_with.predicted(row)[1] for row in own},
-        [(place, limits_with.lowest(pace, place, cores)[1]) for place in places],
-        (bend, limits_with.lowest(pace, bend, cores)[1]),
-        f"then {limits_with.lowest(pace, MOST_SHOWN, cores)[0]}",
+        {row["api_servers"]: predictions.predicted(row)[1] for row in own},
+        [(place, predictions.lowest(pace, place, cores)[1]) for place in places],
+        (bend, predictions.lowest(pace, bend, cores)[1]),
+        f"then {predictions.lowest(pace, MOST_SHOWN, cores)[0]}",
     )
 
 

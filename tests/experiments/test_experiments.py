@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lab_support.experiments import cuda_driver
+from lab_support.instruments.cpu_time import thread_seconds
 from lab_support.instruments.record.provenance import ROOT
 from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
 
@@ -283,6 +285,19 @@ def test_the_sweep_serves_a_model_of_random_weights_and_measures_each_point():
         assert steps >= one["output_tokens"], "the engine core's own count"
     [front_ends] = of(samples, "front ends")
     assert all(load["ok"] and load["value"]["completed"] for load in front_ends["loads"])
+
+
+def test_of_the_cpu_time_of_api_servers_none_of_their_start_is_left_to_count(tmp_path):
+    """Each has used as much by then as at the end of its start, and has said so."""
+    from lab_support.experiments.served import server
+    from lab_support.experiments.server_step_times import Plan, look_after_the_start
+
+    plan = Plan("cpu", tmp_path, time.monotonic() + 100, (1,), (32,))
+    with server("--device", "cpu", "--api-server-count", "6") as served:
+        started = [sum(thread_seconds(served.pids[f"api-{index}"]).values()) for index in range(6)]
+        look = look_after_the_start(served.url, 6, plan)
+    published = [look[f'lab_api_cpu_seconds{{api_server="{index}"}}'] for index in range(6)]
+    assert all(later > before > 0 for later, before in zip(published, started, strict=True)), (published, started)
 
 
 def test_step_times_count_only_pairs_between_which_the_whole_batch_decoded():

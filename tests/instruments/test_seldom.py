@@ -1,13 +1,11 @@
 """Clients that look seldom count what the server counts, and name its processes' CPU time."""
 
-import dataclasses
-import json
-import subprocess
-import sys
+import os
 
 import pytest
 
-from lab_support.instruments.load.seldom import Seldom
+from lab_support.instruments.load.seldom import Seldom, ask_and_count
+from lab_support.instruments.load.workload import WorkloadError
 from lab_support.notebook.servers.accounts import LoadFailed, account, accounts_of
 from lab_support.notebook.servers.live_server import live_server
 
@@ -57,8 +55,16 @@ def test_a_server_that_refuses_them_is_named(paced):
 
 
 def test_a_machine_elsewhere_is_not_asked():
-    plan = json.dumps(dataclasses.asdict(Seldom("http://192.0.2.1:80", 1, 1, 1)))
-    words = [sys.executable, "-m", "lab_support.instruments.load.seldom", plan]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "on its own machine" in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(WorkloadError, match="on its own machine"):
+        ask_and_count(Seldom("http://192.0.2.1:80", 1, 1, 1), None)
+
+
+def test_however_short_the_times_they_wait_for_an_answer_and_then_for_something_to_count(paced):
+    found = account(paced, clients=1, tokens=30, seconds=0.001, warm=0.001, every=0.001, say=False)
+    assert found["tokens"] > 0 and found["tokens_per_second"] > 0
+
+
+def test_their_connections_are_closed(paced):
+    before = len(os.listdir("/proc/self/fd"))
+    account(paced, clients=8, tokens=4, seconds=0.3, warm=0.2, say=False)
+    assert len(os.listdir("/proc/self/fd")) == before

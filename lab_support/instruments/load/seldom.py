@@ -4,26 +4,25 @@ Clients of a real server run on other machines. Here they share the cores with i
 each token comes, costs more CPU for each than an API server does. These take what has gathered every few milliseconds,
 and count bytes: the server writes every event as for any other client. So they tell tokens per second, and no latency.
 
-`python -m lab_support.instruments.load.seldom JSON` runs in a process of its own, with the fields of `Seldom`. The key
-comes from the environment, the report is a line of JSON, and no other machine is asked, as with `lab load`.
+They run in the process that calls `ask_and_count`, in one thread. No other machine is asked, as with `lab load`.
 """
 
 import json
 import os
 import socket
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_support.api_key import ApiKeyError, find_api_keys
 from lab_support.instruments.cpu_time import busy_seconds, spent, thread_seconds
 from lab_support.instruments.load.plan import address_of
-from lab_support.instruments.load.workload import WorkloadError
 
 CLIENT = "client"
-_SPACE = memoryview(bytearray(1 << 18))
+_SPACE = 1 << 18  # bytes that are taken at once
+PATIENCE = 30.0  # seconds more, on a busy machine
 _END = b"\r\n0\r\n\r\n"  # the last chunk of a body
 
 
@@ -35,9 +34,9 @@ class NotAnswered(RuntimeError):
 class Seldom:
     """The plan: each of `clients` asks for answers of `tokens`, one after the other, and looks every `every` seconds.
 
-    They run for `warm` seconds, and then for `seconds`, the window in which all is counted. words: of each prompt,
-    which is another one for each client. fields: further ones of each request. pids: of the processes whose CPU time is
-    counted, too, by role.
+    They run for `warm` seconds, and until an answer has ended; then for `seconds`, the window in which all is counted,
+    and until something has come. words: of each prompt, which is another one for each client. fields: further ones of
+    each request. pids: of the processes whose CPU time is counted, too, by role.
     """
 
     url: str
@@ -65,13 +64,13 @@ class _Client:
         self.head, self.tail, self.bytes = b"", b"", 0
         self.connection.sendall(self.request)
 
-    def take(self) -> int:
-        """Bytes that had gathered; 0 if none. Raises `NotAnswered`."""
+    def take(self, space: memoryview) -> int:
+        """Bytes that had gathered, by way of `space`; 0 if none. Raises `NotAnswered`."""
         try:
-            count = self.connection.recv_into(_SPACE)
+            count = self.connection.recv_into(space)
         except BlockingIOError:
             return 0
-        piece = bytes(_SPACE[:count])
+        piece = bytes(space[:count])
         self.head = self.head or piece[:2048]
         if not count or not self.head.startswith(b"HTTP/1.1 200"):
             raise NotAnswered(f"got {self.head[:300]!r}, expected a streamed answer")
@@ -92,7 +91,7 @@ class _Client:
 
 
 @dataclass(slots=True)
-class Tally:
+class _Tally:
     """Counts so far. bytes: all that came; of_answers: those of ended answers; answers: ended ones by API server."""
 
     bytes: int = 0
@@ -100,16 +99,29 @@ class Tally:
     answers: Counter[str] = field(default_factory=Counter)
 
 
-def clients_of(plan: Seldom, key: str | None) -> list[_Client]:
-    """They are connected, and have asked."""
+def ask_and_count(plan: Seldom, key: str | None) -> dict[str, Any]:
+    """Carry out the plan. Returns tokens, seconds, answers by API server, and the CPU time of all processes.
+
+    cpu, loop: seconds by role, of all threads of a process and of its busiest one; "client" is this process. machine:
+    of all programs together, on the cores on which this process may run. Raises `NotAnswered`, `OSError`, and
+    `WorkloadError` for a server on another machine.
+    """
+    with _clients_of(plan, key) as clients:
+        return _measure(plan, clients)
+
+
+@contextmanager
+def _clients_of(plan: Seldom, key: str | None) -> Iterator[list[_Client]]:
+    """They are connected, and have asked. Their connections are closed at the end of the block."""
     host, port = address_of(plan.url)
     made = []
-    for number in range(plan.clients):
-        connection = socket.create_connection((host, port))
-        made.append(_Client(connection, _request(plan, number, f"{host}:{port}", key)))
-        made[-1].ask()
-        connection.setblocking(False)
-    return made
+    with ExitStack() as connections:
+        for number in range(plan.clients):
+            connection = connections.enter_context(socket.create_connection((host, port)))
+            made.append(_Client(connection, _request(plan, number, f"{host}:{port}", key)))
+            made[-1].ask()
+            connection.setblocking(False)
+        yield made
 
 
 def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
@@ -121,54 +133,41 @@ def _request(plan: Seldom, number: int, host: str, key: str | None) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def run(clients: list[_Client], every: float, seconds: float, tally: Tally) -> None:
-    """Take what has gathered, again and again, for `seconds`."""
+def _run(clients: list[_Client], every: float, seconds: float, tally: _Tally, enough: Callable[[_Tally], bool]) -> None:
+    """Take what has gathered, again and again, for `seconds`, and until that is enough: a busy machine may be slow."""
+    space = memoryview(bytearray(_SPACE))
     begun = due = time.monotonic()
-    while due < begun + seconds:
+    while due < begun + seconds or not enough(tally):
+        if time.monotonic() > begun + seconds + PATIENCE:
+            raise NotAnswered(f"got no whole answer in {seconds + PATIENCE:g} s, expected some")
         due += every
         time.sleep(max(0.0, due - time.monotonic()))
-        for client in clients:
-            tally.bytes += client.take()
-            if client.ended:
-                tally.of_answers += client.bytes
-                tally.answers[client.served_by] += 1
-                client.ask()
+        _take(clients, space, tally)
 
 
-def main() -> None:
-    plan = Seldom(**json.loads(sys.argv[1]))
-    try:
-        clients = clients_of(plan, next(iter(find_api_keys((), None, os.environ)), None))
-        print(json.dumps(measure(plan, clients)))
-    except (NotAnswered, WorkloadError, ApiKeyError, OSError) as error:
-        sys.exit(f"{plan.url}: {error}")
+def _take(clients: list[_Client], space: memoryview, tally: _Tally) -> None:
+    for client in clients:
+        tally.bytes += client.take(space)
+        if client.ended:
+            tally.of_answers += client.bytes
+            tally.answers[client.served_by] += 1
+            client.ask()
 
 
-def measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
-    """Warm up, then count. Returns tokens, seconds, answers by API server, and the CPU time of all processes.
-
-    cpu, loop: seconds by role, of all threads of a process and of its busiest one. machine: of all programs together,
-    on the cores on which this process may run.
-    """
-    tally, pids = Tally(), plan.pids | {CLIENT: os.getpid()}
-    run(clients, plan.every, plan.warm, tally)
+def _measure(plan: Seldom, clients: list[_Client]) -> dict[str, Any]:
+    """Warm up, then count."""
+    tally, pids = _Tally(), plan.pids | {CLIENT: os.getpid()}
+    _run(clients, plan.every, plan.warm, tally, lambda so_far: bool(so_far.answers))
     counted, ended, begun = tally.bytes, tally.answers.copy(), time.monotonic()
     cores = os.sched_getaffinity(0)
     before, machine = {role: thread_seconds(pid) for role, pid in pids.items()}, busy_seconds(cores)
-    run(clients, plan.every, plan.seconds, tally)
+    _run(clients, plan.every, plan.seconds, tally, lambda so_far: so_far.bytes > counted)
     took = {role: spent(before[role], thread_seconds(pid)) for role, pid in pids.items()}
-    answers = tally.answers.total()
-    if not answers:
-        raise NotAnswered(f"got no whole answer in {plan.warm + plan.seconds:g} s, expected some")
     return {
         "seconds": time.monotonic() - begun,
-        "tokens": (tally.bytes - counted) * answers * plan.tokens / tally.of_answers,
+        "tokens": (tally.bytes - counted) * tally.answers.total() * plan.tokens / tally.of_answers,
         "answers": dict(tally.answers - ended),
         "cpu": {role: each.all for role, each in took.items()},
         "loop": {role: each.busiest for role, each in took.items()},
         "machine": busy_seconds(cores) - machine,
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,8 @@ def fingerprint(file: Path, renamed: dict[str, str] | None = None) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     tree = ast.parse(file.read_bytes())
     modules = {_module(now): _module(before) for now, before in (RENAMED if renamed is None else renamed).items()}
-    _use_old_names(tree, modules)
+    if modules:
+        _use_old_names(tree, modules)
     return hashlib.sha256(repr(_shape(tree)).encode()).hexdigest()
 
 

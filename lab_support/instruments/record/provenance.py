@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,12 @@ def _kernel_log() -> str:
 # ---- the code --------------------------------------------------------------------------------------------------------
 
 
+@cache
 def server_hash() -> str:
-    """sha256 over the fingerprints of the server's source files; their names don't count."""
+    """sha256 over the fingerprints of the server's source files; their names don't count.
+
+    As they are at the first call: it parses all of them, which takes a second, and each title of a recording asks.
+    """
     house = ROOT / "lab_support"
     files = [
         path for part in SERVER_PARTS for path in ([house / part] if part.endswith(".py") else _below(house / part))

@@ -45,8 +45,8 @@ def _front_ends(sample: dict[str, Any]) -> FrontEnds:
 def us_per_token(run: Recording) -> float:
     """Microseconds of CPU time in the one API server for a token. Raises `LookupError` if that was not recorded.
 
-    Of several, the recording can't tell: they publish their CPU time up to 0.2 s late, and the first look came sooner,
-    so that the start of some of them is counted, too.
+    Of several, the recording of 2026-11-26 can't tell: they publish their CPU time up to 0.2 s late, and its first look
+    came sooner, so that the start of some of them is counted, too. The experiment has waited for them since.
     """
     alone = next(sample["spent"] for sample in _loads(run) if sample["api_servers"] == 1)
     return float(alone[_CPU] / alone[_TOKENS] * 1e6)

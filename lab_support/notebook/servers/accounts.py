@@ -1,25 +1,21 @@
 """`account`: a load on a live server, and the CPU time of every process that took part, the clients' included.
 
-Runs in a cell's own process, the clients in another one.
+All of it runs in a cell's own process: clients in another one would have to start anew for each measurement.
 
 Taught in: 08_does_another_api_server_help
 """
 
-import dataclasses
-import json
 import os
-import subprocess
-import sys
 from typing import Any
 
-from lab_support.instruments.load.seldom import Seldom
-from lab_support.notebook.servers.key_of_its_own import in_environment
+from lab_support.instruments.load.seldom import NotAnswered, Seldom, ask_and_count
+from lab_support.instruments.load.workload import WorkloadError
 from lab_support.notebook.servers.live_server import Server
 from lab_support.plural import counted
 
 
 class LoadFailed(RuntimeError):
-    """The clients ended without a report. The text is what they said last."""
+    """The server refused the clients, or did not answer them. The text says what it did."""
 
 
 def account(
@@ -35,19 +31,14 @@ def account(
     say: print a line with the tokens per second. more: other fields of `Seldom`. Raises `LoadFailed`.
     """
     plan = Seldom(server.url, clients, tokens, seconds, pids=server.pids, **more)
-    command = [sys.executable, "-m", "lab_support.instruments.load.seldom", json.dumps(dataclasses.asdict(plan))]
-    done = subprocess.run(command, env=_environment(server.api_key), capture_output=True, text=True)
-    if done.returncode:
-        raise LoadFailed((done.stderr.strip().splitlines() or ["they said nothing"])[-1])
-    found = accounts_of(json.loads(done.stdout), len(os.sched_getaffinity(0)))
+    try:
+        report = ask_and_count(plan, server.api_key)
+    except (NotAnswered, WorkloadError, OSError) as error:
+        raise LoadFailed(f"{server.url}: {error}") from error
+    found = accounts_of(report, len(os.sched_getaffinity(0)))
     if say:
         print(f"{counted(found['api_servers'], 'API server')}: {found['tokens_per_second']:,} tokens/s", flush=True)
     return found
-
-
-def _environment(key: str | None) -> dict[str, str]:
-    wanted = {**os.environ, **in_environment(key)}
-    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def accounts_of(report: dict[str, Any], cores: int) -> dict[str, Any]:

@@ -4,9 +4,10 @@ Taught in: 08_does_another_api_server_help
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from lab_support.notebook.servers.live_server import Server, live_server
@@ -16,12 +17,22 @@ from lab_support.notebook.servers.live_server import Server, live_server
 def live_servers(*choices: Mapping[str, Any]) -> Iterator[list[Server]]:
     """A server for each of `choices`, the arguments of `live_server`, in that order. All are ready, and nobody asks.
 
-    They start side by side, because most of a start is waiting in turn for one core. If one does not come up, the
-    others are stopped. Raises what `live_server` raises. A line is printed once all are ready.
+    Raises what `live_server` raises. All else is as with `side_by_side`.
+    """
+    with side_by_side(*(partial(live_server, **each) for each in choices)) as servers:
+        yield servers
+
+
+@contextmanager
+def side_by_side(*starts: Callable[[], Server]) -> Iterator[list[Server]]:
+    """The servers that `starts` start, in that order. All are ready, and nobody asks.
+
+    They start at the same time, because most of a start is waiting in turn for one core. If one does not come up, the
+    others are stopped. Raises what `starts` raise. A line is printed once all are ready.
     """
     began = time.monotonic()
-    with ThreadPoolExecutor(len(choices)) as starters:
-        starting = [starters.submit(_start, each) for each in choices]
+    with ThreadPoolExecutor(len(starts)) as starters:
+        starting = [starters.submit(each) for each in starts]
         try:
             servers = [each.result() for each in starting]
             print(f"{len(servers)} servers are ready after {time.monotonic() - began:.1f} s", flush=True)
@@ -29,10 +40,6 @@ def live_servers(*choices: Mapping[str, Any]) -> Iterator[list[Server]]:
         finally:
             wait(starting)
             list(starters.map(_stop, starting))
-
-
-def _start(choices: Mapping[str, Any]) -> Server:
-    return live_server(**choices)
 
 
 def _stop(starting: "Future[Server]") -> None:

@@ -111,7 +111,7 @@ def make_channels(config: ServerConfig, runner: "Runner | PacedRunner", given: t
     """To our own API servers, or to vLLM's front ends. given: the arguments of `EngineCoreChannels`."""
     if not config.uses_vllm_rs:
         return EngineCoreChannels(*given)
-    from lab_support.boundary.vllm_wire import VllmChannels
+    from lab_support.boundary.vllm.wire import VllmChannels
 
     settings = {
         "block_size": config.block_size,

@@ -17,7 +17,7 @@ from lab_support.flags import as_flag
 
 NAME = "vllm-rs"
 SPOKEN = "0.33"
-"""The versions whose messages boundary/vllm_wire.py speaks; others are used with a warning."""
+"""The versions whose messages boundary/vllm/layouts.py speaks; others are used with a warning."""
 OF_OUR_API_SERVERS = ("max_num_queued_reqs", "max_body_bytes", "body_timeout", "api_server_memory_mib")
 """Flags of which the program has no equal."""
 

@@ -17,7 +17,8 @@ from lab_support.boundary.messages import (
     SequenceTokens,
     Tokens,
 )
-from lab_support.boundary.vllm_wire import ABORT, ADD, ERROR, START_DP_WAVE, UTILITY, Conversation
+from lab_support.boundary.vllm.layouts import ABORT, ADD, ERROR, START_DP_WAVE, UTILITY
+from lab_support.boundary.vllm.wire import Conversation
 from lab_support.generation import FinishReason, TokenLogprobs
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode

@@ -265,10 +265,17 @@ class EngineCoreChannels:
 
 
 class CoordinatorChannels:
-    """The ends in the coordinator. A context manager."""
+    """The ends in the coordinator. pack: makes bytes of loads, for those who read them. A context manager."""
 
-    def __init__(self, stats: socket.socket, loads: socket.socket, control: Connection) -> None:
+    def __init__(
+        self,
+        stats: socket.socket,
+        loads: socket.socket,
+        control: Connection,
+        pack: Callable[[Loads], bytes] = encode,
+    ) -> None:
         """control: the launcher's messages are read by the owner; here it only ends a wait."""
+        self._pack = pack
         self._context = zmq.Context()
         self._pull = _adopt(self._context, zmq.PULL, stats)
         self._publish = _adopt(self._context, zmq.PUB, loads)
@@ -289,7 +296,7 @@ class CoordinatorChannels:
             yield from map(self._decode, _waiting(self._pull))
 
     def publish(self, loads: Loads) -> None:
-        self._publish.send(encode(loads))
+        self._publish.send(self._pack(loads))
 
 
 def _adopt(context: zmq.Context, kind: int, listener: socket.socket) -> zmq.Socket:

@@ -88,7 +88,8 @@ class Tokens(Message):
 class EngineStats(Message):
     """An engine core's state after a step: gauges, and totals since it started.
 
-    Goes to one API server, which publishes it for all, and to the coordinator if there is one.
+    Goes to one API server, which publishes it for all, and to the coordinator if there is one. vLLM's front ends share
+    no metrics, so each of them gets it.
     `free_blocks` counts cached blocks, too, if no sequence uses them. `prefix_cache_queries` and `prefix_cache_hits`
     count tokens. `abort_steps` counts the steps that ended between an abort's arrival and its blocks being free, over
     all aborts, and `abort_steps_max` is the most for one; `stage_seconds` sums the time per stage (engine_core.py names

@@ -3,7 +3,8 @@
 Runs as:     lab:coordinator
 Started by:  launcher, if there is more than one engine core
 Receives:    EngineStats from every engine core; Addresses, Ping from the launcher
-Sends:       Loads to every API server, at most every 100 ms; Hello, Ready, Alive to the launcher
+Sends:       Loads to every API server (as vLLM's coordinator does, to vLLM's front ends), at most every 100 ms; Hello,
+             Ready, Alive to the launcher
 Holds:       two listening sockets, adopted by ZeroMQ; under --trace-dir also a file
 Dies when:   SIGTERM, launcher gone
 
@@ -33,6 +34,7 @@ from lab_support.boundary.messages import (
     decoder,
     encode,
 )
+from lab_support.boundary.vllm.layouts import loads_message
 from lab_support.config import ServerConfig
 from lab_support.log import set_up_log
 from lab_support.tracing.trace import Trace
@@ -49,7 +51,8 @@ def main(
     signal.signal(signal.SIGTERM, _stop)
     trace.milestone("HELLO")
     control.send_bytes(encode(Hello()))
-    with CoordinatorChannels(stats, loads, control) as channels:
+    pack = loads_message if config.uses_vllm_rs else encode
+    with CoordinatorChannels(stats, loads, control, pack) as channels:
         trace.milestone("READY")
         control.send_bytes(encode(Ready({})))
         engines = [EngineLoad()] * config.data_parallel_size

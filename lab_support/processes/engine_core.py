@@ -98,6 +98,7 @@ def serve(trace: Trace, control: Connection, config: ServerConfig, index: int) -
         index, runner.max_model_len, runner.num_blocks, str(details["device"]), str(details.get("stand_in", ""))
     )
     core.clients |= set(range(len(addresses.inputs)))
+    core.tells_all = config.uses_vllm_rs
     on_arrival = core.traced.arrived if trace.on else None
     given = (addresses, ready, core.steps_ended, control, vital, on_arrival)
     with make_channels(config, runner, given) as channels:
@@ -188,6 +189,7 @@ class EngineCore:
         self.ended = 0  # steps that have ended; the scheduler counts started steps
         self.abort_steps = self.abort_steps_max = 0
         self.clients: set[int] = set()  # the live API servers
+        self.tells_all = False  # each API server publishes these stats, and not one of them for all
         self._stats_reader: int | None = None  # the API server that publishes this engine core's stats for all
         self._published = (0.0, (0, 0))  # when EngineStats were last sent, and (waiting, running) then
 
@@ -303,7 +305,9 @@ class EngineCore:
         return [(destination, self.stats()) for destination in destinations]
 
     def choose_stats_readers(self) -> list[int]:
-        """One API server, the same one for as long as it lives; an empty list if none is alive."""
+        """One API server, the same one for as long as it lives; an empty list if none is alive. Or all that are."""
+        if self.tells_all:
+            return sorted(self.clients)
         if self._stats_reader not in self.clients:
             self._stats_reader = min(self.clients, default=None)
         return [] if self._stats_reader is None else [self._stats_reader]

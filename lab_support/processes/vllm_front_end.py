@@ -2,7 +2,8 @@
 
 Runs as:     vllm-rs (it can't be given a title), under the name api-0, api-1, … in the launcher's log
 Started by:  launcher, by spawn, under --frontend vllm-rs: this file runs first, and execve(2) puts vllm-rs in its place
-Receives:    connections from the accept queue; vLLM's EngineCoreOutputs from every engine core
+Receives:    connections from the accept queue; vLLM's EngineCoreOutputs from every engine core; the loads, in vLLM's
+             form, from the coordinator
 Sends:       vLLM's EngineCoreRequest to engine cores; Hello to the launcher, before it becomes vllm-rs
 Holds:       the listening socket and two Unix sockets for ZeroMQ, each inherited at its number over two execve(2)
 Dies when:   SIGTERM (drains first), or launcher gone: the parent-death signal stays set over execve(2), where the
@@ -16,7 +17,7 @@ from multiprocessing.connection import Connection
 
 from lab_support.boundary.inheritance import ApiServerInheritance
 from lab_support.boundary.lifeline import ExitCode
-from lab_support.boundary.messages import Fatal, Hello, encode
+from lab_support.boundary.messages import Addresses, Fatal, FromLauncher, Hello, decoder, encode
 from lab_support.config import ConfigError, ServerConfig
 from lab_support.model_folder import ModelFolder
 from lab_support.supervision.vllm_rs import find
@@ -26,9 +27,12 @@ from lab_support.tracing.trace import Trace
 def main(name: str, trace: Trace, control: Connection, config: ServerConfig, given: ApiServerInheritance) -> int:
     """Becomes vllm-rs; returns only if it can't."""
     control.send_bytes(encode(Hello()))
+    addresses = decoder(FromLauncher).decode(control.recv_bytes())
+    assert isinstance(addresses, Addresses), addresses
     try:
         program = find(config.frontend)
-        words = [str(program), "frontend", *_descriptors(given), *_engines(config), "--args-json", _settings(config)]
+        engines = _engines(config.data_parallel_size, addresses.loads)
+        words = [str(program), "frontend", *_descriptors(given), *engines, "--args-json", _settings(config)]
         trace.milestone("execve")
         trace.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -61,9 +65,10 @@ def _descriptors(given: ApiServerInheritance) -> list[str]:
     return words
 
 
-def _engines(config: ServerConfig) -> list[str]:
-    count = str(config.data_parallel_size)
-    return ["--engine-count", count, "--data-parallel-size", count]
+def _engines(count: int, loads: str | None) -> list[str]:
+    """How many, and where the coordinator tells how busy each of them is, if there is a coordinator."""
+    words = ["--engine-count", str(count), "--data-parallel-size", str(count)]
+    return [*words, "--coordinator-address", loads] if loads else words
 
 
 def _settings(config: ServerConfig) -> str:

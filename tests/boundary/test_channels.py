@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 
+import msgspec
 import pytest
+import zmq
 
 from lab_support.boundary.channels import COORDINATOR, ApiServerChannels, CoordinatorChannels, EngineCoreChannels
-from lab_support.boundary.inheritance import ChannelSockets
+from lab_support.boundary.inheritance import ChannelSockets, endpoint
 from lab_support.boundary.messages import (
     Abort,
     ApiServerJoined,
@@ -26,6 +28,7 @@ from lab_support.boundary.messages import (
     Tokens,
     encode,
 )
+from lab_support.boundary.vllm.layouts import loads_message
 
 READY = EngineReady(0, 2048, 1024)
 
@@ -250,3 +253,18 @@ def test_the_coordinator_hears_engine_cores_and_tells_api_servers(sockets: Chann
                 await asyncio.sleep(0.001)
 
     asyncio.run(talk())
+
+
+def test_loads_may_be_packed_for_another_reader(sockets: ChannelSockets) -> None:
+    assert sockets.stats and sockets.loads
+    address = endpoint(sockets.loads)
+    ours, theirs = connection.Pipe()
+    packed = CoordinatorChannels(sockets.stats, sockets.loads, theirs, loads_message)
+    with ours, theirs, zmq.Context() as context, packed as coordinator:
+        reader = context.socket(zmq.SUB)
+        reader.setsockopt(zmq.SUBSCRIBE, b"")
+        reader.connect(address)
+        while not reader.poll(1):
+            coordinator.publish(Loads([EngineLoad(2, 1, 0.25), EngineLoad()]))
+        assert msgspec.msgpack.decode(reader.recv()) == [[[2, 1, 0.25], [0, 0, 0.0]], 0, False]
+        reader.close(0)

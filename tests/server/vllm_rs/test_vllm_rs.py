@@ -1,7 +1,4 @@
-"""vLLM's own front end, a program in Rust, before our engine core: the same answers, and the same ends.
-
-It needs the program: its path in VLLM_RUST_FRONTEND_PATH, or an installed vllm.
-"""
+"""vLLM's own front end, a program in Rust, before our engine core: the same answers, and the same ends."""
 
 import os
 import signal
@@ -10,20 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.config import ConfigError
 from lab_support.notebook.servers.look import by_name
-from lab_support.supervision.vllm_rs import accepts, find
+from lab_support.supervision.vllm_rs import accepts
 from tests.kill_trial import Streams, living
-from tests.running_server import RunningServer, running_server
+from tests.running_server import PACED, RunningServer, running_server
 from tests.server.test_replacement import until
+from tests.server.vllm_rs.needed import WITH_VLLM_RS
 
-try:
-    find("vllm-rs")
-    WHY = ""
-except ConfigError as error:
-    WHY = str(error)
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
+pytestmark = WITH_VLLM_RS
 
 STORY = "Once upon a time"
 QUESTIONS = {
@@ -118,7 +109,7 @@ def test_clients_that_leave_free_their_blocks(theirs):
 
 
 def test_one_that_dies_is_replaced_and_all_are_on_sigusr1() -> None:
-    with running_server(frontend="vllm-rs", api_server_count=2) as server:
+    with running_server(frontend="vllm-rs", api_server_count=2, data_parallel_size=2, **PACED) as server:
         before = server.pids["api-0"]
         streams = Streams(server.url, 3, tokens=300)
         server.process.send_signal(signal.SIGUSR1)

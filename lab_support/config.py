@@ -301,6 +301,9 @@ class ServerConfig:
             if self.accept not in ("shared", _ACCEPT):
                 why = "which vllm-rs does not do: it accepts from the one socket that it is given"
                 raise ConfigError(f"--accept: got {self.accept}, {why}; use --accept shared")
+            if len(self.api_key) > 1:
+                why = "but vllm-rs takes several on its command line alone, which every user of the machine can read"
+                raise ConfigError(f"--api-key: got {len(self.api_key)} keys, {why}; give one, or use --frontend lab")
             object.__setattr__(self, "accept", "shared")
 
     @property

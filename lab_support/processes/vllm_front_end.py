@@ -48,8 +48,12 @@ _LOG = {"VLLM_LOGGING_COLOR": "0", "NO_COLOR": "1"}
 
 
 def _key(config: ServerConfig) -> dict[str, str]:
-    """A single key travels in the environment, because every user of the machine can read a command line."""
-    return {"VLLM_API_KEY": config.api_key[0]} if len(config.api_key) == 1 else {}
+    """The key, if clients need one, is in the environment, because every user of the machine can read a command line.
+
+    The program takes no more than one from there (a comma is a part of it), and reads its settings from no file and no
+    descriptor; so the configuration refuses several.
+    """
+    return {"VLLM_API_KEY": config.api_key[0]} if config.api_key else {}
 
 
 def _descriptors(given: ApiServerInheritance) -> list[str]:
@@ -87,8 +91,6 @@ def _settings(config: ServerConfig) -> str:
         "shutdown_timeout": round(config.shutdown_timeout),
         "http_timeout_keep_alive": 5,
     }
-    if len(config.api_key) > 1:
-        settings["api_key"] = list(config.api_key)
     if config.allowed_origins:
         settings["allowed_origins"] = list(config.allowed_origins)
     return json.dumps(settings)

@@ -100,6 +100,9 @@ def test_flags_of_vllm_that_change_nothing_are_said_one_by_one() -> None:
         (["--port", "99999"], "--port: got 99999"),
         (["--dtype", "int4"], "invalid choice: 'int4'"),
         (["--served-model-name", ""], "--served-model-name: got an empty name"),
+        (["--frontend", "nginx"], "--frontend: got 'nginx', expected lab, vllm-rs or vllm-rs:PATH"),
+        (["--frontend", "vllm-rs", "--accept", "handoff"], "use --accept shared"),
+        (["--frontend", "vllm-rs", "--api-key", "one", "two"], "--api-key: got 2 keys, but vllm-rs takes several on"),
     ],
 )
 def test_what_would_change_something_is_refused_with_the_reason(

@@ -17,25 +17,14 @@ from lab_support.boundary.messages import (
     SequenceTokens,
     Tokens,
 )
-from lab_support.boundary.vllm.layouts import ABORT, ADD, ERROR, START_DP_WAVE, UTILITY
+from lab_support.boundary.vllm.layouts import ABORT, ADD, ERROR, UTILITY
 from lab_support.boundary.vllm.wire import Conversation
 from lab_support.generation import FinishReason, TokenLogprobs
+from tests.server.vllm_rs.frames import KINDS, SAMPLING, add
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 CONTEXT, VOCABULARY = 64, 2048
 NUMBERS = itertools.count(100)
-
-# As vllm-rs 0.33.0 sent it.
-SAMPLING = {
-    **{"temperature": 0.0, "watermarking": True, "top_p": 1.0, "top_k": 0, "max_tokens": 8, "min_tokens": 0},
-    **{"min_p": 0.0, "frequency_penalty": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0},
-    **{"stop_token_ids": [], "_eos_token_id": 0, "_all_stop_token_ids": [0], "routed_experts_prompt_start": 0},
-}
-
-
-def add(name: str = "a", prompt: object = (5, 6, 7), **sampling: object) -> list[bytes]:
-    fields = [name, prompt, None, SAMPLING | sampling, None, 1.5, None, None, None, None, None, 0, 0, 0, None, False]
-    return [ADD, pack(fields)]
 
 
 @pytest.fixture
@@ -212,32 +201,10 @@ def test_counts_of_the_prefix_cache_are_told_as_what_has_come_since(front_end):
     ]
 
 
-def broken(dice: random.Random) -> list[bytes]:
-    """A message of a front end, or what chance makes of one."""
-    whole = dice.choice([add(f"r{dice.randrange(5)}"), [ABORT, pack(["r1"])], [UTILITY, pack([0, 1, "sleep", []])]])
-    kind, body = whole
-    match dice.randrange(7):
-        case 0:
-            return [kind, body[: dice.randrange(len(body))]]
-        case 1:
-            at = dice.randrange(len(body))
-            return [kind, body[:at] + bytes([dice.randrange(256)]) + body[at + 1 :]]
-        case 2:
-            return [bytes([dice.randrange(256)]), body]
-        case 3:
-            return [kind, dice.randbytes(dice.randrange(40))]
-        case 4:
-            return [dice.choice([ADD, ABORT, UTILITY, START_DP_WAVE]), b"\xdd\xff\xff\xff\xff" + body]
-        case 5:
-            return whole[: dice.randrange(3)] or [b""]
-        case _:
-            return [ADD, pack(dice.choice([None, [], {}, [[]], ["r9", 5], "r", b"\x80", [1.5] * 30, [["a"] * 9] * 9]))]
-
-
 def test_no_frame_breaks_a_conversation(front_end):
     dice = random.Random(22)
-    for _ in range(10_000):
-        asked, answers = front_end.read(broken(dice))
+    for number in range(3000):
+        asked, answers = front_end.read(dice.choice(KINDS)(dice, f"r{number % 5}").frames)
         assert all(isinstance(each, Generate | Abort) for each in asked)
         assert all(isinstance(unpack(answer), list) for answer in answers)
     assert front_end.read(add("still here"))[0]

@@ -1,7 +1,8 @@
 """vLLM's front end in Rust before our engine core: 500 mixed requests of the public OpenAI client, and 60 kills.
 
-It needs the program (VLLM_RUST_FRONTEND_PATH, or an installed vllm); without it there are no rows, and it says why.
-`python -m tests.proofs.vllm_rs --requests 50 --kills 5` for less.
+And 10,000 broken messages to a running engine core, from a program of the tests' own in its place. All but these need
+vllm-rs (VLLM_RUST_FRONTEND_PATH, or an installed vllm); without it there are no rows of it, and it says why.
+`python -m tests.proofs.vllm_rs --requests 50 --kills 5 --messages 500` for less.
 """
 
 import argparse
@@ -24,8 +25,10 @@ from lab_support.supervision.vllm_rs import find
 from tests.kill_trial import Streams, living, wait_until_gone
 from tests.proofs import Row
 from tests.running_server import RunningServer, launched, running_server
+from tests.server.vllm_rs.breaker import AT_ONCE as AT_ONCE_BROKEN
+from tests.server.vllm_rs.broken_frames import break_an_engine_core
 
-REQUESTS, ABORTS, KILLS, AT_ONCE = 500, 200, 60, 8
+REQUESTS, ABORTS, KILLS, MESSAGES, AT_ONCE = 500, 200, 60, 10_000, 8
 PROMPTS = ("Once upon a time", "Tim and Lucy", "The old mouse", "One day in the garden", "A", "In the evening Ida")
 CLOSE = 1e-4  # of log-probabilities
 SPECIAL = re.compile(r"<\|\w+\|>")
@@ -147,19 +150,38 @@ def rows_of_kills(count: int) -> list[Row]:
     return [Row(f"{count} random SIGKILLs: 0 processes left", f"{len(left)} left, seed {seed}", not left)]
 
 
-def prove(requests: int = REQUESTS, kills: int = KILLS) -> list[Row]:
+def rows_of_broken_messages(count: int) -> list[Row]:
+    seed = random.SystemRandom().randrange(2**32)
+    report, code, said = break_an_engine_core(count, seed, within=1800)
+    kinds = ", ".join(f"{name} {number}" for name, number in sorted(report.sent.items()))
+    print(f"  {kinds}", *report.wrong[:20], sep="\n  ", file=sys.stderr)
+    answered = -(-count // AT_ONCE_BROKEN)
+    met = not report.wrong and report.right == answered and report.in_use == 0 and code == 0 and "Traceback" not in said
+    return [
+        Row(
+            f"{sum(report.sent.values())} broken messages to a running engine core: every right request in between is "
+            "answered right, and at the end every block is free",
+            f"{report.right} of {answered} right, {report.in_use:g} in use, exit code {code}, seed {seed}",
+            met,
+        )
+    ]
+
+
+def prove(requests: int = REQUESTS, kills: int = KILLS, messages: int = MESSAGES) -> list[Row]:
+    rows = rows_of_broken_messages(messages) if messages else []
     try:
         find("vllm-rs")
     except ConfigError as why:
         print(f"  skipped: {why}", file=sys.stderr)
-        return []
-    return [*rows_of_answers(requests, min(ABORTS, requests)), *rows_of_kills(kills)]
+        return rows
+    return [*rows, *(rows_of_answers(requests, min(ABORTS, requests)) if requests else ()), *rows_of_kills(kills)]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--messages", type=int, default=MESSAGES)
     given = parser.parse_args()
-    for row in prove(given.requests, given.kills):
+    for row in prove(given.requests, given.kills, given.messages):
         print(row)

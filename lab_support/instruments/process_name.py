@@ -16,14 +16,25 @@ _TAKES_A_WORD = frozenset({"-X", "-W"})
 
 
 def short_name(process: Process) -> str:
-    """`lab:api-0` stays; `/usr/bin/python3 -u /bin/gunicorn app:app` is `gunicorn`; a kernel thread is `[name]`."""
+    """`lab:api-0` stays; `/usr/bin/python3 -u /bin/gunicorn app:app` is `gunicorn`; a kernel thread is `[name]`.
+
+    A program that was started under a title, in the place of its name, is both: `lab:api-0 (vllm-rs)`.
+    """
     words = process.title.split()
+    if _was_given_a_title(process, words):
+        return f"{words[0]} ({process.name})"
     if not words or process.title.startswith("[") or words[0].endswith(":") or _is_title(words[0]):
         return process.title.strip()
     program = os.path.basename(words[0])
     if re.fullmatch(r"(python|pypy)[\d.]*", program):
         return _python_name(program, words[1:])
     return program.lstrip("-") or process.name
+
+
+def _was_given_a_title(process: Process, words: list[str]) -> bool:
+    """Whether argv[0] is a title, and flags follow. One that sets its title has it as its name, too: prctl(2)."""
+    of_its_own = process.title.startswith(process.name) or words[0].endswith(":")
+    return len(words) > 1 and _is_title(words[0]) and not of_its_own
 
 
 def _is_title(word: str) -> bool:

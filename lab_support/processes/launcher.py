@@ -232,7 +232,7 @@ class Launcher:
     def on_found_ready(self) -> None:
         """Take note of front ends that accept connections now, and can't say so."""
         for name in self.api_servers.found_ready():
-            self.on_event(Said(name, Ready({})))
+            self.on_event(Said(name, Ready({"program": vllm_rs.NAME, "pid": self.children.pids[name]})))
 
     def on_lost(self) -> None:
         """Kill children that show no sign of life. Raises `ServerMustEnd` if the server can't go on without one."""

@@ -1,6 +1,7 @@
 """vLLM's front end: parses HTTP, tokenises, sends requests to engine cores, streams the answers. Written in Rust.
 
-Runs as:     vllm-rs (it can't be given a title), under the name api-0, api-1, … in the launcher's log
+Runs as:     lab:api-0, lab:api-1, …, as its argv[0], with its own flags behind; its name in /proc/PID/comm is vllm-rs,
+             and its lines in the log begin with `(RustFrontend pid=…)`: whose pid that is, the launcher's line says
 Started by:  launcher, by spawn, under --frontend vllm-rs: this file runs first, and execve(2) puts vllm-rs in its place
 Receives:    connections from the accept queue; vLLM's EngineCoreOutputs from every engine core; the loads, in vLLM's
              form, from the coordinator
@@ -32,11 +33,11 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, giv
     try:
         program = find(config.frontend)
         engines = _engines(config.data_parallel_size, addresses.loads)
-        words = [str(program), "frontend", *_descriptors(given), *engines, "--args-json", _settings(config)]
+        words = [f"lab:{name}", "frontend", *_descriptors(given), *engines, "--args-json", _settings(config)]
         trace.milestone("execve")
         trace.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(program, words, os.environ | _LOG | _key(config))
+        os.execve(program, words, os.environ | _log(config) | _key(config))
     except ConfigError as error:
         control.send_bytes(encode(Fatal(name, str(error), ExitCode.REFUSED)))
     except OSError as error:
@@ -44,7 +45,8 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, giv
     return ExitCode.REFUSED
 
 
-_LOG = {"VLLM_LOGGING_COLOR": "0", "NO_COLOR": "1"}
+def _log(config: ServerConfig) -> dict[str, str]:
+    return {"VLLM_LOGGING_LEVEL": config.log_level.upper(), "NO_COLOR": "1"}
 
 
 def _key(config: ServerConfig) -> dict[str, str]:

@@ -518,6 +518,7 @@ def test_names_that_need_escaping_do_not_break_the_picture():
         ("lab:api-0", "lab:api-0"),
         ("postgres: checkpointer", "postgres: checkpointer"),
         ("VLLM::EngineCore_DP0", "VLLM::EngineCore_DP0"),
+        ("lab:api-0 frontend --listen-fd 8", "lab:api-0 (comm)"),
         ("/usr/lib/postgresql/15/bin/postgres -D data", "postgres"),
         ("/usr/bin/python3 /opt/bin/gunicorn -w 4 app:app", "gunicorn"),
         ("python3.11 -B -X dev -m lab_support serve", "lab_support serve"),

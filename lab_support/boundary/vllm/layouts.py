@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from lab_support import __version__
 from lab_support.boundary.messages import EngineReady, EngineStats, Loads
 from lab_support.generation import TokenLogprobs
 
@@ -104,7 +105,7 @@ def ready_message(ready: EngineReady, settings: dict[str, Any]) -> bytes:
             "max_model_len": ready.max_model_len,
             "num_gpu_blocks": ready.total_blocks,
             "dp_stats_address": None,
-            "vllm_version": SPOKEN,
+            "vllm_version": f"{SPOKEN}+lab.{__version__}",
             "world_size": 1,
             "tensor_parallel_size": 1,
             "pipeline_parallel_size": 1,

@@ -39,9 +39,9 @@ def _row(run: Recording, name: str) -> tuple[str, ...]:
     if not rounds:
         return _not_measured(run, name)
     figures = (
-        _range([each["start_seconds"] for each in rounds], 1),
-        _range([each["memory_mb"] for each in rounds]),
-        _range([each["tokens_per_second"] for each in rounds]),
+        span([each["start_seconds"] for each in rounds], 1),
+        span([each["memory_mb"] for each in rounds]),
+        span([each["tokens_per_second"] for each in rounds]),
         _latency(rounds, "ttft_ms"),
         _latency(rounds, "inter_token_ms"),
         _speed(run, rounds),
@@ -64,16 +64,17 @@ def _not_measured(run: Recording, name: str) -> tuple[str, ...]:
 def _latency(rounds: list[dict[str, Any]], field: str) -> str:
     """The range of the medians, and that of the 99th percentiles; nothing for answers that came as a whole."""
     median, _, highest = zip(*(each[field] for each in rounds), strict=True)
-    return f"{_range(median, 1)}; {_range(highest, 1)}" if max(median) else "–"
+    return f"{span(median, 1)}; {span(highest, 1)}" if max(median) else "–"
 
 
 def _speed(run: Recording, rounds: list[dict[str, Any]]) -> str:
     """How fast the machine was meanwhile, by a fixed loop's time, over its fastest moment in this recording."""
     fastest = min(ms for each in run.of("peer") for ms in each["loop_ms"])
-    return f"{_range([100 * fastest / statistics.mean(each['loop_ms']) for each in rounds])} %"
+    return f"{span([100 * fastest / statistics.mean(each['loop_ms']) for each in rounds])} %"
 
 
-def _range(values: Any, digits: int = 0) -> str:
+def span(values: Any, digits: int = 0) -> str:
+    """The least and the largest value as words; one number if both read the same."""
     low, high = f"{min(values):,.{digits}f}", f"{max(values):,.{digits}f}"
     return low if low == high else f"{low} to {high}"
 

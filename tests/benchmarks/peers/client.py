@@ -1,6 +1,7 @@
 """The client, the same for all peers of a run: vLLM's bench client in Rust if it is installed, else `lab load`.
 
-Either way a closed loop of 16 clients, prompts of about 64 tokens, answers of 34 ± 88 % tokens, greedy and streamed.
+Either way a closed loop, for the peers one of 16 clients, prompts of about 64 tokens, answers of 34 ± 88 % tokens,
+greedy and streamed.
 The Rust client costs a small machine least; `--install vllm-bench` brings it (vLLM's package has it, and it runs
 without vLLM).
 """
@@ -25,6 +26,18 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """A closed loop. answer: tokens, and `spread` of them more or fewer."""
+
+    clients: int = CLIENTS
+    answer: int = ANSWER
+    spread: float = SPREAD
+
+
+USUAL = Load()
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """program: of vLLM's bench client, or None for `lab load`."""
 
@@ -34,11 +47,11 @@ class Client:
     def name(self) -> str:
         return "vllm-rs bench serve" if self.program else "lab load"
 
-    def ask(self, port: int, model: Path, peer: Peer, requests: int, seed: int) -> Figures:
+    def ask(self, port: int, model: Path, peer: Peer, requests: int, seed: int, load: Load = USUAL) -> Figures:
         """Sends `requests` requests. Latencies are percentiles, in ms; the CPU seconds are the client's own."""
         with tempfile.TemporaryDirectory(prefix="load-") as folder:
             file = Path(folder) / "figures.json"
-            command = (self._bench if self.program else self._lab_load)(port, model, peer, requests, seed, file)
+            command = (self._bench if self.program else self._lab_load)(port, model, peer, requests, seed, file, load)
             before = _cpu_of_children()
             done = subprocess.run(
                 command,
@@ -59,23 +72,27 @@ class Client:
             raise RuntimeError(f"{figures['failed']} of {requests} requests failed")
         return {**figures, "client_cpu_seconds": round(cpu, 2)}
 
-    def _bench(self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path) -> list[str]:
-        spread = json.dumps({"input": 0.0, "output": SPREAD})
+    def _bench(self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path, load: Load) -> list[str]:
+        spread = json.dumps({"input": 0.0, "output": load.spread})
         choices = {
             "host": "127.0.0.1", "port": port, "model": model, "tokenizer": model, "dataset-name": "random",
-            "random-input-len": PROMPT, "random-output-len": ANSWER, "random-range-ratio": spread, "seed": seed,
-            "num-prompts": requests, "max-concurrency": CLIENTS, "temperature": 0, "percentile-metrics": "ttft,itl",
-            "metric-percentiles": "50,90,99", "result-dir": file.parent, "result-filename": file.name,
+            "random-input-len": PROMPT, "random-output-len": load.answer, "random-range-ratio": spread, "seed": seed,
+            "num-prompts": requests, "max-concurrency": load.clients, "temperature": 0,
+            "percentile-metrics": "ttft,itl", "metric-percentiles": "50,90,99", "result-dir": file.parent,
+            "result-filename": file.name,
         }  # fmt: skip
         words = [word for name, value in choices.items() for word in (f"--{name}", str(value))]
         words += ["--extra-body", json.dumps(peer.fields)] if peer.fields else []
         flags = ["--ignore-eos", "--save-result", "--disable-tqdm", "--no-steady-state"]
         return [str(self.program), "bench", "serve", *words, *flags]
 
-    def _lab_load(self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path) -> list[str]:
+    def _lab_load(
+        self, port: int, model: Path, peer: Peer, requests: int, seed: int, file: Path, load: Load
+    ) -> list[str]:
+        fewest, most = (round(load.answer * (1 + each * load.spread)) for each in (-1, 1))
         flags = {
-            "clients": CLIENTS, "requests": requests, "prompt-words": PROMPT, "temperature": 0, "model": model,
-            "output-tokens": f"{round(ANSWER * (1 - SPREAD))}-{round(ANSWER * (1 + SPREAD))}", "seed": seed,
+            "clients": load.clients, "requests": requests, "prompt-words": PROMPT, "temperature": 0, "model": model,
+            "output-tokens": f"{fewest}-{most}", "seed": seed,
             "duration": LASTS_AT_MOST, "json": file,
         }  # fmt: skip
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]

@@ -41,21 +41,21 @@ def chosen(only: str) -> list[str]:
 def run_rounds(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + options.seconds
     codes = [
-        run_group(number, options.requests, group, deadline)
+        run_within(command(number, options.requests, group), deadline, round=number, peers=group)
         for number in range(options.rounds)
         for group in groups(chosen(options.only), number)
     ]
     return int(any(codes))
 
 
-def run_group(number: int, requests: int, names: list[str], deadline: float) -> int:
-    """The exit code; 0 with a sample that says so if there wasn't the time."""
-    words = [*shlex.split(os.environ.get(THROUGH, "")), *command(number, requests, names)]
+def run_within(words: list[str], deadline: float, **about: object) -> int:
+    """The exit code of a command; 0 with a sample that says what was not run, if there wasn't the time."""
+    words = [*shlex.split(os.environ.get(THROUGH, "")), *words]
     try:
         return subprocess.run(words, timeout=max(0.0, deadline - time.monotonic())).returncode
     except subprocess.TimeoutExpired:
         kill_all()
-        emit("not run", round=number, peers=names, reason="out of time")
+        emit("not run", **about, reason="out of time")
         return 0
 
 

@@ -2,10 +2,11 @@
 
 Our API servers × 1, 2, 4, vLLM's front end in Rust × 1, 2 (VLLM_RUST_FRONTEND_PATH), and vLLM's API servers in Python
 × 1, 2 (--environments FOLDER, as `tests.benchmarks.peers` installs vllm; before vLLM's own engine core on the CPU):
-CPU time of a request and of each further token, memory (PSS), latencies, requests of one token a second. Before the
+CPU time of a request and of a streamed token, memory (PSS), latencies, requests of one token a second. Before the
 engine core on the CPU, and before a stand-in for a GPU. `vllm-rs bench serve` and `lab load` ask all of them.
 
-CPU time can be measured on a busy machine; the latencies and requests/s need an idle one. Nothing is left running.
+CPU time can be measured on a busy machine, roughly; the latencies and requests/s need an idle one. With many clients
+`lab load` takes more CPU than the front end, and on few cores its figures are then its own. Nothing is left running.
 """
 
 import argparse

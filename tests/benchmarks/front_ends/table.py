@@ -16,7 +16,7 @@ HEADS = (
     "clients",
     "asked by",
     "CPU for a request of one token, µs",
-    "CPU for a further token, µs",
+    "CPU for a streamed token, µs",
     "memory, MB",
     "first token, ms: median; 99 %",
     "between tokens, ms: median; 99 %",
@@ -73,7 +73,10 @@ def _latency(rounds: Samples, field: str) -> str:
 
 def _note(run: Recording) -> str:
     """The load, how much the machine's speed changed meanwhile, by a fixed loop, and why some were not measured."""
-    said = ["Closed loop, about 64 tokens of prompt, greedy, streamed; answers of 34 ± 88 % tokens, and of one token."]
+    said = [
+        "Closed loop, about 64 tokens of prompt, greedy, streamed; answers of one token, and of 34 ± 88 % tokens, in "
+        "whose CPU time is that of their requests."
+    ]
     if loops := [each["loop_ms"] for each in run.of("front end")]:
         worst, median = (slow / min(loops) - 1 for slow in (max(loops), statistics.median(loops)))
         said.append(

@@ -25,8 +25,8 @@ TORCH_READY := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
 ifneq ($(filter-out cpu cu% rocm% xpu,$(TORCH))$(word 2,$(TORCH)),)
 $(error TORCH: got $(TORCH), expected cpu, or the name of another build of PyTorch's, such as cu130)
 endif
-# Tests wait for processes half of the time: four at once keep two cores busy.
-AT_ONCE := -n 4 --dist loadscope
+# Tests wait for processes nearly half of the time: three at once keep two cores busy.
+AT_ONCE := -n 3 --dist loadscope
 
 .PHONY: lab serve check test test-quick test-python coverage prove notebooks clean
 

@@ -12,7 +12,7 @@ import pytest
 
 from lab_support.config import words_for
 from tests.kill_trial import ROLES, Streams, find, living, wait_until_gone
-from tests.running_server import RunningServer, launched, running_server
+from tests.running_server import PACED, RunningServer, launched, running_server
 from tests.without_torch import WITH_TORCH
 
 WITHIN = 5.0  # seconds; the figure that is promised is measured by `make prove`
@@ -26,7 +26,7 @@ def files(directory: Path) -> list[Path]:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_kill_while_streaming_leaves_nothing(role: str) -> None:
     """Without replacement: what an API server's death does with it is in test_replacement.py."""
-    with running_server(data_parallel_size=2, restart_api_servers=False) as server:
+    with running_server(**PACED, data_parallel_size=2, restart_api_servers=False) as server:
         streams = Streams(server.url, 4)
         os.kill(server.pids[role], signal.SIGKILL)
         if role == "resource-tracker":  # Python's own: nobody here needs it

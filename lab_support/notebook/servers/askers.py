@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from lab_support.instruments import proc
 from lab_support.instruments.load import http_stream
 from lab_support.instruments.load.generator import encode_request
 from lab_support.instruments.load.plan import Load, address_of
@@ -108,12 +109,22 @@ async def stand_still(server: Server, seconds: float, role: str = "engine-0") ->
 
 @contextmanager
 def stopped(server: Server, role: str = "engine-0") -> Iterator[None]:
-    """While the block runs, no thread of that process does."""
+    """While the block runs, no thread of that process does. Raises `TimeoutError` if it does not stop within 5 s."""
     os.kill(server.pids[role], signal.SIGSTOP)
     try:
+        _await_standstill(server.pids[role])
         yield
     finally:
         os.kill(server.pids[role], signal.SIGCONT)
+
+
+def _await_standstill(pid: int) -> None:
+    """kill(2) returns before a thread that runs on another core has stopped."""
+    deadline = time.monotonic() + 5.0
+    while set(proc.read_thread_states(pid).values()) - {"T"}:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} got SIGSTOP and still runs after 5 s")
+        time.sleep(0.0005)
 
 
 async def meet_a_stop(

@@ -102,7 +102,7 @@ BROKEN_CLAIMS = (
     broken_claim("08.3", "Over half of a token's CPU time is the API server's", COSTS, _COMPUTED),
     broken_claim(
         "08.4",
-        "Each point, the median of three, is within a quarter of what was predicted",
+        "All points, or all but one, are within a quarter of what was predicted",
         PACES,
         _A_QUARTER_COUNTED,
         given=_with_own_costs,

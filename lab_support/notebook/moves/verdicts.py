@@ -168,8 +168,9 @@ def broken_claim(
     that cell's variables.
     """
 
-    def holds(result: ProcessResult) -> bool:
+    def holds(result: ProcessResult) -> bool | None:
         claims = judge_of(number).find(*given(result)).claims
-        return bool(next(each.holds for each in claims if each.words == words))
+        found = next(each for each in claims if each.words == words)
+        return None if found.untestable else bool(found.holds)
 
     return BrokenClaim(words, experiment, broken, holds)

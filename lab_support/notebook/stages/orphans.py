@@ -10,11 +10,13 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+from lab_support.instruments import proc
 from lab_support.signal_names import signal_name
 
 Arm = Callable[[int, int], object]
@@ -72,7 +74,7 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         os.close(gates.allow)
         os.read(gates.told, 1)  # b"" if it has ended instead
         if event == STOPPED:
-            os.kill(family.worker, signal.SIGSTOP)
+            _stop(family.worker)
         if event in (KILLED, SIBLING, STOPPED):
             once.end(family.parent)
         if event == THREAD_ENDED:
@@ -171,6 +173,13 @@ class _Once:
             os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
+
+
+def _stop(pid: int) -> None:
+    """Returns once no thread runs: kill(2) returns before a thread that runs on another core has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    while set(proc.read_thread_states(pid).values()) - {"T"}:
+        time.sleep(0.0005)
 
 
 def _close(descriptor: int) -> None:

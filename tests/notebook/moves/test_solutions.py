@@ -55,7 +55,10 @@ def test_each_answer_is_marked_as_it_deserves(trial, kept_runs):
 @CLAIMS
 def test_each_claim_holds(number, claim, kept_runs):
     """Several claims look at one run, as in the notebook; of a cell, at the notebook's own if it has run before."""
-    assert claim.holds(solution_trials.result_of(claim, claim.experiment, kept_runs.run))
+    holds = claim.holds(solution_trials.result_of(claim, claim.experiment, kept_runs.run))
+    if holds is None:
+        pytest.skip("can't be told from this run: other programs took the cores, or this machine can't show it")
+    assert holds
 
 
 @pytest.mark.slow

@@ -116,14 +116,13 @@ class BrokenClaim:
     """A claim of the notebook, and an experiment in which it is false.
 
     words: the claim's own. experiment, broken: programs, the first as in the notebook, the second with the effect
-    removed. holds: says whether the claim is true of a program's result; None if that can't be told from it. seconds:
-    the deadline of each program.
+    removed. holds: says whether the claim is true of a program's result. seconds: the deadline of each program.
     """
 
     words: str
     experiment: str
     broken: str
-    holds: Callable[[ProcessResult], bool | None]
+    holds: Callable[[ProcessResult], bool]
     seconds: float = 60.0
 
 

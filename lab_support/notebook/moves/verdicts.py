@@ -154,6 +154,10 @@ def judge_of(number: str) -> Judge:
     return named("verdict", number, {each.number: each for each in judges(number.partition(".")[0])})
 
 
+class CannotTell(Exception):
+    """The claim can neither hold nor fail on this run. The text says why."""
+
+
 def broken_claim(
     number: str,
     words: str,
@@ -168,9 +172,11 @@ def broken_claim(
     that cell's variables.
     """
 
-    def holds(result: ProcessResult) -> bool | None:
+    def holds(result: ProcessResult) -> bool:
         claims = judge_of(number).find(*given(result)).claims
         found = next(each for each in claims if each.words == words)
-        return None if found.untestable else bool(found.holds)
+        if found.untestable:
+            raise CannotTell(found.untestable)
+        return bool(found.holds)
 
     return BrokenClaim(words, experiment, broken, holds)

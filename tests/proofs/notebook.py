@@ -195,14 +195,7 @@ def _held(claims: Sequence[BrokenClaim], source: str) -> dict[str, bool | str]:
         result = solution_trials.result_of(claims[0], source)
     except Exception as error:
         return {claim.words: f"{type(error).__name__}: {error}" for claim in claims}
-    return {claim.words: _holds(claim, result) for claim in claims}
-
-
-def _holds(claim: BrokenClaim, result: Any) -> bool | str:
-    try:
-        return bool(claim.holds(result))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    return {claim.words: solutions.held(claim, result) for claim in claims}
 
 
 def _rows_of_claims(

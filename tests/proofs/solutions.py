@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.attempt import Verdict
 from lab_support.notebook.moves.exercises import BrokenClaim
-from lab_support.notebook.moves.verdicts import CannotTell
 from tests.notebook.moves import solution_trials
 from tests.notebook.moves.solution_trials import Trial
 from tests.proofs import Row
@@ -41,14 +40,15 @@ def rows_of_claims(times: int) -> Iterable[Row]:
     }
     for number, claim in claims:
         for source in (claim.experiment, claim.broken):
-            yield row_of_claim(number, claim, source, [_held(claim, result) for result in results[source]])
+            yield row_of_claim(number, claim, source, [held(claim, result) for result in results[source]])
 
 
-def _held(claim: BrokenClaim, result: ProcessResult) -> bool | str:
+def held(claim: BrokenClaim, result: ProcessResult) -> bool | str:
+    """Whether the claim holds of a result; the words of an error, or why that can't be told."""
     try:
-        return claim.holds(result)
-    except CannotTell as why:
-        return str(why)
+        return bool(claim.holds(result))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def row_of_claim(number: str, claim: BrokenClaim, source: str, held: Sequence[object]) -> Row:

@@ -1,11 +1,10 @@
-"""Clients of a server that is about to lose a process: each asks once, and tells how its answer ended, and when."""
+"""Clients of a server that is about to lose a process: each asks once, and tells how its answer ended."""
 
 import http.client
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 
 DONE, ERROR_EVENT, CUT, REFUSED, WAITING = "done", "error event", "cut off", "refused", "still waiting"
 _PATIENCE = 60.0
@@ -14,15 +13,14 @@ _PATIENCE = 60.0
 class Client(threading.Thread):
     """One streamed answer of `tokens` tokens. Runs in a thread of the cell's process.
 
-    outcome: `WAITING` until it has ended, then one of the words above, or "status N". ended_at: by time.monotonic().
+    outcome: `WAITING` until it has ended, then one of the words above, or "status N".
     """
 
     def __init__(self, address: tuple[str, int], key: str, tokens: int) -> None:
         super().__init__(daemon=True)
         self._address, self._key, self._tokens = address, key, tokens
-        self.outcome, self.ended_at = WAITING, 0.0
+        self.outcome = WAITING
         self.flows = threading.Event()
-        self.served_by = ""
         self.start()
 
     def run(self) -> None:
@@ -33,7 +31,7 @@ class Client(threading.Thread):
             outcome = REFUSED
         except (OSError, http.client.HTTPException):  # reset, or the end where more was announced
             pass
-        self.outcome, self.ended_at = outcome, time.monotonic()
+        self.outcome = outcome
         self.flows.set()
 
     def _ask(self) -> str:
@@ -43,7 +41,6 @@ class Client(threading.Thread):
         try:
             connection.request("POST", "/v1/completions", json.dumps(body), headers)
             answer = connection.getresponse()
-            self.served_by = answer.headers.get("x-served-by", "")
             if answer.status != http.client.OK:
                 return f"status {answer.status}"
             for line in answer:
@@ -74,7 +71,3 @@ class Clients:
         for client in self._clients:
             client.join(max(0.0, deadline - time.monotonic()))
         return dict(Counter(client.outcome for client in self._clients))
-
-    def ended(self, outcomes: Sequence[str]) -> list[float]:
-        """The times at which those with these outcomes ended, by time.monotonic()."""
-        return sorted(client.ended_at for client in self._clients if client.outcome in outcomes)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,21 +112,20 @@ def _ms(seconds: float) -> float:
 
 @dataclass
 class _Server:
-    """A server that nobody but its own processes looks after. folder: of its trace. facts: its ready line."""
+    """A server that nobody but its own processes looks after. folder: of its trace."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
     ready: Any
     key: str
-    facts: dict[str, Any] = field(default_factory=dict)
 
     def await_ready(self) -> dict[str, int]:
         """Its processes by role. Raises `RuntimeError` if it ends instead."""
         line = self.ready.readline()
         if not line:
             raise RuntimeError("got no ready line from the server, expected one before it ends")
-        self.facts = json.loads(line)
-        return dict(self.facts["pids"])
+        pids: dict[str, int] = json.loads(line)["pids"]
+        return pids
 
     def await_process(self, role: str) -> dict[str, int]:
         """Those that are there once this one and an engine core are, and the port is open. Raises `LookupError`."""

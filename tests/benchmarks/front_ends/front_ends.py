@@ -12,19 +12,11 @@ from lab_support.experiments.program import start
 from tests.benchmarks.front_ends.kinds import ENGINES, FRONT_ENDS
 from tests.benchmarks.front_ends.one import command
 from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
-from tests.benchmarks.peers.peers import run_within
+from tests.benchmarks.peers.peers import chosen, run_within
 
 CLIENTS = "16,64,256"
 REQUESTS = 256
 """Of a load of long answers; at least two of each client are sent."""
-
-
-def chosen(asked: str, known: list[str], flag: str) -> list[str]:
-    """Those asked for, in their usual order; all if none are. Raises `SystemExit` for an unknown one."""
-    words = set(filter(None, asked.split(",")))
-    if unknown := words - set(known):
-        raise SystemExit(f"{flag}: got {', '.join(sorted(unknown))}, expected some of {','.join(known)}")
-    return [name for name in known if not words or name in words]
 
 
 def pairs(options: argparse.Namespace, number: int) -> list[tuple[str, str]]:

@@ -30,20 +30,21 @@ def groups(names: list[str], number: int) -> list[list[str]]:
     return [group[::-1] for group in forward[::-1]] if number % 2 else forward
 
 
-def chosen(only: str) -> list[str]:
-    names = [peer.name for peer in PEERS]
-    unknown = set(filter(None, only.split(","))) - set(names)
-    if unknown:
-        raise SystemExit(f"--only: got {', '.join(sorted(unknown))}, expected some of {','.join(names)}")
-    return [name for name in names if not only or name in only.split(",")]
+def chosen(asked: str, known: list[str], flag: str) -> list[str]:
+    """Those asked for, in their usual order; all if none are. Raises `SystemExit` for an unknown one."""
+    words = set(filter(None, asked.split(",")))
+    if unknown := words - set(known):
+        raise SystemExit(f"{flag}: got {', '.join(sorted(unknown))}, expected some of {','.join(known)}")
+    return [name for name in known if not words or name in words]
 
 
 def run_rounds(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + options.seconds
+    names = chosen(options.only, [peer.name for peer in PEERS], "--only")
     codes = [
         run_within(command(number, options.requests, group), deadline, round=number, peers=group)
         for number in range(options.rounds)
-        for group in groups(chosen(options.only), number)
+        for group in groups(names, number)
     ]
     return int(any(codes))
 

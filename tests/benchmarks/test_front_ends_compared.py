@@ -17,6 +17,7 @@ from lab_support.instruments.record.provenance import ROOT
 from tests.benchmarks.front_ends import kinds
 from tests.benchmarks.front_ends.front_ends import pairs
 from tests.benchmarks.front_ends.table import table
+from tests.proofs.pytests import in_full
 
 MODULE = "tests.benchmarks.front_ends"
 
@@ -58,6 +59,7 @@ def test_one_that_is_not_there_has_a_row_with_the_reason(tmp_path):
 
 
 @pytest.mark.slow
+@in_full
 def test_interrupted_it_leaves_no_process():
     words = command("--only", "lab-1", "--engines", "paced", "--requests", "100000")
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+import transformers  # whose names are looked up at their use: to import models takes seconds in each worker
 
 SMALL = dict(
     vocab_size=307,
@@ -26,7 +26,9 @@ def make_folder(
 ) -> Path:
     """Save a random model, with an empty tokenizer.json, which the engine never reads. family: its model_type."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(SMALL | changes)))
+    model = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(family, **(SMALL | changes))
+    )
     for name, parameter in model.named_parameters():
         if name.endswith(("bias", "norm.weight")):
             torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.2)
@@ -42,11 +44,11 @@ def edit_config(path: Path, **changes) -> None:
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
-def oracle(path: Path) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+def oracle(path: Path) -> "transformers.PreTrainedModel":
+    return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
 
-def oracle_logits(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+def oracle_logits(model: "transformers.PreTrainedModel", tokens: list[int]) -> torch.Tensor:
     """float32 [tokens, vocabulary]: what transformers answers after each of `tokens`."""
     with torch.inference_mode():
         return model(torch.tensor([tokens])).logits[0]

@@ -19,6 +19,7 @@ from lab_support.experiments import cuda_driver
 from lab_support.instruments.cpu_time import thread_seconds
 from lab_support.instruments.record.provenance import ROOT
 from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
+from tests.proofs.pytests import in_full
 
 OWN = ("lab_support.experiments", "lab_support.instruments.waiting")
 
@@ -215,18 +216,22 @@ def test_bare_contexts_and_holders_go_the_driver_s_way(pretended):
 # ---- rehearsals on the CPU -------------------------------------------------------------------------------------------
 
 
+REHEARSED = [
+    ("fork_after_cuda", ("--repeats", "1"), {"parent", "forked child", "started child", "parent afterwards"}),
+    ("what_trips_the_guard", ("--case", "device_count, plain"), {"parent did", "forked child"}),
+    ("cuda_ipc", ("--case", "sender ends after the fetch"), {"receiver", "sender left", "sender"}),
+]
+REHEARSED_IN_FULL = [
+    ("fork_before_cuda", (), {"clean parent", "forked child", "parent", "forked child after that"}),
+    ("guard_bypassed", ("--case", "first operation, initialised again"), {"forked child", "parent afterwards"}),
+    ("idle_forked_child", ("--case", "leaves through exit handlers"), {"idle child", "child left"}),
+    ("context_cost", ("--rounds", "1", "--seconds", "90"), {"process", "together", "all left"}),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "words", "whats"),
-    [
-        ("fork_after_cuda", ("--repeats", "1"), {"parent", "forked child", "started child", "parent afterwards"}),
-        ("what_trips_the_guard", ("--case", "device_count, plain"), {"parent did", "forked child"}),
-        ("fork_before_cuda", (), {"clean parent", "forked child", "parent", "forked child after that"}),
-        ("guard_bypassed", ("--case", "first operation, initialised again"), {"forked child", "parent afterwards"}),
-        ("idle_forked_child", ("--case", "leaves through exit handlers"), {"idle child", "child left"}),
-        ("cuda_ipc", ("--case", "sender ends after the fetch"), {"receiver", "sender left", "sender"}),
-        ("context_cost", ("--rounds", "1", "--seconds", "90"), {"process", "together", "all left"}),
-    ],
+    ("name", "words", "whats"), [*REHEARSED, *(pytest.param(*each, marks=in_full) for each in REHEARSED_IN_FULL)]
 )
 def test_a_rehearsal_on_the_cpu_goes_through_every_step(name, words, whats):
     samples = rehearse(name, *words)
@@ -255,6 +260,7 @@ def test_a_killed_server_is_watched_until_nothing_of_it_is_left():
 
 
 @pytest.mark.slow
+@in_full
 def test_each_touch_is_a_process_of_its_own_that_says_what_it_holds():
     samples = rehearse("what_a_touch_leaves")
     held = {one["case"]: one for one in of(samples, "holds")}

@@ -12,6 +12,7 @@ import pytest
 from lab_support.experiments.started_child import FORK, FORKSERVER, METHODS, PRELOAD, SPAWN
 from lab_support.instruments import proc
 from lab_support.instruments.record.provenance import ROOT
+from tests.proofs.pytests import in_full
 
 _COMPARE = """
 import json, sys
@@ -76,6 +77,7 @@ def test_nothing_is_left_of_it():
 
 
 @pytest.mark.slow
+@in_full
 def test_the_program_measures_every_method_bare_and_with_torch():
     command = [sys.executable, "-m", "lab_support.experiments.start_methods", "--repeats", "1"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
+import lab_support.notebook.publishing  # noqa: F401 (before nbformat is imported, whose import it shortens)
 from lab_support.notebook.page import predictions, record
 
 

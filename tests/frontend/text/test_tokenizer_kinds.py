@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import transformers
 from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from lab_support.frontend.text.tokenizer import Tokenizer
 
@@ -91,18 +91,18 @@ class Folder:
 @dataclass
 class Both:
     ours: Tokenizer
-    theirs: PreTrainedTokenizerFast
+    theirs: "transformers.PreTrainedTokenizerFast"
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     """A folder as transformers saves it, opened by it and by us."""
     path = tmp_path_factory.mktemp("folder")
-    saved = PreTrainedTokenizerFast(
+    saved = transformers.PreTrainedTokenizerFast(
         tokenizer_object=KINDS[request.param](), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
     saved.save_pretrained(path)
-    return Both(Tokenizer.open(Folder(path)), PreTrainedTokenizerFast.from_pretrained(path))
+    return Both(Tokenizer.open(Folder(path)), transformers.PreTrainedTokenizerFast.from_pretrained(path))
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -15,7 +15,7 @@ import pytest
 
 from lab_support.config import ServerConfig
 from lab_support.limits import ENOUGH, descriptors_needed, threads_needed
-from tests.running_server import RunningServer, running_server
+from tests.running_server import PACED, RunningServer, running_server
 from tests.server.test_replacement import until
 from tests.server.test_serve_refusals import refusal
 
@@ -49,15 +49,16 @@ def test_too_few_descriptors_are_refused() -> None:
     "choices",
     [
         {"api_server_count": 1},
-        {"api_server_count": 6, "accept": "handoff"},
+        {"api_server_count": 6, "accept": "handoff", **PACED},
         {"api_server_count": 3, "data_parallel_size": 2},
-        {"api_server_count": 1, "data_parallel_size": 4, "start_method": "fork"},
+        {"api_server_count": 1, "data_parallel_size": 4, "start_method": "fork", **PACED},
         {"api_server_count": 2, "start_method": "forkserver", "accept": "reuseport"},
     ],
 )
 def test_with_the_least_that_is_named_a_server_answers_and_replaces_its_api_servers(choices: dict) -> None:
-    least = descriptors_needed(ServerConfig(device="cpu", **choices))
-    with running_server(program=descriptors(least), device="cpu", load_format="dummy", **choices) as server:
+    choices = {"device": "cpu", "load_format": "dummy"} | choices
+    least = descriptors_needed(ServerConfig(**choices))
+    with running_server(program=descriptors(least), **choices) as server:
         with ExitStack() as clients:
             for _ in range(8):
                 clients.enter_context(socket.create_connection(address(server), 5))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.house_map.code import Package
 from tests.notebook.moves import solution_trials
-from tests.proofs.kept.keys import code_of, key_of, used_by
+from tests.proofs.kept.keys import HOUSE, ONLY_SHOW, code_of, key_of, only_shows, used_by
 from tests.proofs.kept.measurements import InUse, kept_in
 from tests.proofs.kept.recorded import record, recorded
 from tests.proofs.kept.resumable import STOPPED
@@ -186,6 +186,13 @@ def test_an_answer_depends_on_the_code_that_it_uses_and_on_no_other(tmp_path, so
     for name, text in FILES.items():
         (house / name).write_text(text)
     assert {name.rpartition(".")[2] for name in used_by([source], Package(house))} - {"house"} == used
+
+
+def test_what_only_shows_is_there_and_makes_no_answer_unproven():
+    for name in ONLY_SHOW:
+        assert (HOUSE.folder.parent / name.replace(".", "/")).is_dir() or name in HOUSE.modules, name
+    assert only_shows("lab_support.notebook.page.tables") and not only_shows("lab_support.notebook.page_turner")
+    assert not only_shows("lab_support.notebook.moves.attempt")
 
 
 def test_all_of_a_notebook_is_proven():

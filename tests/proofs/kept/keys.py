@@ -1,7 +1,7 @@
 """Keys of kept measurements: a hash of all that a measurement depends on.
 
 An answer depends on the code that its program and its check import, and on all of the server where they start one.
-So a change elsewhere leaves it proven.
+So a change elsewhere leaves it proven, and so does one in what only shows a result.
 """
 
 import ast
@@ -15,6 +15,16 @@ from lab_support.instruments.record.fingerprint import fingerprint
 from tests.house_map.code import ROOT, Package
 
 HOUSE = Package(ROOT / "lab_support")
+ONLY_SHOW = (
+    "lab_support.notebook.page",
+    "lab_support.notebook.figures",
+    "lab_support.notebook.canvas",
+    "lab_support.instruments.xray.svg",
+    "lab_support.instruments.xray.text",
+    "lab_support.instruments.process_name",
+    "lab_support.plural",
+)
+"""Rooms and modules which put into words or pictures what others have measured. No verdict depends on them."""
 
 
 def key_of(*texts: str) -> str:
@@ -24,7 +34,12 @@ def key_of(*texts: str) -> str:
 
 def key_of_program(sources: Iterable[str], *texts: str) -> str:
     """The same, on that part of `lab_support` alone which these Python sources use. A `____` in them is a name."""
-    return _hash(prints(_files(used_by(sources))), *texts)
+    return _hash(prints(_files(name for name in used_by(sources) if not only_shows(name))), *texts)
+
+
+def only_shows(name: str) -> bool:
+    """Whether the module is one of `ONLY_SHOW`, or lies in one."""
+    return any(name == each or name.startswith(each + ".") for each in ONLY_SHOW)
 
 
 def used_by(sources: Iterable[str], package: Package = HOUSE) -> set[str]:

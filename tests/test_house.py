@@ -31,6 +31,8 @@ BELOW = {"boundary", "engine", "instruments"}
 NEIGHBOURS = {
     "boundary/vllm": set(),
     "engine/paced": set(),
+    "experiments/cuda": set(),
+    "experiments/fates": set(),
     "experiments/ports": set(),
     "engine/blocks": set(),
     "frontend/trace": set(),

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from lab_support.experiments.cuda_driver import Driver
+from lab_support.experiments.cuda.cuda_driver import Driver
 from lab_support.experiments.gpu_memory import GpuMemory, look, nvidia_smi_says, open_gpu_memory
 from lab_support.experiments.program import attempt, emit, start
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from lab_support.experiments.child import in_forked_child
-from lab_support.experiments.cuda_driver import Answer, Driver, Runtime
+from lab_support.experiments.cuda.cuda_driver import Answer, Driver, Runtime
 from lab_support.experiments.program import MIB, emit, exit_code, run_cases, start
 
 CHILD_SECONDS = 6.0

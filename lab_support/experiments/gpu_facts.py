@@ -6,7 +6,7 @@ Samples: `driver`, `torch`. It is a program of its own, because asking torch ini
 import importlib.util
 import sys
 
-from lab_support.experiments.cuda_driver import Driver
+from lab_support.experiments.cuda.cuda_driver import Driver
 from lab_support.experiments.gpu_memory import nvidia_smi_says
 from lab_support.experiments.program import attempt, emit, start
 

@@ -9,7 +9,7 @@ import subprocess
 from ctypes import byref, c_char_p, c_int, c_uint, c_void_p
 from typing import Any, Protocol
 
-from lab_support.experiments.cuda_declarations import NOT_TOLD, NVML, MemoryInfo, ProcessInfo
+from lab_support.experiments.cuda.cuda_declarations import NOT_TOLD, NVML, MemoryInfo, ProcessInfo
 
 NVML_LIBRARY = "libnvidia-ml.so.1"
 MIB = 1 << 20

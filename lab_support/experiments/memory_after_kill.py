@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab_support.experiments.cuda_driver import Driver
+from lab_support.experiments.cuda.cuda_driver import Driver
 from lab_support.experiments.gpu_memory import MIB, GpuMemory, look, open_gpu_memory
 from lab_support.experiments.program import emit, start
 from lab_support.experiments.served import server

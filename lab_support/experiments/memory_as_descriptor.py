@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lab_support.experiments.cuda_declarations import HAS_POSIX_DESCRIPTORS, HAS_VIRTUAL_MEMORY
-from lab_support.experiments.cuda_driver import Answer, Driver
+from lab_support.experiments.cuda.cuda_declarations import HAS_POSIX_DESCRIPTORS, HAS_VIRTUAL_MEMORY
+from lab_support.experiments.cuda.cuda_driver import Answer, Driver
 from lab_support.experiments.gpu_memory import GpuMemory, look, open_gpu_memory
 from lab_support.experiments.program import MIB, attempt, emit, start
 

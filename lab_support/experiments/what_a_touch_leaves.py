@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lab_support.experiments.cuda_driver import Driver, Runtime
+from lab_support.experiments.cuda.cuda_driver import Driver, Runtime
 from lab_support.experiments.gpu_memory import Nvml
 from lab_support.experiments.idle_forked_child import inherited
 from lab_support.experiments.program import attempt, emit, exit_code, open_descriptors, run_cases, start

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.experiments import cuda_declarations as ours
-from lab_support.experiments.cuda_driver import Runtime
+from lab_support.experiments.cuda import cuda_declarations as ours
+from lab_support.experiments.cuda.cuda_driver import Runtime
 from tests.experiments import cuda_headers
 from tests.experiments.cuda_headers import ask, declares, described, fits
 
@@ -138,8 +138,8 @@ def test_the_driver_s_library_knows_every_function_that_is_called():
     """In a process of its own, because it makes calls. Without a GPU the real libcuda answers too, with a refusal."""
     script = """
 import ctypes
-from lab_support.experiments.cuda_declarations import DRIVER
-from lab_support.experiments.cuda_driver import DRIVER_LIBRARY, Driver
+from lab_support.experiments.cuda.cuda_declarations import DRIVER
+from lab_support.experiments.cuda.cuda_driver import DRIVER_LIBRARY, Driver
 library = ctypes.CDLL(DRIVER_LIBRARY)
 print(*[name for name in DRIVER if not hasattr(library, name)])
 driver = Driver()

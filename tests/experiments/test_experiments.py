@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_support.experiments import cuda_driver
+from lab_support.experiments.cuda import cuda_driver
 from lab_support.instruments.cpu_time import thread_seconds
 from lab_support.instruments.record.provenance import ROOT
 from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, sources_of
@@ -166,7 +166,7 @@ def told(script: str, environment: dict[str, str]) -> str:
 
 
 def test_a_symbol_that_the_library_lacks_is_an_answer_too(pretended):
-    script = "from lab_support.experiments.cuda_driver import Driver; print(Driver().call('cuNothing').code)"
+    script = "from lab_support.experiments.cuda.cuda_driver import Driver; print(Driver().call('cuNothing').code)"
     assert told(script, pretended) == str(cuda_driver.NO_SYMBOL)
 
 

@@ -1,4 +1,4 @@
-"""The matrix of fates: each role killed in each state, again and again, and what came of it: `stages/fates.py`.
+"""The matrix of fates: each role killed in each state, again and again, and what came of it: `experiments/fates`.
 
 `python -m tests.proofs.fates --times 2 --others 0` for less.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from lab_support.notebook.stages import fates
+from lab_support.experiments.fates import fate as fates
 from tests.proofs import Row
 
 TIMES, TIMES_OTHERS = 20, 2

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-RENAMED: dict[str, str] = {}
+_EXPERIMENTS = "lab_support/experiments"
+RENAMED: dict[str, str] = {
+    f"{_EXPERIMENTS}/cuda/cuda_declarations.py": f"{_EXPERIMENTS}/cuda_declarations.py",
+    f"{_EXPERIMENTS}/cuda/cuda_driver.py": f"{_EXPERIMENTS}/cuda_driver.py",
+}
 """Present path of a file: its path when the recordings were made. Paths in the repository."""
 
 

@@ -96,6 +96,8 @@ ON_ANY_MACHINE = (
                with_driver=False, with_torch=False),
     Experiment(15, "lost_starts", "How often is a probed port gone when it is bound?", 120, 30,
                with_driver=False, with_torch=False),
+    Experiment(16, "fate_matrix", "Who notices the death of a process, and what do clients get?", 640, 60, (ENDS,),
+               with_driver=False, with_torch=False, with_server=True),
 )  # fmt: skip
 """Need no GPU. They run only if --only names them, because time on a GPU machine is for the GPU."""
 

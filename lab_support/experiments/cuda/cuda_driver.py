@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_support.experiments.cuda_declarations import (
+from lab_support.experiments.cuda.cuda_declarations import (
     DRIVER,
     ON_DEVICE,
     PINNED,

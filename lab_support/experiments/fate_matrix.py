@@ -20,7 +20,10 @@ from lab_support.experiments.program import emit, start
 REPEATS, REPEATS_BY_ACCEPT = 5, 3
 STOPPED = (("launcher", IDLE), ("coordinator", STREAMING), ("api-0", STREAMING), ("engine-0", STREAMING))
 DEADLINES = (0.0, 2.0)
-BY_ACCEPT = (("api-0", "shared"), ("api-0", "reuseport"), ("api-0", "handoff"), ("launcher", "handoff"))
+BY_ACCEPT = (
+    *(("api-0", accept) for accept in ("least-loaded", "shared", "reuseport", "handoff")),
+    ("launcher", "handoff"),
+)
 WATCH, LONG_WATCH = 2.0, 10.0
 """Seconds for which a process stays stopped if nobody notices: without a deadline, and with one."""
 LONGEST = 15.0

@@ -105,7 +105,13 @@ def test_a_round_has_every_kill_every_stop_with_and_without_a_deadline_and_the_f
     stopped = [each for each in cells(0) if each["number"] == signal.SIGSTOP]
     deadlines = Counter(each["role"] for each in stopped if each.get("liveness_timeout"))
     assert deadlines == Counter(fates.ROLES)
-    assert [each["accept"] for each in stopped if "accept" in each] == ["shared", "reuseport", "handoff", "handoff"]
+    assert [each["accept"] for each in stopped if "accept" in each] == [
+        "least-loaded",
+        "shared",
+        "reuseport",
+        "handoff",
+        "handoff",
+    ]
     assert not any("accept" in each for each in cells(REPEATS_BY_ACCEPT))
 
 

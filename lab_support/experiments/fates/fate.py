@@ -84,31 +84,38 @@ class Blow:
 
     def told(self, clients: Clients | None, watch: float) -> dict[str, Any]:
         """Wait for what comes of it, then end the server, and tell."""
-        stopped = self.number == signal.SIGSTOP
-        happened = _wait_until(self.happened, watch if stopped else _PATIENCE)
-        came_before = clients is not None
-        clients = clients or self.server.clients(4)
-        outcomes = clients.outcomes(_PATIENCE if happened else 0.0 if came_before else watch)
+        happened = _wait_until(self.happened, watch if self.stopped else _PATIENCE)
+        fared = self._fared(clients, _PATIENCE if happened else 0.0 if clients else watch)
         self.over = time.monotonic()
         ended = self.server.ended
-        lost_ms, again = clients.lost_ms(self.at) if came_before else [], clients.again()
         replaced_ms = self.replaced_ms() if happened and not ended else None
-        if not happened and stopped:
-            os.kill(self.ends.pids[self.role], signal.SIGCONT)
-        self.server.stop()
-        _wait_until(lambda: not self.ends.running, _PATIENCE)
+        self._end_all(still_stopped=self.stopped and not happened)
         return {
             "role": self.role,
             "state": self.state,
             "signal": signal.Signals(self.number).name,
             "noticed": self.noticed(),
-            "clients": outcomes,
-            "lost_ms": lost_ms,
-            "again": again,
+            **fared,
             "server": "ended" if ended else "goes on",
             "replaced_ms": replaced_ms,
             "left": len(self.ends.running),
         }
+
+    def _fared(self, before: Clients | None, seconds: float) -> dict[str, Any]:
+        """How the clients that were there before have fared, or four that come now, once so many seconds are over."""
+        clients = before or self.server.clients(4)
+        outcomes = clients.outcomes(seconds)
+        return {"clients": outcomes, "lost_ms": clients.lost_ms(self.at) if before else [], "again": clients.again()}
+
+    def _end_all(self, still_stopped: bool) -> None:
+        if still_stopped:
+            os.kill(self.ends.pids[self.role], signal.SIGCONT)
+        self.server.stop()
+        _wait_until(lambda: not self.ends.running, _PATIENCE)
+
+    @property
+    def stopped(self) -> bool:
+        return self.number == signal.SIGSTOP
 
     def happened(self) -> bool:
         """Whether the server has ended, or goes on and knows of it."""
@@ -136,9 +143,9 @@ class Blow:
 
     def noticed(self) -> dict[str, tuple[str, float]]:
         if self.role == "launcher":
-            return self._by_children() if self.number == signal.SIGKILL else {}
+            return self._by_children() if not self.stopped else {}
         ms = self.seen("ended")
-        return {} if ms is None else {"launcher": (END if self.number == signal.SIGKILL else DEADLINE, ms)}
+        return {} if ms is None else {"launcher": (DEADLINE if self.stopped else END, ms)}
 
     def _by_children(self) -> dict[str, tuple[str, float]]:
         """Of each by its own end: code and time. Python's resource tracker ends because its pipe does."""

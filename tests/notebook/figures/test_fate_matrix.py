@@ -116,7 +116,7 @@ def test_stops_are_told_apart_by_their_deadline_and_ways_of_accepting_are_left_o
     assert here["engine-0", 0.0].live and not here["engine-0", 2.0].live
     picture = fate_matrix.draw_stopped([], run)
     assert picture.alt.startswith(
-        "A matrix. Without a deadline, 1 of 1 stops are noticed by nobody; one of 2 s finds 1 of 1, and 1 of these"
+        "A matrix. Without a deadline, 1 of 1 stops are noticed by nobody; one of 2 s finds 1 of 1, and for 1 of"
     )
 
 
@@ -126,7 +126,7 @@ def test_stops_are_told_apart_by_their_deadline_and_ways_of_accepting_are_left_o
 def texts(picture: Any) -> list[Text]:
     [axes] = picture.figure.axes
     entries = [text for legend in picture.figure.legends for text in legend.get_texts()]
-    return [text for text in [*axes.texts, *entries] if text.get_text()]
+    return [text for text in [*axes.texts, *entries, *picture.figure.texts] if text.get_text()]
 
 
 def test_the_title_is_the_finding_and_the_words_have_every_cell():
@@ -140,6 +140,7 @@ def test_the_title_is_the_finding_and_the_words_have_every_cell():
         "api-0 killed while idle: noticed by the launcher, by the process's end, after 9.0 ms (n = 1); "
         "4 of 4 clients answered; server goes on; a new one is ready after 431 ms; recorded on 2026-11-30."
     ) in picture.alt
+    assert "the stand-in for a GPU" in picture.alt and "no GPU, 2026-11-30" in picture.figure.texts[0].get_text()
     unnoticed = fate_matrix.draw([], of(fate("engine-0", "idle", None), SURVIVED))
     assert texts(unnoticed)[0].get_text().startswith("1 of 2 deaths are noticed")
 

@@ -114,6 +114,11 @@ class FateCell:
         return f"{min(counts)}–{max(counts)}" if len(set(counts)) > 1 else str(counts[0])
 
     @property
+    def lost_ms(self) -> list[float]:
+        """For each client that was there and lost its answer, the ms after which it knew."""
+        return [ms for fate in self.fates for ms in fate["lost_ms"]]
+
+    @property
     def again(self) -> str:
         """What those got who lost their answer and asked again at once; "" if nobody did."""
         found = Counter[str]()
@@ -133,10 +138,11 @@ class FateCell:
     @property
     def in_words(self) -> str:
         by = f", by {' or '.join(self.means)}" if self.means else ""
+        lost = f"; answers lost after {spread(self.lost_ms)}" if self.lost_ms else ""
         again = f"; asked again: {self.again}" if self.again else ""
         new = f"; a new one is ready after {spread(self.replaced_ms)}" if self.replaced_ms else ""
         return (
-            f"{self.name}: noticed by {self.who}{by}, {self.when_in_words}; {self.clients}{again}; "
+            f"{self.name}: noticed by {self.who}{by}, {self.when_in_words}; {self.clients}{lost}{again}; "
             f"server {self.server}{new}; {self.origin}."
         )
 

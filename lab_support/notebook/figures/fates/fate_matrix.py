@@ -38,8 +38,8 @@ OTHER_MEANS = Look("#ffffff", "++", "P")
 SERVERS = {ENDED: ("#a63c00", "■", "s"), GOES_ON: ("#00664a", "▶", ">")}
 """Colour, sign and marker."""
 _ROLE, _CELL, _ROW, _GAP, _LINE = 1.25, 3.0, 1.5, 0.1, 0.175  # inches
-_HEAD, _FOOT = 0.8, 0.75
-_LETTERS = 40  # of a line, in a cell
+_HEAD, _FOOT = 0.8, 1.1
+_LETTERS, _BOLD_LETTERS = 40, 36  # of a line, in a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def draw(live: Live, recorded: Recording) -> Picture:
     placed = {
         (rows.index(role), list(STATES).index(state)): cell for (role, state), cell in cells.items() if role in rows
     }
-    return _picture(Grid(list(STATES.values()), rows, placed), _of_kills(list(cells.values())))
+    return _picture(Grid(list(STATES.values()), rows, placed), _of_kills(list(cells.values())), _source(recorded))
 
 
 @takes_prediction
@@ -76,7 +76,7 @@ def draw_stopped(live: Live, recorded: Recording) -> Picture:
     heads = [f"--liveness-timeout {each:g}" if each else "no deadline" for each in deadlines]
     placed = {(rows.index(role), deadlines.index(each)): cell for (role, each), cell in cells.items()}
     names = [f"{role}\n{next(cell.state for (its, _), cell in cells.items() if its == role)}" for role in rows]
-    return _picture(Grid(heads, names, placed), _of_stops(cells))
+    return _picture(Grid(heads, names, placed), _of_stops(cells), _source(recorded))
 
 
 # ---- findings --------------------------------------------------------------------------------------------------------
@@ -108,13 +108,24 @@ def _of_stops(cells: Mapping[tuple[str, float], FateCell]) -> str:
     caught = [cell for cell in with_one if cell.ms]
     limit = max(cell.deadline for cell in with_one)
     ended = sum(cell.server != GOES_ON for cell in caught)
-    return f"{found};\none of {limit:g} s finds {len(caught)} of {len(with_one)}, and {ended} of these end the server"
+    return (
+        f"{found};\none of {limit:g} s finds {len(caught)} of {len(with_one)}, and for {ended} of these the server ends"
+    )
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _picture(grid: Grid, finding: str) -> Picture:
+def _source(recorded: Recording) -> str:
+    """The lines below: a figure says whether a GPU took part, and where its recorded part comes from."""
+    where = recorded.machine
+    return (
+        "Engine cores: the stand-in for a GPU, paced like 8B.\n"
+        f"Recorded: {where.machine}, {where.gpu or 'no GPU'}, {recorded.date[:10]}."
+    )
+
+
+def _picture(grid: Grid, finding: str, source: str) -> Picture:
     width, height = grid.size
     figure = Figure(figsize=(width, _HEAD + height + _FOOT))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -129,8 +140,9 @@ def _picture(grid: Grid, finding: str) -> Picture:
     for (row, column), cell in grid.cells.items():
         _cell(axes, _left(column), _top(row), cell)
     _legend(figure, grid.cells.values())
+    figure.text(0.05 / width, 0.05 / figure.get_figheight(), source, fontsize=9, color="#666666", va="bottom")
     told = " ".join(cell.in_words for _, cell in sorted(grid.cells.items()))
-    return Picture(figure, f"A matrix. {' '.join(finding.split())}. {told}")
+    return Picture(figure, f"A matrix. {' '.join(finding.split())}. {told} {' '.join(source.split())}")
 
 
 def _left(column: int) -> float:
@@ -173,8 +185,10 @@ def _strip(axes: Axes, left: float, top: float, cell: FateCell) -> None:
 
 def _lines(cell: FateCell) -> Iterator[tuple[str, str]]:
     """The text of a cell, line by line, each with its weight."""
-    yield cell.who, "bold"
-    words = [f"by {' or '.join(cell.means)}" if cell.means else "", cell.when_in_words, cell.clients]
+    who = ", by ".join([cell.who.removesuffix(" by itself"), *filter(None, [" or ".join(cell.means)])])
+    yield from ((line, "bold") for line in textwrap.wrap(who.replace("the liveness", "liveness"), _BOLD_LETTERS))
+    words = [cell.when_in_words, cell.clients]
+    words.append(f"answers lost after {spread(cell.lost_ms)}" if cell.lost_ms else "")
     words.append(f"asked again: {cell.again}" if cell.again else "")
     words.append(f"a new {cell.role} after {spread(cell.replaced_ms)}" if cell.replaced_ms else "")
     for each in filter(None, words):
@@ -203,7 +217,7 @@ def _legend(figure: Figure, cells: Iterable[FateCell]) -> None:
         Line2D([], [], color=colour, marker=marker, linestyle="", label=f"the server {words}")
         for words, (colour, _, marker) in SERVERS.items()
     ]
-    for entries, height in (([_entry(means) for means in named], 0.3), ([*servers, *frames], 0.0)):
+    for entries, height in (([_entry(means) for means in named], 0.68), ([*servers, *frames], 0.38)):
         place = (0.0, height / figure.get_figheight())
         figure.legend(handles=entries, loc="lower left", ncols=len(entries), fontsize=9, frameon=False,
                       bbox_to_anchor=place, handlelength=2.2, handleheight=1.2)  # fmt: skip

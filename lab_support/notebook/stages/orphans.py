@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
-from lab_support.instruments import proc
+from lab_support.instruments import fdinfo, proc
 from lab_support.signal_names import signal_name
 
 Arm = Callable[[int, int], object]
@@ -35,9 +35,17 @@ _SECONDS = 0.7  # after which a worker counts as alive
 
 @dataclass(frozen=True, slots=True)
 class _Family:
+    """Pids, and the inode of the pipe."""
+
     parent: int
+    pipe: int
     worker: int
     others: list[int]
+
+    def writers(self) -> list[str]:
+        """The processes that hold the pipe's write end, by role."""
+        roles = [("the parent", self.parent), ("the worker", self.worker), *(("a sibling", pid) for pid in self.others)]
+        return [role for role, pid in roles if _can_write(pid, self.pipe)]
 
 
 class _Gates(NamedTuple):
@@ -55,8 +63,9 @@ class _Gates(NamedTuple):
 def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
     """Make a family, let the event happen, and tell the worker's fate after so many seconds; for `emit`.
 
-    Returns `event`, `precaution` (the name of `arm`), `fate` (one of `ENDS`, `LIVES_ON`, `TOO_EARLY`) and `how`, the
-    worker's exit code or signal in words, "" as long as it lives.
+    Returns `event`, `precaution` (the name of `arm`), `fate` (one of `ENDS`, `LIVES_ON`, `TOO_EARLY`), `how`, the
+    worker's exit code or signal in words, "" as long as it lives, and `writers`, the processes that still hold the
+    pipe's write end, by /proc.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     gates = _Gates(*os.pipe(), *os.pipe(), *os.pipe())
@@ -80,10 +89,11 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         if event == THREAD_ENDED:
             os.close(gates.let_end)
         ended = _has_ended(worker, seconds)
+        writers = family.writers()
         once.end(family.parent)  # now at the latest, so that this process is the one that waits for the worker
         how = _in_words(worker) if ended else None
     found = LIVES_ON if how is None else TOO_EARLY if event == THREAD_ENDED else ENDS
-    return {"event": event, "precaution": arm.__name__, "fate": found, "how": how or ""}
+    return {"event": event, "precaution": arm.__name__, "fate": found, "how": how or "", "writers": writers}
 
 
 def _make(arm: Arm, event: str, gates: _Gates) -> _Family:
@@ -94,8 +104,8 @@ def _make(arm: Arm, event: str, gates: _Gates) -> _Family:
         _be_the_parent(arm, event, gates, writes)
     os.close(writes)
     with open(reads, encoding="ascii") as said:
-        worker, *others = map(int, said.read().split())
-    return _Family(parent, worker, others)
+        pipe, worker, *others = map(int, said.read().split())
+    return _Family(parent, pipe, worker, others)
 
 
 def _be_the_parent(arm: Arm, event: str, gates: _Gates, writes: int) -> NoReturn:
@@ -112,21 +122,21 @@ def _be_the_parent(arm: Arm, event: str, gates: _Gates, writes: int) -> NoReturn
         return worker
 
     if event == THREAD_ENDED:
-        _end_a_thread_that(make_worker, gates, writes)
+        _end_a_thread_that(make_worker, gates, pipe, writes)
     else:
         pids = [make_worker()]
         os.close(gates.tell)
         if event == SIBLING:
             pids.append(_fork_sibling(writes))
-        _say(pids, writes)
+        _say(pids, pipe, writes)
     _rest()
 
 
-def _end_a_thread_that(makes_the_worker: Callable[[], int], gates: _Gates, writes: int) -> None:
+def _end_a_thread_that(makes_the_worker: Callable[[], int], gates: _Gates, pipe: int, writes: int) -> None:
     """The thread lives until it may end, so that the worker can take its precaution before."""
 
     def work() -> None:
-        _say([makes_the_worker()], writes)
+        _say([makes_the_worker()], pipe, writes)
         os.read(gates.may_end, 1)
 
     maker = threading.Thread(target=work)
@@ -142,8 +152,8 @@ def _fork_sibling(writes: int) -> int:
     return sibling
 
 
-def _say(pids: list[int], writes: int) -> None:
-    os.write(writes, " ".join(map(str, pids)).encode())
+def _say(pids: list[int], pipe: int, writes: int) -> None:
+    os.write(writes, " ".join(map(str, [os.fstat(pipe).st_ino, *pids])).encode())
     os.close(writes)
 
 
@@ -180,6 +190,12 @@ def _stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     while set(proc.read_thread_states(pid).values()) - {"T"}:
         time.sleep(0.0005)
+
+
+def _can_write(pid: int, pipe: int) -> bool:
+    ends = [each.number for each in proc.read_descriptors(pid) if each.kind == "pipe" and each.inode == pipe]
+    infos = [fdinfo.read_fdinfo(pid, number) for number in ends]
+    return any(info is not None and info.access != fdinfo.READ for info in infos)
 
 
 def _close(descriptor: int) -> None:

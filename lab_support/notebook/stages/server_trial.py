@@ -134,6 +134,44 @@ def death(path: str, role: str) -> dict[str, Any]:
         return {"ended": ended, "named": role in server.said, "left": sorted(server.left().values())}
 
 
+def survival(path: str) -> dict[str, Any]:
+    """An API server is killed, and then its successor: do clients get their tokens? Then the engine core is killed.
+
+    replaced: how many of the two deaths were made good. ended, named, left: after the engine core's death.
+    """
+    with TriedServer(path) as server:
+        found: dict[str, Any] = {"ready": server.await_ready(), "replaced": 0, "own": 0}
+        victim = server.pids.get("api-1", 0)
+        for _ in range(2):
+            successor = _successor_of(victim, server)
+            if not successor:
+                return found | {"running": len(server.left())}
+            found["replaced"] += 1
+            found |= _asked(server)
+            victim = successor
+        _tell("the engine core is killed")
+        server.meet()
+        os.kill(server.pids["engine-0"], signal.SIGKILL)
+        ended = server.await_end()
+        return found | {
+            "ended": ended,
+            "named": "engine-0" in server.said,
+            "left": sorted(server.left().values()),
+        }
+
+
+def _successor_of(victim: int, server: TriedServer) -> int:
+    """Kills an API server. Returns the pid of another one that then holds the listening socket; 0 if none comes."""
+    before = server.acceptors()
+    if victim not in before:
+        return 0
+    _tell("an API server is killed")
+    server.meet()
+    os.kill(victim, signal.SIGKILL)
+    server.await_others(victim)
+    return next((pid for pid in server.acceptors() if pid not in before), 0)
+
+
 def _tell(words: str) -> None:
     """A line for the reader, because a trial takes some seconds."""
     print(f"the check: {words}", flush=True)

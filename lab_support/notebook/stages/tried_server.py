@@ -209,6 +209,10 @@ class TriedServer:
         """Wait until both API servers hold a listening socket, or nothing moves any more."""
         self._await(lambda: len(self.acceptors()) == 2)
 
+    def await_others(self, gone: int) -> None:
+        """Wait until two API servers hold a listening socket, without the one that is gone, or nothing moves."""
+        self._await(lambda: len(set(self.acceptors()) - {gone}) == 2, LIMIT, STILL_AT_THE_END)
+
     def release(self) -> None:
         if self._writer:
             os.close(self._writer)

@@ -65,6 +65,33 @@ def _in_words(fates: dict[str, dict[str, str]]) -> str:
 
 _PRCTL, _READ = "PR_SET_PDEATHSIG, signal.SIGKILL", "os.read(pipe, 1)"
 
+# ---- 09.b2: a process that stands still ------------------------------------------------------------------------------
+
+IT_ENDS = (
+    "without a deadline the server noticed, too: that signal ends the process, and an end is reported; a process that "
+    "stands still has not ended"
+)
+NOT_FOUND = (
+    "with your deadline nobody noticed either: it has to be over while the stopped process is watched, which is for "
+    "6 seconds, and 0 means that there is none"
+)
+NOT_STOPPED = "the process goes on working after that signal: there is one that stops any process"
+
+
+def judge_stop(result: ProcessResult) -> Verdict:
+    without, with_one = (each.fields for each in result.events)
+    measured = f"without a deadline the server {without['server']}; with one of {with_one['deadline']:g} s it "
+    measured += with_one["server"]
+    expected = "without a deadline the server goes on; with one it ended"
+    findings = (
+        (without["server"] == "ended", IT_ENDS),
+        ("still waiting" not in without["clients"], NOT_STOPPED),
+        (with_one["server"] != "ended", NOT_FOUND),
+    )
+    cause = next((cause for found, cause in findings if found), "")
+    return failed(measured, expected, cause) if cause else passed(measured)
+
+
 # ---- 09.b3: wait for all ---------------------------------------------------------------------------------------------
 
 CLEAN, KILLED, TWICE, COORDINATOR, ASKED, BREAKS = (
@@ -144,6 +171,23 @@ BLANKS = (
             f"`{_PRCTL}`, and `{_READ}`.",
         ),
         judge=judge_precautions,
+    ),
+    Blank(
+        name="09.b2",
+        cell="stopped",
+        task="stop the engine core without ending it, and choose a deadline that finds it in time",
+        right=(("2", "signal.SIGSTOP"), ("1.5", "19"), ("2.5", "signal.Signals.SIGSTOP")),
+        wrong=(
+            WrongFilling(IT_ENDS, ("2", "signal.SIGKILL")),
+            WrongFilling(NOT_FOUND, ("30", "signal.SIGSTOP")),
+            WrongFilling(NOT_FOUND, ("0.0", "signal.SIGSTOP")),
+        ),
+        hints=(
+            "signal(7) has two signals that no process can catch or ignore. One ends it. And the other?",
+            "A child that has been silent for the deadline is given up half a second later. You watch for 6 seconds.",
+            "`2`, and `signal.SIGSTOP`.",
+        ),
+        judge=judge_stop,
     ),
     Blank(
         name="09.b3",

@@ -61,6 +61,17 @@ def _only_siblings_write(result: ProcessResult) -> bool:
     return writers == {event: ["a sibling"] * ("sibling" in event) for event in writers}
 
 
+# ---- 09.3 and 09.4: a real server ------------------------------------------------------------------------------------
+
+DEATHS, STOPPED = cell("09", "killed"), blank("09.b2").reference
+_ANOTHER_DIES = changed(
+    DEATHS,
+    "    found = fate(role, STREAMING)\n",
+    '    another = {"launcher": "engine-0", "coordinator": "api-0", "api-0": "launcher", "engine-0": "launcher"}\n'
+    '    found = fate(another[role], STREAMING) | {"role": role}\n',
+)
+_NO_DEADLINE = changed(STOPPED, "liveness_timeout=deadline", "liveness_timeout=0")
+
 # ---- 09.5 and 09.6: a wait for all -----------------------------------------------------------------------------------
 
 VLLMS, MINE = cell("09", "vllms"), blank("09.b3").reference
@@ -95,6 +106,19 @@ BROKEN_CLAIMS = (
         PRECAUTIONS,
         _NO_SIBLING,
         _only_siblings_write,
+    ),
+    *_rows("09.3", DEATHS, _ANOTHER_DIES),
+    broken_claim(
+        "09.3",
+        "Of these deaths, only that of an API server does not end the server, and none leaves a process",
+        DEATHS,
+        _ANOTHER_DIES,
+    ),
+    broken_claim(
+        "09.4",
+        "Without a deadline nobody notices, and with one the launcher does, once it is over",
+        STOPPED,
+        _NO_DEADLINE,
     ),
     broken_claim(
         "09.5",

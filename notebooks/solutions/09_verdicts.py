@@ -6,6 +6,7 @@ from typing import Any
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
+from lab_support.notebook.page.plain import plain
 from lab_support.notebook.page.tables import Table
 
 # ---- 09.1: the end of a launcher -------------------------------------------------------------------------------------
@@ -78,6 +79,82 @@ def event_in_words(event: str, told: Mapping[tuple[str, str], Mapping[str, Any]]
 def fate_in_words(told: Mapping[str, Any]) -> str:
     writers = f" ({', '.join(told['writers'])} has the write end)" if told["writers"] else ""
     return ", ".join(filter(None, (told["fate"], told["how"]))) + (writers if told["fate"] == "it lives on" else "")
+
+
+# ---- 09.3: each process killed ---------------------------------------------------------------------------------------
+
+SERVED, SOME, CUT_OFF, TOLD = (
+    "all are served to the end",
+    "some are cut off, the others are served to the end",
+    "all are cut off",
+    "all get an error event, and then the end",
+)
+FOUR_DEATHS = {"launcher": CUT_OFF, "coordinator": TOLD, "api-0": SOME, "engine-0": TOLD}
+_CLIENTS = {("done",): SERVED, ("cut off", "done"): SOME, ("cut off",): CUT_OFF, ("error event",): TOLD}
+
+
+def four_deaths(deaths: ProcessResult) -> Found:
+    found = deaths.by("role")
+    on = [role for role in FOUR_DEATHS if found[role]["server"] == "goes on"]
+    return Found(
+        rows={role: clients_got(found[role]["clients"]) for role in FOUR_DEATHS},
+        seen={role: noticed_in_words(found[role]) for role in FOUR_DEATHS},
+        claims=(
+            Claim(
+                "Of these deaths, only that of an API server does not end the server, and none leaves a process",
+                on == ["api-0"] and not any(found[role]["left"] for role in FOUR_DEATHS),
+                got=f"it goes on without {', '.join(on) or 'none of them'}",
+            ),
+        ),
+    )
+
+
+def clients_got(clients: Mapping[str, int]) -> str:
+    """The option for these outcomes of clients; in words, if it is none of them."""
+    return _CLIENTS.get(tuple(sorted(clients)), plain(clients))
+
+
+def noticed_in_words(found: Mapping[str, Any]) -> str:
+    """Such as "launcher: the process's end, after 9 ms; the server ended"."""
+    means: dict[str, list[float]] = {}
+    for how, ms in found["noticed"].values():
+        means.setdefault(how, []).append(ms)
+    who = "its children" if found["role"] == "launcher" else "launcher"
+    told = "; ".join(f"{who}: {how}, after {max(times):,.0f} ms" for how, times in means.items())
+    return f"{told or 'nobody'}; the server {found['server']}"
+
+
+# ---- 09.4: a process that stands still -------------------------------------------------------------------------------
+
+
+def standing_still(stopped: ProcessResult) -> Found:
+    without, with_one = (event.fields for event in stopped.events)
+    after = [ms for _, ms in with_one["noticed"].values()]
+    rows = tuple(
+        (
+            f"{each['deadline']:g} s" if each["deadline"] else "none",
+            noticed_in_words(each),
+            plain(each["clients"]),
+        )
+        for each in (without, with_one)
+    )
+    return Found(
+        measured=sorted(without["noticed"]),
+        shown=Table(("deadline", "who notices", "clients"), rows),
+        claims=(
+            Claim(
+                "Without a deadline nobody notices, and with one the launcher does, once it is over",
+                not without["noticed"] and bool(after) and min(after) > 1000 * with_one["deadline"],
+                got=f"nobody; after {min(after, default=0) / 1000:.1f} s",
+            ),
+        ),
+    )
+
+
+def letter_of_stop(noticed: Sequence[str]) -> str:
+    if not noticed:
+        return "c"
+    return {"launcher": "a", "coordinator": "d"}.get(noticed[0], "b")
 
 
 # ---- 09.5: exit code 0 -----------------------------------------------------------------------------------------------
@@ -183,6 +260,18 @@ JUDGES = (
         find=five_events,
         expected=FIVE,
         row_words="Where {row}, {option} of the two does right",
+    ),
+    Judge(
+        "09.3",
+        find=four_deaths,
+        expected=FOUR_DEATHS,
+        row_words="If {row} is killed while four clients read, {option}",
+    ),
+    Judge(
+        "09.4",
+        find=standing_still,
+        letter=letter_of_stop,
+        reached={"a": ["launcher"], "b": ["api-0"], "c": [], "d": ["coordinator"]},
     ),
     Judge(
         "09.5",

@@ -29,8 +29,8 @@ COORDINATOR, ASKED = "the coordinator ends with exit code 0", "all are asked to 
 BREAKS = "api-0 is killed, and each successor breaks at once"
 ENDINGS = (CLEAN, KILLED, TWICE, COORDINATOR, ASKED, BREAKS)
 RAISES, RETURNS, WAITS, FAILS = "raises", "returns", "waits on", "fails"
-MOST_STARTS = 100
-"""The launcher stands still at this one."""
+MOST_STARTS, MOST_LIVING = 100, 5
+"""The launcher stands still at this successor, where each of them breaks, and where they live."""
 
 _ROLES = ("api-0", "api-1", "coordinator")
 _SECONDS = 1.0  # that a rule has to react
@@ -101,7 +101,7 @@ class _Launcher:
         """Given to the rule."""
         self.starts += 1
         child = self._make(name, self.breaks)
-        if self.starts == MOST_STARTS:
+        if self.starts == (MOST_STARTS if self.breaks else MOST_LIVING):
             signal.pause()
         return child
 

@@ -136,7 +136,9 @@ def _end_a_thread_that(makes_the_worker: Callable[[], int], gates: _Gates, pipe:
     """The thread lives until it may end, so that the worker can take its precaution before."""
 
     def work() -> None:
-        _say([makes_the_worker()], pipe, writes)
+        worker = makes_the_worker()
+        os.close(gates.tell)
+        _say([worker], pipe, writes)
         os.read(gates.may_end, 1)
 
     maker = threading.Thread(target=work)
@@ -186,9 +188,9 @@ class _Once:
 
 
 def _stop(pid: int) -> None:
-    """Returns once no thread runs: kill(2) returns before a thread that runs on another core has stopped."""
+    """Returns once no thread runs: kill(2) returns before a thread on another core has stopped. Z: it has ended."""
     os.kill(pid, signal.SIGSTOP)
-    while set(proc.read_thread_states(pid).values()) - {"T"}:
+    while set(proc.read_thread_states(pid).values()) - {"T", "Z"}:
         time.sleep(0.0005)
 
 

@@ -30,8 +30,11 @@ def pidfd(parent, pipe):
     ended = os.pidfd_open(os.getppid())
     threading.Thread(target=lambda: (select.select([ended], [], []), os._exit(3)), daemon=True).start()
 
-print(json.dumps([fate(arm, event) for arm in (none, death_signal, death_signal_and_look, end_of_pipe, pidfd)
-                  for event in EVENTS]))
+def ends_at_once(parent, pipe):
+    os._exit(3)
+
+ARMS = (none, death_signal, death_signal_and_look, end_of_pipe, pidfd, ends_at_once)
+print(json.dumps([fate(arm, event) for arm in ARMS for event in EVENTS]))
 """
 E, L, T = orphans.ENDS, orphans.LIVES_ON, orphans.TOO_EARLY
 EXPECTED = {  # killed, killed early, thread ended, sibling, stopped
@@ -40,6 +43,7 @@ EXPECTED = {  # killed, killed early, thread ended, sibling, stopped
     "death_signal_and_look": [E, E, T, E, E],
     "end_of_pipe": [E, E, L, L, L],
     "pidfd": [E, L, L, E, L],
+    "ends_at_once": [E, E, T, E, E],
 }
 
 
@@ -61,3 +65,14 @@ def test_the_end_is_told_by_whom_it_came(found):
     assert how["death_signal", orphans.KILLED] == how["death_signal", orphans.STOPPED] == "killed by SIGKILL"
     assert how["end_of_pipe", orphans.KILLED] == "exit code 3"
     assert how["none", orphans.KILLED] == ""
+
+
+def test_who_still_has_the_write_end_is_read_from_the_kernel(found):
+    writers = {each["event"]: each["writers"] for each in found if each["precaution"] == "none"}
+    assert writers == {
+        orphans.KILLED: [],
+        orphans.KILLED_EARLY: [],
+        orphans.THREAD_ENDED: ["the parent"],
+        orphans.SIBLING: ["a sibling"],
+        orphans.STOPPED: [],
+    }

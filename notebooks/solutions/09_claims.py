@@ -66,9 +66,9 @@ def _only_siblings_write(result: ProcessResult) -> bool:
 DEATHS, STOPPED = cell("09", "killed"), blank("09.b2").reference
 _ANOTHER_DIES = changed(
     DEATHS,
-    "    found = fate(role, STREAMING)\n",
+    '    found = fate(role, "streaming")\n',
     '    another = {"launcher": "engine-0", "coordinator": "api-0", "api-0": "launcher", "engine-0": "launcher"}\n'
-    '    found = fate(another[role], STREAMING) | {"role": role}\n',
+    '    found = fate(another[role], "streaming") | {"role": role}\n',
 )
 _NO_DEADLINE = changed(STOPPED, "liveness_timeout=deadline", "liveness_timeout=0")
 
@@ -116,7 +116,7 @@ BROKEN_CLAIMS = (
     ),
     broken_claim(
         "09.4",
-        "Without a deadline nobody notices, and with one the launcher does, once it is over",
+        "Without a deadline nobody notices within 6 s, and with one the launcher does",
         STOPPED,
         _NO_DEADLINE,
     ),

@@ -5,7 +5,7 @@ from lab_support.notebook.moves.exercises import Attempt, Exercise, Verdict, Wro
 LEAVERS = """\
 %%python_process --name four --timeout 30 --expect any --into four
 import ctypes, os, select, signal, threading
-from lab_support.notebook.stages.orphans import KILLED, KILLED_EARLY, fate
+from lab_support.notebook.stages.orphans import EVENTS, fate
 
 def a(parent, pipe):  # runs in the worker, as the others do
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -24,7 +24,7 @@ def d(parent, pipe):
 
 if __name__ == "__main__":
     for precaution in (a, b, c, d):
-        for event in (KILLED, KILLED_EARLY):
+        for event in EVENTS[:2]:
             print(f"{precaution.__name__}: {event}: {fate(precaution, event)['fate']}")
 """
 _A, _B, _C = "os.getppid() == 1", "1), exit(3)", "os.pidfd_open(os.getppid())"

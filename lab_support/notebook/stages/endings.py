@@ -28,6 +28,7 @@ CLEAN, KILLED, TWICE = "api-0 ends with exit code 0", "api-0 is killed", "api-0 
 COORDINATOR, ASKED = "the coordinator ends with exit code 0", "all are asked to end, and do"
 BREAKS = "api-0 is killed, and each successor breaks at once"
 ENDINGS = (CLEAN, KILLED, TWICE, COORDINATOR, ASKED, BREAKS)
+"""The endings, in words: an API server or the coordinator ends, or all do."""
 RAISES, RETURNS, WAITS, FAILS = "raises", "returns", "waits on", "fails"
 MOST_STARTS, MOST_LIVING = 100, 5
 """The launcher stands still at this successor, where each of them breaks, and where they live."""

@@ -27,6 +27,7 @@ THREAD_ENDED = "the thread that made the worker ends"
 SIBLING = "the parent has forked a sibling, and is killed"
 STOPPED = "the worker is stopped, and the parent is killed"
 EVENTS = (KILLED, KILLED_EARLY, THREAD_ENDED, SIBLING, STOPPED)
+"""The events, in words: the parent is killed, killed early, and so on."""
 ENDS, LIVES_ON, TOO_EARLY = "it ends", "it lives on", "it dies, and its parent lives"
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>

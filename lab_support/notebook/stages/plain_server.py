@@ -22,7 +22,7 @@ from lab_support.instruments import proc
 ANSWERED, REFUSED, SILENCE = "an answer", "a refusal", "a connection, and no answer"
 RETURNS = "its main returns"
 ENDS = (RETURNS, "SIGINT", "SIGTERM", "SIGKILL")
-"""The launcher's end: by itself, or by a signal that it alone gets."""
+"""The ends of a launcher: by itself, or by a signal that it alone gets."""
 _PATIENCE = 1.0  # seconds for one answer
 _MOST = 20.0  # seconds for the launcher's start, and for its end
 

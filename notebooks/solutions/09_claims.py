@@ -66,9 +66,11 @@ def _only_siblings_write(result: ProcessResult) -> bool:
 DEATHS, STOPPED = cell("09", "killed"), blank("09.b2").reference
 _ANOTHER_DIES = changed(
     DEATHS,
-    '    found = fate(role, "streaming")\n',
+    "    found = fate(role, state)\n",
     '    another = {"launcher": "engine-0", "coordinator": "api-0", "api-0": "launcher", "engine-0": "launcher"}\n'
-    '    found = fate(another[role], "streaming") | {"role": role}\n',
+    '    found = fate(another[role], state) | {"role": role}\n',
+    ', ("api-0", "idle"), ("engine-0", "starting")',
+    "",
 )
 _NO_DEADLINE = changed(STOPPED, "liveness_timeout=deadline", "liveness_timeout=0")
 

@@ -94,7 +94,7 @@ _CLIENTS = {("done",): SERVED, ("cut off", "done"): SOME, ("cut off",): CUT_OFF,
 
 
 def four_deaths(deaths: ProcessResult) -> Found:
-    found = deaths.by("role")
+    found = {each.fields["role"]: each.fields for each in deaths.events if each.fields["state"] == "streaming"}
     on = [role for role in FOUR_DEATHS if found[role]["server"] == "goes on"]
     return Found(
         rows={role: clients_got(found[role]["clients"]) for role in FOUR_DEATHS},

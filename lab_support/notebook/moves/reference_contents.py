@@ -45,6 +45,7 @@ INSTRUMENTS = (
     "lab_support.experiments.started_child",
     "lab_support.experiments.ports.race",
     "lab_support.experiments.ports.port_range",
+    "lab_support.experiments.fates.fate",
     "lab_support.supervision.start_rule",
     "lab_support.supervision.seen_elsewhere",
     "lab_support.boundary.messages",
@@ -63,6 +64,7 @@ INSTRUMENTS = (
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
     "lab_support.experiments.ports.race": ("race",),
+    "lab_support.experiments.fates.fate": ("fate",),
     "lab_support.experiments.ports.port_range": ("PortRange", "address_of"),
     "lab_support.supervision.start_rule": ("Seen", "Reason", "choose", "reasons"),
     "lab_support.supervision.seen_elsewhere": ("seen_elsewhere", "Elsewhere"),
@@ -91,6 +93,8 @@ RECORDINGS = (
     "lab_support.notebook.recordings.touch_signs",
     "lab_support.notebook.page.tables",
     "lab_support.notebook.figures.memory_roads",
+    "lab_support.notebook.recordings.fates",
+    "lab_support.notebook.figures.fates.fate_matrix",
 )
 """Each module has one row that names all that it has: cells pass these to `lab.recorded` and to figures."""
 

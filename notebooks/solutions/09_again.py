@@ -80,6 +80,7 @@ _EVENTS = (
     "the thread that made the worker ends",
     "the parent has forked a sibling, and is killed",
     "the worker is stopped, and the parent is killed",
+    "the worker is in C code that holds Python's lock, and the parent is killed",
 )
 _FATE = """\
 import ctypes, os, select, signal, threading

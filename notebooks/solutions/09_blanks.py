@@ -7,12 +7,13 @@ from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, fail
 
 # ---- 09.b1: two precautions ------------------------------------------------------------------------------------------
 
-PLAIN, EARLY, THREAD, SIBLING, STOPPED = (
+PLAIN, EARLY, THREAD, SIBLING, STOPPED, IN_C = (
     "the parent is killed",
     "the parent is killed before the precaution is taken",
     "the thread that made the worker ends",
     "the parent has forked a sibling, and is killed",
     "the worker is stopped, and the parent is killed",
+    "the worker is in C code that holds Python's lock, and the parent is killed",
 )
 ENDS, LIVES_ON, TOO_EARLY = "it ends", "it lives on", "it dies, and its parent lives"
 NO_SIGNAL = (
@@ -32,8 +33,8 @@ AT_ONCE = "with `the_pipe` the worker ends while its parent lives: nothing in th
 OTHERWISE = "the two precautions do not do what they can: the signal by the kernel, the pipe by its end"
 
 _RIGHT = {
-    "the_signal": {PLAIN: ENDS, EARLY: LIVES_ON, THREAD: TOO_EARLY, SIBLING: ENDS, STOPPED: ENDS},
-    "the_pipe": {PLAIN: ENDS, EARLY: ENDS, THREAD: LIVES_ON, SIBLING: LIVES_ON, STOPPED: LIVES_ON},
+    "the_signal": {PLAIN: ENDS, EARLY: LIVES_ON, THREAD: TOO_EARLY, SIBLING: ENDS, STOPPED: ENDS, IN_C: ENDS},
+    "the_pipe": {PLAIN: ENDS, EARLY: ENDS, THREAD: LIVES_ON, SIBLING: LIVES_ON, STOPPED: LIVES_ON, IN_C: LIVES_ON},
 }
 
 
@@ -56,11 +57,11 @@ def judge_precautions(result: ProcessResult) -> Verdict:
 
 
 def _in_words(fates: dict[str, dict[str, str]]) -> str:
-    """How many of the five events each of them meets."""
-    wanted = {event: LIVES_ON if event == THREAD else ENDS for event in (PLAIN, EARLY, THREAD, SIBLING, STOPPED)}
+    """How many of the six events each of them meets."""
+    wanted = {event: LIVES_ON if event == THREAD else ENDS for event in _RIGHT["the_pipe"]}
     counts = {arm: sum(each[event] == wanted[event] for event in wanted) for arm, each in fates.items()}
     stopped = {arm: each[STOPPED] for arm, each in fates.items()}
-    return "; ".join(f"{arm} is right in {counts[arm]} of 5 events, and stopped, {stopped[arm]}" for arm in fates)
+    return "; ".join(f"{arm} is right in {counts[arm]} of 6 events, and stopped, {stopped[arm]}" for arm in fates)
 
 
 _PRCTL, _READ = "PR_SET_PDEATHSIG, signal.SIGKILL", "os.read(pipe, 1)"

@@ -29,27 +29,28 @@ def left_in_words(found: Mapping[str, Any]) -> str:
     return f"{running if found['running'] else 'none runs'}; the port is {'free' if found['free'] else 'in use'}"
 
 
-# ---- 09.2: two precautions, five events ------------------------------------------------------------------------------
+# ---- 09.2: two precautions, six events ------------------------------------------------------------------------------
 
 BOTH, SIGNAL, PIPE, NEITHER = "both", "the signal alone", "the pipe alone", "neither"
-PLAIN, EARLY, THREAD, SIBLING, STOPPED = (
+PLAIN, EARLY, THREAD, SIBLING, STOPPED, IN_C = (
     "the parent is killed",
     "the parent is killed before the precaution is taken",
     "the thread that made the worker ends",
     "the parent has forked a sibling, and is killed",
     "the worker is stopped, and the parent is killed",
+    "the worker is in C code that holds Python's lock, and the parent is killed",
 )
-FIVE = {PLAIN: BOTH, EARLY: PIPE, THREAD: PIPE, SIBLING: SIGNAL, STOPPED: SIGNAL}
+SIX = {PLAIN: BOTH, EARLY: PIPE, THREAD: PIPE, SIBLING: SIGNAL, STOPPED: SIGNAL, IN_C: SIGNAL}
 _WHICH = {(True, True): BOTH, (True, False): SIGNAL, (False, True): PIPE, (False, False): NEITHER}
 
 
-def five_events(precautions: ProcessResult) -> Found:
+def six_events(precautions: ProcessResult) -> Found:
     told = fates_of(precautions)
     right = {key: is_right(each) for key, each in told.items()}
-    missed = [event for event in FIVE if not right[event, "both"]]
+    missed = [event for event in SIX if not right[event, "both"]]
     return Found(
-        rows={event: _WHICH[right[event, "the_signal"], right[event, "the_pipe"]] for event in FIVE},
-        seen={event: event_in_words(event, told) for event in FIVE},
+        rows={event: _WHICH[right[event, "the_signal"], right[event, "the_pipe"]] for event in SIX},
+        seen={event: event_in_words(event, told) for event in SIX},
         claims=(
             Claim(
                 "Taken together, they do right in every event but one: the end of the thread that made the worker",
@@ -257,8 +258,8 @@ JUDGES = (
     ),
     Judge(
         "09.2",
-        find=five_events,
-        expected=FIVE,
+        find=six_events,
+        expected=SIX,
         row_words="Where {row}, {option} of the two does right",
     ),
     Judge(

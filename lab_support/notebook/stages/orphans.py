@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from lab_support.instruments import fdinfo, proc
+from lab_support.instruments.kernel import wait_until_asleep
 from lab_support.signal_names import signal_name
 
 Arm = Callable[[int, int], object]
@@ -26,7 +27,8 @@ KILLED_EARLY = "the parent is killed before the precaution is taken"
 THREAD_ENDED = "the thread that made the worker ends"
 SIBLING = "the parent has forked a sibling, and is killed"
 STOPPED = "the worker is stopped, and the parent is killed"
-EVENTS = (KILLED, KILLED_EARLY, THREAD_ENDED, SIBLING, STOPPED)
+HOLDS_THE_LOCK = "the worker is in C code that holds Python's lock, and the parent is killed"
+EVENTS = (KILLED, KILLED_EARLY, THREAD_ENDED, SIBLING, STOPPED, HOLDS_THE_LOCK)
 """The events, in words: the parent is killed, killed early, and so on."""
 ENDS, LIVES_ON, TOO_EARLY = "it ends", "it lives on", "it dies, and its parent lives"
 
@@ -85,7 +87,9 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         os.read(gates.told, 1)  # b"" if it has ended instead
         if event == STOPPED:
             _stop(family.worker)
-        if event in (KILLED, SIBLING, STOPPED):
+        if event == HOLDS_THE_LOCK:
+            wait_until_asleep([family.worker], seconds)
+        if event in (KILLED, SIBLING, STOPPED, HOLDS_THE_LOCK):
             once.end(family.parent)
         if event == THREAD_ENDED:
             os.close(gates.let_end)
@@ -119,7 +123,7 @@ def _be_the_parent(arm: Arm, event: str, gates: _Gates, writes: int) -> NoReturn
         if (worker := os.fork()) == 0:
             os.close(write_end)
             os.close(writes)
-            _be_the_worker(arm, me, pipe, gates)
+            _be_the_worker(arm, me, pipe, gates, _hold_the_lock if event == HOLDS_THE_LOCK else _rest)
         return worker
 
     if event == THREAD_ENDED:
@@ -160,11 +164,16 @@ def _say(pids: list[int], pipe: int, writes: int) -> None:
     os.close(writes)
 
 
-def _be_the_worker(arm: Arm, parent: int, pipe: int, gates: _Gates) -> NoReturn:
+def _be_the_worker(arm: Arm, parent: int, pipe: int, gates: _Gates, work: Callable[[], NoReturn]) -> NoReturn:
     os.read(gates.may_arm, 1)  # returns at the pipe's end
     arm(parent, pipe)
     os.write(gates.tell, b"!")
-    _rest()
+    work()
+
+
+def _hold_the_lock() -> NoReturn:
+    while True:
+        ctypes.PyDLL(None).sleep(1000)  # unlike CDLL, PyDLL keeps the lock during the call
 
 
 def _rest() -> NoReturn:

@@ -96,14 +96,21 @@ def _when_ready(pipe: Connection, process: BaseProcess) -> tuple[int, list[int]]
 
 
 def _end(process: BaseProcess, end: str, pipe: Connection) -> None:
-    if end == RETURNS:
-        pipe.send("return")
-    else:
-        os.kill(process.pid or 0, signal.Signals[end])
-    process.join(_MOST)
-    if process.exitcode is None:
+    """Returns once it has been waited for. Its sentinel is no use: its forked children hold a copy of the other end."""
+    pid = process.pid or 0
+    ended = os.pidfd_open(pid)
+    try:
+        if end == RETURNS:
+            pipe.send("return")
+        else:
+            os.kill(pid, signal.Signals[end])
+        in_time = select.select([ended], [], [], _MOST)[0]
+    finally:
+        os.close(ended)
+    if not in_time:
         process.kill()
-        process.join()
+    process.join()
+    if not in_time:
         raise RuntimeError(f"got a launcher that still ran {_MOST:g} s later, expected its end: {end}")
 
 
@@ -138,9 +145,16 @@ def _client_gets(port: int) -> str:
 
 
 def _parent_of(pids: list[int]) -> str:
-    """The new parent of an orphan: process 1, or the nearest ancestor that has asked for orphans, a subreaper."""
-    process = proc.read_process(pids[0]) if pids else None
-    return "" if process is None else "process 1" if process.parent_pid == 1 else "a subreaper"
+    """An orphan's new parent: process 1, or the nearest ancestor that has asked for orphans, a subreaper.
+
+    A fork server's child is no orphan as long as that lives.
+    """
+    child = proc.read_process(pids[0]) if pids else None
+    parent = proc.read_process(child.parent_pid) if child else None
+    if parent is None:
+        return ""
+    fork_server = "the fork server" if "multiprocessing.forkserver" in parent.title else "a subreaper"
+    return "process 1" if parent.pid == 1 else fork_server
 
 
 def _is_free(port: int) -> bool:

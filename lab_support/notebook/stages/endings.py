@@ -36,6 +36,7 @@ MOST_STARTS, MOST_LIVING = 100, 5
 _ROLES = ("api-0", "api-1", "coordinator")
 _SECONDS = 1.0  # that a rule has to react
 _PATIENCE = 3.0  # seconds that it has where its reaction ends the wait
+_LONGEST = 20.0  # seconds for all of it
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -62,7 +63,7 @@ def after(rule: Rule, endings: Sequence[str]) -> list[dict[str, Any]]:
     for ending in endings:
         if ending not in ENDINGS:
             raise ValueError(f"got ending {ending!r}, expected one of {', '.join(ENDINGS)}")
-    answers = at_the_same_time({ending: partial(_play, rule, ending) for ending in endings})
+    answers = at_the_same_time({ending: partial(_play, rule, ending) for ending in endings}, _LONGEST)
     nothing = {"did": "", "left": [], "starts": 0, "stopped": ""}
     return [
         {"ending": ending} | (answer if isinstance(answer, dict) else nothing | {"said": answer})

@@ -3,6 +3,8 @@
 The worker takes a precaution, `arm(parent, pipe)`, before it works: parent is the pid of the process that made it, pipe
 the read end of a pipe whose write end that process holds. All processes are small forks of the calling one, which is a
 subreaper, so it inherits an orphan and waits for it. Call it in a cell's process, while that has one thread.
+
+Taught in: 09_who_notices_a_death
 """
 
 import ctypes

@@ -17,6 +17,8 @@ READ, WRITE, READ_AND_WRITE, PATH_ONLY = "read", "write", "read and write", "pat
 _GONE = (FileNotFoundError, ProcessLookupError)
 _ACCESS = (READ, WRITE, READ_AND_WRITE, PATH_ONLY)
 _EPOLLEXCLUSIVE = 1 << 28
+_FLAGS = re.compile(r"^flags:\s+([0-7]+)", re.MULTILINE)
+_EVENTFD = re.compile(r"^eventfd-id:\s*(\d+)", re.MULTILINE)
 _EPOLL_MEMBER = re.compile(r"^tfd:\s+(\d+) events:\s+([0-9a-f]+) .*?(?:ino:([0-9a-f]+))?(?: sdev:\S+)?$", re.MULTILINE)
 _MAPPING = re.compile(
     r"^([0-9a-f]+)-([0-9a-f]+) (.)(.)(.)(.) [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
@@ -73,14 +75,14 @@ class SharedMapping:
 def read_fdinfo(pid: int, number: int) -> DescriptorInfo | None:
     """Descriptor `number` of process `pid`."""
     try:
-        text = read_text(PROC / str(pid) / "fdinfo" / str(number))
+        text = read_text(f"{PROC}/{pid}/fdinfo/{number}")
     except _GONE:
         return None
-    flags = re.search(r"^flags:\s+([0-7]+)", text, re.MULTILINE)
-    eventfd = re.search(r"^eventfd-id:\s*(\d+)", text, re.MULTILINE)
+    flags = _FLAGS.search(text)
+    eventfd = _EVENTFD.search(text) if "eventfd-id:" in text else None  # an X-ray reads hundreds, and few are either
     return DescriptorInfo(
         flags=int(flags[1], 8) if flags else 0,
-        watched=tuple(_watched(text)),
+        watched=tuple(_watched(text)) if "tfd:" in text else (),
         eventfd_id=int(eventfd[1]) if eventfd else None,
     )
 
@@ -93,7 +95,7 @@ def _watched(text: str) -> Iterator[Watched]:
 def link_of(pid: int, number: int) -> str | None:
     """The target of a descriptor, as /proc names it: `socket:[1234]`, `anon_inode:[eventpoll]`, a path, escaped."""
     try:
-        return visible_bytes(os.readlink(os.fsencode(PROC / str(pid) / "fd" / str(number))))
+        return visible_bytes(os.readlink(f"{PROC}/{pid}/fd/{number}".encode()))
     except _GONE:
         return None
 
@@ -101,7 +103,7 @@ def link_of(pid: int, number: int) -> str | None:
 def status_of(pid: int, number: int) -> os.stat_result | None:
     """stat(2) of the object behind a descriptor, even of a deleted file."""
     try:
-        return os.stat(PROC / str(pid) / "fd" / str(number))
+        return os.stat(f"{PROC}/{pid}/fd/{number}")
     except _GONE:
         return None
 
@@ -109,7 +111,7 @@ def status_of(pid: int, number: int) -> os.stat_result | None:
 def socket_protocol(pid: int, number: int) -> str:
     """Such as "TCP" or "UNIX-STREAM", even if the socket is neither bound nor connected; "" if it is no socket."""
     try:
-        return os.getxattr(PROC / str(pid) / "fd" / str(number), "system.sockprotoname").rstrip(b"\0").decode()
+        return os.getxattr(f"{PROC}/{pid}/fd/{number}", "system.sockprotoname").rstrip(b"\0").decode()
     except OSError:
         return ""
 

@@ -7,12 +7,13 @@ as bytes and split at line feeds alone, and the text in our dataclasses can be p
 from pathlib import Path
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path | str) -> str:
     """A kernel file as text, whatever bytes it holds: bytes that are not UTF-8 become `\\xe9`. Raises `OSError`.
 
     `Path.read_text` would also turn a carriage return within a name into a line feed.
     """
-    return path.read_bytes().decode("utf-8", "backslashreplace")
+    with open(path, "rb", buffering=0) as file:
+        return file.readall().decode("utf-8", "backslashreplace")
 
 
 def visible(text: str) -> str:

@@ -123,8 +123,9 @@ def read_process(pid: int) -> Process | None:
     """The process `pid`, or None if it does not exist (any more)."""
     _require_linux()
     try:
-        stat = read_text(PROC / str(pid) / "stat")
-        command = (PROC / str(pid) / "cmdline").read_bytes()
+        stat = read_text(f"{PROC}/{pid}/stat")
+        with open(f"{PROC}/{pid}/cmdline", "rb", buffering=0) as file:
+            command = file.readall()
     except _GONE:
         return None
     # The name may hold spaces and parentheses: it ends at the last one.

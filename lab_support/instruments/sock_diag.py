@@ -16,6 +16,9 @@ from dataclasses import dataclass
 LISTEN = 10
 """The kernel's number for the state of a listening socket, TCP or Unix."""
 
+WITH_A_PROCESS = 0xFFFFFFFF & ~(1 << 3 | 1 << 6 | 1 << 12)
+"""The states, a bit each, without SYN_RECV, TIME_WAIT and NEW_SYN_RECV: often thousands, and no process has them."""
+
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST_DUMP = 0x1 | 0x300
@@ -66,12 +69,13 @@ class UnixMessage:
     write_queue: int
 
 
-def tcp_sockets(family: int) -> list[TcpMessage]:
-    """Every TCP socket of `family` (AF_INET or AF_INET6); in TIME_WAIT and in accept queues the inode is 0.
+def tcp_sockets(family: int, states: int = WITH_A_PROCESS) -> list[TcpMessage]:
+    """The TCP sockets of `family` (AF_INET or AF_INET6) in these states; in accept queues the inode is 0.
 
+    With LISTEN alone the kernel leaves out its table of connections, which takes milliseconds to walk.
     Raises OSError where the kernel or a sandbox refuses.
     """
-    request = _INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, _ALL_STATES)
+    request = _INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, states)
     return [_tcp_message(body) for body in _dump(request)]
 
 

@@ -45,10 +45,10 @@ class _Network:
     listening_ports: frozenset[int]
 
 
-def take_xray(pid: int, *, outside: bool = True, without: Collection[str] = ()) -> Graph:
+def take_xray(pid: int, *, outside: bool | Collection[int] = True, without: Collection[str] = ()) -> Graph:
     """The X-ray of `pid` and all its descendants, as this user may see them.
 
-    outside: also search all other processes for holders of the tree's objects, or of their other ends.
+    outside: also search all other processes, or these, for holders of the tree's objects, or of their other ends.
     without: leave out `sockets.SOCK_DIAG` or `kernel.KCMP`, to see the effect of a sandbox that forbids them.
     Raises `NoSuchProcess`, and `proc.NotLinux` on any other system.
     """
@@ -68,7 +68,8 @@ def take_xray(pid: int, *, outside: bool = True, without: Collection[str] = ()) 
     seen, note = _merge_loose(seen, ask=kernel.KCMP not in without)
     notes += [note] if note else []
     if outside:
-        strangers, found_outside = _look_outside(tree, seen, network)
+        others = proc.all_processes() if outside is True else _processes(outside or ())
+        strangers, found_outside = _look_outside(tree, others, seen, network)
         nodes += strangers
         seen += found_outside
     return _graph(pid, nodes, seen, notes)
@@ -323,14 +324,18 @@ def _still_there(pid: int) -> bool:
 # ---- everybody else --------------------------------------------------------------------------------------------------
 
 
+def _processes(pids: Iterable[int]) -> list[proc.Process]:
+    return [process for process in map(proc.read_process, pids) if process is not None]
+
+
 def _look_outside(
-    tree: list[proc.Process], seen: list[_Seen], network: _Network
+    tree: list[proc.Process], others: list[proc.Process], seen: list[_Seen], network: _Network
 ) -> tuple[list[ProcessNode], list[_Seen]]:
     """Other processes that hold a socket, pipe or memory of the tree, or its other end; and their holds."""
     inside = {process.pid for process in tree} | {os.getpid()}
     wanted, accesses = _wanted_links(seen), _accesses(seen)
     nodes, found = [], []
-    for process in proc.all_processes():
+    for process in others:
         if process.pid not in inside and not process.ended:
             holds = [one for one in _matching(process.pid, wanted, network) if _matters_outside(one, accesses)]
             if holds:

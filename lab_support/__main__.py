@@ -3,6 +3,7 @@
 lab serve     start the server
 lab load      drive a server and measure it
 lab xray      a server's processes and the kernel objects that they share
+lab watch     the same, live, on a page of this machine: figures, connections, births and deaths
 lab trace     what a server wrote under --trace-dir: its start, and each request through all processes
 lab record    run the GPU experiments and keep what they saw
 lab doctor    what this machine can show
@@ -15,7 +16,7 @@ lab class     a class's predictions as one histogram
 import io
 import sys
 
-COMMANDS = ("serve", "load", "xray", "trace", "record", "doctor", "open", "reset", "skip", "class")
+COMMANDS = ("serve", "load", "xray", "watch", "trace", "record", "doctor", "open", "reset", "skip", "class")
 
 
 def main() -> int:
@@ -57,6 +58,11 @@ def _run(command: str, parser, words: list[str]) -> int:  # type: ignore[no-unty
 
         xray.add_xray_flags(parser)
         return xray.run_xray_command(parser.parse_args(words))
+    if command == "watch":
+        from lab_support.watch import command as watch
+
+        watch.add_watch_flags(parser)
+        return watch.run_watch_command(parser.parse_args(words))
     if command == "trace":
         from lab_support.instruments.trace import command as trace
 

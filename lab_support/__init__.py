@@ -11,13 +11,14 @@ The server consists of several address spaces and a few ways from one into anoth
     pace/          how long a step takes on a recorded GPU, or by a reader's table, for --device paced:…; without torch
     model_folder/  a model folder's files, read and checked without torch and without the tokenizers library
     instruments/   look at running processes from outside, ours or any other
+    watch/         `lab watch`: the instruments' live picture of a running server, as a page on loopback
     experiments/   programs that test one claim on a GPU machine each; their runs are kept in data/recordings
     notebook/      everything that the notebooks import
     old_paths/     modules at their paths of version 0.1, for readers' own copies
 
 Imports point down: processes → frontend → boundary, processes → supervision → boundary, and processes → engine.
-`engine/` and `boundary/` meet only in `processes/engine_core.py`. `notebook/` → `instruments/` is separate: it starts
-the server as any user would, and sees only what any operator could see. All may import the top: `config.py` (all
+`engine/` and `boundary/` meet only in `processes/engine_core.py`. `notebook/` → `watch/` → `instruments/` is separate: it
+starts the server as any user would, and sees only what any operator could see. All may import the top: `config.py` (all
 settings), `flags.py` (flags made from a dataclass), `generation.py` (sampling parameters and the like),
 `model_folder/`, `pace/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (limits and
 mounts of this process), `limits.py` (whether they are enough for a server), `own_stack.py` (a process writes its own

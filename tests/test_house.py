@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "engine": {"engine"},
     "tracing": {"tracing"},  # below all of them, and the format that `lab trace` reads: it imports nothing of ours
     "instruments": {"instruments", "tracing"},
-    "notebook": {"notebook", "instruments"},
+    "watch": {"watch", "instruments"},
+    "notebook": {"notebook", "watch", "instruments"},
     "experiments": {"experiments", "instruments"},  # a third tower: nobody imports it, it starts the server as users do
 }
 # The neighbours from which each room within a room may import. The files of notebook/ and of frontend/ are above these

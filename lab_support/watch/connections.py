@@ -30,7 +30,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A connection that a client opened to one of the tree's ports. number: the descriptor of the process that has it."""
+    """A connection that a client opened to one of the tree's ports. number: its descriptor in the process."""
 
     peer: str
     port: int
@@ -64,7 +64,9 @@ class Connections:
             return []
         self.reason = table.reason
         found = [
-            Queue(one.inode, one.address, one.port, one.waiting, one.limit) for one in table.listening if one.inode in held
+            Queue(one.inode, one.address, one.port, one.waiting, one.limit)
+            for one in table.listening
+            if one.inode in held
         ]
         return sorted(found, key=lambda queue: (queue.port, queue.inode))
 

@@ -16,7 +16,7 @@ from typing import Self
 from lab_support.instruments import proc
 from lab_support.instruments.proc import Identity
 
-# <linux/pidfd.h>: struct pidfd_info begins with a mask of 64 bits, and its member exit_code follows 60 bytes from there.
+# <linux/pidfd.h>: struct pidfd_info begins with a mask of 64 bits; its member exit_code is 60 bytes from the beginning.
 _INFO = struct.Struct("=Q52xi")
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 _EXIT = 1 << 3

@@ -39,7 +39,10 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """All engine cores. reason: why there are no figures, or no new ones, or "". at: on the clock of `time.monotonic`."""
+    """All engine cores. reason: why there are no figures, or no new ones, or "".
+
+    at: of the figures, in seconds on the clock of `time.monotonic`.
+    """
 
     engines: tuple[Engine, ...] = ()
     reason: str = ""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 FIGURES, XRAY, HAPPENED, OVER = "figures", "xray", "happened", "over"
+_ORDER = (FIGURES, XRAY, HAPPENED, OVER)
 _KEPT_EVENTS = 500
 
 
@@ -92,17 +93,21 @@ class Hub:
         """
         seen = 0
         while True:
+            self._await_news(seen, last_event, silence)
             with self._changed:
-                self._changed.wait_for(lambda: self._number > seen or self._event_number > last_event, silence)
-                frames = [message for number, message in self._latest.values() if number > seen]
+                new = {kind: message for kind, (number, message) in self._latest.items() if number > seen}
                 events = [(number, event) for number, event in self._events if number > last_event]
                 seen, over = self._number, self.over
             if events:
                 last_event = events[-1][0]
-                frames.insert(0, frame(HAPPENED, {"events": [event for _, event in events]}, last_event))
-            yield b"".join(frames) or b":\n\n"
+                new[HAPPENED] = frame(HAPPENED, {"events": [event for _, event in events]}, last_event)
+            yield b"".join(new[kind] for kind in _ORDER if kind in new) or b":\n\n"
             if over:
                 return
+
+    def _await_news(self, seen: int, last_event: int, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > seen or self._event_number > last_event, seconds)
 
 
 def frame(kind: str, data: dict[str, Any], number: int | None = None) -> bytes:

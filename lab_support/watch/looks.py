@@ -108,11 +108,15 @@ class Looker:
             if member.slow.at > then.slow.at > 0:
                 self._switches[member.pid] = _switches(then.slow, member.slow)
         self._switches = {member.pid: self._switches.get(member.pid, (0.0, 0.0)) for _, member in both}
-        return {member.pid: Rates((member.cpu - then.cpu) / seconds, *self._switches[member.pid]) for then, member in both}
+        return {
+            member.pid: Rates((member.cpu - then.cpu) / seconds, *self._switches[member.pid]) for then, member in both
+        }
 
 
 def _switches(before: Slow, after: Slow) -> tuple[float, float]:
     """A second. A thread that has ended meanwhile is not counted, one that was born is counted from 0."""
     pairs = [(before.switches.get(thread, (0, 0)), now) for thread, now in after.switches.items()]
     seconds = after.at - before.at
-    return sum(now[0] - then[0] for then, now in pairs) / seconds, sum(now[1] - then[1] for then, now in pairs) / seconds
+    return sum(now[0] - then[0] for then, now in pairs) / seconds, sum(
+        now[1] - then[1] for then, now in pairs
+    ) / seconds

@@ -14,8 +14,8 @@ from functools import cached_property
 
 from lab_support.instruments import proc
 from lab_support.instruments.foreign_text import read_text
-from lab_support.instruments.process_name import short_name
 from lab_support.instruments.proc import PROC, Identity
+from lab_support.instruments.process_name import short_name
 from lab_support.signal_names import signal_name
 
 _GONE = (FileNotFoundError, ProcessLookupError)
@@ -23,6 +23,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)\nnonvoluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _PENDING = re.compile(r"^ShdPnd:\s+([0-9a-f]+)", re.MULTILINE)
 _SELDOM, _HALF = 0.9, 0.45  # seconds between two readings of a process's threads, of its descriptors
+_YOUNG = 5.0  # seconds in which a process may give itself a title, so that it is read at each look
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,13 @@ class Stat:
 
 @dataclass(slots=True)
 class Slow:
-    """The figures that are read once a second. at: seconds on the clock of `time.monotonic`, 0 before the first time.
+    """The figures that are read once a second. first, at: of the first and the last reading; 0 before the first.
 
-    switches: voluntary and involuntary ones so far, by thread. pending: names of signals that were sent to the process
+    Times are seconds on the clock of `time.monotonic`. switches: voluntary and involuntary ones so far, by thread. pending: names of signals that were sent to the process
     and that it has not taken yet.
     """
 
+    first: float = 0.0
     at: float = 0.0
     name: str = ""
     title: str = ""
@@ -56,7 +58,7 @@ class Slow:
 class Held:
     """The descriptors of a process. count: None if this user may not read them. sockets: inodes, by descriptor number.
 
-    at: as in `Slow`.
+    at: of the reading.
     """
 
     at: float = 0.0
@@ -149,9 +151,10 @@ class Tree:
 
     def _read_slow(self, stat: Stat) -> Slow:
         slow, now = self._slow.get(stat.identity, Slow()), time.monotonic()
-        due = now >= slow.at + _SELDOM
-        if (due or stat.state == "T") and stat.state not in "ZX":
-            return _read_slow(stat.identity.pid, slow, now) or slow
+        first = slow.first or now
+        due = now >= slow.at + _SELDOM or now < first + _YOUNG or stat.state == "T"
+        if due and stat.state not in "ZX":
+            return _read_slow(stat.identity.pid, slow, first, now) or slow
         return slow
 
 
@@ -190,13 +193,14 @@ def _read_stat(pid: int) -> Stat | None:
     )
 
 
-def _read_slow(pid: int, before: Slow, now: float) -> Slow | None:
+def _read_slow(pid: int, before: Slow, first: float, now: float) -> Slow | None:
     process = proc.read_process(pid)
     if process is None:
         return None
     changed = process.title != before.title
     name = short_name(process) if changed else before.name
-    switches, pending = {}, ()
+    switches: dict[int, tuple[int, int]] = {}
+    pending: tuple[str, ...] = ()
     try:
         for thread in os.listdir(f"{PROC}/{pid}/task"):
             status = read_text(f"{PROC}/{pid}/task/{thread}/status")
@@ -204,7 +208,7 @@ def _read_slow(pid: int, before: Slow, now: float) -> Slow | None:
             pending = _pending(status)
     except _GONE:
         pass
-    return Slow(now, name, process.title, switches, pending)
+    return Slow(first, now, name, process.title, switches, pending)
 
 
 def _switches(status: str) -> tuple[int, int]:

@@ -94,7 +94,9 @@ class _Request(BaseHTTPRequestHandler):
             self._send(200, self.server.page, "text/html; charset=utf-8", cookie)
             self.server.opened()
         elif not self.server.door.has_cookie(self.headers):  # type: ignore[arg-type]
-            self._refuse(403, "this address is good for one browser, once; `lab watch` prints a new one when it was used")
+            self._refuse(
+                403, "this address is good for one browser, once; `lab watch` prints a new one when it was used"
+            )
         elif opened:
             self._send(200, self.server.page, "text/html; charset=utf-8")
         elif url.path == self.server.door.path + "events":

@@ -18,9 +18,18 @@ from tests.watch.watching import Stream, Watching, family, watched
 KEY = "a-key-for-this-test"
 
 
+@pytest.fixture(scope="module")
+def paced():
+    """For tests that leave it as it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_API_KEY", KEY)
+        with running_server(api_server_count=2, **PACED) as running:
+            yield running
+
+
 @pytest.fixture
-def paced(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LAB_API_KEY", KEY)
+def doomed():
+    """For one test."""
     with running_server(api_server_count=2, **PACED) as running:
         yield running
 
@@ -67,22 +76,26 @@ class TestOurServer:
         with watched(paced.url, "--allow-signals", key=KEY) as watching, opened(watching) as tab:
             assert paced.post("/v1/completions", {"prompt": "a", "max_tokens": 4}, headers=headers).status_code == 200
             engine = tab.until(lambda seen: _engines(seen) and _engines(seen)[0]["blocks"] and _engines(seen)[0])
-            assert engine["running"] == engine["waiting"] == 0 and tab.latest["figures"]["engine_figures"]["reason"] == ""
+            assert (
+                engine["running"] == engine["waiting"] == 0 and tab.latest["figures"]["engine_figures"]["reason"] == ""
+            )
             assert "paced like 8B" in tab.latest["figures"]["engine_figures"]["stand_in"]
             assert watching.press("clients", {}).status_code == 200
             assert watching.press("clients", {}).status_code == 409, "one at a time"
             tab.until(lambda seen: _engines(seen)[0]["running"] and _engines(seen)[0]["step_ms"])
             tab.until(lambda seen: seen.happened("16 clients: closed loop, 16 clients: 320 requests"))
 
-    @pytest.mark.parametrize(("by_url", "reason"), [(True, "asks for its key"), (False, "give `lab watch` the server's URL")])
+    @pytest.mark.parametrize(
+        ("by_url", "reason"), [(True, "asks for its key"), (False, "give `lab watch` the server's URL")]
+    )
     def test_without_url_or_key_it_says_what_is_missing(self, paced: RunningServer, by_url: bool, reason: str) -> None:
         with watched(paced.url if by_url else paced.pids["launcher"]) as watching, opened(watching) as tab:
             tab.until(lambda seen: reason in seen.latest["figures"]["engine_figures"]["reason"])
             assert tab.latest["figures"]["engine_figures"]["streams"] is None
 
-    def test_a_killed_api_server_and_its_successor_are_told_in_order(self, paced: RunningServer) -> None:
-        gone = paced.pids["api-1"]
-        with watched(paced.pids["launcher"]) as watching, opened(watching) as tab:
+    def test_a_killed_api_server_and_its_successor_are_told_in_order(self, doomed: RunningServer) -> None:
+        gone = doomed.pids["api-1"]
+        with watched(doomed.pids["launcher"]) as watching, opened(watching) as tab:
             before = tab.latest["xray"]["svg"]
             os.kill(gone, signal.SIGKILL)
             tab.until(lambda seen: seen.happened(f"lab:api-1 ({gone}) ended by SIGKILL"))
@@ -91,16 +104,20 @@ class TestOurServer:
             tab.until(lambda seen: f"pid {heir['pid']}" in seen.latest["xray"]["svg"])
             assert f"pid {gone}" in before and f"pid {gone}<" not in tab.latest["xray"]["svg"]
 
-    def test_a_roll_names_who_goes_on_in_whose_place(self, paced: RunningServer) -> None:
-        with watched(paced.pids["launcher"]) as watching, opened(watching) as tab:
-            os.kill(paced.pids["launcher"], signal.SIGUSR1)
+    def test_a_roll_names_who_goes_on_in_whose_place(self, doomed: RunningServer) -> None:
+        with watched(doomed.pids["launcher"]) as watching, opened(watching) as tab:
+            os.kill(doomed.pids["launcher"], signal.SIGUSR1)
             for role in ("api-0", "api-1"):
-                tab.until(lambda seen, pid=paced.pids[role]: seen.happened(f"in the place of {pid}") or seen.happened(f"takes the place of {pid}"))
-                assert tab.happened(f"lab:{role} ({paced.pids[role]}) ended with exit code 0")
+                tab.until(
+                    lambda seen, pid=doomed.pids[role]: (
+                        seen.happened(f"in the place of {pid}") or seen.happened(f"takes the place of {pid}")
+                    )
+                )
+                assert tab.happened(f"lab:{role} ({doomed.pids[role]}) ended with exit code 0")
 
-    def test_it_ends_with_the_server_and_says_so(self, paced: RunningServer) -> None:
-        with watched(paced.pids["launcher"]) as watching, opened(watching) as tab:
-            paced.process.kill()
+    def test_it_ends_with_the_server_and_says_so(self, doomed: RunningServer) -> None:
+        with watched(doomed.pids["launcher"]) as watching, opened(watching) as tab:
+            doomed.process.kill()
             tab.until(lambda seen: "over" in seen.latest)
             assert "have ended" in tab.latest["over"]["words"] and not tab.next()
             assert watching.process.wait(10) == 0
@@ -127,7 +144,7 @@ def test_gunicorn_s_roll(tmp_path: Path) -> None:
                         pass
                 master.send_signal(signal.SIGHUP)
                 tab.until(lambda seen: len(_pids(seen)) == 3 and not _pids(seen) & old)
-                assert len([event for event in tab.events if event["kind"] == "roll"]) == 2
+                tab.until(lambda seen: sum(event["kind"] == "roll" for event in seen.events) == 2)
         finally:
             master.terminate()
 
@@ -150,7 +167,9 @@ class TestLookers:
             watching.enter()
             slow = held.enter_context(watching.raw())
             cookie = "; ".join(f"{one.name}={one.value}" for one in watching.session.cookies)
-            slow.sendall(f"GET {watching.path}events HTTP/1.1\r\nHost: {watching.host}\r\nCookie: {cookie}\r\n\r\n".encode())
+            slow.sendall(
+                f"GET {watching.path}events HTTP/1.1\r\nHost: {watching.host}\r\nCookie: {cookie}\r\n\r\n".encode()
+            )
             tabs = [held.enter_context(watching.tab()) for _ in range(10)]
             for tab in tabs:
                 tab.until(lambda seen: seen.process(children[0]))
@@ -205,11 +224,19 @@ class TestItsOwnEnd:
 
     @pytest.mark.parametrize(
         ("what", "words"),
-        [("999999999", "expected a running process"), ("http://example.org", "machine"), ("http://127.0.0.1:1", "listens")],
+        [
+            ("999999999", "expected a running process"),
+            ("http://example.org", "machine"),
+            ("http://127.0.0.1:1", "listens"),
+        ],
     )
     def test_what_it_cannot_watch_is_refused_in_one_line(self, what: str, words: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "lab_support", "watch", what], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-m", "lab_support", "watch", what],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("lab watch: got") and words in done.stderr and done.stderr.count("\n") == 1

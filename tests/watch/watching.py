@@ -111,7 +111,8 @@ def watched(what: object, *flags: str, key: str | None = None, program: tuple[st
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             said: list[str] = []
-            watching = Watching(process, *_address(process, said).groups(), said)
+            host, path, token = _address(process, said).groups()
+            watching = Watching(process, host, path, token, said)
             with watching.session:
                 yield watching
         finally:
@@ -131,7 +132,8 @@ def family(*, children: int = 2) -> Iterator[tuple[int, list[int]]]:
     """A parent with sleeping children: their pids. It replaces none, and waits for each."""
     code = (
         "import subprocess, sys\n"
-        "each = [subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']) for _ in range(int(sys.argv[1]))]\n"
+        "child = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "each = [subprocess.Popen(child) for _ in range(int(sys.argv[1]))]\n"
         "print(*(one.pid for one in each), flush=True)\n"
         "[one.wait() for one in each]"
     )

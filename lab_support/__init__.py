@@ -17,9 +17,9 @@ The server consists of several address spaces and a few ways from one into anoth
     old_paths/     modules at their paths of version 0.1, for readers' own copies
 
 Imports point down: processes → frontend → boundary, processes → supervision → boundary, and processes → engine.
-`engine/` and `boundary/` meet only in `processes/engine_core.py`. `notebook/` → `watch/` → `instruments/` is separate: it
-starts the server as any user would, and sees only what any operator could see. All may import the top: `config.py` (all
-settings), `flags.py` (flags made from a dataclass), `generation.py` (sampling parameters and the like),
+`engine/` and `boundary/` meet only in `processes/engine_core.py`. `notebook/` → `watch/` → `instruments/` is separate:
+it starts the server as any user would, and sees only what any operator could see. All may import the top: `config.py`
+(all settings), `flags.py` (flags made from a dataclass), `generation.py` (sampling parameters and the like),
 `model_folder/`, `pace/`, `log.py`, `signal_names.py`, `plural.py`, `control_groups.py` and `mounts.py` (limits and
 mounts of this process), `limits.py` (whether they are enough for a server), `own_stack.py` (a process writes its own
 stack when asked), `command_line.py` (the end of an interrupted command).

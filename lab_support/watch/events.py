@@ -30,7 +30,7 @@ class Event:
 class _Life:
     """One process as far as it was seen. born: None if it was there at the first look.
 
-    names: those that it has had, few of them. follows, followed: it has taken another's place; another has taken its place.
+    names: a few of those that it has had. follows: it has taken another's place; followed: another has taken its.
     """
 
     member: Member

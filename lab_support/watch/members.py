@@ -42,8 +42,8 @@ class Stat:
 class Slow:
     """The figures that are read once a second. first, at: of the first and the last reading; 0 before the first.
 
-    Times are seconds on the clock of `time.monotonic`. switches: voluntary and involuntary ones so far, by thread. pending: names of signals that were sent to the process
-    and that it has not taken yet.
+    Times are seconds on the clock of `time.monotonic`. switches: voluntary and involuntary ones so far, by thread.
+    pending: names of signals that were sent to the process and that it has not taken yet.
     """
 
     first: float = 0.0

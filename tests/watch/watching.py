@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 PATIENCE = 30.0
+_SLEEPER = ("-c", "import time; time.sleep(600)")
 _ADDRESS = re.compile(r"http://(127\.0\.0\.1:\d+)(/\w+/)\?token=([\w-]+)")
 
 
@@ -128,16 +129,15 @@ def _address(process: subprocess.Popen, said: list[str]) -> re.Match[str]:
 
 
 @contextlib.contextmanager
-def family(*, children: int = 2) -> Iterator[tuple[int, list[int]]]:
-    """A parent with sleeping children: their pids. It replaces none, and waits for each."""
+def family(*, program: tuple[str, ...] = _SLEEPER) -> Iterator[tuple[int, list[int]]]:
+    """A parent with two sleeping children: their pids. It replaces none, and waits for each. program: what they run."""
     code = (
         "import subprocess, sys\n"
-        "child = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
-        "each = [subprocess.Popen(child) for _ in range(int(sys.argv[1]))]\n"
+        "each = [subprocess.Popen([sys.executable, *sys.argv[1:]]) for _ in range(2)]\n"
         "print(*(one.pid for one in each), flush=True)\n"
         "[one.wait() for one in each]"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(children)], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-c", code, *program], stdout=subprocess.PIPE, text=True) as parent:
         pids = [int(word) for word in parent.stdout.readline().split()]
         try:
             yield parent.pid, pids

@@ -1,0 +1,77 @@
+"""What `lab watch` costs, and how soon its page shows a kill: `python -m tests.benchmarks.watch [--seconds 20]`.
+
+It watches our server with 12 processes. The CPU time is that of the watching process, from its pidfd's clock, as a
+share of one core, while one browser shows the page: without a load, and while 16 clients ask. The delays are from
+kill(2) to the moment at which the sentence is in the page, by the page's own clock.
+"""
+
+import argparse
+import os
+import signal
+import statistics
+import time
+from typing import Any
+
+from lab_support.instruments import proc
+from tests.in_jupyterlab import chromium
+from tests.running_server import PACED, RunningServer, running_server
+from tests.watch.watching import Watching, watched
+
+KILLS, KEY = 10, "a-key-for-this-benchmark"
+WATCH_LOG = """(words) => new Promise((seen) => {
+    const look = () => { if (document.querySelector('#log').textContent.includes(words)) seen(Date.now()) }
+    new MutationObserver(look).observe(document.querySelector('#log'), {childList: true})
+    look()
+})"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    seconds = parser.parse_args().seconds
+    os.environ["LAB_API_KEY"] = KEY
+    with (
+        running_server(api_server_count=7, data_parallel_size=2, **PACED) as server,
+        watched(server.url, "--allow-signals", key=KEY) as watching,
+        chromium() as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(f"{watching.url}?token={watching.token}")
+        page.wait_for_selector("#xray svg")
+        print(f"{len(proc.process_tree(server.pids['launcher']))} processes, one tab")
+        print(f"without a load: {cost(watching, seconds):.1%} of a core")
+        share = cost_under_load(page, watching, seconds)
+        print(f"while 16 clients ask: {share:.1%} of a core")
+        delays = [kill_and_see(page, server) for _ in range(KILLS)]
+        print(
+            f"a kill is in the page after {statistics.median(delays):.0f} ms, at most {max(delays):.0f} (n = {KILLS})"
+        )
+
+
+def cost(watching: Watching, seconds: float) -> float:
+    """Its share of a core over some seconds."""
+    clock, began = ~watching.process.pid << 3 | 2, time.monotonic()
+    before = time.clock_gettime(clock)
+    time.sleep(seconds)
+    return (time.clock_gettime(clock) - before) / (time.monotonic() - began)
+
+
+def cost_under_load(page: Any, watching: Watching, seconds: float) -> float:
+    page.click("#clients")
+    page.click("#yes")
+    page.wait_for_selector("#log:has-text('16 clients have begun')")
+    return cost(watching, min(seconds, 6.0))
+
+
+def kill_and_see(page: Any, server: RunningServer) -> float:
+    """Milliseconds. The next one is killed once its successor is called by its name."""
+    pid = next(one.pid for one in proc.process_tree(server.pids["launcher"]) if one.title == "lab:api-1")
+    at = time.time()
+    os.kill(pid, signal.SIGKILL)
+    seen = page.evaluate(WATCH_LOG, f"({pid}) ended by SIGKILL")
+    page.wait_for_selector(f"#log:has-text('takes the place of {pid}')")
+    return seen - at * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from .figures.bars import bars
 from .figures.exhibit import exhibit
 from .figures.import_picture import imports
 from .figures.layers import layers
+from .figures.live.watched import watch
 from .figures.memory_roads import memory_roads
 from .figures.outside import outside
 from .figures.queue_plot import accept_queue, watch_accept_queue
@@ -92,6 +93,7 @@ __all__ = [
     "two_queues",
     "verdict",
     "wait_queues",
+    "watch",
     "watch_accept_queue",
     "xray",
 ]

@@ -103,7 +103,7 @@ def xray(what: Server | int | ProcessResult, name: str = "") -> XRay:
     if isinstance(what, ProcessResult):
         return XRay(_taken(what, name))
     pid = what if isinstance(what, int) else what.pids["launcher"]
-    return XRay(_without_onlookers(xray_read.take_xray(pid)))
+    return XRay(without_onlookers(xray_read.take_xray(pid)))
 
 
 def _taken(run: ProcessResult, name: str) -> Graph:
@@ -122,7 +122,7 @@ def compare(before: XRay, after: XRay) -> Comparison:
     return Comparison(before.graph, after.graph)
 
 
-def _without_onlookers(graph: Graph) -> Graph:
+def without_onlookers(graph: Graph) -> Graph:
     """Leave out the server's supervisor and guard, which hold ends of its pipes: they start it and are no part of it.
 
     This kernel holds such ends too, but it is the observer, and `take_xray` leaves it out already.

@@ -1,0 +1,1 @@
+"""Figures that go on changing while other cells run."""

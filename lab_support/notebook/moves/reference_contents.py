@@ -153,6 +153,7 @@ EXAMPLES = {
     "lab.live_server": 'server = lab.live_server(api_server_count=2, accept="shared")',
     "lab.drive": "load = lab.drive(server, clients=8, requests=80)",
     "lab.xray": 'lab.xray(run, "after")',
+    "lab.watch": "seen = lab.watch(server)",
     "lab.predict": 'lab.predict("01.1", "the child reads", options={"a": "012", "b": "456"})',
     "lab.answer": 'lab.answer("01.1", "b")',
     "lab.claim": 'lab.claim("Two processes hold it", holders == 2, got=holders)',

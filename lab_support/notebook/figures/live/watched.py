@@ -84,7 +84,7 @@ class Watched:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         words = "\n".join([finding(self._seen.look, self._name), *self.events[-6:]])
         figures = self._engines.figures if self._engines else EngineFigures(reason=_NO_URL)
-        lines = [(f"+{event.at - self._began:.1f} s", self._relabelled(event)) for event in self._events]
+        lines = [(f"+{event.at - self._began:.1f} s:", self._relabelled(event)) for event in self._events]
         picture = still(self._seen.look, figures, lines, self._name, self._label)
         if self._xray is not None:
             data, _ = self._xray._repr_mimebundle_()
@@ -103,12 +103,12 @@ class Watched:
                 if time.monotonic() > drawn + _FRAME and not in_batch():
                     drawn = time.monotonic()
                     self._draw()
-            self._seen = self._observe()
+            self._seen = self._observe(again=True)
             self._draw()
         self._over.set()
 
-    def _observe(self) -> Observation:
-        seen = self._observer.observe()
+    def _observe(self, *, again: bool = False) -> Observation:
+        seen = self._observer.observe(again=again)
         self._events += seen.events
         for member in seen.look.members:
             self._labels.setdefault(member.pid, f"P{len(self._labels)}")

@@ -149,6 +149,17 @@ def test_gunicorn_s_roll(tmp_path: Path) -> None:
             master.terminate()
 
 
+def test_a_connection_that_a_process_opened_itself_is_no_client_s() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        port = elsewhere.getsockname()[1]
+        code = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(600)"
+        with family(program=("-c", code)) as (parent, children), watched(parent) as watching, opened(watching) as tab:
+            for _ in children:
+                elsewhere.accept()[0].close()
+            tab.until(lambda seen: seen.kinds.count("xray") > 1)
+            assert all(tab.process(pid)["clients"] == [] and tab.process(pid)["descriptors"] == 4 for pid in children)
+
+
 class TestLookers:
     def test_without_a_tab_nothing_is_read(self) -> None:
         with family() as (parent, _), watched(parent) as watching:

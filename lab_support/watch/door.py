@@ -10,7 +10,6 @@ import hmac
 import secrets
 import threading
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 
 _NAMES = ("127.0.0.1", "localhost")
 
@@ -40,11 +39,9 @@ class Door:
         return f"{self._cookie_name}={self._cookie}; Path={self.path}; HttpOnly; SameSite=Strict"
 
     def has_cookie(self, headers: Mapping[str, str]) -> bool:
-        try:
-            morsel = SimpleCookie(headers.get("Cookie", "")).get(self._cookie_name)
-        except CookieError:
-            return False
-        return morsel is not None and _same(morsel.value, self._cookie)
+        """Whether ours is among the cookies. Other servers of this host may have set what `http.cookies` can't read."""
+        pairs = (each.strip().partition("=") for each in headers.get("Cookie", "").split(";"))
+        return any(name == self._cookie_name and _same(value, self._cookie) for name, _, value in pairs)
 
     def why_refused(self, headers: Mapping[str, str], *, changes: bool = False, opened: bool = False) -> str:
         """The reason for refusing a request by its Host, its Origin and its Sec-Fetch-Site, or "".

@@ -33,6 +33,17 @@ def test_a_token_is_good_once_and_the_next_one_is_printed() -> None:
         assert watching.token != first and watching.enter().status_code == 200
 
 
+def test_cookies_of_other_servers_of_this_host_do_not_matter() -> None:
+    with family() as (parent, _), watched(parent) as watching:
+        watching.enter()
+        [(name, value)] = watching.session.cookies.items()
+        for other in ('a="2|1:0|10:17|é', "b=[1,2];;", f"{name}=wrong", "c"):
+            headers = {"Cookie": f"{other}; {name}={value}".encode("latin-1")}
+            assert watching.session.get(watching.url, headers=headers, timeout=10).status_code == 200
+            headers = {"Cookie": other.encode("latin-1")}
+            assert watching.session.get(watching.url, headers=headers, timeout=10).status_code == 403
+
+
 def test_the_page_may_load_nothing_from_elsewhere() -> None:
     with family() as (parent, _), watched(parent) as watching:
         policy = dict(rule.split(" ", 1) for rule in watching.enter().headers["content-security-policy"].split("; "))

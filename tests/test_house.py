@@ -53,6 +53,7 @@ NEIGHBOURS = {
     "notebook/servers": {"cells", "page", "stages"},
     "notebook/canvas": {"page"},
     "notebook/figures": {"canvas", "servers", "cells", "page"},
+    "notebook/live": {"figures", "servers", "page"},
     "notebook/recordings": {"canvas", "figures", "page"},
     "notebook/moves": {"canvas", "figures", "cells", "page"},
     "notebook/publishing": {"moves", "page"},

@@ -5,7 +5,6 @@ from .figures.bars import bars
 from .figures.exhibit import exhibit
 from .figures.import_picture import imports
 from .figures.layers import layers
-from .figures.live.watched import watch
 from .figures.memory_roads import memory_roads
 from .figures.outside import outside
 from .figures.queue_plot import accept_queue, watch_accept_queue
@@ -18,6 +17,7 @@ from .figures.timeline import timeline
 from .figures.two_queues import two_queues
 from .figures.wait_queues import wait_queues
 from .figures.xray import compare, xray
+from .live.watched import watch
 from .moves.again import again
 from .moves.checks import check
 from .moves.claims import ClaimFailed, claim

@@ -113,7 +113,7 @@ class TestOurServer:
                         seen.happened(f"in the place of {pid}") or seen.happened(f"takes the place of {pid}")
                     )
                 )
-                assert tab.happened(f"lab:{role} ({doomed.pids[role]}) ended with exit code 0")
+                assert tab.happened(f"({doomed.pids[role]}) ended with exit code 0")
 
     def test_it_ends_with_the_server_and_says_so(self, doomed: RunningServer) -> None:
         with watched(doomed.pids["launcher"]) as watching, opened(watching) as tab:

@@ -142,7 +142,7 @@ def _of_lab() -> Iterable[Group]:
             title = contents.MOVES.get(folder, contents.THE_REST)
             defined = [define(f"lab_support.notebook.{node.module}", each.name) for each in node.names]
             by_folder.setdefault(title, []).extend(_entry(each, "lab.") for each in defined)
-    for title in (*contents.MOVES.values(), contents.THE_REST):
+    for title in dict.fromkeys((*contents.MOVES.values(), contents.THE_REST)):
         yield Group(title, "`import lab_support.notebook as lab`.", tuple(by_folder.get(title, ())))
 
 

@@ -125,6 +125,7 @@ SERVERS = (
     Kind("load", "lab_support.instruments.load.report", "Report"),
     Kind("seen", "lab_support.notebook.figures.xray", "XRay"),
     Kind("lab.compare(before, after)", "lab_support.notebook.figures.xray", "Comparison"),
+    Kind("watched", "lab_support.notebook.live.watched", "LivePicture"),
     Kind("picture", "lab_support.notebook.canvas.plots", "Picture"),
     Kind("recorded", "lab_support.notebook.recordings.recorded", "Recorded"),
 )
@@ -132,6 +133,7 @@ MOVES = {
     "moves": "Predicting, judging, exercises",
     "servers": "Servers and loads",
     "figures": "Figures and X-rays",
+    "live": "Figures and X-rays",
     "cells": "Processes from the kernel",
 }
 """Titles for the folders from which `lab` has its names; the rest come last."""
@@ -153,7 +155,7 @@ EXAMPLES = {
     "lab.live_server": 'server = lab.live_server(api_server_count=2, accept="shared")',
     "lab.drive": "load = lab.drive(server, clients=8, requests=80)",
     "lab.xray": 'lab.xray(run, "after")',
-    "lab.watch": "seen = lab.watch(server)",
+    "lab.watch": "watched = lab.watch(server)",
     "lab.predict": 'lab.predict("01.1", "the child reads", options={"a": "012", "b": "456"})',
     "lab.answer": 'lab.answer("01.1", "b")',
     "lab.claim": 'lab.claim("Two processes hold it", holders == 2, got=holders)',

@@ -29,11 +29,11 @@ SECONDS = 120.0
 _FRAME = 0.5  # seconds between two pictures, at least
 _NO_URL = "only a server that `lab.live_server` has started is asked"
 
-_running: list["Watched"] = []
+_running: list["LivePicture"] = []
 """The one mutable state here: a new watch ends the one before, whose variable a cell may have overwritten."""
 
 
-class Watched:
+class LivePicture:
     """A watch of one process tree, from `lab.watch`. A context manager: leaving it stops the watch.
 
     events: everything that happened so far, one sentence each.
@@ -64,7 +64,7 @@ class Watched:
     def events(self) -> list[str]:
         return [self._in_words(event) for event in self._events]
 
-    def start(self) -> None:
+    def _start(self) -> None:
         """Show the first picture in the current cell, and go on in a thread."""
         if get_ipython() is not None:
             data, metadata = self._repr_mimebundle_()
@@ -132,7 +132,7 @@ class Watched:
         return Event(event.at, event.kind, event.pid, self._in_words(event))
 
 
-def watch(what: Server | int, seconds: float = SECONDS) -> Watched:
+def watch(what: Server | int, seconds: float = SECONDS) -> LivePicture:
     """Show a server, or a process by its pid with all descendants, while it works; other cells can run meanwhile.
 
     The picture is updated in place for so many `seconds`, until the server ends or until `stop`; then the last one
@@ -144,7 +144,7 @@ def watch(what: Server | int, seconds: float = SECONDS) -> Watched:
         raise NoSuchProcess(f"got pid {pid}, expected a running process")
     for earlier in list(_running):
         earlier.stop()
-    watched = Watched(root, None if isinstance(what, int) else what, seconds)
+    watched = LivePicture(root, None if isinstance(what, int) else what, seconds)
     _running.append(watched)
-    watched.start()
+    watched._start()
     return watched

@@ -102,7 +102,8 @@ class Tree:
     def __init__(self, root: Identity) -> None:
         self.root = root
         self._members: dict[int, Identity] = {}
-        self._strangers = {os.getpid()}
+        self._seen = {str(os.getpid())}
+        self._newest = ""
         self._slow: dict[Identity, Slow] = {}
         self._held: dict[Identity, Held] = {}
 
@@ -115,20 +116,28 @@ class Tree:
         self._held = {member.identity: member.held for member in found.values()}
         return list(_in_order(self.root.pid, found))
 
-    def _find_new(self) -> None:
-        """A new pid belongs to the tree if its parent does. Others are looked at once."""
-        there = {int(name) for name in os.listdir(PROC) if name.isdigit()}
-        self._strangers &= there
+    def somebody_new(self) -> bool:
+        """Whether a process was born in the tree since the last call; in `read` it will be a member."""
+        newest = read_text(f"{PROC}/loadavg").split()[-1]  # the pid that the kernel gave last: proc_loadavg(5)
+        if newest == self._newest:
+            return False
+        self._newest = newest
+        return self._find_new()
+
+    def _find_new(self) -> bool:
+        """A new pid belongs to the tree if its parent does. Others are looked at once. Returns whether one belongs."""
+        names = set(os.listdir(PROC))
+        unseen = names - self._seen
+        self._seen = names
         parents = {}
-        for pid in there - self._strangers - self._members.keys():
-            if (stat := _read_stat(pid)) is not None:
-                parents[pid] = stat
-        for pid in sorted(parents, key=lambda pid: parents[pid].identity.start_ticks):
-            stat = parents[pid]
+        for name in unseen:
+            if name.isdigit() and (stat := _read_stat(int(name))) is not None:
+                parents[int(name)] = stat
+        before = len(self._members)
+        for pid, stat in sorted(parents.items(), key=lambda each: each[1].identity.start_ticks):
             if stat.identity == self.root or self._belongs(stat.parent_pid, parents):
                 self._members[pid] = stat.identity
-            else:
-                self._strangers.add(pid)
+        return len(self._members) > before
 
     def _belongs(self, pid: int, others: dict[int, Stat]) -> bool:
         while pid not in self._members and pid in others and others[pid].identity != self.root:

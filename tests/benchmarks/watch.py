@@ -2,7 +2,7 @@
 
 It watches our server with 12 processes. The CPU time is that of the watching process, from its pidfd's clock, as a
 share of one core, while one browser shows the page: without a load, and while 16 clients ask. The delays are from
-kill(2) to the moment at which the sentence is in the page, by the page's own clock.
+kill(2), or from the birth of a process, to the moment at which the sentence is in the page, by the page's own clock.
 """
 
 import argparse
@@ -23,6 +23,15 @@ WATCH_LOG = """(words) => new Promise((seen) => {
     new MutationObserver(look).observe(document.querySelector('#log'), {childList: true})
     look()
 })"""
+KEEP_BIRTHS = """() => {
+    window.births = {}
+    new MutationObserver((records) => {
+        for (const record of records) for (const node of record.addedNodes) {
+            const found = node.textContent.match(/\\((\\d+)\\) was born/)
+            if (found) births[found[1]] = Date.now()
+        }
+    }).observe(document.querySelector('#log'), {childList: true})
+}"""
 
 
 def main() -> None:
@@ -42,9 +51,14 @@ def main() -> None:
         print(f"without a load: {cost(watching, seconds):.1%} of a core")
         share = cost_under_load(page, watching, seconds)
         print(f"while 16 clients ask: {share:.1%} of a core")
-        delays = [kill_and_see(page, server, index) for index in range(API_SERVERS)]
-        middle, most = statistics.median(delays), max(delays)
-        print(f"a kill is in the page after {middle:.0f} ms, at most {most:.0f} (n = {len(delays)})")
+        told("a kill", [kill_and_see(page, server, index) for index in range(API_SERVERS)])
+        told("a new API server of a roll", roll_and_see(page, server))
+
+
+def told(what: str, delays: list[float]) -> None:
+    """delays: in milliseconds."""
+    middle, most = statistics.median(delays), max(delays)
+    print(f"{what} is in the page after {middle:.0f} ms, at most {most:.0f} (n = {len(delays)})")
 
 
 def cost(watching: Watching, seconds: float) -> float:
@@ -70,6 +84,20 @@ def kill_and_see(page: Any, server: RunningServer, index: int) -> float:
     seen = page.evaluate(WATCH_LOG, f"({pid}) ended by SIGKILL")
     page.wait_for_selector(f"#log:has-text('takes the place of {pid}')")
     return seen - at * 1000
+
+
+def roll_and_see(page: Any, server: RunningServer) -> list[float]:
+    """Milliseconds from the start of each new API server, as the kernel has it, to its line in the page."""
+    page.evaluate(KEEP_BIRTHS)
+    os.kill(server.pids["launcher"], signal.SIGUSR1)
+    births: dict[str, float] = {}
+    while len(births) < API_SERVERS:
+        page.wait_for_timeout(100)
+        births = page.evaluate("births")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    found = {seen: proc.read_process(int(pid)) for pid, seen in births.items()}
+    ticks = os.sysconf("SC_CLK_TCK")
+    return [seen - 1000 * (booted + one.identity.start_ticks / ticks) for seen, one in found.items() if one]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from lab_support.watch.events import Event
 from lab_support.watch.observer import Observation, Observer
 from lab_support.watch.still import above, finding, still
 
-SECONDS = 120.0
 _FRAME = 0.5  # seconds between two pictures, at least
 _NO_URL = "only a server that `lab.live_server` has started is asked"
 
@@ -132,7 +131,7 @@ class LivePicture:
         return Event(event.at, event.kind, event.pid, self._in_words(event))
 
 
-def watch(what: Server | int, seconds: float = SECONDS) -> LivePicture:
+def watch(what: Server | int, seconds: float = 120.0) -> LivePicture:
     """Show a server, or a process by its pid with all descendants, while it works; other cells can run meanwhile.
 
     The picture is updated in place for so many `seconds`, until the server ends or until `stop`; then the last one

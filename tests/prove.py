@@ -13,7 +13,7 @@ from tests.proofs import Row, notebook
 PROOFS = (
     "suite", "others", "ratios", "kills", "hangups", "cells", "solutions", "xrays", "old_ipython",
     "departures", "crowds", "bodies", "fuzz", "replacements", "deaths", "fates", "ports", "trace", "prefixes", "paced",
-    "vllm_rs", "notebooks", "gpu",
+    "vllm_rs", "watch", "notebooks", "gpu",
 )  # fmt: skip
 
 

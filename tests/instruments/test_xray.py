@@ -1,7 +1,6 @@
 """X-rays of real process trees: their holders are checked against the tree's own reports and against `ss`."""
 
 import contextlib
-import glob
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -31,6 +29,7 @@ from lab_support.instruments.xray import text as xray_text
 from lab_support.instruments.xray.graph import Graph, Hold, KernelObject, ProcessNode
 from lab_support.plural import counted
 from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
+from tests.instruments.postgres import postgresql
 from tests.running_server import RunningServer
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -593,24 +592,13 @@ def test_gunicorn(tmp_path):
 @pytest.mark.slow
 @needs_root
 def test_postgresql():
-    [programs] = glob.glob("/usr/lib/postgresql/*/bin")[-1:] or [""]
-    if not programs:
-        pytest.skip("no PostgreSQL here (Debian, Ubuntu: apt install postgresql)")
-    with socket.create_server(("127.0.0.1", 0)) as free, tempfile.TemporaryDirectory(prefix="lt-") as directory:
-        port = free.getsockname()[1]
-        free.close()
-        shutil.chown(directory, "postgres")
-        as_postgres = {"user": "postgres", "group": "postgres", "extra_groups": []}
-        initdb = [f"{programs}/initdb", "-D", f"{directory}/data", "-A", "trust", "--no-sync"]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=directory, **as_postgres)
-        command = [f"{programs}/postgres", "-D", f"{directory}/data", "-k", directory, "-p", str(port)]
-        with running(command, Path(directory), **as_postgres) as postmaster:
-            graph = xray_of(postmaster.pid, port, processes=6)
-            assert [process.name for process in graph.who_holds(port=port)] == ["postgres"]
-            assert agrees_with_ss(graph, port)
-            assert "checkpointer" in {process.name for process in graph.inside}
-            biggest = max(graph.of_kind("shared memory"), key=lambda thing: thing.size)
-            assert biggest.size > 1 << 20 and len(graph.holders(biggest)) >= 6
+    with postgresql() as (postmaster, port):
+        graph = xray_of(postmaster.pid, port, processes=6)
+        assert [process.name for process in graph.who_holds(port=port)] == ["postgres"]
+        assert agrees_with_ss(graph, port)
+        assert "checkpointer" in {process.name for process in graph.inside}
+        biggest = max(graph.of_kind("shared memory"), key=lambda thing: thing.size)
+        assert biggest.size > 1 << 20 and len(graph.holders(biggest)) >= 6
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab_support.instruments import proc
+from tests.instruments.as_nobody import needs_root
+from tests.instruments.postgres import postgresql
 from tests.running_server import PACED, RunningServer, running_server
 from tests.watch.watching import Stream, Watching, family, watched
 
@@ -149,6 +151,19 @@ def test_gunicorn_s_roll(tmp_path: Path) -> None:
             master.terminate()
 
 
+@pytest.mark.slow
+@needs_root
+def test_postgresql_s_backends_are_born_for_a_client_and_end_with_it() -> None:
+    with postgresql() as (postmaster, port), watched(postmaster.pid) as watching, opened(watching) as tab:
+        tab.until(lambda seen: port in seen.latest["figures"]["ports"])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            address = f"127.0.0.1:{client.getsockname()[1]}"
+            backend = tab.until(lambda seen: _holder(seen, address))
+            assert backend != postmaster.pid
+        tab.until(lambda seen: seen.happened(f"({backend}) ended with exit code 0"))
+        assert tab.process(backend) is None
+
+
 def test_a_connection_that_a_process_opened_itself_is_no_client_s() -> None:
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         port = elsewhere.getsockname()[1]
@@ -255,6 +270,12 @@ class TestItsOwnEnd:
 
 def _engines(seen: Stream) -> list[dict]:
     return seen.latest["figures"]["engine_figures"]["engines"]
+
+
+def _holder(seen: Stream, address: str) -> int | None:
+    """The process that alone has a client's connection."""
+    found = [row["pid"] for row in seen.latest["figures"]["processes"] if address in row["clients"]]
+    return found[0] if len(found) == 1 else None
 
 
 def _pids(seen: Stream) -> set[int]:

@@ -1,22 +1,24 @@
-"""What `lab watch` costs, and how soon its page shows a kill: `python -m tests.benchmarks.watch [--seconds 20]`.
+"""Measures what `lab watch` costs, and how soon its page shows a kill and a birth.
 
-It watches our server with 12 processes. The CPU time is that of the watching process, from its pidfd's clock, as a
-share of one core, while one browser shows the page: without a load, and while 16 clients ask. The delays are from
+The CPU time is that of the watching process, by the kernel's clock for it, as a share of one core. The delays are from
 kill(2), or from the birth of a process, to the moment at which the sentence is in the page, by the page's own clock.
 """
 
-import argparse
+import contextlib
 import os
 import signal
-import statistics
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from lab_support.instruments import proc
 from tests.in_jupyterlab import chromium
 from tests.running_server import PACED, RunningServer, running_server
 from tests.watch.watching import Watching, watched
 
+_SECONDS_OF_LOAD = 6.0  # the clients ask for longer
 API_SERVERS, KEY = 7, "a-key-for-this-benchmark"
 WATCH_LOG = """(words) => new Promise((seen) => {
     const look = () => { if (document.querySelector('#log').textContent.includes(words)) seen(Date.now()) }
@@ -34,31 +36,22 @@ KEEP_BIRTHS = """() => {
 }"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    seconds = parser.parse_args().seconds
-    os.environ["LAB_API_KEY"] = KEY
+@contextlib.contextmanager
+def shown() -> Iterator[tuple[RunningServer, Watching, Any]]:
+    """Our server with 12 processes, `lab watch`, and its page in a browser."""
     with (
-        running_server(api_server_count=API_SERVERS, data_parallel_size=2, **PACED) as server,
-        watched(server.url, "--allow-signals", key=KEY) as watching,
+        pytest.MonkeyPatch.context() as patch,
         chromium() as browser,
     ):
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(f"{watching.url}?token={watching.token}")
-        page.wait_for_selector("#xray svg")
-        print(f"{len(proc.process_tree(server.pids['launcher']))} processes, one tab")
-        print(f"without a load: {cost(watching, seconds):.1%} of a core")
-        share = cost_under_load(page, watching, seconds)
-        print(f"while 16 clients ask: {share:.1%} of a core")
-        told("a kill", [kill_and_see(page, server, index) for index in range(API_SERVERS)])
-        told("a new API server of a roll", roll_and_see(page, server))
-
-
-def told(what: str, delays: list[float]) -> None:
-    """delays: in milliseconds."""
-    middle, most = statistics.median(delays), max(delays)
-    print(f"{what} is in the page after {middle:.0f} ms, at most {most:.0f} (n = {len(delays)})")
+        patch.setenv("LAB_API_KEY", KEY)
+        with (
+            running_server(api_server_count=API_SERVERS, data_parallel_size=2, **PACED) as server,
+            watched(server.url, "--allow-signals", key=KEY) as watching,
+        ):
+            page = browser.new_page(viewport={"width": 1600, "height": 1000})
+            page.goto(f"{watching.url}?token={watching.token}")
+            page.wait_for_selector("#xray svg")
+            yield server, watching, page
 
 
 def cost(watching: Watching, seconds: float) -> float:
@@ -69,11 +62,12 @@ def cost(watching: Watching, seconds: float) -> float:
     return (time.clock_gettime(clock) - before) / (time.monotonic() - began)
 
 
-def cost_under_load(page: Any, watching: Watching, seconds: float) -> float:
+def cost_under_load(page: Any, watching: Watching) -> float:
+    """The same while the 16 clients of the page's button ask."""
     page.click("#clients")
     page.click("#yes")
     page.wait_for_selector("#log:has-text('16 clients have begun')")
-    return cost(watching, min(seconds, 6.0))
+    return cost(watching, _SECONDS_OF_LOAD)
 
 
 def kill_and_see(page: Any, server: RunningServer, index: int) -> float:
@@ -98,7 +92,3 @@ def roll_and_see(page: Any, server: RunningServer) -> list[float]:
     found = {seen: proc.read_process(int(pid)) for pid, seen in births.items()}
     ticks = os.sysconf("SC_CLK_TCK")
     return [seen - 1000 * (booted + one.identity.start_ticks / ticks) for seen, one in found.items() if one]
-
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,13 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `lab watch`."""
     parser.description = "Serve a page on this machine that shows a server, ours or any other, while it works."
     parser.add_argument("server", metavar="PID|URL", help="the first process, or http://127.0.0.1:PORT of the server")
-    parser.add_argument("--port", type=int, default=0, metavar="INT", help="of the page (default: 0, a free one)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="of the page (default: 0, a free one); over ssh, forward the same number",
+    )
     parser.add_argument(
         "--allow-signals", action="store_true", help="give the page buttons that send signals and start clients"
     )
@@ -70,7 +76,7 @@ class Watch:
         self._pidfd = os.pidfd_open(target.root.pid)
         self._running.register(self._pidfd, select.POLLIN)
         self._engines = EngineWatch(target.url, key, self._hub.await_tabs) if target.url else None
-        self._sampler = Sampler(target.root, self._hub, self._more)
+        self._sampler = Sampler(target.root, self._hub, self._more, self._engines.ours if self._engines else tuple)
         self._clients = Clients(target.url, key, self._sampler.tell) if target.url and allow_signals else None
         facts = {"name": target.name, "pid": target.root.pid, "url": target.url, "signals": allow_signals}
         self._site = Site(port, self._hub, facts, self._acts() if allow_signals else {}, self._offer)

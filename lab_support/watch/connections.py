@@ -5,14 +5,13 @@ the kernel milliseconds to walk, so it is read only after a new socket was seen,
 process that watches.
 """
 
-import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from lab_support.instruments import sockets
 from lab_support.instruments.sockets import CONNECTED_TCP, LISTENING_TCP
-from lab_support.watch.members import Member, read_held
+from lab_support.watch.members import Member
 
 _SELDOM = 0.5  # seconds between two readings of the table of connections
 
@@ -37,19 +36,16 @@ class Client:
     number: int
 
 
-def _own_sockets() -> set[int]:
-    """Inodes of the watcher's own sockets."""
-    return set(read_held(os.getpid(), 0.0).sockets.values())
-
-
 @dataclass(slots=True)
 class Connections:
     """Queues and clients of the tree below `root`; it remembers the addresses of sockets between looks.
 
-    reason: why figures are missing, or "".
+    ours: the addresses from which the watcher itself asks the server, which are left out. reason: why figures are
+    missing, or "".
     """
 
     root: int
+    ours: Callable[[], Collection[str]] = tuple
     reason: str = ""
     _known: dict[int, sockets.Socket | None] = field(default_factory=dict)
     _read_at: float = 0.0
@@ -86,8 +82,7 @@ class Connections:
             found = sockets.read_sockets(self.root, only=CONNECTED_TCP).sockets
         except OSError:
             return
-        ours = {found[inode].address for inode in _own_sockets() if inode in found}  # such as a question for /metrics
-        known = {inode: found.get(inode) for inode in held}
+        known, ours = {inode: found.get(inode) for inode in held}, self.ours()
         self._known = {inode: None if one and one.peer_address in ours else one for inode, one in known.items()}
 
     def _of(self, member: Member, ports: set[int]) -> Iterable[Client]:

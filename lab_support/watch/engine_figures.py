@@ -74,7 +74,12 @@ class EngineWatch:
     def __init__(self, url: str, key: str | None, await_somebody: Callable[[], bool]) -> None:
         self.figures = EngineFigures(reason="the first answer is awaited")
         self._url, self._key, self._await_somebody = urllib.parse.urlsplit(url), key, await_somebody
+        self._asked_from: tuple[str, ...] = ()
         self._before: tuple[float, dict[int, dict[str, float]]] | None = None
+
+    def ours(self) -> tuple[str, ...]:
+        """The addresses from which it has asked last. Any thread may ask."""
+        return self._asked_from
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
@@ -86,7 +91,7 @@ class EngineWatch:
 
     def _ask(self) -> None:
         try:
-            text = _metrics(self._url, self._key)
+            text = self._metrics()
         except Unanswered as error:
             self.figures = EngineFigures(self.figures.engines, str(error), self.figures.stand_in, self.figures.at)
             return
@@ -96,6 +101,30 @@ class EngineWatch:
         stand_in = _STAND_IN.search(text)
         reason = "" if engines else "its /metrics name no engine core"
         self.figures = EngineFigures(engines, reason, stand_in[1] if stand_in else "", now)
+
+    def _metrics(self) -> str:
+        """The text. Raises `Unanswered`."""
+        url, key = self._url, self._key
+        connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=_PATIENCE)
+        try:
+            connection.connect()
+            host, port = connection.sock.getsockname()[:2]
+            self._asked_from = (*self._asked_from[-3:], f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            connection.request("GET", url.path.rstrip("/") + "/metrics", headers=headers | {"Connection": "close"})
+            answer = connection.getresponse()
+            text = answer.read(_MOST_BYTES).decode("utf-8", "replace")
+        except TimeoutError:
+            raise Unanswered(f"/metrics gave no answer within {_PATIENCE:.0f} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unanswered(f"/metrics: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+        if answer.status == 401:
+            raise Unanswered("the server asks for its key: set LAB_API_KEY, or give --api-key-file")
+        if answer.status != 200:
+            raise Unanswered(f"/metrics answers {answer.status}")
+        return text
 
     def _rates(self, index: int, values: dict[str, float], now: float) -> dict[str, float]:
         """The increase of each figure in a second."""
@@ -129,23 +158,3 @@ def _engine(index: int, values: dict[str, float], rates: dict[str, float]) -> En
         1000 / steps if steps and running else None,
         rates.get("vllm:generation_tokens_total"),
     )
-
-
-def _metrics(url: urllib.parse.SplitResult, key: str | None) -> str:
-    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=_PATIENCE)
-    try:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        connection.request("GET", url.path.rstrip("/") + "/metrics", headers=headers | {"Connection": "close"})
-        answer = connection.getresponse()
-        text = answer.read(_MOST_BYTES).decode("utf-8", "replace")
-    except TimeoutError:
-        raise Unanswered(f"/metrics gave no answer within {_PATIENCE:.0f} s") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise Unanswered(f"/metrics: {error or type(error).__name__}") from None
-    finally:
-        connection.close()
-    if answer.status == 401:
-        raise Unanswered("the server asks for its key: set LAB_API_KEY, or give --api-key-file")
-    if answer.status != 200:
-        raise Unanswered(f"/metrics answers {answer.status}")
-    return text

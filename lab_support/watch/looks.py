@@ -4,6 +4,7 @@ Runs in the process that watches; it reads /proc and sock_diag, and changes noth
 """
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +84,11 @@ class Look:
 
 
 class Looker:
-    """Takes looks at the tree below `root`. It remembers the last one, for differences."""
+    """Takes looks at the tree below `root`. It remembers the last one, for differences. ours: as in `Connections`."""
 
-    def __init__(self, root: Identity) -> None:
+    def __init__(self, root: Identity, ours: Callable[[], Collection[str]] = tuple) -> None:
         self._tree = Tree(root)
-        self._connections = Connections(root.pid)
+        self._connections = Connections(root.pid, ours)
         self._switches: dict[int, tuple[float, float]] = {}
         self.last: Look | None = None
 

@@ -6,6 +6,7 @@ large tree one takes a tenth of a second. Runs in the process that watches, in o
 
 import time
 from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -42,10 +43,13 @@ class Observation:
 
 
 class Observer:
-    """Observes the tree below `root`. A context manager: leaving it closes its descriptors."""
+    """Observes the tree below `root`. A context manager: leaving it closes its descriptors.
 
-    def __init__(self, root: Identity) -> None:
-        self._looker, self._chronicle, self._xrays = Looker(root), Chronicle(), _XRays(root.pid)
+    ours: the addresses from which the watcher itself asks the server; those connections are no client's.
+    """
+
+    def __init__(self, root: Identity, ours: Callable[[], Collection[str]] = tuple) -> None:
+        self._looker, self._chronicle, self._xrays = Looker(root, ours), Chronicle(), _XRays(root.pid)
         self._ends = Ends()
         self._ended: set[Identity] = set()
         self._due = 0.0

@@ -6,7 +6,7 @@ It ends when all processes of the tree have, or when the hub is closed. Runs in 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -23,11 +23,16 @@ _COST_LOOKS = 40  # over which the watcher's own cost is averaged
 
 
 class Sampler:
-    """Looks at the tree below `root` and tells `hub`. more: further figures for each message, such as the engines'."""
+    """Looks at the tree below `root` and tells `hub`.
 
-    def __init__(self, root: Identity, hub: Hub, more: Callable[[], dict[str, Any]]) -> None:
+    more: further figures for each message, such as the engines'. ours: as in `Observer`.
+    """
+
+    def __init__(
+        self, root: Identity, hub: Hub, more: Callable[[], dict[str, Any]], ours: Callable[[], Collection[str]]
+    ) -> None:
         self.look: Look | None = None
-        self._root, self._hub, self._more = root, hub, more
+        self._root, self._hub, self._more, self._ours = root, hub, more, ours
         self._spent: deque[tuple[float, float]] = deque(maxlen=_COST_LOOKS)
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -39,7 +44,7 @@ class Sampler:
         self._hub.happened([asdict(event) for event in events])
 
     def _run(self) -> None:
-        with Observer(self._root) as observer:
+        with Observer(self._root, self._ours) as observer:
             while self._hub.await_tabs():
                 self._look(observer)
                 if self.look is not None and not self.look.running:

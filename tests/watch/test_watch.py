@@ -164,6 +164,29 @@ def test_postgresql_s_backends_are_born_for_a_client_and_end_with_it() -> None:
         assert tab.process(backend) is None
 
 
+def test_its_own_questions_are_no_clients() -> None:
+    """The server accepts and never answers, so that each question is there for a second."""
+    code = "import socket\ns, held = socket.socket(fileno=0), []\nwhile True: held.append(s.accept())"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        silent = subprocess.Popen([sys.executable, "-c", code], stdin=listening)
+    clients: list[str] = []
+
+    def noted(seen: Stream) -> bool:
+        if seen.kinds[-1] == "figures":
+            clients.extend(peer for row in seen.latest["figures"]["processes"] for peer in row["clients"])
+        return seen.kinds.count("figures") > 20
+
+    with silent:
+        try:
+            with watched(url) as watching, opened(watching) as tab:
+                tab.until(noted)
+                assert "no answer within 1 s" in tab.latest["figures"]["engine_figures"]["reason"] and clients == []
+                assert tab.process(silent.pid)["descriptors"] > 4, "it has accepted them"
+        finally:
+            silent.kill()
+
+
 def test_a_connection_that_a_process_opened_itself_is_no_client_s() -> None:
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         port = elsewhere.getsockname()[1]

@@ -40,8 +40,9 @@ class LivePicture:
 
     def __init__(self, root: proc.Process, server: Server | None, seconds: float) -> None:
         self._name, self._until = short_name(root), time.monotonic() + seconds
-        self._observer, self._over = Observer(root.identity), threading.Event()
+        self._over = threading.Event()
         self._engines = EngineWatch(server.url, server.api_key, self._goes_on) if server else None
+        self._observer = Observer(root.identity, self._engines.ours if self._engines else tuple)
         self._events: list[Event] = []
         self._labels: dict[int, str] = {}
         self._began = time.time()

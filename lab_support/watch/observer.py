@@ -18,7 +18,7 @@ from lab_support.watch.events import Chronicle, Event
 from lab_support.watch.looks import Look, Looker
 
 EVERY, XRAY_EVERY = 0.25, 2.0
-_AT_LEAST = 0.05  # seconds between two looks, and ten times that between X-rays, when many processes end or are born
+_AT_LEAST, _XRAY_AT_LEAST = 0.05, 1.0  # seconds between two looks, between two X-rays, while many are born or end
 _BIRTHS_EVERY = 0.1  # seconds; ends are told by the kernel, births are not
 _XRAY_SHARE = 0.015  # of a core
 _STARRED = 10.0  # seconds for which a new process or object has its star
@@ -98,7 +98,7 @@ class _XRays:
         if again:
             self._at, self._shown = float("-inf"), None
         people = frozenset(member.identity for member in look.running)
-        wait = 10 * _AT_LEAST if people != self._people else max(XRAY_EVERY, self._cost / _XRAY_SHARE)
+        wait = _XRAY_AT_LEAST if people != self._people else max(XRAY_EVERY, self._cost / _XRAY_SHARE)
         if look.at < self._at + wait:
             return None
         began = time.thread_time()

@@ -95,7 +95,9 @@ emit(fate(precaution, {event!r}))
 
 
 def draw_fate(random: Random) -> Given:
-    return {"precaution": random.choice(tuple(_PRECAUTIONS)), "event": random.choice(_EVENTS)}
+    precaution = random.choice(tuple(_PRECAUTIONS))
+    events = [event for event in _EVENTS if precaution != "nothing" or "precaution" not in event]
+    return {"precaution": precaution, "event": random.choice(events)}
 
 
 def find_fate(result: ProcessResult, given: Given) -> Found:

@@ -30,6 +30,10 @@ NO_END = (
     "returns there"
 )
 AT_ONCE = "with `the_pipe` the worker ends while its parent lives: nothing in that line waits for the pipe's end"
+ASKS_FOR_PARENT = (
+    "`the_pipe` does not wait for the pipe: its worker ends with its parent even where a sibling has the write end, so "
+    "something asks for the parent itself"
+)
 OTHERWISE = "the two precautions do not do what they can: the signal by the kernel, the pipe by its end"
 
 _RIGHT = {
@@ -50,6 +54,7 @@ def judge_precautions(result: ProcessResult) -> Verdict:
         (pipe[PLAIN] != ENDS, NO_END),
         (signal[PLAIN] == ENDS and signal[STOPPED] == LIVES_ON, CAN_WAIT),
         (signal[PLAIN] != ENDS, NO_SIGNAL),
+        (pipe[SIBLING] == ENDS, ASKS_FOR_PARENT),
         (True, OTHERWISE),
     )
     cause = next(cause for holds, cause in findings if holds)
@@ -57,11 +62,12 @@ def judge_precautions(result: ProcessResult) -> Verdict:
 
 
 def _in_words(fates: dict[str, dict[str, str]]) -> str:
-    """How many of the six events each of them meets."""
-    wanted = {event: LIVES_ON if event == THREAD else ENDS for event in _RIGHT["the_pipe"]}
-    counts = {arm: sum(each[event] == wanted[event] for event in wanted) for arm, each in fates.items()}
-    stopped = {arm: each[STOPPED] for arm, each in fates.items()}
-    return "; ".join(f"{arm} is right in {counts[arm]} of 6 events, and stopped, {stopped[arm]}" for arm in fates)
+    """Of each precaution, in which events its worker ends."""
+    ends = {
+        arm: [str(place) for place, event in enumerate(each, 1) if each[event] != LIVES_ON]
+        for arm, each in fates.items()
+    }
+    return "; ".join(f"{arm}: the worker ends in event {', '.join(places) or 'none'}" for arm, places in ends.items())
 
 
 _PRCTL, _READ = "PR_SET_PDEATHSIG, signal.SIGKILL", "os.read(pipe, 1)"
@@ -95,13 +101,14 @@ def judge_stop(result: ProcessResult) -> Verdict:
 
 # ---- 09.b3: wait for all ---------------------------------------------------------------------------------------------
 
-CLEAN, KILLED, TWICE, COORDINATOR, ASKED, BREAKS = (
+CLEAN, KILLED, TWICE, THEN_ANOTHER, COORDINATOR, ONE_ASKED, ASKED = (
     "api-0 ends with exit code 0",
     "api-0 is killed",
     "api-0 is killed, and then its successor",
+    "api-0 is killed, and then the coordinator",
     "the coordinator ends with exit code 0",
+    "api-1 is asked to end, and api-0 is killed",
     "all are asked to end, and do",
-    "api-0 is killed, and each successor breaks at once",
 )
 AS_VLLM = (
     "an API server has ended with exit code 0, nobody has asked it to, and it has no successor: the exit code does not "
@@ -112,19 +119,29 @@ DEAF = "a child has ended and the function did not notice: it has to wait for ev
 UNWATCHED = "the successor has ended too, and nobody noticed: its sentinel has to go into `ends` as well"
 THE_DEAD = "it waits for the dead one again, whose sentinel is ready for ever: put the successor's there"
 SILENT = "the coordinator has ended unasked, and the function goes on without it"
-OTHER_WAY = "the function does not do what its words say"
+FORGETS = (
+    "after api-0 was killed, the coordinator ended, and the function did not notice: while it waits for a successor, "
+    "it has to wait for the others as well"
+)
+ANY_ASKED = (
+    "api-1 was asked to end, api-0 was killed, and api-0 has no successor: ask whether the name of *this* child is in "
+    "`asked`"
+)
 
 
 def judge_wait(result: ProcessResult) -> Verdict:
     told = {each.fields["ending"]: each.fields for each in result.events}
     if broken := next((each for each in told.values() if each["did"] == "fails"), None):
         return stopped_by(broken["said"])
-    starts = {ending: told[ending]["starts"] for ending in (CLEAN, KILLED, TWICE)}
+    starts = {ending: told[ending]["starts"] for ending in (CLEAN, KILLED, TWICE, ONE_ASKED)}
     measured = (
-        f"successors: {', '.join(map(str, starts.values()))}; without the coordinator it {told[COORDINATOR]['did']}; "
-        f"asked to end, it {told[ASKED]['did']}"
+        f"successors: {', '.join(map(str, starts.values()))}; without the coordinator it {told[COORDINATOR]['did']}, "
+        f"and after a death {told[THEN_ANOTHER]['did']}; if all are asked to end, it {told[ASKED]['did']}"
     )
-    expected = "successors: 1, 1, 2; without the coordinator it raises; asked to end, it returns"
+    expected = (
+        "successors: 1, 1, 2, 1; without the coordinator it raises, and after a death raises; if all are asked to end, "
+        "it returns"
+    )
     cause = _cause(told)
     return failed(measured, expected, cause) if cause else passed(measured)
 
@@ -140,6 +157,8 @@ def _cause(told: dict[str, dict[str, Any]]) -> str:
         (twice["starts"] < 2, UNWATCHED),
         (told[COORDINATOR]["did"] != "raises", SILENT),
         (set(stops) != {"returns"}, NOT_ASKED),
+        (told[THEN_ANOTHER]["did"] != "raises", FORGETS),
+        (told[ONE_ASKED]["starts"] != 1, ANY_ASKED),
     )
     return next((cause for found, cause in findings if found), "")
 
@@ -164,6 +183,7 @@ BLANKS = (
             WrongFilling(AT_ONCE, (_PRCTL, "os.getppid()")),
             WrongFilling(NO_END, (_PRCTL, "os.waitpid(parent, 0)")),
             WrongFilling(NO_END, (_PRCTL, "signal.pause()")),
+            WrongFilling(ASKS_FOR_PARENT, (_PRCTL, "while os.getppid() == parent: pass")),
         ),
         hints=(
             "prctl(2): the first argument says what is wanted, and the second one is a signal's number. Which signal "
@@ -205,6 +225,8 @@ BLANKS = (
             WrongFilling(UNWATCHED, (_WAIT, _ASKED, "children.append(successor)")),
             WrongFilling(THE_DEAD, (_WAIT, _ASKED, "ends[child.sentinel] = child")),
             WrongFilling(DEAF, ("[]", _ASKED, _WATCHED)),
+            WrongFilling(ANY_ASKED, (_WAIT, "asked", _WATCHED)),
+            WrongFilling(FORGETS, (_WAIT, _ASKED, "wait_for_completion_or_failure([successor], asked, start)")),
             WrongFilling(SILENT, ('[end for end in ends if ends[end].name.startswith("api-")]', _ASKED, _WATCHED)),
         ),
         hints=(

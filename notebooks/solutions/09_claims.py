@@ -99,7 +99,7 @@ BROKEN_CLAIMS = (
     *_rows("09.2", PRECAUTIONS, _NO_PRECAUTION),
     broken_claim(
         "09.2",
-        "Taken together, they do right in every event but one: the end of the thread that made the worker",
+        "Taken together, they work in every event but one: the end of the thread that made the worker",
         PRECAUTIONS,
         _ONE_OF_BOTH,
     ),

@@ -122,9 +122,10 @@ EXERCISES = (
         also_right=(LEAVERS_LOOK, LEAVERS_BY_PIPE),
         wrong=LEAVERS_WRONG,
         hints=(
-            "Three of them live on in one of the two events. Who is the parent of a process whose parent has ended?",
+            "Three of them can live on. Who is the parent of a process whose parent has ended?",
             "`exit` raises SystemExit. Where does an exception of a thread end?",
-            "a: compare `os.getppid()` with `parent`. b: `os._exit(3)`. c: open the pidfd of `parent`, or compare.",
+            "a: compare `os.getppid()` with `parent`. b: `os._exit(3)`. c: open the pidfd of `parent`, and "
+            "then compare as in a, because that pid may be another's by now.",
         ),
         judge=judge_leavers,
     ),

@@ -53,7 +53,7 @@ def six_events(precautions: ProcessResult) -> Found:
         seen={event: event_in_words(event, told) for event in SIX},
         claims=(
             Claim(
-                "Taken together, they do right in every event but one: the end of the thread that made the worker",
+                "Taken together, they work in every event but one: the end of the thread that made the worker",
                 missed == [THREAD],
                 got=f"wrong where {'; '.join(missed) or 'nothing happens'}",
             ),
@@ -88,7 +88,7 @@ SERVED, SOME, CUT_OFF, TOLD = (
     "all are served to the end",
     "some are cut off, the others are served to the end",
     "all are cut off",
-    "all get an error event, and then the end",
+    "all are told by an error event, a last line in the stream",
 )
 FOUR_DEATHS = {"launcher": CUT_OFF, "coordinator": TOLD, "api-0": SOME, "engine-0": TOLD}
 _CLIENTS = {("done",): SERVED, ("cut off", "done"): SOME, ("cut off",): CUT_OFF, ("error event",): TOLD}
@@ -120,8 +120,8 @@ def noticed_in_words(found: Mapping[str, Any]) -> str:
     means: dict[str, list[float]] = {}
     for how, ms in found["noticed"].values():
         means.setdefault(how, []).append(ms)
-    who = "its children" if found["role"] == "launcher" else "launcher"
-    told = "; ".join(f"{who}: {how}, after {max(times):,.0f} ms" for how, times in means.items())
+    who, when = ("its children", "the last after") if found["role"] == "launcher" else ("launcher", "after")
+    told = "; ".join(f"{who}: {how}, {when} {max(times):,.0f} ms" for how, times in means.items())
     return f"{told or 'nobody'}; the server {found['server']}"
 
 
@@ -260,7 +260,7 @@ JUDGES = (
         "09.2",
         find=six_events,
         expected=SIX,
-        row_words="Where {row}, {option} of the two does right",
+        row_words="Where {row}, {option} of the two works",
     ),
     Judge(
         "09.3",

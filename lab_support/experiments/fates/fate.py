@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,8 @@ class Blow:
 
     def _end_all(self, still_stopped: bool) -> None:
         if still_stopped:
-            os.kill(self.ends.pids[self.role], signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a deadline has ended it in this moment
+                os.kill(self.ends.pids[self.role], signal.SIGCONT)
         self.server.stop()
         _wait_until(lambda: not self.ends.running, _PATIENCE)
 

@@ -2,8 +2,8 @@
 
 The rule is a function `rule(children, asked, start)`, as vLLM's `wait_for_completion_or_failure`. Each ending is played
 by a family of its own: a launcher and its children, all of them small forks of the calling process, and this process
-sends the signals. A SIGTERM to the launcher asks all its children to end, as in a real server. Call it in a cell's
-process, while that has one thread.
+sends the signals. A SIGTERM to the launcher asks all its children to end, as in a real server, and SIGUSR1 asks api-1
+alone. Call it in a cell's process, while that has one thread.
 
 Taught in: 09_who_notices_a_death
 """
@@ -27,7 +27,9 @@ from lab_support.notebook.stages.start_up import at_the_same_time
 CLEAN, KILLED, TWICE = "api-0 ends with exit code 0", "api-0 is killed", "api-0 is killed, and then its successor"
 COORDINATOR, ASKED = "the coordinator ends with exit code 0", "all are asked to end, and do"
 BREAKS = "api-0 is killed, and each successor breaks at once"
-ENDINGS = (CLEAN, KILLED, TWICE, COORDINATOR, ASKED, BREAKS)
+THEN_ANOTHER = "api-0 is killed, and then the coordinator"
+ONE_ASKED = "api-1 is asked to end, and api-0 is killed"
+ENDINGS = (CLEAN, KILLED, TWICE, THEN_ANOTHER, COORDINATOR, ONE_ASKED, ASKED, BREAKS)
 """The endings, in words: an API server or the coordinator ends, or all do."""
 RAISES, RETURNS, WAITS, FAILS = "raises", "returns", "waits on", "fails"
 MOST_STARTS, MOST_LIVING = 100, 5
@@ -88,7 +90,8 @@ class _Launcher:
         _die_with_parent()
         for name in _ROLES:
             self._make(name, breaks=False)
-        signal.signal(signal.SIGTERM, self._ask_all)
+        signal.signal(signal.SIGTERM, lambda *_: self._ask(self.children))
+        signal.signal(signal.SIGUSR1, lambda *_: self._ask(self.children[1:2]))
         self.tell.send(("here", os.getpid()))
         try:
             rule(list(self.children), self.asked, self.start)
@@ -118,9 +121,10 @@ class _Launcher:
         self.tell.send((name, child.pid))
         return child
 
-    def _ask_all(self, *_: object) -> None:
-        self.asked |= {child.name for child in self.children}
-        for child in self.children:
+    def _ask(self, children: Sequence[Child]) -> None:
+        """Asked first, so that the rule knows it when the end comes."""
+        self.asked |= {child.name for child in children}
+        for child in children:
             child.terminate()
 
 
@@ -199,10 +203,13 @@ class _Family:
         elif ending == ASKED:
             self._stop()
         else:
+            if ending == ONE_ASKED:
+                os.kill(self.here, signal.SIGUSR1)
+                select.select([dict(self.ends)["api-1"]], [], [], _PATIENCE)
             self._signal("api-0", signal.SIGKILL)
-        if ending == TWICE:
+        if ending in (TWICE, THEN_ANOTHER):
             self.hear(lambda: bool(self.starts or self.did), _PATIENCE)
-            self._signal("api-0", signal.SIGKILL)
+            self._signal("api-0" if ending == TWICE else "coordinator", signal.SIGKILL)
 
     def _stop(self) -> str:
         os.kill(self.here, signal.SIGTERM)

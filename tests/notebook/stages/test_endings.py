@@ -13,6 +13,8 @@ from lab_support.notebook.stages.endings import (
     KILLED,
     MOST_LIVING,
     MOST_STARTS,
+    ONE_ASKED,
+    THEN_ANOTHER,
     TWICE,
     after,
 )
@@ -53,7 +55,7 @@ def did(rows):
 def test_a_rule_by_exit_codes_is_told_by_what_it_does():
     rows = after(by_exit_code, ENDINGS)
     waits, raises = "waits on", "raises"
-    expected = {CLEAN: waits, KILLED: raises, TWICE: raises, COORDINATOR: waits, ASKED: "returns", BREAKS: raises}
+    expected = dict.fromkeys(ENDINGS, raises) | {CLEAN: waits, COORDINATOR: waits, ASKED: "returns"}
     assert did(rows) == expected
     told = {row["ending"]: row for row in rows}
     assert told[CLEAN]["left"] == ["api-1", "coordinator"] and told[CLEAN]["stopped"] == "returns"
@@ -65,7 +67,8 @@ def test_successors_are_counted_up_to_the_last_one():
     told = {row["ending"]: row for row in after(by_memory, ENDINGS)}
     starts = {ending: row["starts"] for ending, row in told.items()}
     assert 10 < starts.pop(BREAKS) <= MOST_STARTS
-    assert starts == {CLEAN: 1, KILLED: 1, TWICE: 2, COORDINATOR: 0, ASKED: 0}
+    assert starts == {CLEAN: 1, KILLED: 1, TWICE: 2, THEN_ANOTHER: 1, COORDINATOR: 0, ONE_ASKED: 1, ASKED: 0}
+    assert told[ONE_ASKED]["left"] == ["api-0", "coordinator"] and told[THEN_ANOTHER]["did"] == "raises"
     assert told[TWICE]["left"] == ["api-0", "api-1", "coordinator"] and told[TWICE]["stopped"] == "returns"
     assert told[COORDINATOR]["said"] == "coordinator 0"
 

@@ -58,8 +58,8 @@ STILL_KEPT = (
 
 def judge_the_limit(limited: ProcessResult) -> Verdict:
     told: dict[str, Any] = limited.told
-    kept, most, whole = told["kept"], told["most"], STEPS * told["token"]
-    measured = f"{told['steps']} steps; kept for the one that {NEVER}: {_kb(most[NEVER])} at most, {_kb(kept[NEVER])} at the end"
+    kept, most, whole = told["kept"][NEVER], told["most"][NEVER], STEPS * told["token"]
+    measured = f"{told['steps']} steps; kept for the one that {NEVER}: {_kb(most)} at most, {_kb(kept)} at the end"
     findings = (
         (told["steps"] < STEPS, ALL_WAIT),
         (min(told["read"][READS], told["read"][SLOW]) < whole, SLOW_TOO),

@@ -17,16 +17,12 @@ PATIENCE = 30.0  # seconds without a byte
 class PlainClient:
     """One connection to a server, and what has come on it. A context manager: leaving it closes the connection.
 
-    receive_buffer: the size of its socket's, in bytes; by default the kernel chooses.
+    Raises `OSError` if the connection is refused, or if nothing comes for 30 s.
     """
 
-    def __init__(self, server: Server, receive_buffer: int = 0) -> None:
+    def __init__(self, server: Server) -> None:
         self._key = server.api_key
-        self.socket = socket.socket()
-        self.socket.settimeout(PATIENCE)
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(("127.0.0.1", server.port))
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
         self.got = b""
 
     def __enter__(self) -> Self:

@@ -65,7 +65,7 @@ BROKEN_CLAIMS = (
     ),
     broken_claim(
         "09a.2",
-        "A second client has its whole answer before that of the first one is computed",
+        "A second client has its whole answer before half of the time is over",
         UNREAD,
         _NO_ROW_LEFT,
     ),

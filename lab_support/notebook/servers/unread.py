@@ -25,18 +25,20 @@ def leave_unread(server: Server, choices: int, tokens: int, *, look_after: int |
     """A client asks for so many answers at once and reads nothing until all are computed; plain data for `emit`.
 
     bytes: in each place where they wait, once the engine core has no more to do. computed: tokens of it by then.
-    neighbour: tokens that a second client has got, and before: how many of the first one's were computed by then.
+    neighbour: tokens that a second client has got, and share: the part of the time after which it had them.
     grown: the API server's own memory, in bytes. whole: whether the client has found everything when it reads at last.
     look_after: look already when so many tokens are computed.
     """
     before, memory = read_metrics(server).get(_COMPUTED, 0.0), _memory(server)
     with PlainClient(server) as silent, PlainClient(server) as neighbour:
+        begun = time.monotonic()
         silent.ask(tokens, n=choices)
         _await(server, before, 1)
         neighbour.ask(_NEIGHBOUR)
         neighbour.read_events(_NEIGHBOUR + 1)
-        by_neighbour = _await(server, before, _NEIGHBOUR + 1) - _NEIGHBOUR
+        served = time.monotonic() - begun
         computed = _await(server, before, (look_after or choices * tokens) + _NEIGHBOUR) - _NEIGHBOUR
+        share = served / (time.monotonic() - begun)  # of time, because /metrics is a little late
         in_kernel = _await_rest(silent, server)
         grown = _memory(server) - memory
         silent.read_to_last_chunk()
@@ -45,7 +47,7 @@ def leave_unread(server: Server, choices: int, tokens: int, *, look_after: int |
         "bytes": waiting,
         "asked": choices * tokens,
         "computed": computed,
-        "before": by_neighbour,
+        "share": share,
         "neighbour": neighbour.got.count(b"\ndata: {"),
         "grown": grown,
         "most": _most_in_kernel(),

@@ -71,7 +71,7 @@ def test_an_unread_stream_is_whole_wherever_it_lies(server):
     found = leave_unread(server, choices=1, tokens=200)
     assert found["computed"] == found["asked"] == 200 and found["whole"]
     assert found["neighbour"] >= 50
-    assert found["before"] == 200  # there is one row, so the second client comes afterwards
+    assert 0.5 < found["share"] <= 1  # there is one row, so the second client comes afterwards
     assert found["bytes"].keys() == {CLIENT, KERNEL, MEMORY}
     assert found["bytes"][CLIENT] > found["bytes"][MEMORY] == 0
 

@@ -31,7 +31,7 @@ _GOES_BY_WRITES = changed(NOTICED, "reader.read()", "writer.wait_closed()")
 
 _A_LITTLE = changed(UNREAD, "choices=16, tokens=1900", "choices=1, tokens=300")
 _TOO_EARLY = changed(UNREAD, "tokens=1900)", "tokens=1900, look_after=3000)")
-_NO_ROW_LEFT = changed(UNREAD, "rows=17", "rows=16")
+_NEARLY_NOTHING = changed(UNREAD, "choices=16, tokens=1900", "choices=1, tokens=40")
 
 # ---- the server is told to stop
 
@@ -67,7 +67,7 @@ BROKEN_CLAIMS = (
         "09a.2",
         "A second client has its whole answer before half of the time is over",
         UNREAD,
-        _NO_ROW_LEFT,
+        _NEARLY_NOTHING,
     ),
     broken_claim(
         "09a.2",

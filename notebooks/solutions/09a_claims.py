@@ -56,7 +56,9 @@ BROKEN_CLAIMS = (
     _of_row("09a.1", "it ends its sending side alone, and goes on reading", LEFT, _FORKED_IN_BOTH),
     _of_row("09a.1", "it closes, and a child that it has forked lives on", LEFT, _NOBODY_FORKS),
     _of_row("09a.1", "it closes while it waits for another's answer", LEFT, _NOBODY_FORKS),
-    broken_claim("09a.1", "The API server cannot tell half a close from a whole one", LEFT, _READS_NO_MORE),
+    broken_claim(
+        "09a.1", "Half a close is the client's end to the API server, as a whole one is", LEFT, _READS_NO_MORE
+    ),
     broken_claim(
         "09a.mine", "Who leaves costs fewer tokens than all, and before the first one none", NOTICED, _GOES_BY_WRITES
     ),

@@ -32,7 +32,13 @@ def see_the_leaving(left: ProcessResult) -> Found:
     return Found(
         rows={row: _computed(by_row[row]) for row in LEFT},
         seen={row: _times(by_row[row]) for row in LEFT},
-        claims=(Claim("The API server cannot tell half a close from a whole one", half == closed != "length", half),),
+        claims=(
+            Claim(
+                "Half a close is the client's end to the API server, as a whole one is",
+                half.startswith("FIN") and closed != "length",
+                f"{half}; {closed}",
+            ),
+        ),
     )
 
 

@@ -22,7 +22,9 @@ OWN_PROGRAM = (
     "lab_support.notebook.stages.engine_cores",
     "lab_support.notebook.stages.fleet",
     "lab_support.notebook.stages.front_ends",
+    "lab_support.notebook.stages.leaving",
     "lab_support.notebook.stages.line_server",
+    "lab_support.notebook.stages.not_reading",
     "lab_support.notebook.stages.orphans",
     "lab_support.notebook.stages.overfill",
     "lab_support.notebook.stages.plain_server",
@@ -30,6 +32,7 @@ OWN_PROGRAM = (
     "lab_support.notebook.stages.server_parts",
     "lab_support.notebook.stages.shared_memory",
     "lab_support.notebook.stages.start_up",
+    "lab_support.notebook.stages.stopping",
     "lab_support.notebook.stages.torch_guard",
 )
 INSTRUMENTS = (
@@ -60,6 +63,9 @@ INSTRUMENTS = (
     "lab_support.notebook.servers.accounts",
     "lab_support.notebook.servers.births",
     "lab_support.notebook.servers.misconfigured",
+    "lab_support.notebook.servers.departed",
+    "lab_support.notebook.servers.unread",
+    "lab_support.notebook.servers.draining",
 )
 ONLY = {
     "lab_support.experiments.started_child": ("start_children", "compare", "memory_of", "stop_fork_server"),
@@ -81,6 +87,9 @@ ONLY = {
     "lab_support.notebook.servers.accounts": ("account",),
     "lab_support.notebook.servers.births": ("server_by", "spent_so_far"),
     "lab_support.notebook.servers.misconfigured": ("four_servers",),
+    "lab_support.notebook.stages.leaving": ("serve",),
+    "lab_support.notebook.stages.not_reading": ("LIMIT", "stream"),
+    "lab_support.notebook.stages.stopping": ("stop",),
 }
 """Of these modules cells call some functions; the others are for the module itself."""
 RECORDINGS = (

@@ -15,7 +15,8 @@ from typing import Any
 from lab_support.notebook.stages.fleet import fleet
 
 READS, SLOW, NEVER = "reads", "reads now and then", "reads nothing"
-LIMIT = 1_000_000  # bytes that may wait for one client
+LIMIT = 1_000_000
+"""Bytes that may wait for one client."""
 STEPS = 300
 _TOKEN = b"x" * 20_000
 _TOGETHER = 40  # steps, after which those that read have to catch up: less than the limit

@@ -23,6 +23,7 @@ from lab_support.watch.site import Refused
 
 SIGNALS = ("SIGSTOP", "SIGCONT", "SIGKILL", "SIGUSR1")
 CLIENTS, REQUESTS = 16, 320
+_PATIENCE = 2.0  # seconds that the clients have to end
 Tell = Callable[[list[Event]], None]
 
 
@@ -93,7 +94,11 @@ class Clients:
         if running is not None:
             with suppress(ProcessLookupError):
                 running.terminate()
-            running.wait()
+            try:
+                running.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:  # it has been stopped
+                running.kill()
+                running.wait()
 
     def _await(self, running: "subprocess.Popen[str]") -> None:
         output, errors = running.communicate()

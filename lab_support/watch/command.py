@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -79,10 +79,16 @@ class Watch:
         self._sampler = Sampler(target.root, self._hub, self._more, self._engines.ours if self._engines else tuple)
         self._clients = Clients(target.url, key, self._sampler.tell) if target.url and allow_signals else None
         facts = {"name": target.name, "pid": target.root.pid, "url": target.url, "signals": allow_signals}
+        self._wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._running.register(self._wakes[0], select.POLLIN)
         self._site = Site(port, self._hub, facts, self._acts() if allow_signals else {}, self._offer)
 
     def start(self) -> None:
-        """Listen, and print the address."""
+        """Listen, and print the address. Called in the main thread.
+
+        A signal may be delivered to any thread. Its handler runs in the main one, which a byte in this pipe wakes.
+        """
+        signal.set_wakeup_fd(self._wakes[1], warn_on_full_buffer=False)
         self._sampler.start()
         if self._engines:
             self._engines.start()
@@ -90,21 +96,28 @@ class Watch:
         self._offer()
 
     def wait(self) -> int:
-        """Until the server has ended and no tab is open; returns 0."""
-        self._running.poll()
+        """Until the server has ended and no tab is open; returns 0. A signal's handler raises here."""
+        while self._pidfd not in dict(self._running.poll()):
+            with suppress(BlockingIOError):
+                os.read(self._wakes[0], 4096)
         print(f"{self._target.name} ({self._target.root.pid}) has ended.")
         self._hub.await_no_tabs()
         return 0
 
     def close(self) -> None:
-        """Tell the tabs, and stop listening. Open streams end with the process."""
+        """Tell the tabs, and stop listening. Open streams end with the process. Further signals are ignored."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         self._hub.close("`lab watch` was ended. This is its last picture.")
         self._hub.await_no_tabs(_FAREWELL)
-        self._site.shutdown()
-        self._site.server_close()
         if self._clients:
             self._clients.close()
-        os.close(self._pidfd)
+        if self._site.started:  # otherwise shutdown() would wait for ever
+            self._site.shutdown()
+        self._site.server_close()
+        signal.set_wakeup_fd(-1)
+        for descriptor in (self._pidfd, *self._wakes):
+            os.close(descriptor)
 
     def _offer(self) -> None:
         """A token is good once, so there is a new address as soon as one was used."""

@@ -5,6 +5,7 @@ names that vLLM has, and ours where vLLM has none. Runs in the process that watc
 """
 
 import http.client
+import math
 import re
 import threading
 import time
@@ -13,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-EVERY, _PATIENCE, _MOST_BYTES = 1.0, 1.0, 4 << 20
+EVERY, _PATIENCE, _MOST_BYTES, _MOST_ENGINES = 1.0, 1.0, 4 << 20, 256
 _SERIES = re.compile(r"^([\w:]+)\{([^}]*)\} (\S+)$", re.MULTILINE)
-_ENGINE = re.compile(r'\bengine="(\d+)"')
+_ENGINE = re.compile(r'\bengine="([0-9]{1,6})"')
 _STAND_IN = re.compile(r'\bstand_in="([^"]+)"')
 _STEPS = ("lab_engine_steps_total", "vllm:iteration_tokens_total_count")
 
@@ -116,7 +117,7 @@ class EngineWatch:
             text = answer.read(_MOST_BYTES).decode("utf-8", "replace")
         except TimeoutError:
             raise Unanswered(f"/metrics gave no answer within {_PATIENCE:.0f} s") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a key that no header can hold
             raise Unanswered(f"/metrics: {error or type(error).__name__}") from None
         finally:
             connection.close()
@@ -138,11 +139,20 @@ def by_engine(text: str) -> dict[int, dict[str, float]]:
     """The figures of a /metrics that name an engine core, by its index, summed over other labels; no histograms."""
     found: dict[int, dict[str, float]] = {}
     for name, labels, value in _SERIES.findall(text):
-        engine = None if name.endswith("_bucket") else _ENGINE.search(labels)
-        if engine:
+        engine, figure = None if name.endswith("_bucket") else _ENGINE.search(labels), _figure(value)
+        if engine and figure is not None and (int(engine[1]) in found or len(found) < _MOST_ENGINES):
             values = found.setdefault(int(engine[1]), {})
-            values[name] = values.get(name, 0.0) + float(value)
+            values[name] = values.get(name, 0.0) + figure
     return found
+
+
+def _figure(text: str) -> float | None:
+    """None for what is no number, or not a finite one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _engine(index: int, values: dict[str, float], rates: dict[str, float]) -> Engine:

@@ -44,6 +44,13 @@ class Sampler:
         self._hub.happened([asdict(event) for event in events])
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # otherwise the tabs would stay open on an old picture
+            self._hub.close(f"The watcher failed: {type(error).__name__}: {error}. This is its last picture.")
+            raise
+
+    def _watch(self) -> None:
         with Observer(self._root, self._ours) as observer:
             while self._hub.await_tabs():
                 self._look(observer)

@@ -50,6 +50,7 @@ class Site(ThreadingHTTPServer):
         page = PAGE.read_text(encoding="utf-8").replace("{{FACTS}}", json.dumps(facts).replace("<", "\\u003c"))
         self.page = page.encode()
         self.policy = _policy(page)
+        self.started = False
         self._places = threading.BoundedSemaphore(_MOST_REQUESTS)
 
     def server_bind(self) -> None:
@@ -59,6 +60,7 @@ class Site(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def start(self) -> None:
+        self.started = True
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="site", daemon=True).start()
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -1,11 +1,14 @@
 """The process to watch, from a pid or a URL on this machine. Runs in the process of `lab watch`."""
 
+import ipaddress
 import urllib.parse
 from dataclasses import dataclass
 
 from lab_support.instruments import proc
 from lab_support.instruments.proc import Identity
 from lab_support.instruments.process_name import short_name
+
+_MOST_DIGITS = 10  # of a pid
 
 
 class NoTarget(LookupError):
@@ -23,13 +26,12 @@ class Target:
 
 def find_target(given: str) -> Target:
     """The process `given` by pid, or the first process of the tree that listens at a URL. Raises `NoTarget`."""
-    if given.isdigit():
+    if given.isascii() and given.isdigit() and len(given) < _MOST_DIGITS:
         process = proc.read_process(int(given))
         if process is None or process.ended:
             raise NoTarget(f"got pid {given}, expected a running process: `ps -ef` lists them")
         return Target(process.identity, short_name(process), None)
-    url = urllib.parse.urlsplit(given if "://" in given else f"http://{given}")
-    port = _port(url, given)
+    url, port = _url_and_port(given)
     holders = {holder.process.pid: holder.process for holder in proc.holders_of_listening_socket(port)}
     if not holders:
         raise NoTarget(f"got {given}, expected the URL of a server on this machine: no process of yours listens there")
@@ -39,12 +41,21 @@ def find_target(given: str) -> Target:
     return Target(root.identity, short_name(root), f"http://{url.netloc.rpartition('@')[2]}")
 
 
-def _port(url: urllib.parse.SplitResult, given: str) -> int:
-    """No name is looked up: a server elsewhere has no processes here."""
+def _url_and_port(given: str) -> tuple[urllib.parse.SplitResult, int]:
+    """No name but localhost is looked up: a server elsewhere has no processes here, and must not be sent a key."""
     try:
+        url = urllib.parse.urlsplit(given if "://" in given else f"http://{given}")
         port, host = url.port or 80, url.hostname or ""
     except ValueError as error:
         raise NoTarget(f"got {given!r}, expected a pid or a URL like http://127.0.0.1:8000 ({error})") from None
-    if url.scheme != "http" or not (host in ("localhost", "::1") or host.startswith("127.")):
+    if url.scheme != "http" or not (host == "localhost" or _is_loopback(host)):
         raise NoTarget(f"got {given!r}, expected a pid, or http:// and an address of this machine, such as 127.0.0.1")
-    return port
+    return url, port
+
+
+def _is_loopback(host: str) -> bool:
+    """Of an address in digits; a name such as 127.example.org is none."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

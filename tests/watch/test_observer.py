@@ -7,11 +7,14 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from lab_support.instruments import proc
 from lab_support.instruments.xray.text import text
 from lab_support.watch.engine_figures import EngineFigures, by_engine
 from lab_support.watch.observer import Observation, Observer
 from lab_support.watch.still import still
+from lab_support.watch.target import NoTarget, find_target
 from tests.instruments.as_nobody import as_nobody, in_a_sandbox, needs_root, needs_x86_64
 from tests.watch.watching import family
 
@@ -76,3 +79,16 @@ def _all_that_is_shown(seen: Observation) -> Any:
         return None
     picture = still(seen.look, EngineFigures(reason="none"), [], "a name")
     return json.loads(json.dumps(seen.look.as_data())), text(seen.xray.graph), picture
+
+
+def test_figures_that_are_no_finite_numbers_are_left_out():
+    series = ('x{engine="0"} NaN', 'y{engine="0"} +Inf', 'z{engine="0"} garbage', 'w{engine="0"} 3', 'w{engine="٣"} 4')
+    assert by_engine("\n".join(series)) == {0: {"w": 3.0}}
+    many = "\n".join(f'x{{engine="{index}"}} 1' for index in range(1000))
+    assert len(by_engine(many)) == 256
+
+
+@pytest.mark.parametrize("given", ["http://127.evil.example:80", "http://[::1", "https://127.0.0.1", "²", "9" * 5000])
+def test_what_is_no_server_of_this_machine_is_refused_before_anything_is_asked(given):
+    with pytest.raises(NoTarget, match="expected"):
+        find_target(given)

@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +109,7 @@ class Blow:
 
     def _end_all(self, still_stopped: bool) -> None:
         if still_stopped:
-            with suppress(ProcessLookupError):  # a deadline has ended it in this moment
-                os.kill(self.ends.pids[self.role], signal.SIGCONT)
+            os.kill(self.ends.pids[self.role], signal.SIGCONT)
         self.server.stop()
         _wait_until(lambda: not self.ends.running, _PATIENCE)
 

@@ -82,12 +82,13 @@ class _Launcher:
 
     tell: Connection
     breaks: bool
+    parent: int = field(default_factory=os.getpid)
     children: list[Child] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     starts: int = 0
 
     def run(self, rule: Rule) -> None:
-        _die_with_parent()
+        _die_with(self.parent)
         for name in _ROLES:
             self._make(name, breaks=False)
         signal.signal(signal.SIGTERM, lambda *_: self._ask(self.children))
@@ -112,7 +113,7 @@ class _Launcher:
 
     def _make(self, name: str, breaks: bool) -> Child:
         here, tells = multiprocessing.Pipe(duplex=False)
-        child = Child(target=_live, args=(tells, breaks), name=name)
+        child = Child(target=_live, args=(tells, breaks, os.getpid()), name=name)
         child.start()
         tells.close()
         with here, suppress(EOFError):  # it has broken
@@ -128,8 +129,8 @@ class _Launcher:
             child.terminate()
 
 
-def _live(tells: Connection, breaks: bool) -> NoReturn:
-    _die_with_parent()
+def _live(tells: Connection, breaks: bool, parent: int) -> NoReturn:
+    _die_with(parent)
     if breaks:
         os._exit(1)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -138,9 +139,11 @@ def _live(tells: Connection, breaks: bool) -> NoReturn:
         signal.pause()
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """The main thread of each of them makes the next ones, and waits for them."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before the signal was asked for
+        os._exit(1)
 
 
 # ---- outside ---------------------------------------------------------------------------------------------------------
@@ -175,7 +178,8 @@ class _Family:
 
     def play(self, ending: str) -> dict[str, Any]:
         self._let_happen(ending)
-        self.hear(lambda: bool(self.did), _SECONDS)
+        breaks = ending == BREAKS
+        self.hear(lambda: bool(self.did) or (breaks and self.starts == MOST_STARTS), _PATIENCE if breaks else _SECONDS)
         found = {"did": self.did or WAITS, "said": self.said, "left": self.running(), "starts": self.starts}
         return found | {"stopped": "" if self.did else self._stop()}
 

@@ -4,9 +4,11 @@ One thread for each request, all of them daemons, so that the end of the process
 Runs in the process that watches.
 """
 
+import io
 import json
 import socket
 import threading
+import time
 import urllib.parse
 from base64 import b64encode
 from collections.abc import Callable
@@ -15,14 +17,14 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from re import DOTALL, search
-from typing import Any
+from typing import Any, cast
 
 from lab_support.watch.door import Door
 from lab_support.watch.hub import Hub
 
 PAGE = Path(__file__).with_name("page.html")
 _MOST_REQUESTS = 64  # at once; a browser needs one for its stream and one for each button
-_MOST_BODY = 4096
+_MOST_HEAD, _MOST_BODY = 16384, 4096  # bytes
 _PATIENCE = 10.0  # seconds for a request to arrive, and for a tab to take what it is sent
 _SILENCE = 5.0  # seconds without news after which a stream says so, which shows whether the tab is still there
 
@@ -80,11 +82,38 @@ class Site(ThreadingHTTPServer):
         """A tab that went away is no error, and a client's nonsense is none of this process."""
 
 
+class _Arriving(io.RawIOBase):
+    """The bytes of one request. The library has a limit for each line of a head and for each wait, and none for all.
+
+    So anybody could hold a place with a byte now and then, or fill this process's memory with lines.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._left = connection, _MOST_HEAD + _MOST_BODY
+        self._deadline = time.monotonic() + _PATIENCE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Raises `TimeoutError`, and `ConnectionError` beyond the most bytes."""
+        if self._left == 0:
+            raise ConnectionError(f"got more than {_MOST_HEAD + _MOST_BODY} bytes, expected a shorter request")
+        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+        count = self._connection.recv_into(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count
+
+
 class _Request(BaseHTTPRequestHandler):
     """One request. Every answer ends its connection."""
 
     server: Site
-    timeout = _PATIENCE
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(cast(io.RawIOBase, _Arriving(self.connection)))
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
@@ -125,13 +154,13 @@ class _Request(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"words": done}).encode(), "application/json")
 
     def _body(self) -> dict[str, Any]:
-        length = self.headers.get("Content-Length", "")
-        kind = self.headers.get_content_type()
-        if not length.isdigit() or int(length) > _MOST_BODY or kind != "application/json":
+        length, kind = self.headers.get("Content-Length", ""), self.headers.get_content_type()
+        counts = length.isascii() and length.isdigit() and len(length) <= len(str(_MOST_BODY))
+        if not counts or int(length) > _MOST_BODY or kind != "application/json":
             raise Refused(f"got {length or 'no'} bytes of {kind}, expected at most {_MOST_BODY} of application/json")
         try:
             body = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             raise Refused("got no JSON object")
@@ -142,7 +171,7 @@ class _Request(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._head(200, "text/event-stream")
         with suppress(OSError), self.server.hub.tab():
-            for frames in self.server.hub.stream(int(last) if last.isdigit() else 0, _SILENCE):
+            for frames in self.server.hub.stream(int(last) if last.isascii() and last.isdigit() else 0, _SILENCE):
                 self.wfile.write(frames)
 
     def _refuse(self, status: int, why: str) -> None:
@@ -154,6 +183,7 @@ class _Request(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _head(self, status: int, kind: str, length: int | None = None, cookie: str | None = None) -> None:
+        self.connection.settimeout(_PATIENCE)  # from here on for each write
         self.send_response(status)
         self.send_header("Content-Type", kind)
         if length is not None:

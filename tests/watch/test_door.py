@@ -121,5 +121,20 @@ def test_many_idle_connections_take_no_place_for_long() -> None:
         assert watching.enter().status_code == 200
 
 
+def test_a_request_that_is_too_long_has_no_answer_and_takes_no_memory() -> None:
+    with family() as (parent, _), watched(parent) as watching:
+        before = proc.read_memory(watching.process.pid).rss
+        lines = b"".join(b"X-%d: " % number + b"a" * 60_000 + b"\r\n" for number in range(90))
+        with contextlib.ExitStack() as held:
+            for _ in range(20):
+                raw = held.enter_context(watching.raw())
+                with contextlib.suppress(ConnectionError):
+                    raw.sendall(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
+                with contextlib.suppress(ConnectionError):
+                    assert raw.recv(100) == b""
+        assert proc.read_memory(watching.process.pid).rss < before + 8 * 2**20
+        assert watching.enter().status_code == 200
+
+
 def _to(pid: int, name: str) -> dict[str, object]:
     return {"pid": pid, "start": proc.read_process(pid).identity.start_ticks, "signal": name}

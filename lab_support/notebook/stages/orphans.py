@@ -11,10 +11,12 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -70,8 +72,11 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
 
     Returns `event`, `precaution` (the name of `arm`), `fate` (one of `ENDS`, `LIVES_ON`, `TOO_EARLY`), `how`, the
     worker's exit code or signal in words, "" as long as it lives, and `writers`, the processes that still hold the
-    pipe's write end, by /proc.
+    pipe's write end, by /proc. A precaution that raises ends its worker, as an exception ends any process. Raises
+    `ValueError` for an unknown event, or for seconds below 0.
     """
+    if event not in EVENTS or seconds < 0:
+        raise ValueError(f"got event {event!r} and {seconds} s, expected one of {', '.join(EVENTS)}, and 0 s or more")
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     gates = _Gates(*os.pipe(), *os.pipe(), *os.pipe())
     family = _make(arm, event, gates)
@@ -86,7 +91,7 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         if event == KILLED_EARLY:
             once.end(family.parent)
         os.close(gates.allow)
-        os.read(gates.told, 1)  # b"" if it has ended instead
+        armed = os.read(gates.told, 1) != b""  # otherwise it has ended instead
         if event == STOPPED:
             _stop(family.worker)
         if event == HOLDS_THE_LOCK:
@@ -99,16 +104,24 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         writers = family.writers()
         once.end(family.parent)  # now at the latest, so that this process is the one that waits for the worker
         how = _in_words(worker) if ended else None
-    found = LIVES_ON if how is None else TOO_EARLY if event == THREAD_ENDED else ENDS
-    return {"event": event, "precaution": arm.__name__, "fate": found, "how": how or "", "writers": writers}
+    early = event == THREAD_ENDED or (not armed and event != KILLED_EARLY)
+    found = LIVES_ON if how is None else TOO_EARLY if early else ENDS
+    return {
+        "event": event,
+        "precaution": getattr(arm, "__name__", repr(arm)),
+        "fate": found,
+        "how": how or "",
+        "writers": writers,
+    }
 
 
 def _make(arm: Arm, event: str, gates: _Gates) -> _Family:
     reads, writes = os.pipe()
     parent = os.fork()
     if parent == 0:
-        os.close(reads)
-        _be_the_parent(arm, event, gates, writes)
+        with _ends_here():
+            os.close(reads)
+            _be_the_parent(arm, event, gates, writes)
     os.close(writes)
     with open(reads, encoding="ascii") as said:
         pipe, worker, *others = map(int, said.read().split())
@@ -119,13 +132,14 @@ def _be_the_parent(arm: Arm, event: str, gates: _Gates, writes: int) -> NoReturn
     for descriptor in (gates.allow, gates.let_end):  # otherwise these copies would keep the pipes from their end
         os.close(descriptor)
     pipe, write_end = os.pipe()
-    me = os.getpid()
+    me, work = os.getpid(), _hold_the_lock if event == HOLDS_THE_LOCK else _rest
 
     def make_worker() -> int:
         if (worker := os.fork()) == 0:
-            os.close(write_end)
-            os.close(writes)
-            _be_the_worker(arm, me, pipe, gates, _hold_the_lock if event == HOLDS_THE_LOCK else _rest)
+            with _ends_here():
+                os.close(write_end)
+                os.close(writes)
+                _be_the_worker(arm, me, pipe, gates, work)
         return worker
 
     if event == THREAD_ENDED:
@@ -156,8 +170,9 @@ def _end_a_thread_that(makes_the_worker: Callable[[], int], gates: _Gates, pipe:
 def _fork_sibling(writes: int) -> int:
     """A process with a copy of every descriptor of its parent."""
     if (sibling := os.fork()) == 0:
-        os.close(writes)
-        _rest()
+        with _ends_here():
+            os.close(writes)
+            _rest()
     return sibling
 
 
@@ -181,6 +196,20 @@ def _hold_the_lock() -> NoReturn:
 def _rest() -> NoReturn:
     while True:
         signal.pause()
+
+
+@contextmanager
+def _ends_here() -> Iterator[None]:
+    """The calling process is a fork: it must not go on in its caller's code, neither at an error nor at Ctrl-C."""
+    try:
+        yield
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 class _Once:

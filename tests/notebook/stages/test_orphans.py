@@ -33,7 +33,10 @@ def pidfd(parent, pipe):
 def ends_at_once(parent, pipe):
     os._exit(3)
 
-ARMS = (none, death_signal, death_signal_and_look, end_of_pipe, pidfd, ends_at_once)
+def raises(parent, pipe):
+    raise OSError("no such precaution")
+
+ARMS = (none, death_signal, death_signal_and_look, end_of_pipe, pidfd, ends_at_once, raises)
 print(json.dumps([fate(arm, event) for arm in ARMS for event in EVENTS]))
 """
 E, L, T = orphans.ENDS, orphans.LIVES_ON, orphans.TOO_EARLY
@@ -43,7 +46,8 @@ EXPECTED = {  # killed, killed early, thread ended, sibling, stopped, in C code
     "death_signal_and_look": [E, E, T, E, E, E],
     "end_of_pipe": [E, E, L, L, L, L],
     "pidfd": [E, L, L, E, L, L],
-    "ends_at_once": [E, E, T, E, E, E],
+    "ends_at_once": [T, E, T, T, T, T],
+    "raises": [T, E, T, T, T, T],
 }
 
 
@@ -77,3 +81,9 @@ def test_who_still_has_the_write_end_is_read_from_the_kernel(found):
         orphans.STOPPED: [],
         orphans.HOLDS_THE_LOCK: [],
     }
+
+
+@pytest.mark.parametrize(("event", "seconds"), [("the parent retires", 1.0), (orphans.KILLED, -1.0)])
+def test_an_unknown_event_and_a_negative_time_are_told(event, seconds):
+    with pytest.raises(ValueError, match="expected one of the parent is killed, "):
+        orphans.fate(lambda parent, pipe: None, event, seconds=seconds)

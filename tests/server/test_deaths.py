@@ -23,6 +23,7 @@ def test_nobody_but_the_clients_of_the_dead_notices_a_death_or_a_roll(strategy: 
                 made.roll()
             else:
                 made.kill_when_there_is_one()
+        made.until("a stream is whole", lambda: any(read.how == "whole" for read in made.readers.reads.copy()))
     assert report.failures == [], (seed, "\n".join(seen for _, seen in report.failures))
     assert (report.kills.total(), report.rolls) == (kills, rolls)
     assert report.reads["whole"] > 0

@@ -1,5 +1,6 @@
 """How the predictions of appendix 09a are judged, drawn and claimed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
@@ -80,6 +81,13 @@ def see_the_noticed(noticed: ProcessResult) -> Found:
 _USUAL_MOST = 5_000_000  # bytes; more than tcp_wmem has unless somebody has changed it
 
 
+def _why_untold(told: Mapping[str, Any], kernel_takes_all: bool) -> str:
+    """The growth is of pages that are the API server's alone: some kernels take idle ones back meanwhile."""
+    if kernel_takes_all:
+        return "the kernel takes all of it here: see tcp_wmem"
+    return "the API server has given back more of its other memory" if told["grown"] < 0 else ""
+
+
 def find_the_stream(unread: ProcessResult) -> Found:
     told = unread.told
     places: dict[str, int] = told["bytes"]
@@ -110,7 +118,7 @@ def find_the_stream(unread: ProcessResult) -> Found:
                 "What the kernel does not take is in the API server, whose own memory has grown by at least half of it",
                 told["grown"] > places[MEMORY] / 2 > 0,
                 f"{places[MEMORY] / 1e6:.1f} MB; grown by {told['grown'] / 1e6:.1f} MB",
-                "the kernel takes all of it here: see tcp_wmem" if kernel_takes_all else "",
+                _why_untold(told, kernel_takes_all),
             ),
         ),
     )

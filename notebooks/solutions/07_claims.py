@@ -1,13 +1,12 @@
 """What breaks the claims of notebook 07: for each, its experiment with the effect taken away."""
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank, filled
-from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.moves.verdicts import broken_claim, judge_of
+from lab_support.notebook.moves.exercises import cell, changed, nothing_left
+from lab_support.notebook.moves.verdicts import broken_claim, broken_rows
 
 RACE, WAYS = cell("07", "race"), blank("07.b1").reference
 
@@ -31,19 +30,6 @@ _OTHER_WAYS = changed(
     "def kept():\n    sock = ports.bind()\n    sock.listen()\n    return address_of(sock), sock\n\n"
     "ports = PortRange.of(200)\n",
 )
-
-
-def _rows(number: str, experiment: str, broken: str) -> Iterator[BrokenClaim]:
-    """For each row of a table, its claim, and an experiment in which the row comes out otherwise."""
-    judge = judge_of(number)
-    for row, option in judge.expected.items():
-        words = judge.row_words.format(row=row, option=option)
-        yield BrokenClaim(words, experiment, broken, partial(_has, number, row, option))
-
-
-def _has(number: str, row: str, option: str, result: ProcessResult) -> bool:
-    return judge_of(number).find(result).rows[row] == option
-
 
 # ---- 07.3: three parents, two children -------------------------------------------------------------------------------
 
@@ -159,8 +145,8 @@ BROKEN_CLAIMS = (
         WAYS,
         _BOUND_ANEW,
     ),
-    *_rows("07.2", WAYS, _OTHER_WAYS),
-    *_rows("07.3", _PARENTS, _OTHERWISE),
+    *broken_rows("07.2", WAYS, _OTHER_WAYS),
+    *broken_rows("07.3", _PARENTS, _OTHERWISE),
     broken_claim(
         "07.4",
         "With the message alone, the parent waits to its limit for both dead children, and holds their ends",

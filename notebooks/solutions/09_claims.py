@@ -1,25 +1,9 @@
 """What breaks the claims of notebook 09: for each, its experiment with the effect taken away."""
 
-from collections.abc import Iterator
-from functools import partial
-
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
-from lab_support.notebook.moves.verdicts import broken_claim, judge_of
-
-
-def _rows(number: str, experiment: str, broken: str) -> Iterator[BrokenClaim]:
-    """For each row of a table, its claim, and an experiment in which the row comes out otherwise."""
-    judge = judge_of(number)
-    for row, option in judge.expected.items():
-        words = judge.row_words.format(row=row, option=option)
-        yield BrokenClaim(words, experiment, broken, partial(_has, number, row, option))
-
-
-def _has(number: str, row: str, option: str, result: ProcessResult) -> bool:
-    return judge_of(number).find(result).rows[row] == option
-
+from lab_support.notebook.moves.verdicts import broken_claim, broken_rows
 
 # ---- 09.1: a launcher's end ------------------------------------------------------------------------------------------
 
@@ -89,14 +73,14 @@ _ONE_SUCCESSOR = changed(
 
 
 BROKEN_CLAIMS = (
-    *_rows("09.1", LAUNCHERS, _OTHER_ENDS),
+    *broken_rows("09.1", LAUNCHERS, _OTHER_ENDS),
     BrokenClaim(
         "After SIGTERM and after SIGKILL both API servers run on, and the port is in use",
         LAUNCHERS,
         _OTHER_ENDS,
         _run_on,
     ),
-    *_rows("09.2", PRECAUTIONS, _NO_PRECAUTION),
+    *broken_rows("09.2", PRECAUTIONS, _NO_PRECAUTION),
     broken_claim(
         "09.2",
         "Taken together, they work in every event but one: the end of the thread that made the worker",
@@ -109,7 +93,7 @@ BROKEN_CLAIMS = (
         _NO_SIBLING,
         _only_siblings_write,
     ),
-    *_rows("09.3", DEATHS, _ANOTHER_DIES),
+    *broken_rows("09.3", DEATHS, _ANOTHER_DIES),
     broken_claim(
         "09.3",
         "Of these deaths, only that of an API server does not end the server, and none leaves a process",

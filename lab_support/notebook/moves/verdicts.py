@@ -5,8 +5,9 @@ in `solutions/NN_verdicts.py`, so that no cell of a notebook shows the answer ke
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from IPython import get_ipython
@@ -180,3 +181,15 @@ def broken_claim(
         return bool(found.holds)
 
     return BrokenClaim(words, experiment, broken, holds)
+
+
+def broken_rows(number: str, experiment: str, broken: str) -> Iterator[BrokenClaim]:
+    """For each row of a table, its claim, and an experiment in which the row comes out otherwise."""
+    judge = judge_of(number)
+    for row, option in judge.expected.items():
+        words = judge.row_words.format(row=row, option=option)
+        yield BrokenClaim(words, experiment, broken, partial(_has, number, row, option))
+
+
+def _has(number: str, row: str, option: str, result: ProcessResult) -> bool:
+    return judge_of(number).find(result).rows[row] == option

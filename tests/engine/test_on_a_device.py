@@ -26,16 +26,18 @@ from tests.engine.test_model import ARCHITECTURES, stretched, token_by_token
 from tests.proofs.pytests import in_full
 
 KINDS = ("grouped queries", "tied embeddings", "biases", "head_dim of its own", "rope llama3", "Qwen2", "Qwen3")
+IN_EACH_KIND = [*KINDS[:2], *(pytest.param(kind, marks=in_full) for kind in KINDS[2:])]  # all: test_model.py
 SIZES_OF_BATCHES = {
     "all at once": {},
     "in chunks of 7 tokens": dict(max_num_batched_tokens=7),
     "preempted": dict(num_blocks=12),
     "preempted and in chunks": dict(num_blocks=9, max_num_batched_tokens=9),
 }
-IN_BFLOAT16 = pytest.mark.parametrize(
+IN_SHORT = ("all at once", "preempted and in chunks")
+IN_EACH_SIZE = pytest.mark.parametrize(
     "sizes",
     [
-        pytest.param(sizes, id=name, marks=() if name == "preempted and in chunks" else in_full)
+        pytest.param(sizes, id=name, marks=() if name in IN_SHORT else in_full)
         for name, sizes in SIZES_OF_BATCHES.items()
     ],
 )
@@ -70,7 +72,7 @@ def prompt_logits(runner: Runner, tokens: list[int], pieces: tuple[int, ...] = (
 
 
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IN_EACH_KIND)
 def test_in_float32_logits_and_greedy_tokens_are_those_of_transformers(kind, device, tmp_path):
     folder = make_folder(tmp_path, **ARCHITECTURES[kind])
     runner, model = opened_runner(folder, device), oracle(folder)
@@ -83,7 +85,7 @@ def test_in_float32_logits_and_greedy_tokens_are_those_of_transformers(kind, dev
 
 
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@pytest.mark.parametrize("sizes", SIZES_OF_BATCHES.values(), ids=list(SIZES_OF_BATCHES))
+@IN_EACH_SIZE
 def test_in_float32_neither_preemption_nor_mixed_batches_change_a_token(sizes, device, folder):
     questions = prompts(8, 307)
     answers = generate(opened_runner(folder, device), questions, 20, **sizes)
@@ -91,7 +93,7 @@ def test_in_float32_neither_preemption_nor_mixed_batches_change_a_token(sizes, d
 
 
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@pytest.mark.parametrize("sizes", SIZES_OF_BATCHES.values(), ids=list(SIZES_OF_BATCHES))
+@IN_EACH_SIZE
 def test_in_float32_cached_blocks_change_no_token(sizes, device, folder):
     """Prompts that begin alike, in one batch and then again: blocks of the same step, of others, and of itself."""
     trunk, *others = prompts(5, 307)
@@ -143,7 +145,7 @@ def rms(differences: torch.Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@pytest.mark.parametrize("kind", [*KINDS[:2], *(pytest.param(kind, marks=in_full) for kind in KINDS[2:])])
+@pytest.mark.parametrize("kind", IN_EACH_KIND)
 def test_in_bfloat16_logits_are_within_bfloat16_s_error_of_float32_s(kind, device, tmp_path):
     folder = make_folder(tmp_path, **(ARCHITECTURES[kind] | dict(dtype=torch.bfloat16)))
     texts = prompts(16, 307, 120)
@@ -156,7 +158,7 @@ def test_in_bfloat16_logits_are_within_bfloat16_s_error_of_float32_s(kind, devic
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@IN_BFLOAT16
+@IN_EACH_SIZE
 def test_in_bfloat16_preempted_and_mixed_batches_answer_within_its_error(sizes, device, folder):
     """Near-ties flip, so each token's float32 logit is compared with the best one's: it is no further off than two
     logits that are both wrong by 6 times bfloat16's mean error."""

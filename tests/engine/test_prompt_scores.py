@@ -1,5 +1,6 @@
 """Log-probabilities of prompts' own tokens equal transformers', in any chunks and in any batch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,25 @@ from lab_support.engine.runner import Runner
 from lab_support.engine.scheduler import MOST_TOLD, Output, Scheduler
 from lab_support.engine.step import ROWS_AT_ONCE, Sampled, Scored
 from lab_support.generation import FinishReason, SamplingParams, TokenLogprobs
-from tests.engine.devices import ON_ALL, Device
+from tests.engine.devices import CPU, CUDA, PRETENDED, Device
 from tests.engine.folders import make_folder, oracle, oracle_logits
 from tests.engine.greedy import config, prompts, scheduler_for
+from tests.proofs.pytests import in_full
 
 BATCHES = {
     "all at once": {},
     "in chunks of 7 tokens": dict(max_num_batched_tokens=7),
     "preempted in the prompt": dict(num_blocks=12, max_num_batched_tokens=5, max_num_seqs=4),
 }
+SLOWEST = ("preempted in the prompt", PRETENDED)  # 10 s
 TOP = 3
+
+
+def each_on_all() -> Iterator[object]:
+    for name, sizes in BATCHES.items():
+        for device in (CPU, PRETENDED, CUDA):
+            marks = [pytest.mark.gpu] * (device == CUDA) + [in_full] * ((name, device) == SLOWEST)
+            yield pytest.param(sizes, device, id=f"{name}-{device}", marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +60,7 @@ def of_prompt(outputs: list[Output]) -> list[TokenLogprobs]:
     return [each for output in outputs for each in output.prompt_logprobs or []]
 
 
-@pytest.mark.parametrize("device", ON_ALL, indirect=True)
-@pytest.mark.parametrize("sizes", BATCHES.values(), ids=list(BATCHES))
+@pytest.mark.parametrize(("sizes", "device"), list(each_on_all()), indirect=["device"])
 def test_prompts_log_probabilities_are_those_of_transformers(sizes: dict, device: Device, folder: Path) -> None:
     runner = Runner(config(folder, device=device.flag, dtype="float32"))
     model = oracle(folder)

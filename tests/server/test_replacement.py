@@ -24,11 +24,14 @@ from lab_support.instruments.kernel import accept_queues
 from lab_support.supervision.runtime_directory import sweep
 from tests.benchmarks.accept_strategies import Answers, address_of, answer_queued, open_at_once, request
 from tests.kill_trial import Streams, command, find, living
+from tests.proofs.pytests import in_full
 from tests.running_server import PACED, RunningServer, launched, running_server
 
 pytestmark = pytest.mark.slow
 
 ONE_SOCKET = ("shared", "exclusive", "least-loaded", "handoff")
+IN_SHORT = [*(pytest.param(each, marks=in_full) for each in ONE_SOCKET[:3]), ONE_SOCKET[3]]
+"""All four; `make test` runs the last, whose API servers have no listening socket."""
 QUEUED = 50
 CLOSE = b"connection: close\r\n"
 
@@ -182,7 +185,7 @@ class KeptConnections:
             self._stopping.wait(0.01)
 
 
-@pytest.mark.parametrize("strategy", ONE_SOCKET)
+@pytest.mark.parametrize("strategy", IN_SHORT)
 def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
     """`python -m tests.proofs.replacements` does it twenty times with more clients."""
     with running_server(**PACED, accept=strategy, api_server_count=2) as server:
@@ -203,7 +206,7 @@ def test_sigusr1_replaces_all_without_cutting_anybody(strategy: str) -> None:
         assert served == set(before)
 
 
-@pytest.mark.parametrize("strategy", ["least-loaded", "handoff"])
+@pytest.mark.parametrize("strategy", IN_SHORT[-2:])
 def test_one_that_retires_while_its_successors_die_finishes_in_peace(strategy: str) -> None:
     """It is asked to retire once, and each further successor that is ready finds it asked already."""
     with running_server(**PACED, accept=strategy, api_server_count=1) as server:
@@ -317,7 +320,7 @@ def descriptors(pid: int) -> Counter[str]:
     return Counter(target.partition("[")[0] for target in held)
 
 
-@pytest.mark.parametrize("strategy", ["least-loaded", "handoff", "reuseport"])
+@pytest.mark.parametrize("strategy", [*IN_SHORT[-2:], pytest.param("reuseport", marks=in_full)])
 def test_a_launcher_without_descriptors_tries_again_and_leaks_none(strategy: str) -> None:
     with running_server(**PACED, accept=strategy) as server:
         launcher = server.process.pid

@@ -15,6 +15,7 @@ import pytest
 
 from lab_support.config import ServerConfig
 from lab_support.limits import ENOUGH, descriptors_needed, threads_needed
+from tests.proofs.pytests import in_full
 from tests.running_server import PACED, RunningServer, running_server
 from tests.server.test_replacement import until
 from tests.server.test_serve_refusals import refusal
@@ -48,9 +49,9 @@ def test_too_few_descriptors_are_refused() -> None:
 @pytest.mark.parametrize(
     "choices",
     [
-        {"api_server_count": 1},
+        pytest.param({"api_server_count": 1}, marks=in_full),
         {"api_server_count": 6, "accept": "handoff", **PACED},
-        {"api_server_count": 3, "data_parallel_size": 2},
+        pytest.param({"api_server_count": 3, "data_parallel_size": 2}, marks=in_full),
         {"api_server_count": 1, "data_parallel_size": 4, "start_method": "fork", **PACED},
         {"api_server_count": 2, "start_method": "forkserver", "accept": "reuseport"},
     ],

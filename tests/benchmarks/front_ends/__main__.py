@@ -22,7 +22,7 @@ from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
 from tests.benchmarks.peers.environments import ENVIRONMENTS
 
 EXPERIMENT = Experiment(
-    17,
+    18,
     "front_ends",
     "What does a front end cost for a token and for a request?",
     3600,
@@ -46,6 +46,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=EXPERIMENT.seconds, help="deadline of all")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="also write FOLDER/front_ends.json")
     given = parser.parse_args()
+    if given.record and not given.record.is_dir():
+        parser.error(f"--record: got {given.record}, expected a folder")
     if given.environments:
         os.environ[ENVIRONMENTS] = str(given.environments.absolute())
     words = [f"--{name}={getattr(given, name)}" for name in ("only", "engines", "clients", "rounds", "requests")]

@@ -3,7 +3,8 @@ ENGINE NAME`. REQUESTS: of the load of long answers, at least two of each client
 between them.
 
 Each number of clients and each client program is a sample. Two loads, one of single tokens and one of long answers, so
-the CPU time of a request and that of a streamed token, with its request's share in it. (That of a further token is the
+the CPU time of a request and that of a streamed token, with its request's share in it. kernel_share: of the CPU time of
+the load of long answers, the part that was spent in the kernel. (That of a further token is the
 difference of the two, in which the noise of both adds up: a sample has it, the table hasn't.)
 """
 
@@ -53,12 +54,15 @@ def of_both_loads(
 ) -> Figures:
     loop, requests = loop_ms(), max(requests, 2 * count)
     single, of_single = asked(server, front_end, program, Load(count, 1, 0.0), SINGLE_TOKENS * requests, seed)
+    before = tick_counts(server, front_end)
     streamed, of_streamed = asked(server, front_end, program, Load(count), requests, seed + 1)
+    user, kernel = (late - early for early, late in zip(before, tick_counts(server, front_end), strict=True))
     request_us = of_single.all / single["completed"] * 1e6
     further = streamed["tokens"] - streamed["completed"]
     return {
         "request_us": round(request_us, 1),
         "token_us": round(of_streamed.all / streamed["tokens"] * 1e6, 2),
+        "kernel_share": round(kernel / (user + kernel), 2) if user + kernel else None,
         "further_token_us": round((of_streamed.all * 1e6 - request_us * streamed["completed"]) / further, 2),
         "requests_per_second": round(single["completed"] / single["seconds"], 1),
         "memory_mb": round(memory_mb(server, front_end), 1),
@@ -86,6 +90,14 @@ def asked(
 def thread_times(server: Running, front_end: FrontEnd) -> dict[int, float]:
     """CPU seconds of each thread of the front end so far."""
     return {thread: cpu for each in processes(server, front_end) for thread, cpu in thread_seconds(each.pid).items()}
+
+
+def tick_counts(server: Running, front_end: FrontEnd) -> tuple[int, int]:
+    """Ticks that the front end has spent in user mode and in the kernel. Source: proc_pid_stat(5), utime and stime."""
+    words = [
+        Path(f"/proc/{each.pid}/stat").read_text().rpartition(")")[2].split() for each in processes(server, front_end)
+    ]
+    return sum(int(each[11]) for each in words), sum(int(each[12]) for each in words)
 
 
 def processes(server: Running, front_end: FrontEnd) -> Iterator[proc.Process]:

@@ -26,7 +26,7 @@ from tests.benchmarks.peers.below import INTERRUPTED, nothing_left
 from tests.benchmarks.peers.environments import ENVIRONMENTS
 
 EXPERIMENT = Experiment(
-    16,
+    17,
     "peers",
     "How do other servers do with the same model and client?",
     465,
@@ -67,6 +67,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=EXPERIMENT.seconds, help="deadline of all")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="also write FOLDER/peers.json, as `lab record`")
     given = parser.parse_args()
+    if given.record and not given.record.is_dir():
+        parser.error(f"--record: got {given.record}, expected a folder")
     if given.environments:
         os.environ[ENVIRONMENTS] = str(given.environments.absolute())
     if given.install:

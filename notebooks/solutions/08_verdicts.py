@@ -11,7 +11,7 @@ from lab_support.notebook.figures.load.knees import PaceLine, knees
 from lab_support.notebook.moves.ledger import Tested
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
-from lab_support.notebook.recordings import front_ends
+from lab_support.notebook.recordings import front_ends, one_process
 from lab_support.notebook.recordings.recorded import Recorded
 from lab_support.notebook.servers.predictions import Predictions, costs_of, pace_of
 
@@ -354,6 +354,35 @@ def letter_of_wait(seconds: float) -> str:
     return "d" if seconds < 60 else "c" if seconds < 1800 else "b" if seconds < 6 * 3600 else "a"
 
 
+# ---- 08.7: one process in Rust ---------------------------------------------------------------------------------------
+
+
+def one_process_in_rust() -> Found:
+    """Always the recording: few machines have the program."""
+    run = recordings.load(one_process.RECORDING)
+    shown = Recorded(one_process.RECORDING, run, False, "", one_process.costs)
+    findings = (
+        (
+            "The kernel's part of a token is the same in both, give or take a half",
+            one_process.the_kernel_takes_the_same,
+        ),
+        (
+            "One process in Rust has more memory than one API server, and less than four",
+            one_process.memory_between_one_and_four,
+        ),
+    )
+    tested = [(words, shown.tested(holds)) for words, holds in findings]
+    return Found(
+        measured=one_process.ratio(run),
+        shown=shown,
+        claims=tuple(Claim(words, each["condition"], each["got"]) for words, each in tested),
+    )
+
+
+def letter_of_rust(ratio: float) -> str:
+    return "a" if ratio < 0.18 else "b" if ratio < 0.4 else "c" if ratio < 0.85 else "d"
+
+
 # ---- four servers ----------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +455,12 @@ JUDGES = (
         find=start_against_work,
         letter=letter_of_wait,
         reached={"a": 86_400.0, "b": 3600.0, "c": 300.0, "d": 2.0},
+    ),
+    Judge(
+        "08.7",
+        find=one_process_in_rust,
+        letter=letter_of_rust,
+        reached={"a": 0.1, "b": 0.25, "c": 0.6, "d": 1.0},
     ),
     Judge("08.four", find=figures_of_servers),
 )

@@ -1,7 +1,7 @@
 """The claims of appendix 08a, each with an experiment in which it is false."""
 
 from lab_support.notebook.moves.blanks import blank
-from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left
+from lab_support.notebook.moves.exercises import BrokenClaim, cell, changed, nothing_left, on_recording
 from lab_support.notebook.moves.verdicts import broken_claim, judge_of
 
 STOPPED, LITTLE, BATCHED = (blank(f"08a.b{number}").reference for number in (1, 2, 3))
@@ -114,6 +114,26 @@ BROKEN_CLAIMS = (
         "Among 16, an API server makes and sends the text of a token in less than half of the time",
         ONE_TOKEN,
         _ALWAYS_ALONE,
+    ),
+    on_recording(
+        "Answers that come as a whole have their first token over five times later, from the same server",
+        "peers",
+        "a_whole_answer_is_late",
+        '"peer": "mosec"',
+        '"peer": "streamed"',
+        '"peer": "mosec-whole"',
+        '"peer": "mosec"',
+        '"peer": "streamed"',
+        '"peer": "mosec-whole"',
+        module="peers",
+    ),
+    on_recording(
+        "With one request at a time in each worker, the first token comes over ten times later than here",
+        "peers",
+        "without_batches_all_wait",
+        '"peer": "litserve"',
+        '"peer": "ours"',
+        module="peers",
     ),
     nothing_left("No process of this appendix is left", CHUNKED),
 )

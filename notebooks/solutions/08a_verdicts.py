@@ -4,11 +4,14 @@ from statistics import mean, median
 from typing import Any
 
 from lab_support.instruments.load.latency import percentile
+from lab_support.instruments.record import recordings
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
 from lab_support.notebook.figures.load.percentiles import percentiles
 from lab_support.notebook.figures.load.stacked import stacked
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
+from lab_support.notebook.recordings import peers
+from lab_support.notebook.recordings.recorded import Recorded
 
 # ---- 08a.1: one second of standing still -----------------------------------------------------------------------------
 
@@ -247,6 +250,26 @@ def follow_a_token(one_token: ProcessResult) -> Found:
     )
 
 
+# ---- other servers -------------------------------------------------------------------------------------------------
+
+
+def other_servers() -> Found:
+    """Always the recording: each of the others has an environment of its own, of 1 to 3 GB."""
+    shown = Recorded(peers.RECORDING, recordings.load(peers.RECORDING), False, "", peers.table)
+    findings = (
+        (
+            "Answers that come as a whole have their first token over five times later, from the same server",
+            peers.a_whole_answer_is_late,
+        ),
+        (
+            "With one request at a time in each worker, the first token comes over ten times later than here",
+            peers.without_batches_all_wait,
+        ),
+    )
+    tested = [(words, shown.tested(holds)) for words, holds in findings]
+    return Found(shown=shown, claims=tuple(Claim(words, each["condition"], each["got"]) for words, each in tested))
+
+
 JUDGES = (
     Judge(
         "08a.1",
@@ -268,4 +291,5 @@ JUDGES = (
     ),
     Judge("08a.4", find=compare_chunks, expected=CHUNKED, row_words="{row}: {option}"),
     Judge("08a.token", find=follow_a_token),
+    Judge("08a.peers", find=other_servers),
 )

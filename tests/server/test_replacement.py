@@ -361,12 +361,12 @@ def test_a_runtime_directory_that_was_removed_is_made_again() -> None:
 
 def test_one_that_does_not_become_ready_in_time_is_killed_and_another_comes() -> None:
     """Stopped as soon as it has a title, it never says a word."""
-    with running_server(**PACED, ready_timeout=20) as server:
+    with running_server(**PACED, ready_timeout=12) as server:
         os.kill(server.pids["api-0"], signal.SIGKILL)
         stopped = successor(server, "api-0", server.pids["api-0"])
         stop(stopped)
         assert served_by(server) == {"api-1"}
-        until(lambda: "api-0 failed: it was not ready within 20 s; the others serve on" in server.said(), within=60)
+        until(lambda: "api-0 failed: it was not ready within 12 s; the others serve on" in server.said(), within=60)
         until_served_by(server, successor(server, "api-0", stopped))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from lab_support import own_stack
 from tests.kill_trial import Streams, find, living, wait_until_gone
+from tests.proofs.pytests import in_full
 from tests.running_server import PACED, RunningServer, launched, running_server
 
 TIMEOUT = 6.0  # seconds: on a busy machine a process may take several to start
@@ -84,7 +85,7 @@ def test_all_who_wait_or_work_live() -> None:
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("stopped", ["all", "launcher"])
+@pytest.mark.parametrize("stopped", ["all", pytest.param("launcher", marks=in_full)])
 def test_ctrl_z_and_fg_kill_nobody(stopped: str) -> None:
     with launched(options={"start_new_session": True}, **PACED, liveness_timeout=TIMEOUT) as (
         process,

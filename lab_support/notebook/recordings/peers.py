@@ -2,7 +2,7 @@
 
 A figure is the range of a peer's rounds. Raises `LookupError` if the recording has no samples for a table.
 
-Taught in: 08_does_another_api_server_help
+Taught in: 08a_which_numbers_are_true
 """
 
 import statistics
@@ -11,6 +11,7 @@ from typing import Any
 from lab_support.instruments.record.recordings import Recording
 from lab_support.notebook.page.tables import Table
 
+RECORDING = "peers"
 _HEADS = (
     "server",
     "first answer after, s",
@@ -28,6 +29,24 @@ def table(run: Recording) -> Table:
     if not rows:
         raise LookupError(f"got a recording of {run.name} without any peer, expected some")
     return Table(_HEADS, rows, _note(run))
+
+
+def a_whole_answer_is_late(run: Recording) -> bool:
+    """Whether the same server's first token came over five times later where it sends answers as a whole."""
+    return min(_first_tokens(run, "mosec-whole")) > 5 * max(_first_tokens(run, "mosec"))
+
+
+def without_batches_all_wait(run: Recording) -> bool:
+    """Whether the first token came over ten times later than here where each worker serves one request at a time."""
+    return min(_first_tokens(run, "uvicorn")) > 10 * max(_first_tokens(run, "ours"))
+
+
+def _first_tokens(run: Recording, name: str) -> list[float]:
+    """The median of each round, in milliseconds."""
+    found = [each["ttft_ms"][0] for each in run.of("peer", peer=name)]
+    if not found:
+        raise LookupError(f"got a recording of {run.name} without {name}, expected it")
+    return found
 
 
 def _names(run: Recording) -> list[str]:

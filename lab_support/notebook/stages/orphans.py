@@ -38,6 +38,7 @@ ENDS, LIVES_ON, TOO_EARLY = "it ends", "it lives on", "it dies, and its parent l
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _SECONDS = 0.7  # after which a worker counts as alive
+_PATIENCE = 5.0  # seconds for a precaution to return
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
     Returns `event`, `precaution` (the name of `arm`), `fate` (one of `ENDS`, `LIVES_ON`, `TOO_EARLY`), `how`, the
     worker's exit code or signal in words, "" as long as it lives, and `writers`, the processes that still hold the
     pipe's write end, by /proc. A precaution that raises ends its worker, as an exception ends any process. Raises
-    `ValueError` for an unknown event, or for seconds below 0.
+    `ValueError` for an unknown event, or for seconds below 0, and `TimeoutError` for a precaution that does not return.
     """
     if event not in EVENTS or seconds < 0:
         raise ValueError(f"got event {event!r} and {seconds} s, expected one of {', '.join(EVENTS)}, and 0 s or more")
@@ -91,7 +92,7 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
         if event == KILLED_EARLY:
             once.end(family.parent)
         os.close(gates.allow)
-        armed = os.read(gates.told, 1) != b""  # otherwise it has ended instead
+        armed = _has_armed(gates.told)
         if event == STOPPED:
             _stop(family.worker)
         if event == HOLDS_THE_LOCK:
@@ -244,6 +245,13 @@ def _can_write(pid: int, pipe: int) -> bool:
 def _close(descriptor: int) -> None:
     with suppress(OSError):  # it has been closed on the way
         os.close(descriptor)
+
+
+def _has_armed(told: int) -> bool:
+    """Whether the worker has taken its precaution; otherwise it has ended instead."""
+    if not select.select([told], [], [], _PATIENCE)[0]:
+        raise TimeoutError(f"got a precaution that still runs after {_PATIENCE:g} s, expected a function that returns")
+    return os.read(told, 1) != b""
 
 
 def _has_ended(worker: int, seconds: float) -> bool:

@@ -42,7 +42,7 @@ def _python_of_vllm(count: int) -> FrontEnd:
     given = BY_NAME[VLLM]
     command = given.command.replace("--api-server-count 2", f"--api-server-count {count}")
     peer = replace(given, name=f"vllm-{count}", title=f"vLLM's API servers × {count}", command=command, of=VLLM)
-    return FrontEnd(peer, "vllm serve" if count == 1 else "ApiServer", ("cpu",))
+    return FrontEnd(peer, "vllm serve" if count == 1 else "VLLM::APIServer", ("cpu",))
 
 
 FRONT_ENDS = (

@@ -216,13 +216,13 @@ def said(kernel: Kernel, cell: str) -> str:
 
 @pytest.mark.slow
 def test_a_process_cell_is_checked_by_its_result(kernel):
-    task = exercise("00.2")
+    task = exercise("03.1")
     said(kernel, task.skeleton)
-    assert "not attempted yet" in said(kernel, 'lab.check("00.2", healthy)')
+    assert "not attempted yet" in said(kernel, 'lab.check("03.1", two)')
     said(kernel, task.wrong[0].source)
-    assert task.wrong[0].cause in said(kernel, 'lab.check("00.2", healthy)')
+    assert task.wrong[0].cause in said(kernel, 'lab.check("03.1", two)')
     said(kernel, task.reference)
-    assert "✔ 00.2 (should): passed" in said(kernel, 'lab.check("00.2", healthy)')
+    assert "✔ 03.1 (must): passed" in said(kernel, 'lab.check("03.1", two)')
 
 
 def test_a_function_is_checked_with_what_it_uses_of_the_notebook(kernel):

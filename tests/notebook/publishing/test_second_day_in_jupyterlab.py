@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from lab_support.notebook.publishing import build
 from tests.in_jupyterlab import MODEL, after_run_all, needs_chromium, open_again
+from tests.proofs.pytests import in_full
 
 CELLS = [
     "import lab_support.notebook as lab\nlab.start('04')",
@@ -17,7 +18,7 @@ CELLS = [
     "lab.shares({'P1': 30, 'P2': 10})",
 ]
 
-pytestmark = [pytest.mark.slow, needs_chromium]
+pytestmark = [pytest.mark.slow, needs_chromium, in_full]
 
 
 def test_reloaded_and_on_another_day_nothing_is_broken_and_it_says_what_to_do(tmp_path):

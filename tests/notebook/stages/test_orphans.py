@@ -87,3 +87,19 @@ def test_who_still_has_the_write_end_is_read_from_the_kernel(found):
 def test_an_unknown_event_and_a_negative_time_are_told(event, seconds):
     with pytest.raises(ValueError, match="expected one of the parent is killed, "):
         orphans.fate(lambda parent, pipe: None, event, seconds=seconds)
+
+
+def test_a_precaution_that_does_not_return_is_told_and_nothing_of_its_family_is_left():
+    program = """
+import signal
+from pathlib import Path
+from lab_support.notebook.stages.orphans import KILLED, fate
+try:
+    fate(lambda parent, pipe: signal.pause(), KILLED)
+except TimeoutError as error:
+    print(error)
+    print(Path("/proc/thread-self/children").read_text() or "no child")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "got a precaution that still runs after 5 s, expected a function that returns" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[1:] == ["no child"]

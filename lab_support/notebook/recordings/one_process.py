@@ -1,0 +1,64 @@
+"""What a front end costs, and one process in Rust beside our API servers: from the recording of `front_ends`.
+
+The engine core there is the stand-in of one pace, so that front ends alone differ. It measures nothing. Every function
+raises `LookupError` if the recording ended before it saw the front end.
+
+Taught in: 08_does_another_api_server_help
+"""
+
+from statistics import median
+from typing import Any
+
+from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.canvas.plots import Picture
+from lab_support.notebook.figures.load.stacked import stacked
+
+RECORDING = "front_ends"
+OWN, KERNEL = "its own code", "the kernel"
+_ONE, _FOUR, _RUST = "lab-1", "lab-4", "vllm-rs-1"
+_TITLES = {_ONE: "1 API server", "lab-2": "2 API servers", _FOUR: "4 API servers", _RUST: "1 process in Rust"}
+
+
+def costs(run: Recording) -> Picture:
+    """A bar for each front end: its CPU time for a streamed token, in its own code and in the kernel."""
+    python, rust = (cost_of_a_token(run, name) for name in (_ONE, _RUST))
+    finding = (
+        f"For what takes {python[OWN]:.0f} µs in Python, the process in Rust needs {rust[OWN]:.0f}; "
+        f"the kernel takes {python[KERNEL]:.0f} and {rust[KERNEL]:.0f}"
+    )
+    bars = {title: cost_of_a_token(run, name) for name, title in _TITLES.items()}
+    return stacked(
+        bars, unit="microseconds of CPU time for a streamed token and its share of the request", finding=finding
+    )
+
+
+def cost_of_a_token(run: Recording, name: str) -> dict[str, float]:
+    """Microseconds of CPU time for a streamed token with its share of the request, in `OWN` and in `KERNEL`: medians
+    over numbers of clients, clients and rounds, which all have the same requests."""
+    each, kernel = _median(run, name, "token_us"), _median(run, name, "kernel_share")
+    return {OWN: each * (1 - kernel), KERNEL: each * kernel}
+
+
+def ratio(run: Recording) -> float:
+    """CPU time for a token in the process in Rust, over that in one API server."""
+    rust, python = (sum(cost_of_a_token(run, name).values()) for name in (_RUST, _ONE))
+    return rust / python
+
+
+def the_kernel_takes_the_same(run: Recording) -> bool:
+    """Whether the kernel's part of a token differs by less than a half."""
+    rust, python = (cost_of_a_token(run, name)[KERNEL] for name in (_RUST, _ONE))
+    return max(rust, python) < 1.5 * min(rust, python)
+
+
+def memory_between_one_and_four(run: Recording) -> bool:
+    """Whether the process in Rust has more memory than one API server, and less than four."""
+    one, rust, four = (_median(run, name, "memory_mb") for name in (_ONE, _RUST, _FOUR))
+    return one < rust < four
+
+
+def _median(run: Recording, name: str, field: str) -> float:
+    found: list[dict[str, Any]] = run.of("front end", engine="paced", front_end=name)
+    if not found:
+        raise LookupError(f"got a recording of {run.name} without {name}, expected it")
+    return median(sample[field] for sample in found)

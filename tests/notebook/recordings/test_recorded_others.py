@@ -1,0 +1,51 @@
+"""What notebooks 08 and 08a state of other servers and of vLLM's front end in Rust, computed from the recordings."""
+
+import pytest
+
+from lab_support.instruments.record import recordings
+from lab_support.instruments.record.recordings import Recording
+from lab_support.notebook.recordings import one_process, peers
+
+
+@pytest.fixture(scope="module")
+def others() -> Recording:
+    return recordings.load(peers.RECORDING)
+
+
+@pytest.fixture(scope="module")
+def ends() -> Recording:
+    return recordings.load(one_process.RECORDING)
+
+
+def test_each_of_seven_servers_was_measured_twice_in_one_order_and_then_in_the_other(others):
+    rounds = [[each["peer"] for each in others.of("peer", round=number)] for number in (0, 1)]
+    assert len(rounds[0]) == len(set(rounds[0])) == 8  # mosec in two ways
+    assert rounds[1] == rounds[0][::-1]
+    assert all(each["failed"] == 0 for each in others.of("peer"))
+    assert len(peers.table(others).rows) == 8
+
+
+def test_what_08a_claims_of_them_holds(others):
+    assert peers.a_whole_answer_is_late(others)
+    assert peers.without_batches_all_wait(others)
+
+
+def test_each_front_end_was_measured_by_both_clients_at_each_number_of_clients(ends):
+    for engine, names in {
+        "paced": ("lab-1", "lab-2", "lab-4", "vllm-rs-1", "vllm-rs-2"),
+        "cpu": ("lab-1", "lab-2", "lab-4", "vllm-rs-1", "vllm-rs-2", "vllm-1", "vllm-2"),
+    }.items():
+        for name in names:
+            found = ends.of("front end", engine=engine, front_end=name)
+            assert len({(each["clients"], each["client"], each["round"]) for each in found}) == len(found) == 12, name
+
+
+def test_what_08_claims_of_one_process_holds(ends):
+    assert 0.4 < one_process.ratio(ends) < 0.85
+    assert one_process.the_kernel_takes_the_same(ends)
+    assert one_process.memory_between_one_and_four(ends)
+
+
+def test_a_recording_without_them_is_told(others):
+    with pytest.raises(LookupError, match="got a recording of peers without vllm-rs-1, expected it"):
+        one_process.ratio(others)

@@ -75,6 +75,10 @@ def _row(row: str, option: str, broken: str) -> BrokenClaim:
     )
 
 
+# ---- one process in Rust ---------------------------------------------------------------------------------------------
+
+_RUST = '"engine": "paced", "front_end": "vllm-rs-1", "title": "vllm-rs × 1",'
+
 BROKEN_CLAIMS = (
     on_recording(
         "On the recorded H200, four API servers gave no quarter more tokens than one",
@@ -129,6 +133,16 @@ BROKEN_CLAIMS = (
         "Over an hour of this load, the start adds less than a hundredth to what a token costs",
         REPAID,
         _A_START_EACH_SECOND,
+    ),
+    on_recording(
+        "At this pace, both answer as many requests in a second, give or take a tenth",
+        "front_ends",
+        "at_the_same_rate",
+        f'{_RUST} "round": 0, "clients": 256',
+        f'{_RUST} "round": 0, "clients": 16',
+        f'{_RUST} "round": 1, "clients": 64',
+        f'{_RUST} "round": 1, "clients": 16',
+        module="one_process",
     ),
     on_recording(
         "The kernel's part of a token is the same in both, give or take a half",

@@ -354,33 +354,36 @@ def letter_of_wait(seconds: float) -> str:
     return "d" if seconds < 60 else "c" if seconds < 1800 else "b" if seconds < 6 * 3600 else "a"
 
 
-# ---- 08.7: one process in Rust ---------------------------------------------------------------------------------------
+# ---- one process in Rust ---------------------------------------------------------------------------------------------
 
 
 def one_process_in_rust() -> Found:
     """Always the recording: few machines have the program."""
     run = recordings.load(one_process.RECORDING)
     shown = Recorded(one_process.RECORDING, run, False, "", one_process.costs)
-    findings = (
-        (
-            "The kernel's part of a token is the same in both, give or take a half",
-            one_process.the_kernel_takes_the_same,
-        ),
-        (
-            "One process in Rust has more memory than one API server, and less than four",
-            one_process.memory_between_one_and_four,
-        ),
-    )
-    tested = [(words, shown.tested(holds)) for words, holds in findings]
+    rate = shown.tested(one_process.at_the_same_rate)
+    kernel = shown.tested(one_process.the_kernel_takes_the_same)
+    memory = shown.tested(one_process.memory_between_one_and_four)
     return Found(
-        measured=one_process.ratio(run),
         shown=shown,
-        claims=tuple(Claim(words, each["condition"], each["got"]) for words, each in tested),
+        claims=(
+            Claim(
+                "At this pace, both answer as many requests in a second, give or take a tenth",
+                rate["condition"],
+                rate["got"],
+            ),
+            Claim(
+                "The kernel's part of a token is the same in both, give or take a half",
+                kernel["condition"],
+                kernel["got"],
+            ),
+            Claim(
+                "One process in Rust has more memory than one API server, and less than four",
+                memory["condition"],
+                memory["got"],
+            ),
+        ),
     )
-
-
-def letter_of_rust(ratio: float) -> str:
-    return "a" if ratio < 0.18 else "b" if ratio < 0.4 else "c" if ratio < 0.85 else "d"
 
 
 # ---- four servers ----------------------------------------------------------------------------------------------------
@@ -456,12 +459,7 @@ JUDGES = (
         letter=letter_of_wait,
         reached={"a": 86_400.0, "b": 3600.0, "c": 300.0, "d": 2.0},
     ),
-    Judge(
-        "08.7",
-        find=one_process_in_rust,
-        letter=letter_of_rust,
-        reached={"a": 0.1, "b": 0.25, "c": 0.6, "d": 1.0},
-    ),
+    Judge("08.rust", find=one_process_in_rust),
     Judge("08.four", find=figures_of_servers),
 )
 

@@ -256,18 +256,22 @@ def follow_a_token(one_token: ProcessResult) -> Found:
 def other_servers() -> Found:
     """Always the recording: each of the others has an environment of its own, of 1 to 3 GB."""
     shown = Recorded(peers.RECORDING, recordings.load(peers.RECORDING), False, "", peers.table)
-    findings = (
-        (
-            "Answers that come as a whole have their first token over five times later, from the same server",
-            peers.a_whole_answer_is_late,
-        ),
-        (
-            "With one request at a time in each worker, the first token comes over ten times later than here",
-            peers.without_batches_all_wait,
+    whole, unbatched = shown.tested(peers.a_whole_answer_is_late), shown.tested(peers.without_batches_all_wait)
+    return Found(
+        shown=shown,
+        claims=(
+            Claim(
+                "Answers that come as a whole have their first token over five times later, from the same server",
+                whole["condition"],
+                whole["got"],
+            ),
+            Claim(
+                "With one request at a time in each worker, the first token comes over ten times later than here",
+                unbatched["condition"],
+                unbatched["got"],
+            ),
         ),
     )
-    tested = [(words, shown.tested(holds)) for words, holds in findings]
-    return Found(shown=shown, claims=tuple(Claim(words, each["condition"], each["got"]) for words, each in tested))
 
 
 JUDGES = (

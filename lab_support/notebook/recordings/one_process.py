@@ -16,7 +16,13 @@ from lab_support.notebook.figures.load.stacked import stacked
 RECORDING = "front_ends"
 OWN, KERNEL = "its own code", "the kernel"
 _ONE, _FOUR, _RUST = "lab-1", "lab-4", "vllm-rs-1"
-_TITLES = {_ONE: "1 API server", "lab-2": "2 API servers", _FOUR: "4 API servers", _RUST: "1 process in Rust"}
+_TITLES = {
+    _ONE: "1 API server",
+    "lab-2": "2 API servers",
+    _FOUR: "4 API servers",
+    _RUST: "1 process in Rust",
+    "vllm-rs-2": "2 processes in Rust",
+}
 
 
 def costs(run: Recording) -> Picture:
@@ -57,8 +63,20 @@ def memory_between_one_and_four(run: Recording) -> bool:
     return one < rust < four
 
 
-def _median(run: Recording, name: str, field: str) -> float:
-    found: list[dict[str, Any]] = run.of("front end", engine="paced", front_end=name)
+def at_the_same_rate(run: Recording) -> bool:
+    """Whether both answered as many requests of one token in a second, within a tenth, under each load."""
+    rates = [[_median(run, name, "requests_per_second", load) for name in (_ONE, _RUST)] for load in _loads(run)]
+    return all(max(pair) < 1.1 * min(pair) for pair in rates)
+
+
+def _loads(run: Recording) -> set[tuple[str, int]]:
+    return {(each["client"], each["clients"]) for each in run.of("front end", engine="paced")}
+
+
+def _median(run: Recording, name: str, field: str, load: tuple[str, int] | None = None) -> float:
+    """load: a client program and its number of clients; by default all of them."""
+    only = {"client": load[0], "clients": load[1]} if load else {}
+    found: list[dict[str, Any]] = run.of("front end", engine="paced", front_end=name, **only)
     if not found:
         raise LookupError(f"got a recording of {run.name} without {name}, expected it")
     return median(sample[field] for sample in found)

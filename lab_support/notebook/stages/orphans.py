@@ -83,7 +83,8 @@ def fate(arm: Arm, event: str, *, seconds: float = _SECONDS) -> dict[str, Any]:
     family = _make(arm, event, gates)
     once = _Once()
     with ExitStack() as stack:
-        for pid in (family.parent, *family.others, family.worker):
+        # At the end in the opposite order: only the children of a parent that has ended are this process's to wait for.
+        for pid in (family.worker, *family.others, family.parent):
             stack.callback(once.end, pid)
         for descriptor in (gates.told, gates.let_end, worker := os.pidfd_open(family.worker)):
             stack.callback(_close, descriptor)

@@ -21,6 +21,10 @@ from lab_support.instruments.record.fingerprint import RENAMED, fingerprint
 from lab_support.instruments.record.provenance import ROOT, Machine
 from lab_support.instruments.record.recorder import EXPERIMENTS, ON_ANY_MACHINE, Experiment, run_experiment
 from lab_support.instruments.record.recordings import Recording
+from tests.benchmarks.front_ends import __main__ as front_ends
+from tests.benchmarks.peers import __main__ as peers
+
+OF_OTHER_SERVERS = (peers.EXPERIMENT, front_ends.EXPERIMENT)
 
 pytestmark = pytest.mark.slow
 
@@ -232,11 +236,18 @@ def test_a_recording_that_is_not_there_is_said_with_what_to_do(tmp_path):
 
 
 def test_every_recording_in_the_box_is_of_an_experiment_and_was_made_on_a_gpu_if_that_needs_one():
-    names = {experiment.name for experiment in EXPERIMENTS + ON_ANY_MACHINE}
-    without = {experiment.name for experiment in ON_ANY_MACHINE}
+    without = {experiment.name: experiment.number for experiment in (*ON_ANY_MACHINE, *OF_OTHER_SERVERS)}
+    numbers = without | {experiment.name: experiment.number for experiment in EXPERIMENTS}
+    assert len(set(numbers.values())) == len(numbers)
     for recording in recordings.load_all():
-        assert recording.name in names and recording.samples
+        assert numbers[recording.name] == recording.number and recording.samples
         assert recording.machine.gpu or recording.name in without
+
+
+def test_a_recording_of_another_program_is_listed_too():
+    lines = record_command.listing(recordings.load_all(), EXPERIMENTS + ON_ANY_MACHINE).splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [["17", "peers"], ["18", "front_ends"]]
+    assert all("complete · no GPU" in line for line in lines[-2:])
 
 
 def test_a_label_without_a_gpu_names_the_processor_and_python():

@@ -33,9 +33,13 @@ def run_record_command(arguments: argparse.Namespace) -> int:
 
 
 def listing(recordings: list[Recording], experiments: Any) -> str:
-    """A table of all experiments and their recordings, if any. experiments: have a number and a name."""
+    """A table of all experiments and their recordings, if any, and of recordings of other programs' experiments.
+
+    experiments: have a number and a name.
+    """
     there = {recording.name: recording for recording in recordings}
-    lines = [_row(one.number, one.name, there.get(one.name)) for one in sorted(experiments, key=lambda one: one.number)]
+    numbers = {one.name: one.number for one in (*recordings, *experiments)}
+    lines = [_row(number, name, there.get(name)) for name, number in sorted(numbers.items(), key=lambda each: each[1])]
     return "\n".join(lines)
 
 

@@ -45,12 +45,6 @@ def cost_of_a_token(run: Recording, name: str) -> dict[str, float]:
     return {OWN: each * (1 - kernel), KERNEL: each * kernel}
 
 
-def ratio(run: Recording) -> float:
-    """CPU time for a token in the process in Rust, over that in one API server."""
-    rust, python = (sum(cost_of_a_token(run, name).values()) for name in (_RUST, _ONE))
-    return rust / python
-
-
 def the_kernel_takes_the_same(run: Recording) -> bool:
     """Whether the kernel's part of a token differs by less than a half."""
     rust, python = (cost_of_a_token(run, name)[KERNEL] for name in (_RUST, _ONE))

@@ -41,7 +41,9 @@ def test_each_front_end_was_measured_by_both_clients_at_each_number_of_clients(e
 
 
 def test_what_08_claims_of_one_process_holds(ends):
-    assert 0.4 < one_process.ratio(ends) < 0.85
+    rust, python = (one_process.cost_of_a_token(ends, name) for name in ("vllm-rs-1", "lab-1"))
+    assert (round(rust[one_process.OWN]), round(python[one_process.OWN])) == (23, 44)
+    assert round(sum(rust.values()) / sum(python.values()), 2) == 0.65
     assert one_process.at_the_same_rate(ends)
     assert one_process.the_kernel_takes_the_same(ends)
     assert one_process.memory_between_one_and_four(ends)
@@ -49,4 +51,4 @@ def test_what_08_claims_of_one_process_holds(ends):
 
 def test_a_recording_without_them_is_told(others):
     with pytest.raises(LookupError, match="got a recording of peers without vllm-rs-1, expected it"):
-        one_process.ratio(others)
+        one_process.cost_of_a_token(others, "vllm-rs-1")

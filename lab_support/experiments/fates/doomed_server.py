@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO
 from lab_support.experiments.fates.clients import Clients
 
 _KEYS = ("LAB_API_KEY", "VLLM_API_KEY")
+_ERRORS = "errors"  # the file with all that the server says of errors
 _PATIENCE = 30.0
 _STOP_SECONDS = 15.0
 
@@ -51,7 +52,7 @@ class DoomedServer:
         """Its processes by role. Raises `RuntimeError` if it ends instead."""
         line = self.ready.readline()
         if not line:
-            raise RuntimeError("got no ready line from the server, expected one before it ends")
+            raise RuntimeError(f"got a server that ended before it was ready, and said: {self._last_words()}")
         pids: dict[str, int] = json.loads(line)["pids"]
         return pids
 
@@ -95,6 +96,9 @@ class DoomedServer:
     def clients(self, count: int) -> Clients:
         return Clients(self.address, self.key, count)
 
+    def _last_words(self) -> str:
+        return (self.folder / _ERRORS).read_text(errors="replace").strip().rpartition("\n")[2] or "nothing"
+
     def stop(self) -> None:
         """End it. When this returns, its launcher has been waited for. Takes at most 15 s."""
         self.process.terminate()
@@ -124,12 +128,13 @@ def started(settings: Mapping[str, Any]) -> Iterator[DoomedServer]:
         key = secrets.token_urlsafe(16)
         everything = {**settings, "port": 0, "ready_fd": writes, "trace_dir": folder, "log_level": "error"}
         words = [word for name, value in everything.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        errors = stack.enter_context(open(folder / _ERRORS, "wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "lab_support", "serve", *words],
             env={name: value for name, value in os.environ.items() if name not in _KEYS} | {_KEYS[0]: key},
             pass_fds=[writes],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
         )
         os.close(writes)
         server = DoomedServer(process, folder, ready, key)

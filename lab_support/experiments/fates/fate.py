@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from lab_support.experiments.fates.ends import Ends
 
 IDLE, STREAMING, STARTING = "idle", "streaming", "starting"
 STATES = (IDLE, STREAMING, STARTING)
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
 ROLES = ("launcher", "coordinator", "api-0", "engine-0")
 EOF, DEATH_SIGNAL = "EOF on the pipe", "parent-death signal"
 END, DEADLINE = "the process's end", "the liveness deadline"
@@ -41,9 +43,12 @@ def fate(role: str, state: str, *, number: int = signal.SIGKILL, watch: float = 
     Returns: `noticed`, for each process that reacted by itself, by what and after how many ms; `clients`, the number
     for each outcome; `lost_ms`, the ms after which each that was there knew that it had lost its answer; `again`, the
     outcomes of those when they asked again at once; `server`, "ended" or "goes on"; `replaced_ms`, the ms until another
-    process was ready in its place, or None; `left`, the processes that still run. Raises `LookupError` if
-    there is no such process.
+    process was ready in its place, or None; `left`, the processes that still run. Raises `ValueError` for an unknown
+    state or signal, `LookupError` if there is no such process, and `RuntimeError` if the server does not start.
     """
+    if state not in STATES or number not in SIGNALS:
+        expected = f"one of {', '.join(STATES)}, and SIGKILL or SIGSTOP"
+        raise ValueError(f"got state {state!r} and signal {number}, expected {expected}")
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with started(_SETTINGS | settings) as server:
         pids = server.await_process(role) if state == STARTING else server.await_ready()
@@ -109,7 +114,8 @@ class Blow:
 
     def _end_all(self, still_stopped: bool) -> None:
         if still_stopped:
-            os.kill(self.ends.pids[self.role], signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it has been noticed meanwhile, and replaced
+                os.kill(self.ends.pids[self.role], signal.SIGCONT)
         self.server.stop()
         _wait_until(lambda: not self.ends.running, _PATIENCE)
 

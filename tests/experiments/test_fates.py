@@ -80,6 +80,19 @@ def test_an_unknown_role_is_named_with_those_that_there_are():
         fates.fate("engine-9", fates.IDLE)
 
 
+def test_an_unknown_state_or_signal_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"got state 'asleep' .*expected one of idle, streaming, starting"):
+        fates.fate("api-0", "asleep")
+    with pytest.raises(ValueError, match=r"signal 15, expected .*SIGKILL or SIGSTOP"):
+        fates.fate("api-0", fates.IDLE, number=signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_is_told_with_its_last_words():
+    with pytest.raises(RuntimeError, match=r"ended before it was ready, and said: .*device"):
+        fates.fate("api-0", fates.IDLE, device="paced:no-such-gpu")
+
+
 def test_each_end_is_noted_in_its_order():
     children = {name: subprocess.Popen(["sleep", "60"]) for name in ("first", "second", "third")}
     try:

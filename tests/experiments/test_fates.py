@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from lab_support.experiments.fate_matrix import REPEATS_BY_ACCEPT, cells
+from lab_support.experiments.fates import clients as fates_clients
 from lab_support.experiments.fates import fate as fates
 from lab_support.experiments.fates.ends import Ends
 from lab_support.instruments.record.provenance import ROOT
@@ -72,6 +73,14 @@ def test_a_stopped_api_server_is_replaced_at_its_deadline_and_a_stopped_launcher
     assert found["server"] == "goes on" and found["clients"].keys() == {"cut off", "done"}
     stopped = fates.fate("launcher", fates.IDLE, number=signal.SIGSTOP, watch=1.0, liveness_timeout=5.0)
     assert (stopped["noticed"], stopped["server"], stopped["left"]) == ({}, "goes on", 0)
+
+
+@pytest.mark.slow
+def test_late_clients_that_are_told_of_a_deadline_do_not_outrun_the_launcher():
+    found = fates.fate("engine-0", fates.IDLE, number=signal.SIGSTOP, watch=2.0, liveness_timeout=2.5)
+    assert found["clients"].keys() - {fates_clients.DONE, fates_clients.WAITING}
+    assert found["noticed"]["launcher"][0] == fates.DEADLINE
+    assert (found["server"], found["left"]) == ("ended", 0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lab_support.experiments.fates.clients import Clients
+from lab_support.experiments.fates.clients import DONE, WAITING, Clients
 from lab_support.experiments.fates.doomed_server import DoomedServer, started
 from lab_support.experiments.fates.ends import Ends
 
@@ -91,6 +91,9 @@ class Blow:
         """Wait for what comes of it, then end the server, and tell."""
         happened = _wait_until(self.happened, watch if self.stopped else _PATIENCE)
         fared = self._fared(clients, _PATIENCE if happened else 0.0 if clients else watch)
+        if not happened and fared["clients"].keys() - {DONE, WAITING}:
+            # Clients that come late may be the first to see what the launcher is about to note.
+            happened = _wait_until(self.happened, _PATIENCE)
         self.over = time.monotonic()
         ended = self.server.ended
         replaced_ms = self.replaced_ms() if happened and not ended else None
@@ -114,7 +117,7 @@ class Blow:
 
     def _end_all(self, still_stopped: bool) -> None:
         if still_stopped:
-            with suppress(ProcessLookupError):  # it has been noticed meanwhile, and replaced
+            with suppress(ProcessLookupError):  # it has been noticed at this moment
                 os.kill(self.ends.pids[self.role], signal.SIGCONT)
         self.server.stop()
         _wait_until(lambda: not self.ends.running, _PATIENCE)

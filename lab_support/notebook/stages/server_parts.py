@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -52,11 +53,18 @@ def read_request(connection: socket.socket) -> Request | None:
     try:
         first, body = _read_message(connection)
         return _request(first, body)
-    except (ValueError, OSError) as error:
-        with suppress(OSError):
-            error_body = {"error": {"message": str(error), "type": "BadRequestError", "code": 400}}
-            connection.sendall(_head("400 Bad Request", "application/json") + json.dumps(error_body).encode())
-        return None
+    except LookupError as error:
+        _refuse(connection, HTTPStatus.NOT_FOUND, error)
+    except (ValueError, OSError, RecursionError) as error:
+        _refuse(connection, HTTPStatus.BAD_REQUEST, error)
+    return None
+
+
+def _refuse(connection: socket.socket, status: HTTPStatus, error: Exception) -> None:
+    kind = status.phrase.replace(" ", "") + "Error"
+    body = json.dumps({"error": {"message": str(error), "type": kind, "code": status}})
+    with suppress(OSError):
+        connection.sendall(_head(f"{status} {status.phrase}", "application/json") + body.encode())
 
 
 def send_answer(connection: socket.socket, request: Request, tokens: Iterable[bytes]) -> bool:
@@ -140,7 +148,7 @@ def _more(connection: socket.socket, data: bytes) -> bytes:
 def _request(first: str, body: bytes) -> Request:
     place = first.split(" ")[:2]
     if place not in (["POST", "/v1/completions"], ["POST", "/v1/chat/completions"]):
-        raise ValueError(f"got {first[:60]!r}, expected POST /v1/completions")
+        raise LookupError(f"got {first[:60]!r}, expected POST /v1/completions or POST /v1/chat/completions")
     asked = json.loads(body)
     if not isinstance(asked, dict):
         raise ValueError("got no JSON object, expected one")

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import requests
 
 from lab_support.instruments import proc
 from lab_support.notebook.page import own_server, record
@@ -97,3 +98,29 @@ def test_whoever_is_killed_nobody_is_left(file, role):
         while server.survivors() and time.monotonic() < deadline:
             time.sleep(0.005)
         assert server.survivors() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "body", "status"),
+    [
+        ("GET", "/metrics", None, 404),
+        ("GET", "/v1/completions", None, 404),
+        ("POST", "/v1/completions", "not JSON", 400),
+        ("POST", "/v1/completions", "[" * 200_000, 400),
+        ("POST", "/v1/completions", '{"prompt": "a", "max_tokens": 0}', 400),
+    ],
+    ids=["no such place", "wrong method", "no JSON", "nested too deeply", "no tokens"],
+)
+def test_what_the_server_has_no_answer_for_is_refused_by_name(reference, method, place, body, status):
+    answer = requests.request(method, reference.url + place, data=body, timeout=20)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, status)
+    assert error["message"]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(record.BATCH, "1")
+        with my_server() as server:
+            yield server

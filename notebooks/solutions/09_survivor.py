@@ -61,7 +61,11 @@ WATCH_BY_RECURSION = _with(
 """
 )
 
-THE_SAME = "an API server was killed, and no other has taken its place: start one, and go on waiting"
+THE_SAME = "an API server was killed, and no other has taken its place: start one"
+OVER = (
+    "the server has ended because an API server had: `watch` has to start another one, and to go on waiting; it may end "
+    "only with the engine core"
+)
 ONCE = "the successor was killed as well, and nobody noticed: watch its sentinel, too"
 NOT_THE_ENGINE = (
     "without the engine core no token comes, and another API server does not help: the server has to end, and to name "
@@ -81,6 +85,18 @@ WATCH_WRONG = (
             "            children.append(successor)\n"
             "            ends[successor.sentinel] = successor\n",
             "",
+        ),
+    ),
+    Wrong(
+        OVER,
+        _with(
+            """\
+    ends = {child.sentinel: child for child in children}
+    died, *_ = multiprocessing.connection.wait(ends)
+    if not ends[died].name.startswith("api-"):
+        raise SystemExit(f"{ends[died].name} has died, so the server ends")
+    children.append(start_api_server(ends[died].name))
+"""
         ),
     ),
     Wrong(
@@ -146,6 +162,7 @@ def judge_watch(attempt: Attempt) -> Verdict:
 
 def _cause(seen: dict[str, object]) -> str:
     findings = (
+        (bool(seen.get("over")), OVER),
         (seen["replaced"] == 0, THE_SAME),
         (seen["replaced"] == 1, ONCE),
         (seen["own"] != 8, OTHERWISE),

@@ -137,7 +137,8 @@ def death(path: str, role: str) -> dict[str, Any]:
 def survival(path: str) -> dict[str, Any]:
     """An API server is killed, and then its successor: do clients get their tokens? Then the engine core is killed.
 
-    replaced: how many of the two deaths were made good. ended, named, left: after the engine core's death.
+    replaced: how many of the two deaths were made good. over: where one was not, whether the server has ended, too.
+    ended, named, left: after the engine core's death.
     """
     with TriedServer(path) as server:
         found: dict[str, Any] = {"ready": server.await_ready(), "replaced": 0, "own": 0}
@@ -145,7 +146,7 @@ def survival(path: str) -> dict[str, Any]:
         for _ in range(2):
             successor = _successor_of(victim, server)
             if not successor:
-                return found | {"running": len(server.left())}
+                return found | {"over": server.await_end()}
             found["replaced"] += 1
             found |= _asked(server)
             victim = successor

@@ -63,8 +63,8 @@ WATCH_BY_RECURSION = _with(
 
 THE_SAME = "an API server was killed, and no other has taken its place: start one"
 OVER = (
-    "the server has ended because an API server had: `watch` has to start another one, and to go on waiting; it may end "
-    "only with the engine core"
+    "the server has ended because an API server had: `watch` has to start another one, and to go on waiting; it may "
+    "end only with the engine core"
 )
 ONCE = "the successor was killed as well, and nobody noticed: watch its sentinel, too"
 NOT_THE_ENGINE = (

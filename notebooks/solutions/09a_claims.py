@@ -40,6 +40,24 @@ _IDLE_IS_BUSY = changed(DRAINED, "drain(timeout)", "drain(timeout, idle_asks=100
 _ONE_KEEPS_IT = changed(REFUSED, "# it does this first\n    listening_socket.close()", "# it does this first\n    pass")
 _ALL_PATIENT = changed(DRAINED, "drain(timeout)", "drain(60)")
 
+# ---- the live picture
+
+_WATCHED = """\
+import os, signal
+import lab_support.notebook as lab
+from lab_support.notebook.script import emit
+
+with lab.live_server(device="paced:8B", api_server_count=2) as server, lab.watch(server) as watched:
+    os.kill(server.pids["api-1"], signal.SIGKILL)
+    emit(replaced=watched.await_event("takes the place", seconds=20), events=watched.events)
+"""
+_STOPPED_ALONE = changed(_WATCHED, "SIGKILL", "SIGSTOP", "seconds=20", "seconds=2")
+
+
+def _tells(result: ProcessResult) -> bool:
+    told = result.events[0].fields
+    return told["replaced"] and any("api-1" in event and "SIGKILL" in event for event in told["events"])
+
 
 def _of_row(number: str, row: str, experiment: str, broken: str) -> BrokenClaim:
     judge = judge_of(number)
@@ -89,6 +107,12 @@ BROKEN_CLAIMS = (
     ),
     broken_claim(
         "09a.refused", "The queue is served, and who comes afterwards is refused at once", REFUSED, _ONE_KEEPS_IT
+    ),
+    BrokenClaim(
+        "The picture tells of an API server's end, and of the process that takes its place",
+        _WATCHED,
+        _STOPPED_ALONE,
+        _tells,
     ),
     nothing_left("No process of this appendix is left", UNREAD),
 )

@@ -44,6 +44,7 @@ class LivePicture:
         self._engines = EngineWatch(server.url, server.api_key, self._goes_on) if server else None
         self._observer = Observer(root.identity, self._engines.ours if self._engines else tuple)
         self._events: list[Event] = []
+        self._news = threading.Condition()
         self._labels: dict[int, str] = {}
         self._began = time.time()
         self._place: DisplayHandle | None = None
@@ -63,6 +64,17 @@ class LivePicture:
     @property
     def events(self) -> list[str]:
         return [self._in_words(event) for event in self._events]
+
+    def await_event(self, words: str, seconds: float = 30.0) -> bool:
+        """Wait for an event with these words in its sentence. False: none came in time, or the watch ended before."""
+        deadline = time.monotonic() + seconds
+        with self._news:
+            while not any(words in event for event in self.events):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._over.is_set():
+                    return False
+                self._news.wait(left)
+        return True
 
     def _start(self) -> None:
         """Show the first picture in the current cell, and go on in a thread."""
@@ -106,10 +118,14 @@ class LivePicture:
             self._seen = self._observe(again=True)
             self._draw()
         self._over.set()
+        with self._news:
+            self._news.notify_all()
 
     def _observe(self, *, again: bool = False) -> Observation:
         seen = self._observer.observe(again=again)
-        self._events += seen.events
+        with self._news:
+            self._events += seen.events
+            self._news.notify_all()
         for member in seen.look.members:
             self._labels.setdefault(member.pid, f"P{len(self._labels)}")
         if seen.xray is not None:

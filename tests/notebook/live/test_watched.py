@@ -55,6 +55,16 @@ def test_it_ends_with_the_tree_and_a_second_one_ends_the_first() -> None:
         lab.watch(parent)
 
 
+def test_an_event_is_awaited_and_the_end_of_the_watch_ends_the_wait() -> None:
+    with family() as (parent, children), lab.watch(parent) as watched:
+        assert not watched.await_event("no such words", seconds=0.2)
+        os.kill(children[0], signal.SIGKILL)
+        assert watched.await_event(f"({children[0]}) ended by SIGKILL")
+        for pid in (*children[1:], parent):
+            os.kill(pid, signal.SIGKILL)
+        assert not watched.await_event("no such words", seconds=600), "it waited for a tree that has ended"
+
+
 def test_published_pictures_have_labels_in_place_of_pids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_STABLE_OUTPUT", "1")
     with family() as (parent, children), lab.watch(parent) as watched:

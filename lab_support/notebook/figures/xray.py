@@ -34,9 +34,11 @@ class XRay:
     """One moment of a process tree. A notebook shows it as a picture, `print` as text.
 
     graph: processes, kernel objects, and the descriptors that connect them; it answers questions.
+    met: pids that a picture around this one has met already, in that order: they have the first labels, if any have.
     """
 
     graph: Graph
+    met: tuple[int, ...] = ()
 
     def who_holds(self, **what: Any) -> list[str]:
         """Names of the holders of one thing: `port=8000`, `address="/run/door"` or `inode=4711`."""
@@ -57,12 +59,12 @@ class XRay:
         return self.graph.shared
 
     def __str__(self) -> str:
-        return _labelled(xray_text.text, self.graph)
+        return _labelled(xray_text.text, self.graph, met=self.met)
 
     __repr__ = __str__
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        return _bundle(_labelled(xray_svg.svg, self.graph), str(self))
+        return _bundle(_labelled(xray_svg.svg, self.graph, met=self.met), str(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +143,15 @@ def _names(graph: Graph, processes: tuple[ProcessNode, ...]) -> list[str]:
     return [_labelled(lambda seen, at=at: label(seen, seen.processes[at]), graph) for at in places]
 
 
-def _labelled(show: Callable[..., str], *graphs: Graph) -> str:
-    """`show(*graphs)`; in published notebooks with P0, P1, … in place of pids, in ascending order.
+def _labelled(show: Callable[..., str], *graphs: Graph, met: tuple[int, ...] = ()) -> str:
+    """`show(*graphs)`; in published notebooks with P0, P1, … in place of pids: those of `met`, then in ascending order.
 
     Replacing pids in the text would hit descriptor numbers and sizes too. So the graphs first get numbers that occur
     nowhere else.
     """
     if not os.environ.get(STABLE):
         return show(*graphs)
-    pids = dict.fromkeys(process.pid for graph in graphs for process in graph.processes)
+    pids = dict.fromkeys([*met, *(process.pid for graph in graphs for process in graph.processes)])
     numbers = {pid: _BEYOND_ALL_PIDS + index for index, pid in enumerate(pids)}
     text = show(*(_renumbered(graph, numbers) for graph in graphs))
     pid = rf"\b{_BEYOND_ALL_PIDS // 1000}\d\d\d\b"

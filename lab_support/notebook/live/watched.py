@@ -129,7 +129,7 @@ class LivePicture:
         for member in seen.look.members:
             self._labels.setdefault(member.pid, f"P{len(self._labels)}")
         if seen.xray is not None:
-            self._xray = XRay(without_onlookers(seen.xray.graph))
+            self._xray = XRay(without_onlookers(seen.xray.graph), met=tuple(self._labels))
         return seen
 
     def _draw(self) -> None:

@@ -71,7 +71,9 @@ def test_published_pictures_have_labels_in_place_of_pids(monkeypatch: pytest.Mon
         os.kill(children[0], signal.SIGKILL)
         until(watched, lambda seen: "python -c (P1) ended by SIGKILL" in seen.events)
         watched.stop()
-        assert not any(f">{pid}<" in picture(watched) for pid in (parent, *children))
+        shown = picture(watched)
+        assert not any(f">{pid}<" in shown for pid in (parent, *children))
+        assert ">pid P2<" in shown and ">pid P1<" not in shown, "the X-ray's labels are those of the table above it"
 
 
 def test_a_cell_s_picture_changes_while_another_cell_runs() -> None:

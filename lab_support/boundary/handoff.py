@@ -102,6 +102,13 @@ class Handoff:
         self._abandoned.append(self._channels.pop(slot))
         self._take_back()
 
+    def stop(self) -> None:
+        """Hand over those that wait in the queue, then close it. Whom no API server has room for is reset."""
+        self._take_back()
+        while not self._held and self._takers() and self._accept_one():
+            self._hand_over()
+        self.bound.close()
+
     def close_after_fork(self) -> None:
         self.__exit__()
 

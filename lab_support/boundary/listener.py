@@ -54,6 +54,9 @@ class Listener(Protocol):
 
     def on_due(self) -> None: ...
 
+    def stop(self) -> None:
+        """Let nobody else in: the port is refused once the API servers have emptied its queue and closed it, too."""
+
     def close_after_fork(self) -> None:
         """Close everything. Called in an engine core made by fork, which must hold none of it."""
 
@@ -103,6 +106,9 @@ class SharedListener:
 
     on_due = on_readable
 
+    def stop(self) -> None:
+        self.bound.close()
+
     def close_after_fork(self) -> None:
         self.bound.close()
         if self._pokes:
@@ -149,6 +155,9 @@ class ReuseportListener:
         """Never called, because there is nothing to wait for."""
 
     on_due = on_readable
+
+    def stop(self) -> None:
+        """Do nothing: each API server alone holds its socket. The guard goes on to keep strangers off the port."""
 
     def close_after_fork(self) -> None:
         self.bound.close()

@@ -296,8 +296,11 @@ class Launcher:
     def stop(self, ended: ServerMustEnd, drain: float) -> None:
         """Stop API servers first, so that running requests can finish within `drain` seconds; then the rest.
 
+        The listening socket comes before them. It goes on listening until its last descriptor is closed, so a client
+        that came meanwhile would wait for a reset in place of being refused.
         `Children` kills those that are late. A further signal makes all of them late.
         """
+        self.listener.stop()
         deadline = time.monotonic() + GRACE
         if ended.code == ExitCode.STOPPED:
             deadline += drain

@@ -7,7 +7,7 @@ from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.figures.bars import bars
 from lab_support.notebook.moves.verdicts import Claim, Found, Judge
 from lab_support.notebook.page.tables import Table
-from lab_support.notebook.servers.draining import CLOSED, ERROR, IDLE, LATE, NEVER, QUEUED, SERVED, STREAM
+from lab_support.notebook.servers.draining import CLOSED, ERROR, IDLE, LATE, QUEUED, SERVED, STREAM
 from lab_support.notebook.servers.unread import CLIENT, KERNEL, MEMORY
 from lab_support.notebook.stages.leaving import LEAVES, QUEUE, TOKENS
 from lab_support.notebook.stages.not_reading import NEVER as SILENT
@@ -147,7 +147,7 @@ def see_the_limit(limited: ProcessResult) -> Found:
 
 # ---- 09a.3: SIGTERM --------------------------------------------------------------------------------------------------
 
-DRAINED = {STREAM: SERVED, IDLE: CLOSED, QUEUED: SERVED, LATE: NEVER}
+DRAINED = {STREAM: SERVED, IDLE: CLOSED, QUEUED: SERVED, LATE: REFUSED}
 
 
 def see_the_end(drained: ProcessResult) -> Found:

@@ -151,3 +151,36 @@ def test_a_stopped_api_server_does_not_stop_the_acceptor() -> None:
         connections = [stack.enter_context(connect(server)) for _ in range(20)]
         os.kill(api_pids(server)[0], signal.SIGCONT)
         assert served_by(server, connections) == {"api-0": 10, "api-1": 10}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_server_that_is_told_to_stop_serves_its_queue_and_refuses_who_comes_later(strategy: str) -> None:
+    asked = {"prompt": "a", "max_tokens": 600, "stream": True, "ignore_eos": True}
+    flags = {"accept": strategy, "api_server_count": 2, "shutdown_timeout": 60}
+    with running_server(**PACED, **flags) as server, contextlib.ExitStack() as stack:
+        lines = server.post("/v1/completions", asked, stream=True).iter_lines()
+        assert next(lines)
+        for pid in api_pids(server):
+            os.kill(pid, signal.SIGSTOP)
+        queued = [stack.enter_context(connect(server)) for _ in range(8)]
+        for client in queued:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")
+        server.process.send_signal(signal.SIGTERM)
+        for pid in api_pids(server):
+            os.kill(pid, signal.SIGCONT)
+        await_refusal(server)
+        assert server.process.poll() is None, "the stream was over before"
+        assert all(client.recv(12) == b"HTTP/1.1 200" for client in queued)
+        assert list(lines)[-2:] == [b"data: [DONE]", b""]
+
+
+def await_refusal(server: RunningServer) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            connect(server).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:
+            continue
+    raise AssertionError("the port was never refused")

@@ -6,13 +6,13 @@ Taught in: 09a_what_if_one_end_leaves
 """
 
 import os
-import select
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lab_support.instruments import proc
 from lab_support.notebook.servers.askers import stopped
 from lab_support.notebook.servers.live_server import Server, live_server
 from lab_support.notebook.servers.plain_client import PlainClient
@@ -34,12 +34,12 @@ _TOKENS = 200
 _PATIENCE = 20.0
 
 
-def drain(shutdown_timeout: float, *, idle_asks: int = 0, late_waits: bool = False) -> dict[str, Any]:
+def drain(shutdown_timeout: float, *, idle_asks: int = 0, late_is_early: bool = False) -> dict[str, Any]:
     """Start a server, send SIGTERM to its launcher, and tell what each client got; for `emit`.
 
     ends: by kind of connection. seconds: from the signal to the end of each.
     The API server is stopped while it happens, so that a connection is in the accept queue for certain.
-    idle_asks: tokens for which the idle client asks just before. late_waits: the last one comes when all is over.
+    idle_asks: tokens for which the idle client asks just before. late_is_early: the last one comes before the signal.
     """
     with live_server(device="paced:8B", api_server_count=1, shutdown_timeout=shutdown_timeout) as server:
         idle, stream = PlainClient(server), PlainClient(server)
@@ -51,6 +51,7 @@ def drain(shutdown_timeout: float, *, idle_asks: int = 0, late_waits: bool = Fal
                 idle.read_events(1)
             stream.ask(_TOKENS)
             stream.read_events(2)
+            early = _late(server) if late_is_early else None
             with stopped(server, "api-0"):
                 queued = PlainClient(server)
                 queued.ask(_TOKENS // 2)
@@ -60,17 +61,19 @@ def drain(shutdown_timeout: float, *, idle_asks: int = 0, late_waits: bool = Fal
             with ThreadPoolExecutor() as pool, queued:
                 ends = {name: pool.submit(_end, each) for name, each in ((STREAM, stream), (QUEUED, queued))}
                 found = {IDLE: _end(idle)}
-                if late_waits:
-                    _await_end(server.pids["launcher"])
-                found |= {LATE: _late(server)} | {name: each.result() for name, each in ends.items()}
+                _await_closed(server.port, server.pids["api-0"])
+                found |= {LATE: early or _late(server)} | {name: each.result() for name, each in ends.items()}
     seconds = {name: round(at - begun, 3) for name, (_, at) in found.items()}
     return {"ends": {name: end for name, (end, _) in found.items()}, "seconds": seconds}
 
 
-def _await_end(pid: int) -> None:
-    descriptor = os.pidfd_open(pid)
-    select.select([descriptor], [], [], _PATIENCE)
-    os.close(descriptor)
+def _await_closed(port: int, pid: int) -> None:
+    """Until that process holds the listening socket no more, or has ended."""
+    deadline = time.monotonic() + _PATIENCE
+    while proc.holders_of_listening_socket(port, [pid]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} still held the listening socket after {_PATIENCE:g} s")
+        time.sleep(0.001)
 
 
 def _await_signal(pid: int) -> None:
@@ -98,7 +101,7 @@ def _end(client: PlainClient) -> tuple[str, float]:
 
 
 def _late(server: Server) -> tuple[str, float]:
-    """A client that connects once the API server has closed its idle connections, and so takes no more."""
+    """A client that connects once the API server has closed the listening socket, and so takes no more."""
     try:
         with PlainClient(server) as late:
             late.ask(1)

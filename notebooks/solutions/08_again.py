@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from lab_support.instruments.record import recordings
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.again import Again, Found
 from lab_support.notebook.moves.blanks import blank
 from lab_support.notebook.moves.exercises import changed
 from lab_support.notebook.page.tables import Table
+from lab_support.notebook.recordings import front_ends
 from lab_support.plural import counted
 
 Given = Mapping[str, Any]
@@ -28,7 +30,12 @@ costs = Costs(loop=us, front_end=us, engine_core=0, client=0)  # enough cores, a
 emit(pace=pace, full=1e6 / us, knee=knee(pace, lambda number: costs, 1e9),
      needed=api_servers_needed(pace, lambda number: costs, 1e9))
 """
-_MODELS = {"8B": "a model with 8 billion parameters", "1B": "one with 1 billion", "box": "the model in the box"}
+_MODELS = {
+    "8B": "a model with 8 billion parameters",
+    "1B": "a model with 1 billion parameters",
+    "box": "the model in the box",
+}
+_ROWS = 64  # the most that were recorded
 
 
 _CONTEXTS = {"8B": (512, 4096), "1B": (512, 4096), "box": (512, 1664)}  # as recorded
@@ -40,8 +47,9 @@ def draw_h200(random: Random) -> Given:
 
 
 def words_of_h200(given: Given) -> str:
-    rows = f"64 answers at once on the recorded H200, {_MODELS[given['model']]}"
-    return f"{rows}, {given['context']:,} tokens of context, {given['us']} µs for a token: API servers needed"
+    pace = front_ends.pace(recordings.load(front_ends.RECORDING), given["model"], given["context"])
+    step = f"{_MODELS[given['model']]} on the recorded H200, {_ROWS} rows in {_ROWS / pace * 1000:.2g} ms"
+    return f"{step}; an event loop needs {given['us']} µs for a token: API servers needed"
 
 
 def program_of_h200(given: Given) -> str:
@@ -69,7 +77,8 @@ Given = Mapping[str, Any]
 
 
 def draw_load(random: Random) -> Given:
-    return {"clients": random.choice((32, 1, 2)), "pace": random.choice(("1B", "8B"))}
+    clients, pace = random.choice(((64, "1B"), (32, "1B"), (1, "8B")))  # far from the borders of the options
+    return {"clients": clients, "pace": pace}
 
 
 def program_of_load(given: Given) -> str:
@@ -81,12 +90,12 @@ def program_of_load(given: Given) -> str:
 def find_wait(result: ProcessResult, given: Given) -> Found:
     [told] = (event.fields for event in result.events)
     row = (f"{told['start'] * 1000:.0f} ms", f"{told['busy']['api-0']:.0%}", f"{told['as_long']:.1f} s")
-    heads = ("CPU time of the start", "the API server's event loop is busy for", "repaid in")
+    heads = ("CPU time of the start", "the API server's event loop is busy for", "as much after")
     return Found(measured=told["as_long"], shown=Table(heads, (row,)))
 
 
 def letter_of_wait(seconds: float, given: Given) -> str:
-    return "a" if seconds < 3 else "b" if seconds < 30 else "c" if seconds < 300 else "d"
+    return "a" if seconds < 2 else "b" if seconds < 20 else "c" if seconds < 120 else "d"
 
 
 AGAIN = (
@@ -107,10 +116,10 @@ AGAIN = (
             "how long until the tokens have cost an API server as much CPU time as its start"
         ),
         options=lambda given: {
-            "a": "under 3 seconds",
-            "b": "3 to 30 seconds",
-            "c": "30 seconds to 5 minutes",
-            "d": "more than 5 minutes",
+            "a": "under 2 seconds",
+            "b": "2 to 20 seconds",
+            "c": "20 seconds to 2 minutes",
+            "d": "more than 2 minutes",
         },
         program=program_of_load,
         find=find_wait,

@@ -1,9 +1,11 @@
 """The blanks of notebook 08: CPU time for a token, the three limits of a server, and the price of a start."""
 
+from statistics import median
 from typing import Any
 
 from lab_support.notebook.cells.cell_result import ProcessResult
 from lab_support.notebook.moves.blanks import Blank, Verdict, WrongFilling, failed, passed
+from lab_support.notebook.recordings.one_process import samples
 
 
 def _told(result: ProcessResult) -> list[dict[str, Any]]:
@@ -141,6 +143,38 @@ def judge_repaid(result: ProcessResult) -> Verdict:
 
 _WAIT, _SHARE = "start / (work / seconds)", "1e6 * start / (3600 * tokens / seconds)"
 
+# ---- 08.b4: where the time of a token is spent -----------------------------------------------------------------------
+
+NO_MICROSECONDS = "those are seconds: multiply by a million for microseconds"
+TURNED_ROUND = "the two are turned round: `kernel_share` is the part of the CPU time that was spent in the kernel"
+THE_WHOLE = "its own code has what the kernel leaves of the CPU time, and not all of it"
+NOT_EACH = "those are the microseconds of all tokens together: `tokens` of them were streamed"
+A_SHARE = "that is a share of the time, and no time: multiply it by the CPU time"
+OTHER_PARTS = "those are not the two parts: `cpu`, times the part's share, divided by the tokens, times a million"
+
+
+def judge_compared(result: ProcessResult) -> Verdict:
+    told = result.by("front_end")["1 process in Rust"]
+    rows = [(each["cpu"], each["kernel_share"], each["tokens"]) for each in samples("1 process in Rust")]
+    kernel = median(1e6 * cpu * share / tokens for cpu, share, tokens in rows)
+    own = median(1e6 * cpu * (1 - share) / tokens for cpu, share, tokens in rows)
+    whole = median(1e6 * cpu / tokens for cpu, _, tokens in rows)
+    in_kernel, in_own = told["in_kernel"], told["in_own_code"]
+    measured, expected = f"{in_kernel:.4g} and {in_own:.4g}", f"{kernel:.1f} and {own:.1f} µs for the process in Rust"
+    findings = (
+        (near(in_kernel, kernel) and near(in_own, own), ""),
+        (near(in_kernel, own) and near(in_own, kernel), TURNED_ROUND),
+        (near(1e6 * in_kernel, kernel) or near(1e6 * in_own, own), NO_MICROSECONDS),
+        (near(in_kernel, kernel) and near(in_own, whole), THE_WHOLE),
+        (in_kernel <= 1 or in_own <= 1, A_SHARE),
+        (in_kernel > 1000 * kernel or in_own > 1000 * own, NOT_EACH),
+        (True, OTHER_PARTS),
+    )
+    cause = next(cause for found, cause in findings if found)
+    return failed(measured, expected, cause) if cause else passed(measured)
+
+
+_KERNEL, _OWN = "1e6 * cpu * kernel_share / tokens", "1e6 * cpu * (1 - kernel_share) / tokens"
 
 BLANKS = (
     Blank(
@@ -215,5 +249,27 @@ BLANKS = (
             f"`{_WAIT}`, and `{_SHARE}`",
         ),
         judge=judge_repaid,
+    ),
+    Blank(
+        name="08.b4",
+        cell="compared",
+        task="compute the microseconds for each token in the kernel, and in the front end's own code",
+        right=(
+            (_KERNEL, _OWN),
+            ("kernel_share * cpu / tokens * 1_000_000", "(cpu - cpu * kernel_share) / tokens * 1_000_000"),
+        ),
+        wrong=(
+            WrongFilling(NO_MICROSECONDS, ("cpu * kernel_share / tokens", "cpu * (1 - kernel_share) / tokens")),
+            WrongFilling(TURNED_ROUND, (_OWN, _KERNEL)),
+            WrongFilling(THE_WHOLE, (_KERNEL, "1e6 * cpu / tokens")),
+            WrongFilling(A_SHARE, ("kernel_share", "1 - kernel_share")),
+            WrongFilling(NOT_EACH, ("1e6 * cpu * kernel_share", "1e6 * cpu * (1 - kernel_share)")),
+        ),
+        hints=(
+            "How many microseconds of CPU time does one token take in all? `kernel_share` of them are the kernel's.",
+            "What is not spent in the kernel is spent in its own code: `1 - kernel_share`.",
+            f"`{_KERNEL}`, and `{_OWN}`",
+        ),
+        judge=judge_compared,
     ),
 )

@@ -78,7 +78,7 @@ BROKEN_CLAIMS = (
     ),
     broken_claim(
         "08a.2",
-        "Where half are given up, the histogram's L is less than four fifths of what the engine core reports",
+        "Where half are abandoned, the histogram's L is less than four fifths of what the engine core reports",
         LITTLE,
         _ALL_STAY,
     ),

@@ -70,7 +70,7 @@ def letter_of_stop(of_100: tuple[float, float]) -> str:
 # ---- 08a.2: Little's law ---------------------------------------------------------------------------------------------
 
 STAYS, GIVES_UP = "stays", "gives_up"
-_CLIENTS = {STAYS: "all stay", GIVES_UP: "half are given up"}
+_CLIENTS = {STAYS: "all stay", GIVES_UP: "half are abandoned"}
 
 
 def compare_with_the_law(little: ProcessResult) -> Found:
@@ -83,7 +83,7 @@ def compare_with_the_law(little: ProcessResult) -> Found:
         for client, words in _CLIENTS.items()
     }
     finding = (
-        f"The law's L is {share[STAYS]:.0%} of those in the server, and {share[GIVES_UP]:.0%} if half are given up"
+        f"The law's L is {share[STAYS]:.0%} of those in the server, and {share[GIVES_UP]:.0%} if half are abandoned"
     )
     return Found(
         measured=share[GIVES_UP],
@@ -95,7 +95,7 @@ def compare_with_the_law(little: ProcessResult) -> Found:
                 f"{law[STAYS]:.1f} and {present[STAYS]:.1f}",
             ),
             Claim(
-                "Where half are given up, the histogram's L is less than four fifths of what the engine core reports",
+                "Where half are abandoned, the histogram's L is less than four fifths of what the engine core reports",
                 share[GIVES_UP] < 0.8,
                 f"{law[GIVES_UP]:.1f} and {present[GIVES_UP]:.1f}",
             ),

@@ -31,8 +31,8 @@ class Table:
     note: str = ""
 
     def with_note(self, words: str) -> "Table":
-        """The same table with a line below it."""
-        return replace(self, note=words)
+        """The same table with these words below it, after those that it has."""
+        return replace(self, note=" ".join(filter(None, [self.note, words])))
 
     def __str__(self) -> str:
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]

@@ -53,13 +53,15 @@ def us_per_token(run: Recording) -> float:
 
 
 def table(run: Recording) -> Table:
-    """Tokens per second, a row for each number of API servers."""
-    rows = ((str(each.api_servers), f"{each.tokens_per_second:,.0f}") for each in front_ends(run))
-    return Table(("API servers", "tokens/s"), tuple(rows))
+    """Tokens per second, and the engine core's share of the time in steps, for each number of API servers."""
+    rows = (
+        (str(each.api_servers), f"{each.tokens_per_second:,.0f}", f"{each.in_steps:.0%}") for each in front_ends(run)
+    )
+    return Table(("API servers", "tokens/s", "engine core in steps"), tuple(rows))
 
 
 def hardly_faster(run: Recording) -> bool:
-    """Four API servers brought no quarter more tokens than one."""
+    """Whether four API servers brought less than a quarter more tokens than one."""
     found = front_ends(run)
     return found[-1].tokens_per_second < 1.25 * found[0].tokens_per_second
 

@@ -9,12 +9,14 @@ Taught in: 08_does_another_api_server_help
 from statistics import median
 from typing import Any
 
+from lab_support.instruments.record import recordings
 from lab_support.instruments.record.recordings import Recording
 from lab_support.notebook.canvas.plots import Picture
 from lab_support.notebook.figures.load.stacked import stacked
 
 RECORDING = "front_ends"
 OWN, KERNEL = "its own code", "the kernel"
+_TOLD = ("kernel_share", "tokens", "clients")
 _ONE, _FOUR, _RUST = "lab-1", "lab-4", "vllm-rs-1"
 _TITLES = {
     _ONE: "1 API server",
@@ -38,11 +40,24 @@ def costs(run: Recording) -> Picture:
     )
 
 
+def samples(front_end: str) -> list[dict[str, Any]]:
+    """What was recorded of the front end with that title, such as "1 process in Rust": a dict for each load.
+
+    cpu: seconds of CPU time of all its threads. kernel_share: the part of it that was spent in the kernel, 0 to 1.
+    tokens: streamed ones. clients: how many asked at once. Raises `LookupError` for another title, `NoRecording`.
+    """
+    names = [name for name, title in _TITLES.items() if title == front_end]
+    if not names:
+        raise LookupError(f"got {front_end!r}, expected one of {', '.join(_TITLES.values())}")
+    found = _of(recordings.load(RECORDING), names[0])
+    return [{"cpu": each["cpu_seconds"][-1], **{key: each[key] for key in _TOLD}} for each in found]
+
+
 def cost_of_a_token(run: Recording, name: str) -> dict[str, float]:
     """Microseconds of CPU time for a streamed token with its share of the request, in `OWN` and in `KERNEL`: medians
     over numbers of clients, clients and rounds, which all have the same requests."""
-    each, kernel = _median(run, name, "token_us"), _median(run, name, "kernel_share")
-    return {OWN: each * (1 - kernel), KERNEL: each * kernel}
+    found = [(each["token_us"], each["kernel_share"]) for each in _of(run, name)]
+    return {OWN: median(us * (1 - share) for us, share in found), KERNEL: median(us * share for us, share in found)}
 
 
 def the_kernel_takes_the_same(run: Recording) -> bool:
@@ -70,7 +85,11 @@ def _loads(run: Recording) -> set[tuple[str, int]]:
 def _median(run: Recording, name: str, field: str, load: tuple[str, int] | None = None) -> float:
     """load: a client program and its number of clients; by default all of them."""
     only = {"client": load[0], "clients": load[1]} if load else {}
+    return median(sample[field] for sample in _of(run, name, **only))
+
+
+def _of(run: Recording, name: str, **only: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = run.of("front end", engine="paced", front_end=name, **only)
     if not found:
         raise LookupError(f"got a recording of {run.name} without {name}, expected it")
-    return median(sample[field] for sample in found)
+    return found

@@ -100,5 +100,5 @@ def span(values: Any, digits: int = 0) -> str:
 
 def _note(run: Recording) -> str:
     clients = sorted({each["client"] for each in run.of("peer")})
-    load = "16 clients, about 64 tokens of prompt, 34 ± 88 % of answer, greedy, streamed"
+    load = "16 clients, about 64 tokens of prompt, answers of 4 to 64 tokens (34 on average), greedy, streamed"
     return f"{load}; asked by {' and '.join(clients)}." if clients else ""

@@ -51,6 +51,14 @@ class Predictions:
         return [counts[len(counts) // 2] for counts in points.values()]
 
 
+def middle_by_cost(rows: Sequence[Row]) -> list[Row]:
+    """Of the accounts with each number of API servers the one in the middle, by the CPU time of all for a token."""
+    counts: dict[int, list[Row]] = {row["api_servers"]: [] for row in rows}
+    for row in sorted(rows, key=lambda row: costs_of(row).all):
+        counts[row["api_servers"]].append(row)
+    return [each[len(each) // 2] for each in counts.values()]
+
+
 def costs_of(row: Row) -> Costs:
     """The costs for a token, from an account."""
     cost = row["us_per_token"]

@@ -31,6 +31,15 @@ def test_parts_follow_one_another_and_their_sum_stands_behind_them():
     assert {"  100", "  150"} <= {text.get_text() for text in axes.texts}
 
 
+def test_a_note_stands_below_the_legend():
+    picture = stacked({"alone": {"step": 80.0, "text": 20.0}}, unit="µs", finding="f").with_note("words " * 60)
+    figure = picture.figure
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    assert figure.legends == [], "a figure's own legend follows its lower edge into the note when it is saved"
+    assert axes.get_legend().get_window_extent().y0 > figure.texts[-1].get_window_extent().y1
+
+
 @pytest.mark.parametrize("draw", [lambda: percentiles({}, finding="f"), lambda: stacked({}, unit="s", finding="f")])
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(ValueError, match=r"got (no latency|nothing to draw), expected"):

@@ -42,11 +42,19 @@ def test_each_front_end_was_measured_by_both_clients_at_each_number_of_clients(e
 
 def test_what_08_claims_of_one_process_holds(ends):
     rust, python = (one_process.cost_of_a_token(ends, name) for name in ("vllm-rs-1", "lab-1"))
-    assert (round(rust[one_process.OWN]), round(python[one_process.OWN])) == (23, 44)
-    assert round(sum(rust.values()) / sum(python.values()), 2) == 0.65
+    assert (round(rust[one_process.OWN]), round(python[one_process.OWN])) == (25, 44)
+    assert round(sum(rust.values()) / sum(python.values()), 2) == 0.68
     assert one_process.at_the_same_rate(ends)
     assert one_process.the_kernel_takes_the_same(ends)
     assert one_process.memory_between_one_and_four(ends)
+
+
+def test_a_cell_gets_each_load_of_a_front_end_by_its_title():
+    found = one_process.samples("1 process in Rust")
+    assert len(found) == 12 and {each["clients"] for each in found} == {16, 64, 256}
+    assert all(each["cpu"] > 0 < each["tokens"] and 0 < each["kernel_share"] < 1 for each in found)
+    with pytest.raises(LookupError, match="got '1 process in C', expected one of 1 API server, "):
+        one_process.samples("1 process in C")
 
 
 def test_a_recording_without_them_is_told(others):

@@ -31,7 +31,10 @@ def stacked(measured: Mapping[str, Mapping[str, float]], *, unit: str, finding: 
     axes.set_ylim(len(measured) - 0.5, -0.5)
     axes.set_xlim(0, 1.12 * longest)
     axes.set_xlabel(unit, fontsize=9)
-    figure.legend(fontsize=9, frameon=False, loc="outside lower center", ncols=len(parts))
+    # Not the figure's own legend: that one would follow the figure's lower edge, into a note that is added there.
+    axes.legend(
+        fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=len(parts)
+    )
     quiet(axes)
     title(axes, finding)
     return Picture(figure, f"{finding}. In {unit}: {'; '.join(_in_words(*each) for each in measured.items())}.")

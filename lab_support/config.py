@@ -166,6 +166,16 @@ class ServerConfig:
         metavar="{lab,vllm-rs[:PATH]}",
         group="processes",
     )
+    engine_core: str = flag(
+        "own",
+        "who makes the tokens; own: this server's engine cores; vllm: vLLM's own engine core, as `vllm serve "
+        "--headless` starts it in an environment of its own (--vllm-python)",
+        choices=("own", "vllm"),
+        group="processes",
+    )
+    vllm_python: str | None = flag(
+        None, "the Python of the environment that has vllm, for --engine-core vllm", metavar="PATH", group="processes"
+    )
     accept: str = flag(
         _ACCEPT,
         "which API server takes the next connection; shared: the first whose event loop accepts; exclusive: the one "
@@ -277,6 +287,7 @@ class ServerConfig:
                     f"{as_flag(choice.name)}: got {getattr(self, choice.name)!r}, expected one of {', '.join(allowed)}"
                 )
         self._check_frontend()
+        self._check_engine_core()
         self._check_accept()
         self._check_device()
         if self.api_key:  # also of a config that no command line made
@@ -305,6 +316,28 @@ class ServerConfig:
                 why = "but vllm-rs takes several on its command line alone, which every user of the machine can read"
                 raise ConfigError(f"--api-key: got {len(self.api_key)} keys, {why}; give one, or use --frontend lab")
             object.__setattr__(self, "accept", "shared")
+
+    def _check_engine_core(self) -> None:
+        if not self.uses_vllm_core:
+            if self.vllm_python is not None:
+                raise ConfigError("--vllm-python: got it without --engine-core vllm; give both, or leave it out")
+            return
+        unfit = {
+            "--frontend vllm-rs": self.uses_vllm_rs and "both ends would be vLLM's; use `vllm serve`",
+            "--data-parallel-size": self.data_parallel_size > 1 and "one engine core of vLLM's is all that it can do",
+            f"--device {self.device}": self.device != "auto" and "vLLM's own build decides where it computes",
+            "--batching static": self.batching != "continuous" and "vLLM's engine core batches continuously",
+        }
+        for name, why in unfit.items():
+            if why:
+                raise ConfigError(
+                    f"{name}: got it together with --engine-core vllm, but {why}; leave out one of the two"
+                )
+        object.__setattr__(self, "restart_api_servers", False)  # its engine core can't meet another API server
+
+    @property
+    def uses_vllm_core(self) -> bool:
+        return self.engine_core == "vllm"
 
     @property
     def uses_vllm_rs(self) -> bool:

@@ -91,8 +91,8 @@ class ApiServerChannels:
                 return
             drained = False
             try:
-                for frame in _waiting(receiving):
-                    on_message(self._decode(frame))
+                for message in self._messages(receiving):
+                    on_message(message)
                 drained = True
             finally:
                 if not drained:
@@ -111,11 +111,18 @@ class ApiServerChannels:
         because all that engine cores send on this socket (EngineReady) comes before anything is sent to them on it.
         """
         try:
-            self._router.send_multipart([_identity(engine_index), encode(message)], zmq.NOBLOCK)
+            self._router.send_multipart([_identity(engine_index), *self._frames(message)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
             raise EngineCoreGone(f"engine-{engine_index} has ended") from error
+
+    def _frames(self, message: ToEngineCore) -> list[bytes]:
+        return [encode(message)]
+
+    def _messages(self, receiving: zmq.Socket) -> Iterator[Message]:
+        """Those that are there now."""
+        return map(self._decode, _waiting(receiving))
 
 
 class EngineCoreChannels:

@@ -85,6 +85,17 @@ class Tokens(Message):
     cached: list[CachedTokens] = []
 
 
+class Failed(Message):
+    """This sequence failed in its engine core, and no other did. Only vLLM's own engine core ends one so.
+
+    No process sends it: an API server makes it of what vLLM tells (boundary/vllm/front_end.py).
+    """
+
+    engine_index: int
+    request_id: int
+    cause: str
+
+
 class EngineStats(Message):
     """An engine core's state after a step: gauges, and totals since it started.
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -89,6 +89,27 @@ def told_by(program: Path, *words: str, seconds: float) -> subprocess.CompletedP
         return subprocess.run([program, *words], capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as late:
         raise TimeoutError(errno.ETIMEDOUT, f"it took more than {seconds:g} s") from late
+
+
+_TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which stays set over execve(2)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(3)  # the parent ended before the signal was asked for
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_tied(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Start a Python program in a process group of its own; its pid, which is the group's number.
+
+    It gets SIGTERM when the thread that calls this ends, and so when this process ends, however that happens. It has no
+    descriptor of ours but 0, 1 and 2. The caller waits for it. words: its command line; the first is its Python's path.
+    Raises `OSError`.
+    """
+    command = [words[0], "-c", _TIED, str(os.getpid()), *words]
+    taken = [*TO_THE_GROUP, signal.SIGTERM, signal.SIGCHLD]
+    return os.posix_spawn(words[0], command, environment, setpgroup=0, setsigmask=[], setsigdef=taken)
 
 
 def _let_go_after_fork(given: object, close_objects: Callable[[], None]) -> Callable[[], None]:

@@ -116,7 +116,7 @@ class ApiServer:
         assert isinstance(addresses, Addresses), addresses
         self.trace.milestone("addresses")
         given, config = self.given, self.config
-        with ApiServerChannels(given.inputs, given.outputs, addresses.loads) as channels:
+        with self.make_channels(addresses.loads) as channels:
             self.client = EngineClient(
                 channels,
                 given.source.slot,
@@ -132,6 +132,15 @@ class ApiServer:
             await self.engines_ready.wait()
             if self.client.fatal is None:
                 await self.serve(app)
+
+    def make_channels(self, loads: str | None) -> ApiServerChannels:
+        """To our own engine cores, or to vLLM's."""
+        given = (self.given.inputs, self.given.outputs, loads)
+        if not self.config.uses_vllm_core:
+            return ApiServerChannels(*given)
+        from lab_support.boundary.vllm.front_end import Asking, VllmApiServerChannels
+
+        return VllmApiServerChannels(*given, asking=Asking(self.given.source.slot, self.folder.end_token_ids))
 
     def build_app(self) -> "Served":
         # Imported here, not above, because PROMETHEUS_MULTIPROC_DIR must be set when prometheus_client is imported.

@@ -42,7 +42,7 @@ from lab_support.model_folder import ModelFolder
 from lab_support.pace.choice import log_pace, pace_of
 from lab_support.remote_code import check_no_code
 from lab_support.signal_names import signal_name
-from lab_support.supervision import python_processes, vllm_rs
+from lab_support.supervision import python_processes, vllm_python, vllm_rs
 from lab_support.supervision.api_server_slots import ApiServerSlots
 from lab_support.supervision.children import Children, Event, Exited, Readable, Said, Signalled
 from lab_support.supervision.liveness import Liveness
@@ -56,6 +56,7 @@ from lab_support.tracing.trace import make_trace
 log = logging.getLogger("lab.launcher")
 
 GRACE = 0.8  # seconds beyond --shutdown-timeout after which the remaining children are killed
+GRACE_OF_VLLM = 5.0  # the same under --engine-core vllm; it is more than vllm_engine_core.PATIENCE
 
 
 def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
@@ -106,6 +107,9 @@ class Launcher:
         if config.uses_vllm_rs:
             for warning in vllm_rs.remarks(config):
                 log.warning("%s", warning)
+        if config.uses_vllm_core:
+            for remark in vllm_python.remarks(config):
+                log.warning("%s", remark)
         if config.trust_remote_code:
             check_no_code(config.model)
         trace_files = make_trace_files(config, self.run_id)
@@ -140,8 +144,9 @@ class Launcher:
         self.api_servers = ApiServers(config, self.children, slots, self.directory.mend)
 
     def can_answer(self, name: str) -> bool:
-        """Whether this child is a program of ours. vLLM's front end knows no Ping."""
-        return not (self.config.uses_vllm_rs and name.startswith("api-"))
+        """Whether this child is a program of ours. vLLM's front end knows no Ping, and neither does its engine core."""
+        foreign = "api-" if self.config.uses_vllm_rs else "engine-" if self.config.uses_vllm_core else None
+        return foreign is None or not name.startswith(foreign)
 
     def unlink_sockets(self) -> None:
         self.directory.unlink_sockets(but=LOADS)
@@ -202,9 +207,10 @@ class Launcher:
         log.info("engine cores start by %s (%s), API servers by spawn", choice.method, choice.asked_by)
         if choice.warning:
             log.warning(choice.warning)
-        needs = () if config.paced else ("lab_support.engine.runner",)  # torch, of which a pace has no use
+        foreign = config.paced or config.uses_vllm_core  # has no use for torch, at least for ours
+        needs = () if foreign else ("lab_support.engine.runner",)
         for i in range(config.data_parallel_size):
-            module = "lab_support.processes.engine_core"
+            module = f"lab_support.processes.{'vllm_engine_core' if config.uses_vllm_core else 'engine_core'}"
             self.children.start(choice.method, f"engine-{i}", module, config, i, needs=needs)
         self.api_servers.start_all()
         if self.channel_sockets.stats and self.channel_sockets.loads:
@@ -274,6 +280,8 @@ class Launcher:
                 raise ServerMustEnd(ExitCode.FAILED, f"{name} {describe_exit(code)}, so the server ends")
             case Readable():
                 self.listener.on_readable()
+            case Signalled(signal.SIGUSR1) if self.config.uses_vllm_core:
+                log.warning("SIGUSR1: vLLM's engine core can't meet other API servers; stop and start the server")
             case Signalled(signal.SIGUSR1):
                 self.api_servers.rolling_restart()
             case Signalled(number):
@@ -301,7 +309,7 @@ class Launcher:
         `Children` kills those that are late. A further signal makes all of them late.
         """
         self.listener.stop()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + (GRACE_OF_VLLM if self.config.uses_vllm_core else GRACE)
         if ended.code == ExitCode.STOPPED:
             deadline += drain
         else:

@@ -14,6 +14,7 @@ from lab_support.boundary.messages import (
     EngineCoreGone,
     EngineReady,
     EngineStats,
+    Failed,
     Fatal,
     Generate,
     Loads,
@@ -148,6 +149,9 @@ class EngineClient:
                 self.on_stats(message)
             case Loads():
                 self._router.update(message.engines)
+            case Failed():
+                if found := self._in_flight.get(message.request_id):
+                    self._fail_alone(Submitted(message.request_id, found[1]), found[0], RuntimeError(message.cause))
             case EngineReady():
                 self._ready.add(message.engine_index)
                 self.device, self.stand_in = message.device, message.stand_in

@@ -31,7 +31,7 @@ from lab_support.tracing.trace import Trace
 
 log = logging.getLogger("lab.engine")
 
-PATIENCE = 3  # seconds that vLLM gets to end after SIGTERM; it kills its own children at once, and then unloads for long
+PATIENCE = 3  # seconds that vLLM gets to end after SIGTERM: it kills its own children at once, and unloads for long
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
@@ -49,8 +49,8 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, ind
             program.start(config, handshake.port, os.path.dirname(addresses.inputs[0].removeprefix("ipc://")))
             ready = await_ready(handshake, program, trace)
         if ready:
-            details = {"device": "vLLM's engine core", "dtype": config.dtype, "pid": program.pid}
-            control.send_bytes(encode(Ready(details)))
+            where = {"device": "vLLM's engine core", "dtype": config.dtype}
+            control.send_bytes(encode(Ready({**where, "pid": program.pid})))
         why = program.wait()
     except (ConfigError, OSError) as error:
         control.send_bytes(encode(Fatal(name, f"vLLM's engine core can't be started: {error}", ExitCode.REFUSED)))

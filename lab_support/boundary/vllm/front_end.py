@@ -32,7 +32,6 @@ from lab_support.boundary.vllm.layouts import ABORT, ADD, pack
 from lab_support.boundary.vllm.outputs import (
     ENGINE_CORE_DEAD,
     CoreOutput,
-    CoreOutputs,
     Illegible,
     Stats,
     core_outputs,
@@ -92,36 +91,42 @@ class Asking:
             log.error("vLLM's engine core says that it is dead")  # the launcher will say so to the clients
             return
         step = core_outputs(frames)
-        failed = [each for each in step.outputs if each.finish_reason is not None and each.finish_reason not in _OURS]
-        told = [each for each in step.outputs if each not in failed] if failed else step.outputs
-        if told:
-            yield self._tokens(step, told, frames)
-        for each in failed:
-            yield Failed(step.engine_index, self._number(each), f"vLLM ended it for the reason {each.finish_reason}")
+        tokens = Tokens(step.engine_index, [], [], [])
+        failed = []
+        for each in step.outputs:
+            number = self._number(each)
+            try:
+                self._tell(tokens, number, each, frames)
+            except Illegible as why:  # the others of this step are not to blame
+                failed.append(Failed(step.engine_index, number, str(why)))
+        if tokens.sequences:
+            yield tokens
+        yield from failed
         if step.scheduler_stats:
             yield self._stats(step.engine_index, step.scheduler_stats)
 
-    def _tokens(self, step: CoreOutputs, told: list[CoreOutput], frames: Sequence[bytes]) -> Tokens:
-        sequences, prompts, cached = [], [], []
-        for each in told:
-            number = self._number(each)
-            if each.prompt_logprobs:
-                prompts.append(PromptScores(number, token_logprobs(each.prompt_logprobs, frames)))
-            if each.prefill_stats:
-                found = each.prefill_stats.get("num_cached_tokens") or 0
-                self._totals["prompt_tokens"] += each.prefill_stats.get("num_prompt_tokens", 0) - found
-                cached += [CachedTokens(number, found)] if found else []
-            sequences.append(self._sequence(number, each, frames))
-        return Tokens(step.engine_index, sequences, prompts, cached)
-
-    def _sequence(self, number: int, told: CoreOutput, frames: Sequence[bytes]) -> SequenceTokens:
+    def _tell(self, tokens: Tokens, number: int, told: CoreOutput, frames: Sequence[bytes]) -> None:
+        """Add one sequence to the tokens of a step."""
+        if told.finish_reason is not None and told.finish_reason not in _OURS:
+            raise Illegible(f"vLLM ended it for the reason {told.finish_reason}")
         finish = None if told.finish_reason is None else _OURS[told.finish_reason]
+        logprobs = token_logprobs(told.logprobs, frames) if told.logprobs else None
+        if told.prompt_logprobs:
+            tokens.prompts.append(PromptScores(number, token_logprobs(told.prompt_logprobs, frames)))
+        if told.prefill_stats:
+            self._add_prefill(tokens, number, told.prefill_stats)
         if number in self._without_tokens:
             self._without_tokens.discard(number)
-            return SequenceTokens(number, [], FinishReason.LENGTH)
+            tokens.sequences.append(SequenceTokens(number, [], FinishReason.LENGTH))
+            return
         self._totals["generation_tokens"] += len(told.new_token_ids)
-        logprobs = token_logprobs(told.logprobs, frames) if told.logprobs else None
-        return SequenceTokens(number, told.new_token_ids, finish, logprobs)
+        tokens.sequences.append(SequenceTokens(number, told.new_token_ids, finish, logprobs))
+
+    def _add_prefill(self, tokens: Tokens, number: int, stats: dict[str, Any]) -> None:
+        cached = stats.get("num_cached_tokens") or 0
+        self._totals["prompt_tokens"] += (stats.get("num_prompt_tokens") or 0) - cached
+        if cached:
+            tokens.cached.append(CachedTokens(number, cached))
 
     def _number(self, told: CoreOutput) -> int:
         name = told.request_id

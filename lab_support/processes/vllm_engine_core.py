@@ -80,7 +80,7 @@ class Program:
         self.told_to_end = False
 
     def start(self, config: ServerConfig, port: int, directory: str) -> None:
-        """directory: for its sockets. Raises `OSError`."""
+        """directory: for its files and sockets. Raises `OSError`."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGALRM, self._on_late)
         environment = vllm_python.environment(config, directory, dict(os.environ))

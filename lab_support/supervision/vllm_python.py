@@ -4,7 +4,9 @@ vLLM lives in an environment of its own, of which `--vllm-python` names the Pyth
 server starts `vllm serve --headless` as any user would.
 """
 
+import getpass
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +78,10 @@ def command(config: ServerConfig, port: int) -> list[str]:
 
 
 def environment(config: ServerConfig, directory: str, given: dict[str, str]) -> dict[str, str]:
-    """For that program: no report of its use, no download, no pickle; its sockets in the server's own folder."""
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    forced = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "0", "VLLM_RPC_BASE_PATH": directory}
-    return quiet | given | forced | {"VLLM_LOGGING_LEVEL": config.log_level.upper()}
+    """For that program: no report of its use, no download, no pickle. What it writes goes into `directory`, the
+    server's own, which is removed at the end; but not what it has compiled."""
+    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")  # as without our TMPDIR
+    usual = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "TORCHINDUCTOR_CACHE_DIR": compiled}
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": config.log_level.upper()}
+    forced = {"VLLM_ALLOW_INSECURE_SERIALIZATION": "0", "VLLM_RPC_BASE_PATH": directory, "TMPDIR": directory}
+    return usual | given | quiet | forced

@@ -6,7 +6,8 @@ from pathlib import Path
 import lab_support.processes
 from tests.running_server import RunningServer, running_server
 
-KINDS = {path.stem for path in Path(lab_support.processes.__file__).parent.glob("[a-z]*.py")} - {"vllm_front_end"}
+OF_VLLM = {"vllm_front_end", "vllm_engine_core"}  # which take the place of our own ones
+KINDS = {path.stem for path in Path(lab_support.processes.__file__).parent.glob("[a-z]*.py")} - OF_VLLM
 PYTHONS_OWN = {"resource-tracker"}
 FILE_OF = {"launcher": "launcher", "api": "api_server", "engine": "engine_core", "coordinator": "coordinator"}
 

@@ -100,6 +100,10 @@ def _serve(words: list[str]) -> int:
     from lab_support.serve_command import read_words
 
     config, said = read_words(words)
+    if config.headless:
+        from lab_support.processes import vllm_rank
+
+        return vllm_rank.main(config, said)
     from lab_support.processes import launcher
 
     return launcher.main(config, said)

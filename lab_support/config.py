@@ -176,6 +176,19 @@ class ServerConfig:
     vllm_python: str | None = flag(
         None, "the Python of the environment that has vllm, for --engine-core vllm", metavar="PATH", group="processes"
     )
+    headless: bool = flag(
+        False,
+        "serve no HTTP, and be a single engine core: rank --data-parallel-start-rank of a running `vllm serve "
+        "--data-parallel-size N --data-parallel-size-local …` on this machine",
+        group="processes",
+    )
+    data_parallel_start_rank: int = flag(0, "this engine core's rank there", group="processes", short=("-dpr",))
+    data_parallel_address: str = flag(
+        "127.0.0.1", "where that vLLM's launcher is: on this machine", group="processes", short=("-dpa",)
+    )
+    data_parallel_rpc_port: int = flag(
+        29550, "the port of that vLLM's launcher, as it was given there", group="processes", short=("-dpp",)
+    )
     accept: str = flag(
         _ACCEPT,
         "which API server takes the next connection; shared: the first whose event loop accepts; exclusive: the one "
@@ -288,6 +301,7 @@ class ServerConfig:
                 )
         self._check_frontend()
         self._check_engine_core()
+        self._check_headless()
         self._check_accept()
         self._check_device()
         if self.api_key:  # also of a config that no command line made
@@ -334,6 +348,21 @@ class ServerConfig:
                     f"{name}: got it together with --engine-core vllm, but {why}; leave out one of the two"
                 )
         object.__setattr__(self, "restart_api_servers", False)  # its engine core can't meet another API server
+
+    def _check_headless(self) -> None:
+        if not 1 <= self.data_parallel_rpc_port <= 65535:
+            raise ConfigError(f"--data-parallel-rpc-port: got {self.data_parallel_rpc_port}, expected 1 to 65535")
+        if self.data_parallel_address not in ("127.0.0.1", "localhost"):
+            why = "expected 127.0.0.1: all processes are on one machine here"
+            raise ConfigError(f"--data-parallel-address: got {self.data_parallel_address}, {why}")
+        if not self.headless:
+            if self.data_parallel_start_rank:
+                raise ConfigError("--data-parallel-start-rank: got it without --headless; give both, or leave it out")
+        elif self.data_parallel_start_rank >= self.data_parallel_size:
+            got = f"got {self.data_parallel_start_rank} of --data-parallel-size {self.data_parallel_size}"
+            raise ConfigError(f"--data-parallel-start-rank: {got}, expected less; give the size that vLLM was given")
+        elif self.uses_vllm_core or self.uses_vllm_rs:
+            raise ConfigError("--headless: got it together with --engine-core or --frontend, of which it has its own")
 
     @property
     def uses_vllm_core(self) -> bool:
@@ -403,6 +432,7 @@ _LEAST = {
     "backlog": 1,
     "api_server_restart_limit": 1,
     "data_parallel_size": 1,
+    "data_parallel_start_rank": 0,
     "max_num_seqs": 1,
     "max_num_batched_tokens": 1,
     "block_size": 1,

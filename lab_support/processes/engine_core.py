@@ -114,7 +114,12 @@ def make_channels(config: ServerConfig, runner: "Runner | PacedRunner", given: t
         return EngineCoreChannels(*given)
     from lab_support.boundary.vllm.wire import VllmChannels
 
-    settings = {
+    return VllmChannels(*given, settings=vllm_settings(config, runner), vocabulary=runner.vocab_size)
+
+
+def vllm_settings(config: ServerConfig, runner: "Runner | PacedRunner") -> dict[str, Any]:
+    """What vLLM's front ends are told of this engine core."""
+    return {
         "block_size": config.block_size,
         "dtype": str(runner.details.get("dtype", "float32")),
         "data_parallel_size": config.data_parallel_size,
@@ -123,7 +128,6 @@ def make_channels(config: ServerConfig, runner: "Runner | PacedRunner", given: t
         "kv_cache_size_tokens": runner.num_blocks * config.block_size,
         "effective_attention_block_size": config.block_size,
     }
-    return VllmChannels(*given, settings=settings, vocabulary=runner.vocab_size)
 
 
 class SignsOfLife:

@@ -6,7 +6,7 @@ from pathlib import Path
 import lab_support.processes
 from tests.running_server import RunningServer, running_server
 
-OF_VLLM = {"vllm_front_end", "vllm_engine_core"}  # which take the place of our own ones
+OF_VLLM = {"vllm_front_end", "vllm_engine_core", "vllm_rank"}  # in place of our own ones, or beside vLLM's
 KINDS = {path.stem for path in Path(lab_support.processes.__file__).parent.glob("[a-z]*.py")} - OF_VLLM
 PYTHONS_OWN = {"resource-tracker"}
 FILE_OF = {"launcher": "launcher", "api": "api_server", "engine": "engine_core", "coordinator": "coordinator"}

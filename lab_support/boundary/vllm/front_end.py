@@ -33,6 +33,7 @@ from lab_support.boundary.vllm.outputs import (
     ENGINE_CORE_DEAD,
     CoreOutput,
     Illegible,
+    PrefillStats,
     Stats,
     core_outputs,
     ready_response,
@@ -122,11 +123,10 @@ class Asking:
         self._totals["generation_tokens"] += len(told.new_token_ids)
         tokens.sequences.append(SequenceTokens(number, told.new_token_ids, finish, logprobs))
 
-    def _add_prefill(self, tokens: Tokens, number: int, stats: dict[str, Any]) -> None:
-        cached = stats.get("num_cached_tokens") or 0
-        self._totals["prompt_tokens"] += (stats.get("num_prompt_tokens") or 0) - cached
-        if cached:
-            tokens.cached.append(CachedTokens(number, cached))
+    def _add_prefill(self, tokens: Tokens, number: int, stats: PrefillStats) -> None:
+        self._totals["prompt_tokens"] += stats.num_prompt_tokens - stats.num_cached_tokens
+        if stats.num_cached_tokens:
+            tokens.cached.append(CachedTokens(number, stats.num_cached_tokens))
 
     def _number(self, told: CoreOutput) -> int:
         name = told.request_id

@@ -52,6 +52,13 @@ class Stats(msgspec.Struct):
     prefix_cache_stats: CacheStats | None = None
 
 
+class PrefillStats(msgspec.Struct):
+    """Tokens of a prompt, and those of them that were in the prefix cache."""
+
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+
+
 class CoreOutput(msgspec.Struct, array_like=True, gc=False):
     """`EngineCoreOutput`: one sequence's tokens of one step."""
 
@@ -66,7 +73,7 @@ class CoreOutput(msgspec.Struct, array_like=True, gc=False):
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
     trace_headers: Any = None
-    prefill_stats: dict[str, Any] | None = None
+    prefill_stats: PrefillStats | None = None
 
 
 class CoreOutputs(msgspec.Struct, array_like=True, gc=False):

@@ -68,15 +68,19 @@ class Conversation:
     """One front end's requests in one engine core, by vLLM's ids, which are strings, and by ours.
 
     numbers: gives each request a number that no request of this engine core had before, of a front end that has ended
-    either: tokens of such a one may still be on their way. vocabulary: the number of token ids.
+    either: tokens of such a one may still be on their way. vocabulary: the number of token ids. names_ended: the front
+    end is told by name which requests have ended, aborted ones too: vLLM's balancing of data-parallel ranks needs that.
     """
 
-    def __init__(self, client_index: int, ready: EngineReady, numbers: Iterator[int], vocabulary: int) -> None:
+    def __init__(
+        self, client_index: int, ready: EngineReady, numbers: Iterator[int], vocabulary: int, names_ended: bool = False
+    ) -> None:
         self._client_index, self._engine_index, self._new_numbers = client_index, ready.engine_index, numbers
         self._limit, self._vocabulary, self._stand_in = ready.max_model_len, vocabulary, ready.stand_in
         self._numbers: dict[str, int] = {}
         self._open: dict[int, Open] = {}
         self._counted = (0, 0)
+        self._names_ended = names_ended
         self._lock = threading.Lock()  # both threads know the requests
 
     def read(self, frames: Sequence[bytes]) -> tuple[list[ToEngineCore], list[bytes]]:
@@ -97,12 +101,16 @@ class Conversation:
                 return [], [self._error(body.request_id, why)]
         if isinstance(body, UtilityCall):
             return [], [self._pack_outputs(utility=utility_answer(body))]
-        known = [self._forget(each) for each in body if each in self._numbers] if kind == ABORT else []
-        return ([Abort(self._client_index, known)] if known else []), []
+        names = [each for each in body if each in self._numbers] if kind == ABORT else []
+        if not names:
+            return [], []
+        aborted = Abort(self._client_index, [self._forget(each) for each in names])
+        return [aborted], [self._pack_outputs(ended=names)] if self._names_ended else []
 
     def _error(self, request_id: str, why: ValueError) -> bytes:
         error = {"code": "validation_error", "message": str(why), "retryable": False}
-        return self._pack_outputs([output(request_id, [], finish=ERROR, error=error)])
+        ended = [request_id] if self._names_ended else None
+        return self._pack_outputs([output(request_id, [], finish=ERROR, error=error)], ended=ended)
 
     def _forget(self, request_id: str) -> int:
         """End a request, of which nothing will be told any more. Its number in this engine core."""
@@ -147,7 +155,8 @@ class Conversation:
             cached = {each.request_id: each.count for each in message.cached}
             # Those that are not open were aborted meanwhile.
             outputs = [self._told(each, cached) for each in message.sequences if each.request_id in self._open]
-        return self._pack_outputs(outputs) if outputs else None
+        ended = [each[0] for each in outputs if each[5:6] not in ([], [None])] if self._names_ended else None
+        return self._pack_outputs(outputs, ended=ended) if outputs else None
 
     def _told(self, tokens: SequenceTokens, cached: dict[int, int]) -> list[Any]:
         request = self._open[tokens.request_id]
@@ -171,8 +180,11 @@ class Conversation:
         before, self._counted = self._counted, (queries, hits)
         return scheduler_stats(stats, queries - before[0], hits - before[1])
 
-    def _pack_outputs(self, outputs: Sequence[Any] = (), *, stats: Any = None, utility: Any = None) -> bytes:
-        return pack([self._engine_index, outputs, stats, time.monotonic(), utility])
+    def _pack_outputs(
+        self, outputs: Sequence[Any] = (), *, stats: Any = None, utility: Any = None, ended: list[str] | None = None
+    ) -> bytes:
+        told = [self._engine_index, outputs, stats, time.monotonic(), utility]
+        return pack([*told, ended] if ended else told)
 
 
 def _prompt_logprobs(request: Open) -> list[Any] | None:
@@ -199,6 +211,8 @@ class VllmChannels(EngineCoreChannels):
     vocabulary: the number of token ids.
     """
 
+    names_ended = False
+
     def __init__(self, *given: Any, settings: dict[str, Any], vocabulary: int, **more: Any) -> None:
         super().__init__(*given, **more)
         self._settings, self._vocabulary = settings, vocabulary
@@ -206,7 +220,8 @@ class VllmChannels(EngineCoreChannels):
         self._numbers = itertools.count()
 
     def _hello(self, client_index: int) -> bytes:
-        self._conversations[client_index] = Conversation(client_index, self._ready, self._numbers, self._vocabulary)
+        given = (client_index, self._ready, self._numbers, self._vocabulary, self.names_ended)
+        self._conversations[client_index] = Conversation(*given)
         return ready_message(self._ready, self._settings)
 
     def _messages(self, dealer: zmq.Socket) -> Iterator[ToEngineCore]:

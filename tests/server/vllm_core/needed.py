@@ -9,7 +9,7 @@ import pytest
 VLLM_PYTHON = os.environ.get("VLLM_PYTHON", "")
 WITH_VLLM = [
     pytest.mark.slow,
-    pytest.mark.skipif(not VLLM_PYTHON, reason="VLLM_PYTHON names no Python of an environment with vllm"),
+    pytest.mark.skipif(not VLLM_PYTHON, reason="VLLM_PYTHON names no Python of an environment that has vllm"),
 ]
 ROOT = Path(__file__).parents[3]
 

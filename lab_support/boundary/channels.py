@@ -324,6 +324,9 @@ def _connect(context: zmq.Context, kind: int, address: str, identity: bytes | No
         connected.setsockopt(zmq.IDENTITY, identity)
     # Never reconnect: names are removed once everyone is connected, and a replacement of a dead process has new ones.
     connected.setsockopt(zmq.RECONNECT_IVL, -1)
+    # And never give up: libzmq ends a connection that nobody has greeted for 30 s, but the process that is to own the
+    # listening socket may take longer to start, as vLLM's API servers do.
+    connected.setsockopt(zmq.HANDSHAKE_IVL, 0)
     connected.connect(address)
     return connected
 

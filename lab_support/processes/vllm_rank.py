@@ -13,7 +13,7 @@ Dies when:   SIGTERM or Ctrl-C (and tells vLLM, which can't go on without it), v
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from setproctitle import setproctitle
 
@@ -21,6 +21,7 @@ from lab_support.boundary.lifeline import ExitCode, vital
 from lab_support.boundary.messages import EngineReady
 from lab_support.boundary.vllm.rank import NotJoined, RankChannels, VllmLauncher
 from lab_support.config import ConfigError, ServerConfig
+from lab_support.flags import as_flag, flags_of
 from lab_support.log import never_wait, set_up_log
 from lab_support.processes.engine_core import EngineCore, StageClock, make_scheduler, open_runner, vllm_settings
 from lab_support.tracing.trace import NoTrace
@@ -33,7 +34,7 @@ def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
     name = f"engine-{config.data_parallel_start_rank}"
     never_wait()
     set_up_log(config.log_level, name)
-    for line in said:
+    for line in (*said, *idle_flags(config)):
         log.warning("%s", line)
     setproctitle(f"lab:{name}")
     try:
@@ -45,6 +46,17 @@ def main(config: ServerConfig, said: Sequence[str] = ()) -> int:
         log.exception("the rank failed")
         print(f"lab serve: the rank failed: {type(error).__name__}: {error}", file=sys.stderr)
         return ExitCode.FAILED
+
+
+def idle_flags(config: ServerConfig) -> Iterator[str]:
+    """A remark on flags that say something of HTTP or of other processes, of which a rank has none."""
+    usual = ServerConfig()
+    own = ("log_level", "headless", "ready_timeout")
+    names = [each.name for each in flags_of(ServerConfig) if each.metadata["group"] in ("server", "processes")]
+    others = [name for name in names if name not in own and not name.startswith("data_parallel_")]
+    given = [as_flag(name) for name in others if getattr(config, name) != getattr(usual, name)]
+    if given:
+        yield f"{', '.join(given)}: accepted, but changes nothing under --headless"
 
 
 def serve(config: ServerConfig) -> int:
@@ -63,9 +75,10 @@ def serve(config: ServerConfig) -> int:
             core.stop_at_sigterm(channels.inbox)
             signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             await_coordinator(channels, config.ready_timeout)
-            launcher.ready()
-            log.info("rank %d is ready: %s", rank, runner.details)
             try:
+                if not channels.left:
+                    launcher.ready()
+                    log.info("rank %d is ready: %s", rank, runner.details)
                 core.busy_loop(channels)
             finally:
                 channels.say_dead()

@@ -153,10 +153,12 @@ def test_what_it_can_t_follow_is_refused_in_a_sentence(answer, words):
 
 
 def test_it_does_not_wait_for_ever() -> None:
-    with rank("--ready-timeout", "0.3") as vllm:
+    with rank("--ready-timeout", "0.3", "--max-body-bytes", "9") as vllm:
         vllm.sockets["launcher"].close(linger=0)
         assert vllm.process.wait(30) == 2
-        assert "within 0.3 s; is that the --data-parallel-rpc-port" in vllm.process.stderr.read()
+        said = vllm.process.stderr.read()
+        assert "within 0.3 s; is that the --data-parallel-rpc-port" in said
+        assert "--max-body-bytes: accepted, but changes nothing under --headless" in said
 
 
 @pytest.mark.parametrize(

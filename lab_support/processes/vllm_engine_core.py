@@ -45,20 +45,31 @@ def main(name: str, trace: Trace, control: Connection, config: ServerConfig, ind
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of vLLM's become children of this process
     program = Program()
     try:
-        with Handshake(addresses) as handshake:
-            program.start(config, handshake.port, os.path.dirname(addresses.inputs[0].removeprefix("ipc://")))
-            ready = await_ready(handshake, program, trace)
-        if ready:
-            where = {"device": "vLLM's engine core", "dtype": config.dtype}
-            control.send_bytes(encode(Ready({**where, "pid": program.pid})))
-        why = program.wait()
+        ready, why = serve(addresses, program, control, config, trace)
     except (ConfigError, OSError) as error:
         control.send_bytes(encode(Fatal(name, f"vLLM's engine core can't be started: {error}", ExitCode.REFUSED)))
         return ExitCode.REFUSED
+    except Exception as error:
+        log.exception("the watch over vLLM's engine core failed")
+        control.send_bytes(encode(Fatal(name, f"{type(error).__name__}: {error}")))
+        return ExitCode.FAILED
     if program.told_to_end:
         return ExitCode.STOPPED
     control.send_bytes(encode(Fatal(name, f"vLLM's engine core {'' if ready else 'never got ready: it '}{why}")))
     return ExitCode.FAILED
+
+
+def serve(
+    addresses: Addresses, program: "Program", control: Connection, config: ServerConfig, trace: Trace
+) -> tuple[bool, str]:
+    """Start vLLM's engine core, and wait for its end: whether it had been ready, and how it ended. Raises `OSError`."""
+    with Handshake(addresses) as handshake:
+        program.start(config, handshake.port, os.path.dirname(addresses.inputs[0].removeprefix("ipc://")))
+        ready = await_ready(handshake, program, trace)
+    if ready:
+        where = {"device": "vLLM's engine core", "dtype": config.dtype}
+        control.send_bytes(encode(Ready({**where, "pid": program.pid})))
+    return ready, program.wait()
 
 
 def await_ready(handshake: Handshake, program: "Program", trace: Trace) -> bool:

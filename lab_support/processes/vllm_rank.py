@@ -6,7 +6,7 @@ Receives:    the addresses from vLLM's launcher; vLLM's EngineCoreRequest from e
 Sends:       HELLO and READY to vLLM's launcher; vLLM's EngineCoreOutputs to its API servers; its load to vLLM's
              coordinator
 Holds:       the model, the KV cache, one ZeroMQ socket per direction and API server, all over TCP on loopback
-Dies when:   SIGTERM or Ctrl-C (and tells vLLM, which can't go on without it), vLLM's API server gone, an error in a
+Dies when:   SIGTERM or Ctrl-C (and tells vLLM's API servers, which end, too), vLLM's API server gone, an error in a
              step
 """
 

@@ -11,6 +11,7 @@ with a type for each message; a pickle is none, and is refused. Runs in the engi
 """
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class VllmLauncher:
         self._dealer = self._context.socket(zmq.DEALER)
         self._dealer.setsockopt(zmq.IDENTITY, rank.to_bytes(2, "little"))
         self._dealer.setsockopt(zmq.LINGER, LAST_WORDS_MS)
+        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._dealer.connect(self._at)
 
     def __enter__(self) -> Self:
@@ -71,7 +73,7 @@ class VllmLauncher:
     def hello(self, timeout: float) -> ToldAddresses:
         """Say HELLO, and wait up to `timeout` seconds for the addresses. Raises `NotJoined`."""
         self._say("HELLO")
-        if not self._dealer.poll(round(timeout * 1000)):
+        if not self._answered(time.monotonic() + timeout):
             why = "is that the --data-parallel-rpc-port of a vLLM that has a place for this rank?"
             raise NotJoined(f"nobody answered at {self._at} within {timeout:g} s; {why}")
         try:
@@ -86,6 +88,23 @@ class VllmLauncher:
             why = "give vLLM --data-parallel-address 127.0.0.1"
             raise NotJoined(f"got the address {foreign[0]}, expected one of this machine; {why}")
         return found
+
+    def _answered(self, deadline: float) -> bool:
+        """Wait for an answer. Whoever has taken HELLO and left has lost it: vLLM may have been started again, or
+        somebody else had the port before. So it is said again, but never twice to the same one, which vLLM refuses."""
+        poller, greeted = zmq.Poller(), False
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(left * 1000) + 1))
+            if self._dealer in ready:
+                return True
+            if self._monitor in ready:
+                (event,) = struct.unpack_from("=H", self._monitor.recv_multipart()[0])  # zmq_socket_monitor(3)
+                if event == zmq.EVENT_DISCONNECTED and greeted:
+                    self._say("HELLO")
+                greeted = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return False
 
     def ready(self) -> None:
         self._say("READY")

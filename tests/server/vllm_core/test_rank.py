@@ -14,6 +14,7 @@ import zmq
 
 from lab_support.boundary.vllm.layouts import ABORT, ADD
 from tests.running_server import RunningServer
+from tests.server.test_replacement import until
 from tests.server.vllm_rs.frames import request_fields
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -127,6 +128,28 @@ def test_aborted_requests_are_named_as_ended_and_a_wave_is_nothing() -> None:
         vllm.ask(ADD, refused)
         [output] = vllm.answers("c")[-1][1]
         assert "generates text from text" in output[-1]["message"]
+
+
+def test_hello_is_said_again_to_a_successor_and_once_to_each() -> None:
+    with rank("--device", "paced:8B") as vllm:
+        address = vllm.at("launcher")
+        for _ in range(2):
+            assert vllm.got("launcher") == {"status": "HELLO", **WHO}
+            vllm.sockets["launcher"].close(linger=0)
+            vllm.sockets["launcher"] = vllm.context.socket(zmq.ROUTER)
+            vllm.sockets["launcher"].setsockopt(zmq.RCVTIMEO, 60_000)
+            until(lambda: bound(vllm.sockets["launcher"], address), every=0.01)
+        vllm.let_in()
+        assert vllm.sockets["launcher"].poll(300) == 0
+
+
+def bound(router: zmq.Socket, address: str) -> bool:
+    """Whether it could be bound: libzmq closes the one before it in a thread of its own."""
+    try:
+        router.bind(address)
+    except zmq.ZMQError:
+        return False
+    return True
 
 
 def test_it_ends_with_vllm() -> None:

@@ -67,11 +67,15 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. rss counts a shared page in full, pss divides it by the processes that map it, uss leaves it out."""
+    """Bytes. rss counts a shared page in full, pss divides it by the processes that map it, uss leaves it out.
+
+    anonymous: pages of no file. Without swap the kernel can't take them back, as it does with those of files.
+    """
 
     rss: int
     pss: int
     uss: int
+    anonymous: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,8 @@ def read_memory(pid: int) -> Memory | None:
     sizes = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
     if "Rss" not in sizes:
         return None
-    return Memory(sizes["Rss"], sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"])
+    uss = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Memory(sizes["Rss"], sizes["Pss"], uss, sizes["Anonymous"])
 
 
 def read_context_switches(pid: int) -> ContextSwitches | None:

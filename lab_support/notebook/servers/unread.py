@@ -26,7 +26,8 @@ def leave_unread(server: Server, choices: int, tokens: int, *, look_after: int |
 
     bytes: in each place where they wait, once the engine core has no more to do. computed: tokens of it by then.
     neighbour: tokens that a second client has got, and share: the part of the time after which it had them.
-    grown: the API server's own memory, in bytes. whole: whether the client has found everything when it reads at last.
+    grown: the API server's own memory, that of no file, in bytes. whole: whether the client has found everything when
+    it reads at last.
     look_after: look already when so many tokens are computed.
     """
     before, memory = read_metrics(server).get(_COMPUTED, 0.0), _memory(server)
@@ -93,4 +94,4 @@ def _most_in_kernel() -> int:
 def _memory(server: Server) -> int:
     memory = proc.read_memory(server.pids["api-0"])
     assert memory
-    return memory.uss
+    return memory.anonymous

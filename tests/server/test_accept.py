@@ -174,6 +174,29 @@ def test_a_server_that_is_told_to_stop_serves_its_queue_and_refuses_who_comes_la
         assert list(lines)[-2:] == [b"data: [DONE]", b""]
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_who_came_while_a_server_that_is_told_to_stop_had_no_cpu_time_is_served(strategy: str) -> None:
+    with running_server(**PACED, accept=strategy, api_server_count=1) as server, contextlib.ExitStack() as stack:
+        [pid] = api_pids(server)
+        os.kill(pid, signal.SIGTERM)
+        while is_pending(pid, signal.SIGTERM):
+            pass
+        time.sleep(0.004)  # for its handler; it looks at what that has noted every 0.1 s
+        os.kill(pid, signal.SIGSTOP)
+        queued = [stack.enter_context(connect(server)) for _ in range(8)]
+        for client in queued:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")
+        time.sleep(0.2)  # that moment passes
+        server.process.send_signal(signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)
+        assert [client.recv(12) for client in queued] == [b"HTTP/1.1 200"] * 8
+
+
+def is_pending(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
 def await_refusal(server: RunningServer) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:

@@ -41,6 +41,7 @@ KEEP_ALIVE = 5  # seconds that an idle connection stays open, as in vLLM
 PATIENCE = 10.0  # seconds that an ending connection waits for a client that takes nothing of its answer
 MANY = 2 * VISITORS  # waiting clients
 GRACE = 3.0  # seconds that a client has for its request while others may be waiting for the descriptor
+TURNS = 8  # of the event loop, in which a server that is told to stop takes whoever is there
 SEND_TIMEOUT = 60.0  # seconds that any other connection waits for such a client, as in nginx
 
 
@@ -99,8 +100,18 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if not self._retiring:
+            await self._let_in()
             self._acceptor.stop()
         await super().shutdown(sockets)
+
+    async def _let_in(self) -> None:
+        """Take those that are in the queue by now, and what they have sent: what is closed unread, the kernel resets.
+
+        This process may have had no CPU time until now. Each turn of the loop asks the kernel what is ready: one for
+        the queue, one for a task that opens the connection, the others for the requests.
+        """
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def retire(self) -> None:
         """Accept no more connections, and end when the last one has ended.

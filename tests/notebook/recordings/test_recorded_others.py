@@ -1,5 +1,7 @@
 """What notebooks 08 and 08a state of other servers and of vLLM's front end in Rust, computed from the recordings."""
 
+from statistics import median
+
 import pytest
 
 from lab_support.instruments.record import recordings
@@ -47,6 +49,14 @@ def test_what_08_claims_of_one_process_holds(ends):
     assert one_process.at_the_same_rate(ends)
     assert one_process.the_kernel_takes_the_same(ends)
     assert one_process.memory_between_one_and_four(ends)
+
+
+def test_what_08_says_of_vllms_own_api_server_is_in_the_recording(ends):
+    costs = {
+        name: median(each["token_us"] for each in ends.of("front end", engine="cpu", front_end=name))
+        for name in ("vllm-1", "lab-1")
+    }
+    assert {name: round(us) for name, us in costs.items()} == {"vllm-1": 135, "lab-1": 48}
 
 
 def test_a_cell_gets_each_load_of_a_front_end_by_its_title():
